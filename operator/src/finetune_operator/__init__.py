@@ -1,0 +1,1 @@
+"""The operator: watches FineTuneJobs and ModelServers, plans what should exist, applies it."""

@@ -1,0 +1,1 @@
+"""The serving image: a vLLM endpoint plugin, and the evaluation through vLLM."""
