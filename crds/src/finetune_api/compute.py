@@ -1,0 +1,78 @@
+"""The hardware that pods ask for: an allow-list, never a pod template."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from finetune_api.model import ApiModel, Rule
+
+Quantity = Annotated[
+    str, Field(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti)?$", max_length=32)
+]
+LabelKey = Annotated[
+    str,
+    Field(
+        pattern=r"^([a-z0-9]([a-z0-9.-]*[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?$",
+        max_length=317,
+    ),
+]
+LabelValue = Annotated[
+    str, Field(pattern=r"^([A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?)?$", max_length=63)
+]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", max_length=253)]
+
+
+class Resources(ApiModel):
+    """What one pod asks for; request and limit are the same, so that it is not evicted for its neighbours."""
+
+    cpu: Quantity = "2"
+    """Cores, as a Kubernetes quantity."""
+    memory: Quantity = "8Gi"
+    """Memory, as a Kubernetes quantity."""
+    gpus: Annotated[int, Field(ge=0, le=16)] = 0
+    """GPUs of the kind that the chart's `gpu.resourceName` names; 0 runs on CPUs."""
+
+
+class Toleration(ApiModel):
+    """A taint that the pods may run in spite of."""
+
+    key: LabelKey
+    """Key of the taint."""
+    operator: Literal["Exists", "Equal"] = "Exists"
+    """Whether any value matches, or only `value`."""
+    value: LabelValue | None = None
+    """Value of the taint, with operator Equal."""
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
+    """Effect of the taint; without it all effects match."""
+
+    rules = (
+        Rule(
+            "self.operator == 'Exists' ? !has(self.value) : has(self.value)",
+            "give value with operator Equal, and only with it",
+            lambda toleration: (toleration.operator == "Equal") == (toleration.value is not None),
+        ),
+    )
+
+
+class Placement(ApiModel):
+    """Resources and where pods may run."""
+
+    resources: Resources = Resources()
+    """Cores, memory and GPUs of one pod."""
+    node_selector: Annotated[dict[LabelKey, LabelValue], Field(max_length=16)] = {}
+    """Labels that a node must have."""
+    tolerations: Annotated[list[Toleration], Field(max_length=16)] = []
+    """Taints that the pods tolerate."""
+    priority_class_name: Name | None = None
+    """PriorityClass of the pods."""
+
+
+class Compute(Placement):
+    """The hardware of the training, and of the evaluation after it."""
+
+    queue_name: (
+        Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", max_length=63)] | None
+    ) = None
+    """Kueue's LocalQueue that the training's Job waits in."""
+    checkpoint_every: Annotated[int, Field(ge=1, le=100_000)] = 100
+    """Optimizer steps between two checkpoints; at most these are lost when a pod goes."""

@@ -1,0 +1,80 @@
+"""The conditions of both kinds and every reason that they can carry."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from finetune_api.model import ApiModel
+
+
+class ConditionType(StrEnum):
+    """The conditions. `Ready` sums the others up; `Failed` is terminal."""
+
+    ACCEPTED = "Accepted"
+    DATASET_READY = "DatasetReady"
+    TRAINED = "Trained"
+    EVALUATED = "Evaluated"
+    SERVED = "Served"
+    READY = "Ready"
+    FAILED = "Failed"
+
+
+class Reason(StrEnum):
+    """Why a condition is as it is. One word for each thing that a user would do differently."""
+
+    # the way
+    ACCEPTED = "Accepted"
+    PREPARING = "Preparing"
+    TRAINING = "Training"
+    EVALUATING = "Evaluating"
+    DEPLOYING = "Deploying"
+    SUCCEEDED = "Succeeded"
+    GATES_PASSED = "GatesPassed"
+    ADAPTER_LOADED = "AdapterLoaded"
+    SERVING = "Serving"
+    COMPLETED = "Completed"
+    WAITING = "Waiting"
+    # what a user can put right
+    INVALID_SPEC = "InvalidSpec"
+    CONFLICT = "Conflict"
+    DATASET_INVALID = "DatasetInvalid"
+    DATASET_NOT_FOUND = "DatasetNotFound"
+    MODEL_NOT_FOUND = "ModelNotFound"
+    MODEL_UNSUPPORTED = "ModelUnsupported"
+    ACCESS_DENIED = "AccessDenied"
+    GATES_FAILED = "GatesFailed"
+    SERVER_NOT_FOUND = "ServerNotFound"
+    SERVER_MISMATCH = "ServerMismatch"
+    MODEL_NAME_TAKEN = "ModelNameTaken"
+    ADAPTER_REFUSED = "AdapterRefused"
+    # what the cluster did
+    OUT_OF_MEMORY = "OutOfMemory"
+    LOSS_NOT_FINITE = "LossNotFinite"
+    STORAGE_FULL = "StorageFull"
+    IMAGE_PULL_FAILED = "ImagePullFailed"
+    UNSCHEDULABLE = "Unschedulable"
+    CREATE_REFUSED = "CreateRefused"
+    RETRYING = "Retrying"
+    PREPARE_FAILED = "PrepareFailed"
+    TRAINING_FAILED = "TrainingFailed"
+    EVALUATION_FAILED = "EvaluationFailed"
+    SERVER_NOT_READY = "ServerNotReady"
+
+
+class Condition(ApiModel):
+    """A condition as the Kubernetes API conventions describe it."""
+
+    type: Annotated[str, Field(max_length=64)]
+    """Name of the condition."""
+    status: Literal["True", "False", "Unknown"]
+    """Whether it holds."""
+    observed_generation: int = 0
+    """Generation of the spec that this was said about."""
+    last_transition_time: datetime
+    """When the status changed last."""
+    reason: Annotated[str, Field(min_length=1, max_length=64)]
+    """One word that programs can act on."""
+    message: Annotated[str, Field(max_length=4096)] = ""
+    """One sentence for people: what is so, and what to do."""

@@ -1,0 +1,99 @@
+"""The FineTuneJob as its pods read it, and the directory that its stages share."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from pydantic import ValidationError
+
+from finetune_api.finetunejob import FineTuneJobSpec
+from finetune_api.meta import API_VERSION
+from finetune_api.mounts import DEFAULT_CLAIM, path_of
+
+
+@dataclass(frozen=True)
+class JobFile:
+    """A FineTuneJob with the identity that its directory and its artifacts carry."""
+
+    name: str
+    uid: str
+    spec: FineTuneJobSpec
+
+    def to_json(self) -> str:
+        """Return the file's text: the manifest as it was applied, defaults included."""
+        manifest: dict[str, Any] = {
+            "apiVersion": API_VERSION,
+            "kind": "FineTuneJob",
+            "metadata": {"name": self.name, "uid": self.uid},
+            "spec": self.spec.to_dict(),
+        }
+        return json.dumps(manifest, indent=1, sort_keys=True)
+
+    @property
+    def output_uri(self) -> str:
+        """The job's own directory as a URI: one for each job, named by name and uid."""
+        root = self.spec.output.uri if self.spec.output else f"pvc://{DEFAULT_CLAIM}"
+        return f"{root}/{self.name}-{self.uid[:8]}"
+
+
+def read_job_file(path: Path) -> JobFile:
+    """Read the mounted FineTuneJob.
+
+    Raises:
+        ValueError: it is not a FineTuneJob; the message names the fields.
+    """
+    try:
+        manifest = json.loads(path.read_text())
+        return JobFile(
+            name=manifest["metadata"]["name"],
+            uid=manifest["metadata"]["uid"],
+            spec=FineTuneJobSpec.model_validate(manifest["spec"]),
+        )
+    except ValidationError as error:
+        raise ValueError(f"{path}: {describe_errors(error)}") from None
+    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} is no FineTuneJob: {error!r}") from None
+
+
+def describe_errors(error: ValidationError) -> str:
+    """Return every wrong field with its message, in one line."""
+    return "; ".join(
+        ".".join(str(part) for part in problem["loc"]) + ": " + problem["msg"]
+        for problem in error.errors(include_url=False, include_input=False)
+    )
+
+
+@dataclass(frozen=True)
+class JobDirectory:
+    """The files that the stages of one job hand to each other, on the output claim."""
+
+    root: PurePosixPath
+
+    @classmethod
+    def of(cls, job: JobFile) -> "JobDirectory":
+        """Return the directory as the job's pods see it."""
+        return cls(path_of(job.output_uri))
+
+    @property
+    def train_data(self) -> Path:
+        """Prepared conversations to train on, one JSON object a line."""
+        return Path(self.root / "data" / "train.jsonl")
+
+    @property
+    def heldout_data(self) -> Path:
+        """Prepared conversations for the evaluation."""
+        return Path(self.root / "data" / "heldout.jsonl")
+
+    @property
+    def checkpoints(self) -> Path:
+        """Checkpoints of the training, over all attempts."""
+        return Path(self.root / "checkpoints")
+
+    def adapter(self, attempt: int) -> Path:
+        """The adapter that an attempt at the training wrote."""
+        return Path(self.root / "adapter" / str(attempt))
+
+    def report(self, name: str) -> Path:
+        """A full report of a stage: `prepare.json`, `train.json`, `evaluate.json`."""
+        return Path(self.root / "report" / f"{name}.json")

@@ -1,0 +1,58 @@
+"""The base of every API type: camelCase on the wire, frozen, with rules that hold in the API server and here alike."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, model_validator
+from pydantic.alias_generators import to_camel
+from pydantic_core import CoreSchema
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A relation between fields, once for the API server (CEL) and once for whoever reads the object.
+
+    `holds` is None where the relation cannot be seen from one object alone, as with immutability.
+    """
+
+    cel: str
+    message: str
+    holds: Callable[[Any], bool] | None = None
+
+
+class ApiModel(BaseModel):
+    """A part of the API. Unknown fields are ignored, so that an older program survives newer objects."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        populate_by_name=True,
+        extra="ignore",
+        frozen=True,
+        use_attribute_docstrings=True,
+    )
+
+    rules: ClassVar[tuple[Rule, ...]] = ()
+
+    @model_validator(mode="after")
+    def _check_rules(self) -> Self:
+        for rule in self.rules:
+            if rule.holds is not None and not rule.holds(self):
+                raise ValueError(rule.message)
+        return self
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        """Return the schema with the rules as `x-kubernetes-validations`."""
+        schema = handler.resolve_ref_schema(handler(core_schema))
+        if cls.rules:
+            schema["x-kubernetes-validations"] = [
+                {"rule": rule.cel, "message": rule.message} for rule in cls.rules
+            ]
+        return schema
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the object as JSON types with camelCase names, without the fields that are not set."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)

@@ -1,0 +1,143 @@
+"""ModelServer: one base model on vLLM that hosts the adapters of many FineTuneJobs."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from finetune_api.compute import Placement
+from finetune_api.conditions import Condition
+from finetune_api.model import ApiModel, Rule
+from finetune_api.reports import Digest
+from finetune_api.uris import MODEL_URI
+
+ObjectName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", max_length=63)]
+
+
+class SecretRef(ApiModel):
+    """A Secret in the same namespace. The kubelet hands it to the pod; the operator never reads it."""
+
+    name: ObjectName
+    """Name of the Secret; its key `HF_TOKEN` holds the token of the hub."""
+
+
+class Model(ApiModel):
+    """A base model."""
+
+    uri: Annotated[str, Field(pattern=MODEL_URI, max_length=512)]
+    """Where it lies: `hf://org/name` or `pvc://claim/path`."""
+    revision: (
+        Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$", max_length=128)] | None
+    ) = None
+    """Branch, tag or commit on the hub."""
+    secret_ref: SecretRef | None = None
+    """Secret with the token for a private or gated model on the hub."""
+
+    rules = (
+        Rule(
+            "self.uri.startsWith('hf://') || (!has(self.revision) && !has(self.secretRef))",
+            "revision and secretRef are for models on the hub (hf://)",
+            lambda model: (
+                model.uri.startswith("hf://")
+                or (model.revision is None and model.secret_ref is None)
+            ),
+        ),
+    )
+
+
+class Engine(ApiModel):
+    """Settings of vLLM that may be chosen."""
+
+    max_model_length: Annotated[int, Field(ge=128, le=1_048_576)] | None = None
+    """Tokens of prompt and answer together; without it what the model declares."""
+
+
+class LoraLimits(ApiModel):
+    """Room for adapters; vLLM reserves it at start."""
+
+    max_rank: Annotated[
+        int, Field(json_schema_extra={"enum": [8, 16, 32, 64, 128, 256, 320, 512]})
+    ] = 64
+    """Largest rank of an adapter: 8, 16, 32, 64, 128, 256, 320 or 512."""
+    max_adapters: Annotated[int, Field(ge=1, le=256)] = 8
+    """How many adapters can be loaded at a time."""
+
+
+class ServerTemplate(Placement):
+    """What a server is made of, beside its model."""
+
+    replicas: Annotated[int, Field(ge=0, le=64)] = 1
+    """How many pods serve."""
+    engine: Engine = Engine()
+    """Settings of vLLM."""
+    lora: LoraLimits = LoraLimits()
+    """Room for adapters."""
+
+
+class ModelServerSpec(ServerTemplate):
+    """What should be served."""
+
+    model: Model
+    """The base model; it cannot be changed, since adapters belong to it."""
+
+    rules = (
+        Rule("self.model == oldSelf.model", "model cannot be changed: make another ModelServer"),
+    )
+
+
+class ServedModel(ApiModel):
+    """One public model name on the server."""
+
+    name: Annotated[str, Field(max_length=63)]
+    """The name that clients ask for."""
+    job: Annotated[str, Field(max_length=63)]
+    """The FineTuneJob that trained it."""
+    digest: Digest
+    """Digest of the adapter."""
+    loaded_pods: Annotated[int, Field(ge=0)]
+    """Ready pods that report exactly this adapter as loaded."""
+    message: Annotated[str, Field(max_length=1024)] = ""
+    """Why a pod refused it."""
+
+
+class ModelServerStatus(ApiModel):
+    """What is served."""
+
+    observed_generation: int = 0
+    """Generation of the spec that this status is about."""
+    conditions: Annotated[
+        list[Condition],
+        Field(
+            max_length=16,
+            json_schema_extra={
+                "x-kubernetes-list-type": "map",
+                "x-kubernetes-list-map-keys": ["type"],
+            },
+        ),
+    ] = []
+    """Accepted and Ready."""
+    replicas: Annotated[int, Field(ge=0)] = 0
+    """Pods that exist."""
+    ready_replicas: Annotated[int, Field(ge=0)] = 0
+    """Pods that serve."""
+    endpoint: Annotated[str, Field(max_length=253)] | None = None
+    """Base URL for OpenAI clients inside the cluster."""
+    models: Annotated[list[ServedModel], Field(max_length=256)] = []
+    """Every tuned model that the server hosts."""
+    reason: Annotated[str, Field(max_length=64)] | None = None
+    """Reason of Ready, for the table."""
+
+
+class ModelServer(ApiModel):
+    """One base model on vLLM that hosts the adapters of many FineTuneJobs.
+
+    Which adapters it hosts follows from the FineTuneJobs that name it and passed their gates.
+    """
+
+    spec: ModelServerSpec
+    """What should be served."""
+    status: ModelServerStatus = ModelServerStatus()
+    """What is served; written by the operator alone."""
+
+    rules = (
+        Rule("size(self.metadata.name) <= 48", "metadata.name may have at most 48 characters"),
+    )

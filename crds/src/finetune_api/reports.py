@@ -1,0 +1,156 @@
+"""What a stage says when it ends: the termination message, the exit code, and the parts of `status` that they fill.
+
+A stage writes a StageReport as JSON of at most MAX_MESSAGE bytes to its termination log; the operator
+parses it strictly and copies its parts into the job's status. It survives an absent operator.
+"""
+
+from enum import IntEnum
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationError
+
+from finetune_api.conditions import Reason
+from finetune_api.model import ApiModel
+
+MAX_MESSAGE = 4096
+"""Bytes that the kubelet keeps of a termination message."""
+
+Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
+Text = Annotated[str, Field(max_length=1024)]
+
+
+class ExitCode(IntEnum):
+    """How a stage ended, in the values of sysexits.h. Only TRANSIENT and codes not listed are tried again."""
+
+    OK = 0
+    BAD_DATA = 65
+    NOT_FOUND = 66
+    SOFTWARE = 70
+    OUT_OF_MEMORY = 71
+    STORAGE_FULL = 74
+    TRANSIENT = 75
+    ACCESS_DENIED = 77
+    BAD_CONFIG = 78
+    STOPPED = 143
+    """SIGTERM: the pod was asked to go, its newest checkpoint is whole."""
+
+
+class DatasetSummary(ApiModel):
+    """What `prepare` found in the data."""
+
+    train_examples: Annotated[int, Field(ge=0)]
+    """Conversations to train on."""
+    heldout_examples: Annotated[int, Field(ge=0)]
+    """Conversations kept for the evaluation, never trained on."""
+    train_tokens: Annotated[int, Field(ge=0)]
+    """Tokens of the training part, counted with the model's own tokenizer and chat template."""
+    longest_example_tokens: Annotated[int, Field(ge=0)]
+    """Tokens of the longest conversation."""
+    truncated_examples: Annotated[int, Field(ge=0)] = 0
+    """Conversations longer than `hyperparameters.maxLength`; their tail is not trained on."""
+    steps: Annotated[int, Field(ge=0)]
+    """Optimizer steps that the training will take, estimated."""
+    digest: Digest
+    """SHA-256 over the prepared files."""
+
+
+class TrainingSummary(ApiModel):
+    """What `train` did."""
+
+    steps: Annotated[int, Field(ge=1)]
+    """Optimizer steps done, over all attempts."""
+    resumed_from_step: Annotated[int, Field(ge=0)] = 0
+    """Step of the checkpoint that the last attempt went on from; 0 is from the beginning."""
+    loss: float
+    """Mean training loss of the last logged step, in nats a token."""
+    seconds: Annotated[float, Field(ge=0)]
+    """Seconds that the last attempt trained."""
+
+
+class Artifact(ApiModel):
+    """The trained adapter."""
+
+    uri: Annotated[str, Field(max_length=512)]
+    """Where it lies."""
+    digest: Digest
+    """SHA-256 over the names and contents of its files."""
+
+
+class MetricComparison(ApiModel):
+    """One metric of base and tuned model on the same held-out examples.
+
+    `gain` is positive when the tuned model is better: for Perplexity the fraction by which it fell
+    (1 - tuned/base), for the others the difference tuned - base.
+    """
+
+    metric: Literal["Perplexity", "ExactMatch", "RougeL"]
+    """Name of the metric."""
+    base: float
+    """Value of the base model."""
+    tuned: float
+    """Value of the tuned model."""
+    gain: float
+    """By how much the tuned model is better."""
+    gain_low: float
+    """Lower end of the 95 % paired bootstrap interval of the gain."""
+    gain_high: float
+    """Upper end of the interval."""
+
+
+class GateResult(ApiModel):
+    """One gate, decided."""
+
+    metric: Literal["Perplexity", "ExactMatch", "RougeL"]
+    """Metric that the gate is about."""
+    passed: bool
+    """Whether the lower end of the gain's interval reaches the least that the gate asks for."""
+    message: Text
+    """The decision with its figures."""
+
+
+class EvaluationSummary(ApiModel):
+    """Base and tuned model compared on held-out data."""
+
+    examples: Annotated[int, Field(ge=0)]
+    """Held-out conversations used."""
+    passed: bool
+    """Whether every gate passed."""
+    metrics: Annotated[list[MetricComparison], Field(max_length=8)]
+    """Every metric measured."""
+    gates: Annotated[list[GateResult], Field(max_length=8)]
+    """Every gate decided."""
+
+
+class StageReport(ApiModel):
+    """The termination message of a stage."""
+
+    outcome: Literal["Succeeded", "Failed"]
+    reason: Reason
+    message: Text = ""
+    dataset: DatasetSummary | None = None
+    training: TrainingSummary | None = None
+    artifact: Artifact | None = None
+    evaluation: EvaluationSummary | None = None
+
+
+def parse_report(text: str) -> StageReport | None:
+    """Return the report in a termination message, or None where it is not one (killed, crashed, hostile)."""
+    if len(text.encode()) > MAX_MESSAGE:
+        return None
+    try:
+        return StageReport.model_validate_json(text)
+    except ValidationError:
+        return None
+
+
+def write_report(report: StageReport, path: str) -> None:
+    """Write the termination message; a message too long for the kubelet loses the end of its text."""
+    text = report.model_dump_json(by_alias=True, exclude_none=True)
+    excess = len(text.encode()) - MAX_MESSAGE
+    if excess > 0:
+        shorter = report.message.encode()[: -excess - 16].decode(errors="ignore") + " …"
+        text = report.model_copy(update={"message": shorter}).model_dump_json(
+            by_alias=True, exclude_none=True
+        )
+    with open(path, "w", encoding="utf-8") as file:  # noqa: PTH123 - /dev/termination-log is given as a string
+        file.write(text)

@@ -1,0 +1,58 @@
+"""The routes file that tells a server which adapters to host, and what its pods answer about them.
+
+The operator writes `routes.json` into a ConfigMap; the plugin in the server reads it and answers
+LOADED_PATH with what is really loaded. vLLM itself sees only `version_name`s.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from finetune_api.model import ApiModel
+from finetune_api.reports import Digest, Text
+
+LOADED_PATH = "/finetune/loaded"
+"""Path on a server's pod that answers a LoadedReport."""
+
+
+class Route(ApiModel):
+    """One public model name and the adapter behind it."""
+
+    model_name: Annotated[str, Field(max_length=63)]
+    """The name that clients ask for."""
+    job: Annotated[str, Field(max_length=63)]
+    """The FineTuneJob that trained the adapter."""
+    path: Annotated[str, Field(max_length=512)]
+    """Directory of the adapter inside the pod."""
+    digest: Digest
+    """What the directory must hold."""
+
+    @property
+    def version_name(self) -> str:
+        """The name under which vLLM knows this adapter; a new content has a new name."""
+        return f"{self.model_name}--{self.digest.removeprefix('sha256:')[:12]}"
+
+
+class Routes(ApiModel):
+    """Everything that a server hosts beside its base model."""
+
+    base_name: Annotated[str, Field(max_length=63)]
+    """The name under which the base model itself answers: the ModelServer's."""
+    routes: Annotated[list[Route], Field(max_length=256)]
+    """One entry for each public model name."""
+
+
+class LoadedModel(ApiModel):
+    """What one pod says of one route."""
+
+    model_name: Annotated[str, Field(max_length=63)]
+    digest: Digest
+    state: Literal["Loading", "Loaded", "Refused"]
+    message: Text = ""
+    """Why the adapter was refused."""
+
+
+class LoadedReport(ApiModel):
+    """What one pod says of all its routes."""
+
+    models: Annotated[list[LoadedModel], Field(max_length=256)]

@@ -1,0 +1,60 @@
+"""Where models, data and results live: the schemes that the API accepts, and their parts.
+
+Only this list of schemes exists. Nothing here touches a network or a file.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+Scheme = Literal["hf", "pvc", "configmap"]
+
+DNS_LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+_SEGMENT = r"[A-Za-z0-9_][A-Za-z0-9._=-]*"
+_PATH = rf"{_SEGMENT}(/{_SEGMENT})*"
+_REPOSITORY = rf"{_SEGMENT}/{_SEGMENT}"
+
+MODEL_URI = rf"^(hf://{_REPOSITORY}|pvc://{DNS_LABEL}/{_PATH})$"
+DATA_URI = (
+    rf"^(hf://{_REPOSITORY}/{_PATH}|pvc://{DNS_LABEL}/{_PATH}|configmap://{DNS_LABEL}/{_SEGMENT})$"
+)
+OUTPUT_URI = rf"^pvc://{DNS_LABEL}(/{_PATH})?$"
+
+
+@dataclass(frozen=True)
+class Uri:
+    """The parts of a URI: `pvc://models/base` is scheme `pvc`, authority `models`, path `base`.
+
+    The authority of `hf` is the repository (`org/name`), that of `pvc` the claim, that of
+    `configmap` the ConfigMap's name. The path is empty or relative and never leaves its root.
+    """
+
+    scheme: Scheme
+    authority: str
+    path: str
+
+    def __str__(self) -> str:
+        """Return the URI as it is written in a manifest."""
+        return f"{self.scheme}://{self.authority}" + (f"/{self.path}" if self.path else "")
+
+
+def parse_uri(uri: str) -> Uri:
+    """Take a URI apart that one of the patterns of this module has accepted.
+
+    Raises:
+        ValueError: the scheme is not one of `hf`, `pvc`, `configmap`.
+    """
+    scheme, _, rest = uri.partition("://")
+    match scheme:
+        case "hf":
+            parts = rest.split("/", 2)
+            return Uri("hf", "/".join(parts[:2]), parts[2] if len(parts) > 2 else "")
+        case "pvc" | "configmap":
+            authority, _, path = rest.partition("/")
+            return Uri(scheme, authority, path)
+    raise ValueError(f"{uri}: use hf://, pvc:// or configmap://")
+
+
+def is_pvc(uri: str) -> bool:
+    """Tell whether the URI names a claim."""
+    return re.match(r"^pvc://", uri) is not None
