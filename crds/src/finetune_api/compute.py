@@ -6,9 +6,7 @@ from pydantic import Field
 
 from finetune_api.model import ApiModel, Rule
 
-Quantity = Annotated[
-    str, Field(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti)?$", max_length=32)
-]
+Quantity = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti)?$", max_length=32)]
 LabelKey = Annotated[
     str,
     Field(
@@ -16,9 +14,7 @@ LabelKey = Annotated[
         max_length=317,
     ),
 ]
-LabelValue = Annotated[
-    str, Field(pattern=r"^([A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?)?$", max_length=63)
-]
+LabelValue = Annotated[str, Field(pattern=r"^([A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?)?$", max_length=63)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", max_length=253)]
 
 
@@ -70,9 +66,7 @@ class Placement(ApiModel):
 class Compute(Placement):
     """The hardware of the training, and of the evaluation after it."""
 
-    queue_name: (
-        Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", max_length=63)] | None
-    ) = None
+    queue_name: Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", max_length=63)] | None = None
     """Kueue's LocalQueue that the training's Job waits in."""
     checkpoint_every: Annotated[int, Field(ge=1, le=100_000)] = 100
     """Optimizer steps between two checkpoints; at most these are lost when a pod goes."""

@@ -19,9 +19,7 @@ def digest_directory(directory: Path) -> str:
         ValueError: a file is a symbolic link, whose content may change behind the digest.
     """
     total = hashlib.sha256()
-    for path in sorted(
-        path for path in directory.rglob("*") if not path.is_dir() or path.is_symlink()
-    ):
+    for path in sorted(path for path in directory.rglob("*") if not path.is_dir() or path.is_symlink()):
         name = path.relative_to(directory).as_posix()
         if path.is_symlink():
             raise ValueError(f"{name} is a symbolic link")

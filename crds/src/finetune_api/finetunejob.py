@@ -19,7 +19,7 @@ class DataSource(ApiModel):
     """A JSONL file of conversations in OpenAI's chat format."""
 
     uri: Annotated[str, Field(pattern=DATA_URI, max_length=512)]
-    """Where it lies: `pvc://claim/path`, `configmap://name/key` or `hf://org/name/path` (a dataset on the hub)."""
+    """Where it lies: `pvc://claim/path`, `configmap://name/key` or `hf://org/name/path` of a dataset."""
     secret_ref: SecretRef | None = None
     """Secret with the token for a private dataset on the hub."""
 
@@ -84,9 +84,7 @@ class Adapter(ApiModel):
     lora: Lora | None = None
     """A LoRA adapter on all linear layers but the output layer."""
 
-    rules = (
-        Rule("has(self.lora)", "choose an adapter: lora", lambda adapter: adapter.lora is not None),
-    )
+    rules = (Rule("has(self.lora)", "choose an adapter: lora", lambda adapter: adapter.lora is not None),)
 
 
 class Hyperparameters(ApiModel):
@@ -165,9 +163,7 @@ class Output(ApiModel):
 class Serving(ApiModel):
     """Where the tuned model answers."""
 
-    model_name: Annotated[
-        str, Field(pattern=r"^[a-z0-9]+([._-][a-z0-9]+)*$", min_length=1, max_length=48)
-    ]
+    model_name: Annotated[str, Field(pattern=r"^[a-z0-9]+([._-][a-z0-9]+)*$", min_length=1, max_length=48)]
     """The name that clients ask for; it stays the same over all versions."""
     server: ObjectName | None = None
     """A ModelServer in the same namespace that hosts the same base model."""
@@ -235,6 +231,8 @@ class Progress(ApiModel):
     """Seconds left at the present pace."""
     loss: float | None = None
     """Training loss of the last logged step, in nats a token."""
+    text: Annotated[str, Field(max_length=64)] = ""
+    """Percentage and time left, for the table."""
 
 
 class Attempts(ApiModel):
@@ -280,6 +278,8 @@ class FineTuneJobStatus(ApiModel):
     """Prepare, Train, Evaluate, Serve, Complete or Failed; for the table only."""
     reason: Annotated[str, Field(max_length=64)] | None = None
     """Reason of Ready, for the table."""
+    method: Annotated[str, Field(max_length=32)] | None = None
+    """Method and adapter, for the table."""
     start_time: datetime | None = None
     """When the first stage began."""
     completion_time: datetime | None = None
@@ -308,6 +308,4 @@ class FineTuneJob(ApiModel):
     status: FineTuneJobStatus = FineTuneJobStatus()
     """What happened so far; written by the operator alone."""
 
-    rules = (
-        Rule("size(self.metadata.name) <= 40", "metadata.name may have at most 40 characters"),
-    )
+    rules = (Rule("size(self.metadata.name) <= 40", "metadata.name may have at most 40 characters"),)

@@ -1,4 +1,4 @@
-"""The base of every API type: camelCase on the wire, frozen, with rules that hold in the API server and here alike."""
+"""The base of every API type: camelCase on the wire, frozen, with rules for the API server and for us."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -25,9 +25,7 @@ class Model(ApiModel):
 
     uri: Annotated[str, Field(pattern=MODEL_URI, max_length=512)]
     """Where it lies: `hf://org/name` or `pvc://claim/path`."""
-    revision: (
-        Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$", max_length=128)] | None
-    ) = None
+    revision: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$", max_length=128)] | None = None
     """Branch, tag or commit on the hub."""
     secret_ref: SecretRef | None = None
     """Secret with the token for a private or gated model on the hub."""
@@ -37,8 +35,7 @@ class Model(ApiModel):
             "self.uri.startsWith('hf://') || (!has(self.revision) && !has(self.secretRef))",
             "revision and secretRef are for models on the hub (hf://)",
             lambda model: (
-                model.uri.startswith("hf://")
-                or (model.revision is None and model.secret_ref is None)
+                model.uri.startswith("hf://") or (model.revision is None and model.secret_ref is None)
             ),
         ),
     )
@@ -54,9 +51,7 @@ class Engine(ApiModel):
 class LoraLimits(ApiModel):
     """Room for adapters; vLLM reserves it at start."""
 
-    max_rank: Annotated[
-        int, Field(json_schema_extra={"enum": [8, 16, 32, 64, 128, 256, 320, 512]})
-    ] = 64
+    max_rank: Annotated[int, Field(json_schema_extra={"enum": [8, 16, 32, 64, 128, 256, 320, 512]})] = 64
     """Largest rank of an adapter: 8, 16, 32, 64, 128, 256, 320 or 512."""
     max_adapters: Annotated[int, Field(ge=1, le=256)] = 8
     """How many adapters can be loaded at a time."""
@@ -79,9 +74,7 @@ class ModelServerSpec(ServerTemplate):
     model: Model
     """The base model; it cannot be changed, since adapters belong to it."""
 
-    rules = (
-        Rule("self.model == oldSelf.model", "model cannot be changed: make another ModelServer"),
-    )
+    rules = (Rule("self.model == oldSelf.model", "model cannot be changed: make another ModelServer"),)
 
 
 class ServedModel(ApiModel):
@@ -138,6 +131,4 @@ class ModelServer(ApiModel):
     status: ModelServerStatus = ModelServerStatus()
     """What is served; written by the operator alone."""
 
-    rules = (
-        Rule("size(self.metadata.name) <= 48", "metadata.name may have at most 48 characters"),
-    )
+    rules = (Rule("size(self.metadata.name) <= 48", "metadata.name may have at most 48 characters"),)

@@ -1,4 +1,4 @@
-"""What a stage says when it ends: the termination message, the exit code, and the parts of `status` that they fill.
+"""What a stage says when it ends: its termination message, its exit code, and the parts of `status` therein.
 
 A stage writes a StageReport as JSON of at most MAX_MESSAGE bytes to its termination log; the operator
 parses it strictly and copies its parts into the job's status. It survives an absent operator.

@@ -1,0 +1,120 @@
+"""JSON schema as pydantic writes it, turned into the structural schema that the API server accepts.
+
+The API server knows no references, no unions with null, no `const`, and numeric exclusive bounds
+only as a flag. This module leaves the meaning as it is; what should be in the schema, `crd` decides.
+"""
+
+from typing import Any
+
+from pydantic import BaseModel
+
+Schema = dict[str, Any]
+
+_KEPT = (
+    "description",
+    "type",
+    "format",
+    "enum",
+    "default",
+    "pattern",
+    "minLength",
+    "maxLength",
+    "minimum",
+    "maximum",
+    "minItems",
+    "maxItems",
+    "maxProperties",
+    "required",
+    "x-kubernetes-validations",
+    "x-kubernetes-list-type",
+    "x-kubernetes-list-map-keys",
+)
+_KNOWN = {
+    *_KEPT,
+    "title",
+    "const",
+    "$ref",
+    "anyOf",
+    "properties",
+    "items",
+    "additionalProperties",
+    "patternProperties",
+    "propertyNames",
+    "exclusiveMinimum",
+    "exclusiveMaximum",
+}
+
+
+def structural_schema(model: type[BaseModel]) -> Schema:
+    """Return the structural schema of a model, camelCase, every reference inlined.
+
+    Raises:
+        ValueError: the model uses something that a structural schema cannot say.
+    """
+    schema = model.model_json_schema(by_alias=True)
+    return _convert(schema, schema.get("$defs", {}))
+
+
+def _convert(schema: Schema, definitions: dict[str, Schema]) -> Schema:
+    schema = _resolve(schema, definitions)
+    unknown = schema.keys() - _KNOWN - {"$defs"}
+    if unknown:
+        raise ValueError(f"a structural schema has no {', '.join(sorted(unknown))}: {schema}")
+    result = {key: schema[key] for key in _KEPT if key in schema}
+    if "const" in schema:
+        result["enum"] = [schema["const"]]
+    for bound in ("Minimum", "Maximum"):
+        if f"exclusive{bound}" in schema:
+            result[bound.lower()] = schema[f"exclusive{bound}"]
+            result[f"exclusive{bound}"] = True
+    if "properties" in schema:
+        result["properties"] = {
+            name: _convert(part, definitions) for name, part in schema["properties"].items()
+        }
+    if "items" in schema:
+        result["items"] = _convert(schema["items"], definitions)
+    if schema.get("type") == "object" and "properties" not in schema:
+        result |= _convert_map(schema, definitions)
+    if "default" in result:
+        result["default"] = _without_nulls(result["default"])
+        if "properties" in result:
+            # The parts have defaults of their own, and the API server fills them in.
+            result["default"] = {}
+    return result
+
+
+def _resolve(schema: Schema, definitions: dict[str, Schema]) -> Schema:
+    """Inline a reference and drop the null of an optional field; its description wins over the type's."""
+    if "anyOf" in schema:
+        parts = [part for part in schema["anyOf"] if part.get("type") != "null"]
+        if len(parts) != 1:
+            raise ValueError(f"a structural schema has no union of types: {schema}")
+        rest = {key: value for key, value in schema.items() if key not in ("anyOf", "default")}
+        schema = parts[0] | rest
+    if "$ref" in schema:
+        target = definitions[schema["$ref"].removeprefix("#/$defs/")]
+        schema = _resolve(target, definitions) | {
+            key: value for key, value in schema.items() if key != "$ref"
+        }
+    return schema
+
+
+def _convert_map(schema: Schema, definitions: dict[str, Schema]) -> Schema:
+    """A map with a pattern for its keys becomes a map of values and a rule about the keys."""
+    patterns = schema.get("patternProperties")
+    if not patterns:
+        return {"additionalProperties": _convert(schema["additionalProperties"], definitions)}
+    ((pattern, values),) = patterns.items()
+    rule = {"rule": f"self.all(key, key.matches(r'{pattern}'))", "message": f"keys must match {pattern}"}
+    return {
+        "additionalProperties": _convert(values, definitions),
+        "x-kubernetes-validations": [rule],
+    }
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nulls(part) for key, part in value.items() if part is not None}
+    if isinstance(value, list):
+        return [_without_nulls(part) for part in value]
+    return value
