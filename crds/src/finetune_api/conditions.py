@@ -47,7 +47,7 @@ class Reason(StrEnum):
     GATES_FAILED = "GatesFailed"
     SERVER_NOT_FOUND = "ServerNotFound"
     SERVER_MISMATCH = "ServerMismatch"
-    MODEL_NAME_TAKEN = "ModelNameTaken"
+    SUPERSEDED = "Superseded"
     ADAPTER_REFUSED = "AdapterRefused"
     # what the cluster did
     OUT_OF_MEMORY = "OutOfMemory"

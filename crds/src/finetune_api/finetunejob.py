@@ -8,8 +8,9 @@ from pydantic import Field
 from finetune_api.compute import Compute
 from finetune_api.conditions import Condition
 from finetune_api.model import ApiModel, Rule
-from finetune_api.modelserver import Model, ObjectName, SecretRef, ServerTemplate
+from finetune_api.modelserver import NAME_RULE, Model, ObjectName, SecretRef, ServerTemplate
 from finetune_api.reports import Artifact, DatasetSummary, EvaluationSummary, TrainingSummary
+from finetune_api.routes import BASE_NAME
 from finetune_api.uris import DATA_URI, OUTPUT_URI
 
 Metric = Literal["Perplexity", "ExactMatch", "RougeL"]
@@ -176,6 +177,11 @@ class Serving(ApiModel):
             "give exactly one of server and template",
             lambda serving: (serving.server is None) != (serving.template is None),
         ),
+        Rule(
+            f"self.modelName != '{BASE_NAME}'",
+            f"modelName {BASE_NAME} is the base model's own",
+            lambda serving: serving.model_name != BASE_NAME,
+        ),
     )
 
 
@@ -308,4 +314,4 @@ class FineTuneJob(ApiModel):
     status: FineTuneJobStatus = FineTuneJobStatus()
     """What happened so far; written by the operator alone."""
 
-    rules = (Rule("size(self.metadata.name) <= 40", "metadata.name may have at most 40 characters"),)
+    rules = (NAME_RULE,)

@@ -13,6 +13,13 @@ from finetune_api.uris import MODEL_URI
 ObjectName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", max_length=63)]
 
 
+NAME_RULE = Rule(
+    "self.metadata.name.matches('^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$')",
+    "metadata.name: at most 40 lower-case letters, digits and dashes, a letter first",
+)
+"""Children carry the name with a suffix, and Services must begin with a letter."""
+
+
 class SecretRef(ApiModel):
     """A Secret in the same namespace. The kubelet hands it to the pod; the operator never reads it."""
 
@@ -131,4 +138,4 @@ class ModelServer(ApiModel):
     status: ModelServerStatus = ModelServerStatus()
     """What is served; written by the operator alone."""
 
-    rules = (Rule("size(self.metadata.name) <= 48", "metadata.name may have at most 48 characters"),)
+    rules = (NAME_RULE,)

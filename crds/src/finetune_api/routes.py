@@ -11,6 +11,8 @@ from pydantic import Field
 from finetune_api.model import ApiModel
 from finetune_api.reports import Digest, Text
 
+BASE_NAME = "base"
+"""The name under which a server's base model answers."""
 LOADED_PATH = "/finetune/loaded"
 """Path on a server's pod that answers a LoadedReport."""
 
@@ -36,8 +38,6 @@ class Route(ApiModel):
 class Routes(ApiModel):
     """Everything that a server hosts beside its base model."""
 
-    base_name: Annotated[str, Field(max_length=63)]
-    """The name under which the base model itself answers: the ModelServer's."""
     routes: Annotated[list[Route], Field(max_length=256)]
     """One entry for each public model name."""
 

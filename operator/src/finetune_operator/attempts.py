@@ -1,0 +1,133 @@
+"""What follows from the attempts at a stage: begin one, wait, go on, or give up.
+
+Pure. A failure that would come again is not tried again; a disruption costs no retry.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from finetune_api.conditions import Reason
+from finetune_api.reports import ExitCode, StageReport
+
+from finetune_operator.observe import Attempt, Stage, State
+
+_PERMANENT = {
+    Reason.DATASET_INVALID,
+    Reason.DATASET_NOT_FOUND,
+    Reason.MODEL_NOT_FOUND,
+    Reason.MODEL_UNSUPPORTED,
+    Reason.ACCESS_DENIED,
+    Reason.INVALID_SPEC,
+    Reason.ADAPTER_REFUSED,
+    Reason.OUT_OF_MEMORY,
+    Reason.LOSS_NOT_FINITE,
+}
+_FAILED = {
+    Stage.PREPARE: Reason.PREPARE_FAILED,
+    Stage.TRAIN: Reason.TRAINING_FAILED,
+    Stage.EVALUATE: Reason.EVALUATION_FAILED,
+}
+_FIRST_DELAY = timedelta(seconds=10)
+_LONGEST_DELAY = timedelta(minutes=5)
+
+
+@dataclass(frozen=True)
+class Begin:
+    """Make the Job of this attempt."""
+
+    number: int
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Nothing to do for now; look again at `until`, or when something happens."""
+
+    reason: Reason | None = None
+    message: str = ""
+    until: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Done:
+    """The stage succeeded."""
+
+    report: StageReport
+
+
+@dataclass(frozen=True)
+class GiveUp:
+    """The stage failed for good."""
+
+    reason: Reason
+    message: str
+
+
+Step = Begin | Wait | Done | GiveUp
+
+
+def next_step(stage: Stage, attempts: list[Attempt], begun: int, retries: int, now: datetime) -> Step:
+    """Decide about a stage.
+
+    Args:
+        stage: the stage.
+        attempts: its attempts that the cluster still has, in any order.
+        begun: how many were begun as the status remembers; their Jobs may be gone.
+        retries: how many failures are forgiven.
+        now: the time.
+    """
+    mine = sorted((attempt for attempt in attempts if attempt.stage is stage), key=lambda one: one.number)
+    if not mine:
+        return Begin(begun + 1)
+    last = mine[-1]
+    if last.number < begun:
+        return Begin(begun + 1)
+    if last.state is State.ACTIVE:
+        return _explain_waiting(last)
+    if last.state is State.SUCCEEDED and last.report and last.report.outcome == "Succeeded":
+        return Done(last.report)
+    reason, message = _diagnose(last)
+    if last.state is State.FAILED and reason in _PERMANENT:
+        return GiveUp(reason, message)
+    failures = sum(attempt.state is not State.DISRUPTED for attempt in mine)
+    if failures > retries:
+        return GiveUp(
+            _FAILED[stage] if reason is Reason.RETRYING else reason,
+            f"{failures} attempts failed, {retries} retries are allowed; the last: {message}",
+        )
+    delay = min(_FIRST_DELAY * 2 ** max(len(mine) - 1, 0), _LONGEST_DELAY)
+    due = (last.finished or now) + delay
+    if now < due:
+        return Wait(
+            Reason.RETRYING, f"attempt {last.number + 1} follows; attempt {last.number}: {message}", due
+        )
+    return Begin(last.number + 1)
+
+
+def count_disruptions(attempts: list[Attempt]) -> int:
+    """Return how many attempts the cluster ended."""
+    return sum(attempt.state is State.DISRUPTED for attempt in attempts)
+
+
+def _explain_waiting(attempt: Attempt) -> Wait:
+    """An attempt that runs needs no word; one that cannot start gets its reason."""
+    kind, _, message = attempt.waiting.partition(": ")
+    if kind in ("ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ErrImageNeverPull"):
+        return Wait(Reason.IMAGE_PULL_FAILED, message)
+    if kind == "Unschedulable":
+        return Wait(Reason.UNSCHEDULABLE, message)
+    if kind:
+        return Wait(Reason.WAITING, attempt.waiting)
+    return Wait()
+
+
+def _diagnose(attempt: Attempt) -> tuple[Reason, str]:
+    """Say why an attempt ended; the program's own report is the best witness."""
+    if attempt.state is State.DISRUPTED:
+        return Reason.RETRYING, "its pod was disrupted"
+    if attempt.report and attempt.report.outcome == "Failed":
+        return attempt.report.reason, attempt.report.message
+    if attempt.out_of_memory or attempt.exit_code == ExitCode.OUT_OF_MEMORY:
+        return Reason.OUT_OF_MEMORY, "the container ran out of memory: raise compute.resources.memory"
+    if attempt.state is State.SUCCEEDED:
+        return _FAILED[attempt.stage], "the pod left no report"
+    return _FAILED[attempt.stage], f"the container ended with exit code {attempt.exit_code} and no report"

@@ -1,0 +1,1 @@
+"""One pure builder for each child. Nothing here talks to a cluster."""

@@ -1,0 +1,77 @@
+"""Names, labels and owners of children."""
+
+from finetune_api.digest import digest_value
+from finetune_api.jobfile import JobFile
+from finetune_api.meta import API_VERSION, ATTEMPT_LABEL, GROUP, JOB_LABEL, SERVER_LABEL, STAGE_LABEL
+
+from finetune_operator.kinds import Manifest
+from finetune_operator.observe import JobView, ServerView, Stage
+
+OWNED_LABEL = f"{GROUP}/owned"
+"""On every child that is neither a pod nor a Job, so that the operator can watch only its own."""
+
+
+def stage_job_name(job: JobView, stage: Stage, attempt: int) -> str:
+    """Return the name of an attempt's Job: another attempt, spec or object has another name."""
+    spec = job.spec.to_dict() if job.spec else {}
+    return f"{job.name}-{stage.lower()}-{attempt}-{digest_value([job.uid, spec])[:6]}"
+
+
+def job_file_name(job: JobView) -> str:
+    """Return the name of the ConfigMap with the job's manifest."""
+    return f"{job.name}-job-{digest_value(job.uid)[:6]}"
+
+
+def routes_name(server: ServerView) -> str:
+    """Return the name of the ConfigMap with a server's routes."""
+    return f"{server.name}-routes"
+
+
+def job_file(job: JobView) -> JobFile:
+    """Return the FineTuneJob as its pods read it.
+
+    Raises:
+        ValueError: the spec could not be read.
+    """
+    if job.spec is None:
+        raise ValueError(f"{job.name}: {job.problem}")
+    return JobFile(job.name, job.uid, job.spec)
+
+
+def job_labels(job: JobView) -> dict[str, str]:
+    """Return the labels of a job's children."""
+    return {"app.kubernetes.io/managed-by": "finetune-operator", JOB_LABEL: job.name, OWNED_LABEL: "true"}
+
+
+def stage_labels(job: JobView, stage: Stage, attempt: int) -> dict[str, str]:
+    """Return the labels of an attempt's Job and pod."""
+    return job_labels(job) | {STAGE_LABEL: str(stage), ATTEMPT_LABEL: str(attempt)}
+
+
+def server_labels(server: ServerView) -> dict[str, str]:
+    """Return the labels of a server's children."""
+    return {
+        "app.kubernetes.io/managed-by": "finetune-operator",
+        SERVER_LABEL: server.name,
+        OWNED_LABEL: "true",
+    }
+
+
+def build_metadata(owner: JobView | ServerView, name: str, labels: dict[str, str]) -> Manifest:
+    """Return the metadata of a child that its owner controls."""
+    kind = "FineTuneJob" if isinstance(owner, JobView) else "ModelServer"
+    return {
+        "name": name,
+        "namespace": owner.namespace,
+        "labels": labels,
+        "ownerReferences": [
+            {
+                "apiVersion": API_VERSION,
+                "kind": kind,
+                "name": owner.name,
+                "uid": owner.uid,
+                "controller": True,
+                "blockOwnerDeletion": True,
+            }
+        ],
+    }

@@ -1,0 +1,122 @@
+"""What all pods have in common: the restricted profile, mounts from a list, no Kubernetes token."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from finetune_api.compute import Placement, Resources
+from finetune_api.modelserver import SecretRef
+from finetune_api.mounts import CLAIMS, CONFIG_MAPS, SCRATCH
+from finetune_api.uris import parse_uri
+
+from finetune_operator.kinds import Manifest
+from finetune_operator.settings import Settings
+
+USER = 65532
+"""The user of every image of ours."""
+
+
+def build_pod_spec(
+    settings: Settings,
+    placement: Placement,
+    container: Manifest,
+    volumes: "Volumes",
+    env: list[dict[str, Any]],
+) -> Manifest:
+    """Return the spec of a pod that the `restricted` Pod Security Standard admits.
+
+    `container` holds what is special to it: name, image, args, ports, probes.
+    """
+    on_gpu = placement.resources.gpus > 0
+    gpu_tolerations = [one.to_dict() for one in settings.gpu.tolerations] if on_gpu else []
+    spec: Manifest = {
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": USER,
+            "runAsGroup": USER,
+            "fsGroup": USER,
+            "fsGroupChangePolicy": "OnRootMismatch",
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "nodeSelector": (settings.gpu.node_selector if on_gpu else {}) | placement.node_selector,
+        "tolerations": gpu_tolerations + [one.to_dict() for one in placement.tolerations],
+        "imagePullSecrets": [{"name": name} for name in settings.images.pull_secrets],
+        "volumes": volumes.volumes,
+        "containers": [
+            container
+            | {
+                "imagePullPolicy": settings.images.pull_policy,
+                "env": [
+                    {"name": "HOME", "value": str(SCRATCH)},
+                    {"name": "HF_HOME", "value": str(SCRATCH / "huggingface")},
+                    {"name": "TMPDIR", "value": str(SCRATCH)},
+                    *env,
+                ],
+                "resources": build_resources(settings, placement.resources),
+                "securityContext": {
+                    "allowPrivilegeEscalation": False,
+                    "readOnlyRootFilesystem": True,
+                    "capabilities": {"drop": ["ALL"]},
+                },
+                "volumeMounts": volumes.mounts,
+            }
+        ],
+    }
+    if placement.priority_class_name:
+        spec["priorityClassName"] = placement.priority_class_name
+    return spec
+
+
+def build_resources(settings: Settings, resources: Resources) -> Manifest:
+    """Return requests and limits; they are the same."""
+    wanted = {"cpu": resources.cpu, "memory": resources.memory}
+    if resources.gpus:
+        wanted[settings.gpu.resource_name] = str(resources.gpus)
+    return {"requests": wanted, "limits": wanted}
+
+
+def build_token_env(secret: SecretRef | None) -> list[dict[str, Any]]:
+    """Return the hub's token as the kubelet hands it over; the operator never sees it."""
+    if secret is None:
+        return []
+    return [{"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": {"name": secret.name, "key": "HF_TOKEN"}}}]
+
+
+class Volumes:
+    """The volumes of one pod: what it may write, and what it may only read."""
+
+    def __init__(self, writable: Iterable[str] = (), readable: Iterable[str] = ()) -> None:
+        """Mount the claims and ConfigMaps of URIs.
+
+        Args:
+            writable: `pvc://` URIs below which the pod writes.
+            readable: URIs that it reads; those of other schemes are fetched and need no mount.
+        """
+        self.volumes: list[Manifest] = [
+            {"name": "scratch", "emptyDir": {}},
+            {"name": "shared-memory", "emptyDir": {"medium": "Memory", "sizeLimit": "1Gi"}},
+        ]
+        self.mounts: list[Manifest] = [
+            {"name": "scratch", "mountPath": str(SCRATCH)},
+            {"name": "shared-memory", "mountPath": "/dev/shm"},
+        ]
+        written = {parse_uri(uri).authority for uri in writable}
+        parsed = [parse_uri(uri) for uri in readable]
+        read = {uri.authority for uri in parsed if uri.scheme == "pvc"} - written
+        for number, claim in enumerate(sorted(written | read)):
+            source = {"persistentVolumeClaim": {"claimName": claim}}
+            self._add(f"claim-{number}", source, str(CLAIMS / claim), read_only=claim in read)
+        maps = {uri.authority for uri in parsed if uri.scheme == "configmap"}
+        for number, name in enumerate(sorted(maps)):
+            self._add(
+                f"data-{number}", {"configMap": {"name": name}}, str(CONFIG_MAPS / name), read_only=True
+            )
+
+    def add_config_map(self, name: str, config_map: str, path: str) -> None:
+        """Mount a ConfigMap of the operator's."""
+        self._add(name, {"configMap": {"name": config_map}}, path, read_only=True)
+
+    def _add(self, name: str, source: Manifest, path: str, *, read_only: bool) -> None:
+        self.volumes.append({"name": name} | source)
+        self.mounts.append({"name": name, "mountPath": path, "readOnly": read_only})

@@ -1,0 +1,138 @@
+"""The children of a ModelServer, and the ModelServer that a FineTuneJob makes for itself."""
+
+import json
+from collections.abc import Iterable
+
+from finetune_api.digest import digest_value
+from finetune_api.meta import API_VERSION, SERVER_PORT
+from finetune_api.modelserver import ModelServerSpec
+from finetune_api.mounts import ROUTES_FILE
+from finetune_api.routes import Routes
+
+from finetune_operator.kinds import Manifest
+from finetune_operator.manifests.names import build_metadata, job_labels, routes_name, server_labels
+from finetune_operator.manifests.pod import Volumes, build_pod_spec, build_token_env
+from finetune_operator.observe import JobView, ServerView
+from finetune_operator.settings import Settings
+
+_DRAIN_SECONDS = 5
+"""Time for the endpoints to forget a pod before it stops taking requests."""
+_STOP_SECONDS = 90
+"""Longer than the drain and vLLM's own time for requests in flight."""
+_START_SECONDS = 1800
+"""Time for a large model to be fetched and loaded."""
+
+
+def build_model_server(job: JobView) -> Manifest:
+    """Return the server of the job's own, named like the job.
+
+    Raises:
+        ValueError: the job asks for none.
+    """
+    if job.spec is None or job.spec.serving is None or job.spec.serving.template is None:
+        raise ValueError(f"{job.name} has no serving.template")
+    spec = ModelServerSpec(model=job.spec.model, **dict(job.spec.serving.template))
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "ModelServer",
+        "metadata": build_metadata(job, job.name, job_labels(job)),
+        "spec": spec.to_dict(),
+    }
+
+
+def build_routes(server: ServerView, routes: Routes) -> Manifest:
+    """Return the ConfigMap that tells the server's pods what to host."""
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": build_metadata(server, routes_name(server), server_labels(server)),
+        "data": {ROUTES_FILE.name: json.dumps(routes.to_dict(), indent=1, sort_keys=True)},
+    }
+
+
+def digest_routes(routes: Routes) -> str:
+    """Return the value of the annotation that makes the kubelet refresh the mounted routes."""
+    return digest_value(routes.to_dict())[:16]
+
+
+def build_deployment(server: ServerView, artifact_uris: Iterable[str], settings: Settings) -> Manifest:
+    """Return the Deployment. Routes are not part of it: a new adapter restarts no pod.
+
+    Args:
+        server: the ModelServer.
+        artifact_uris: `pvc://` URIs of every job that names the server; their claims are mounted.
+        settings: the administrator's.
+
+    Raises:
+        ValueError: the spec could not be read.
+    """
+    spec = server.spec
+    if spec is None:
+        raise ValueError(f"{server.name}: {server.problem}")
+    labels = server_labels(server)
+    volumes = Volumes(readable=[spec.model.uri, *artifact_uris])
+    volumes.add_config_map("routes", routes_name(server), str(ROUTES_FILE.parent))
+    args = [
+        "serve",
+        f"--model-uri={spec.model.uri}",
+        f"--max-rank={spec.lora.max_rank}",
+        f"--max-adapters={spec.lora.max_adapters}",
+        f"--port={SERVER_PORT}",
+    ]
+    if spec.model.revision:
+        args.append(f"--revision={spec.model.revision}")
+    if spec.engine.max_model_length:
+        args.append(f"--max-model-length={spec.engine.max_model_length}")
+    container: Manifest = {
+        "name": "server",
+        "image": settings.images.serving,
+        "args": args,
+        "ports": [{"name": "http", "containerPort": SERVER_PORT}],
+        "startupProbe": _probe("/health", period=5, failures=_START_SECONDS // 5),
+        "livenessProbe": _probe("/health", period=10, failures=6),
+        "readinessProbe": _probe("/readyz", period=2, failures=2),
+        "lifecycle": {"preStop": {"sleep": {"seconds": _DRAIN_SECONDS}}},
+    }
+    pod = build_pod_spec(settings, spec, container, volumes, build_token_env(spec.model.secret_ref))
+    pod["terminationGracePeriodSeconds"] = _STOP_SECONDS
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": build_metadata(server, server.name, labels),
+        "spec": {
+            "replicas": spec.replicas,
+            "progressDeadlineSeconds": _START_SECONDS + 60,
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
+            "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": pod},
+        },
+    }
+
+
+def build_service(server: ServerView) -> Manifest:
+    """Return the Service behind the stable address."""
+    labels = server_labels(server)
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": build_metadata(server, server.name, labels),
+        "spec": {
+            "type": "ClusterIP",
+            "selector": labels,
+            "ports": [{"name": "http", "port": 80, "targetPort": "http"}],
+        },
+    }
+
+
+def endpoint_of(namespace: str, server: str) -> str:
+    """Return the base URL for OpenAI clients inside the cluster."""
+    return f"http://{server}.{namespace}.svc/v1"
+
+
+def _probe(path: str, period: int, failures: int) -> Manifest:
+    return {
+        "httpGet": {"path": path, "port": "http"},
+        "periodSeconds": period,
+        "timeoutSeconds": 5,
+        "failureThreshold": failures,
+    }

@@ -1,0 +1,135 @@
+"""The children of a FineTuneJob: its file, its claim, and one Job for each attempt at a stage."""
+
+from finetune_api.compute import Compute, Placement, Resources
+from finetune_api.meta import ATTEMPT_LABEL, METRICS_PORT, STAGE_LABEL
+from finetune_api.mounts import DEFAULT_CLAIM, JOB_FILE
+from finetune_api.uris import parse_uri
+
+from finetune_operator.kinds import Manifest
+from finetune_operator.manifests.names import (
+    build_metadata,
+    job_file,
+    job_file_name,
+    job_labels,
+    stage_job_name,
+    stage_labels,
+)
+from finetune_operator.manifests.pod import Volumes, build_pod_spec, build_token_env
+from finetune_operator.observe import JobView, Stage
+from finetune_operator.settings import Settings
+
+_PREPARE_PLACEMENT = Placement(resources=Resources(cpu="1", memory="2Gi"))
+"""Checking data takes one core and no GPU."""
+_STOP_SECONDS = 120
+"""Time for a checkpoint after SIGTERM."""
+
+
+def build_job_file(job: JobView) -> Manifest:
+    """Return the ConfigMap from which the pods read the FineTuneJob."""
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": build_metadata(job, job_file_name(job), job_labels(job)),
+        "data": {JOB_FILE.name: job_file(job).to_json()},
+    }
+
+
+def build_claim(job: JobView, settings: Settings) -> Manifest:
+    """Return the namespace's claim for artifacts. No job owns it: it outlives them all."""
+    spec: Manifest = {
+        "accessModes": [settings.artifacts.access_mode],
+        "resources": {"requests": {"storage": settings.artifacts.size}},
+    }
+    if settings.artifacts.storage_class_name:
+        spec["storageClassName"] = settings.artifacts.storage_class_name
+    labels = {key: value for key, value in job_labels(job).items() if key.endswith(("owned", "managed-by"))}
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": DEFAULT_CLAIM, "namespace": job.namespace, "labels": labels},
+        "spec": spec,
+    }
+
+
+def build_stage_job(job: JobView, stage: Stage, attempt: int, settings: Settings) -> Manifest:
+    """Return the Job of one attempt. It never restarts a pod: what follows a failure is the operator's decision.
+
+    Raises:
+        ValueError: the spec could not be read.
+    """
+    file = job_file(job)
+    spec = file.spec
+    compute = spec.compute
+    labels = stage_labels(job, stage, attempt)
+    readable = [spec.model.uri]
+    env = build_token_env(spec.model.secret_ref)
+    container: Manifest = {"name": stage.lower()}
+    placement: Placement = compute
+    match stage:
+        case Stage.PREPARE:
+            sources = [spec.dataset.train, *([spec.dataset.validation] if spec.dataset.validation else [])]
+            readable += [source.uri for source in sources]
+            env = env or build_token_env(next((one.secret_ref for one in sources if one.secret_ref), None))
+            container |= {"image": settings.images.trainer, "args": ["prepare"]}
+            placement = _PREPARE_PLACEMENT
+        case Stage.TRAIN:
+            container |= {
+                "image": settings.images.trainer,
+                "args": ["train", f"--attempt={attempt}"],
+                "ports": [{"name": "metrics", "containerPort": METRICS_PORT}],
+            }
+        case Stage.EVALUATE:
+            container |= {"image": settings.images.serving, "args": ["evaluate", *_judged(job)]}
+    volumes = Volumes(writable=[file.output_uri], readable=readable)
+    volumes.add_config_map("job", job_file_name(job), str(JOB_FILE.parent))
+    pod = build_pod_spec(settings, placement, container, volumes, env)
+    pod |= {"restartPolicy": "Never", "terminationGracePeriodSeconds": _STOP_SECONDS}
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": build_metadata(
+            job, stage_job_name(job, stage, attempt), labels | _queue_label(stage, compute)
+        ),
+        "spec": {
+            "completions": 1,
+            "parallelism": 1,
+            "completionMode": "Indexed",
+            "backoffLimit": 0,
+            "podReplacementPolicy": "Failed",
+            "podFailurePolicy": {
+                "rules": [
+                    {
+                        "action": "FailJob",
+                        "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}],
+                    }
+                ]
+            },
+            "template": {"metadata": {"labels": labels}, "spec": pod},
+        },
+    }
+
+
+def names_default_claim(job: JobView) -> bool:
+    """Tell whether the job's artifact goes to the claim that the operator makes."""
+    return parse_uri(job_file(job).output_uri).authority == DEFAULT_CLAIM
+
+
+def attempt_of(manifest: Manifest) -> tuple[Stage, int]:
+    """Return the stage and the number of the attempt that a Job of ours is for."""
+    labels = manifest["metadata"]["labels"]
+    return Stage(labels[STAGE_LABEL]), int(labels[ATTEMPT_LABEL])
+
+
+def _judged(job: JobView) -> list[str]:
+    """Name the adapter that the evaluation judges: the one that the status records."""
+    artifact = job.status.artifact
+    if artifact is None:
+        raise ValueError(f"{job.name}: there is no artifact to evaluate")
+    return [f"--train-attempt={artifact.uri.rpartition('/')[2]}", f"--digest={artifact.digest}"]
+
+
+def _queue_label(stage: Stage, compute: Compute) -> dict[str, str]:
+    """Put the stages that may take a GPU into Kueue's queue."""
+    if compute.queue_name is None or stage is Stage.PREPARE:
+        return {}
+    return {"kueue.x-k8s.io/queue-name": compute.queue_name}

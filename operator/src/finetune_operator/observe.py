@@ -1,0 +1,241 @@
+"""What the cluster says about one object, as values: raw manifests in, facts out.
+
+Pure. Decisions are made elsewhere, from these facts alone.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from finetune_api.finetunejob import FineTuneJob, FineTuneJobSpec, FineTuneJobStatus
+from finetune_api.jobfile import describe_errors
+from finetune_api.meta import ATTEMPT_LABEL, STAGE_LABEL
+from finetune_api.modelserver import ModelServer, ModelServerSpec, ModelServerStatus
+from finetune_api.reports import ExitCode, StageReport, parse_report
+from finetune_api.routes import LoadedReport
+from pydantic import ValidationError
+
+from finetune_operator.kinds import Manifest, label_of
+
+
+class Stage(StrEnum):
+    """The stages that run as Jobs, in their order."""
+
+    PREPARE = "Prepare"
+    TRAIN = "Train"
+    EVALUATE = "Evaluate"
+
+
+class State(StrEnum):
+    """How an attempt stands. Disrupted is the cluster's doing, Failed the program's."""
+
+    ACTIVE = "Active"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+    DISRUPTED = "Disrupted"
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One child Job of a FineTuneJob with its newest pod."""
+
+    stage: Stage
+    number: int
+    name: str
+    state: State
+    started: datetime | None = None
+    finished: datetime | None = None
+    report: StageReport | None = None
+    exit_code: int | None = None
+    out_of_memory: bool = False
+    waiting: str = ""
+    """Why the pod does not run yet: the kubelet's or the scheduler's reason and message."""
+    pod_ip: str | None = None
+    """Address of a running pod."""
+
+
+@dataclass(frozen=True)
+class JobView:
+    """A FineTuneJob. `spec` is None where it could not be read; `problem` says why."""
+
+    name: str
+    namespace: str
+    uid: str
+    generation: int
+    spec: FineTuneJobSpec | None
+    problem: str
+    status: FineTuneJobStatus
+
+
+@dataclass(frozen=True)
+class ServerView:
+    """A ModelServer. `spec` is None where it could not be read; `problem` says why."""
+
+    name: str
+    namespace: str
+    uid: str
+    generation: int
+    spec: ModelServerSpec | None
+    problem: str
+    status: ModelServerStatus
+
+
+@dataclass(frozen=True)
+class ServerPod:
+    """A pod of a ModelServer and what it says is loaded; None where it did not answer."""
+
+    name: str
+    ready: bool
+    address: str | None
+    routes_annotation: str | None
+    loaded: LoadedReport | None = None
+    waiting: str = ""
+
+
+def view_job(manifest: Manifest) -> JobView:
+    """Read a FineTuneJob."""
+    metadata = manifest["metadata"]
+    spec, problem = None, ""
+    try:
+        spec = FineTuneJob.model_validate({"spec": manifest["spec"]}).spec
+    except (ValidationError, KeyError) as error:
+        problem = describe_errors(error) if isinstance(error, ValidationError) else "spec is missing"
+    try:
+        status = FineTuneJobStatus.model_validate(manifest.get("status") or {})
+    except ValidationError:
+        status = FineTuneJobStatus()
+    return JobView(
+        metadata["name"],
+        metadata["namespace"],
+        metadata["uid"],
+        metadata["generation"],
+        spec,
+        problem,
+        status,
+    )
+
+
+def view_server(manifest: Manifest) -> ServerView:
+    """Read a ModelServer."""
+    metadata = manifest["metadata"]
+    spec, problem = None, ""
+    try:
+        spec = ModelServer.model_validate({"spec": manifest["spec"]}).spec
+    except (ValidationError, KeyError) as error:
+        problem = describe_errors(error) if isinstance(error, ValidationError) else "spec is missing"
+    try:
+        status = ModelServerStatus.model_validate(manifest.get("status") or {})
+    except ValidationError:
+        status = ModelServerStatus()
+    return ServerView(
+        metadata["name"],
+        metadata["namespace"],
+        metadata["uid"],
+        metadata["generation"],
+        spec,
+        problem,
+        status,
+    )
+
+
+def view_attempt(job: Manifest, pods: list[Manifest]) -> Attempt | None:
+    """Read a child Job with its pods; None where its labels are not ours."""
+    stage, number = label_of(job, STAGE_LABEL), label_of(job, ATTEMPT_LABEL)
+    if stage not in list(Stage) or number is None or not number.isdecimal():
+        return None
+    pod = max(pods, key=lambda pod: str(pod["metadata"].get("creationTimestamp")), default=None)
+    status = job.get("status", {})
+    conditions = {
+        condition["type"]: condition
+        for condition in status.get("conditions", [])
+        if condition["status"] == "True"
+    }
+    terminated = _terminated(pod)
+    return Attempt(
+        stage=Stage(stage),
+        number=int(number),
+        name=job["metadata"]["name"],
+        state=_state(conditions, pod, terminated),
+        started=_time(status.get("startTime")),
+        finished=_time(
+            status.get("completionTime") or conditions.get("Failed", {}).get("lastTransitionTime")
+        ),
+        report=parse_report(terminated.get("message", "")),
+        exit_code=terminated.get("exitCode"),
+        out_of_memory=terminated.get("reason") == "OOMKilled",
+        waiting=_waiting(pod),
+        pod_ip=_running_ip(pod),
+    )
+
+
+def view_server_pod(pod: Manifest, annotation: str, loaded: LoadedReport | None) -> ServerPod:
+    """Read a pod of a ModelServer."""
+    ready = not pod["metadata"].get("deletionTimestamp") and any(
+        condition["type"] == "Ready" and condition["status"] == "True"
+        for condition in pod.get("status", {}).get("conditions", [])
+    )
+    return ServerPod(
+        name=pod["metadata"]["name"],
+        ready=ready,
+        address=_running_ip(pod),
+        routes_annotation=pod["metadata"].get("annotations", {}).get(annotation),
+        loaded=loaded,
+        waiting=_waiting(pod),
+    )
+
+
+def _state(conditions: dict[str, Any], pod: Manifest | None, terminated: dict[str, Any]) -> State:
+    if "Complete" in conditions:
+        return State.SUCCEEDED
+    if "Failed" not in conditions:
+        return State.ACTIVE
+    if pod is None or "PodFailurePolicy" in conditions["Failed"].get("reason", ""):
+        # The pod was taken away, or the Job's policy met the DisruptionTarget condition.
+        return State.DISRUPTED
+    if terminated.get("exitCode") == ExitCode.STOPPED or _has_condition(pod, "DisruptionTarget"):
+        return State.DISRUPTED
+    if pod["metadata"].get("deletionTimestamp") or not terminated:
+        return State.DISRUPTED
+    return State.FAILED
+
+
+def _terminated(pod: Manifest | None) -> dict[str, Any]:
+    for status in (pod or {}).get("status", {}).get("containerStatuses", []):
+        terminated = status.get("state", {}).get("terminated")
+        if terminated:
+            return dict(terminated)
+    return {}
+
+
+def _waiting(pod: Manifest | None) -> str:
+    """Say why a pod does not run, as `Reason: message`; empty where it runs or may still start in a moment."""
+    if pod is None:
+        return ""
+    status = pod.get("status", {})
+    for container in status.get("containerStatuses", []):
+        waiting = container.get("state", {}).get("waiting", {})
+        if waiting.get("reason") not in (None, "ContainerCreating", "PodInitializing"):
+            return f"{waiting['reason']}: {waiting.get('message', '')}"
+    for condition in status.get("conditions", []):
+        if condition["type"] == "PodScheduled" and condition["status"] == "False":
+            return f"{condition.get('reason', '')}: {condition.get('message', '')}"
+    return ""
+
+
+def _running_ip(pod: Manifest | None) -> str | None:
+    status = (pod or {}).get("status", {})
+    if status.get("phase") == "Running" and isinstance(status.get("podIP"), str):
+        return str(status["podIP"])
+    return None
+
+
+def _has_condition(pod: Manifest, kind: str) -> bool:
+    return any(
+        condition["type"] == kind and condition["status"] == "True"
+        for condition in pod.get("status", {}).get("conditions", [])
+    )
+
+
+def _time(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None

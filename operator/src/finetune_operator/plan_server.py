@@ -1,0 +1,165 @@
+"""Decides what a ModelServer needs: its children, what its pods should host, and its next status.
+
+Pure. Which adapters it hosts follows from the FineTuneJobs that name it and passed their gates.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from finetune_api.conditions import ConditionType, Reason
+from finetune_api.meta import ROUTES_ANNOTATION
+from finetune_api.modelserver import ServedModel
+from finetune_api.mounts import path_of
+from finetune_api.routes import Route, Routes
+
+from finetune_operator.kinds import Manifest
+from finetune_operator.manifests.names import job_file
+from finetune_operator.manifests.server import (
+    build_deployment,
+    build_routes,
+    build_service,
+    digest_routes,
+    endpoint_of,
+)
+from finetune_operator.observe import JobView, ServerPod, ServerView
+from finetune_operator.settings import Settings
+from finetune_operator.status import Conditions, Event, changed_conditions
+
+LOADING_SECONDS = 2.0
+"""How often the pods are asked while something is not loaded yet."""
+
+
+@dataclass(frozen=True)
+class SeenServer:
+    """Everything in the cluster that bears on one ModelServer."""
+
+    jobs: list[JobView]
+    """The FineTuneJobs that name it or made it."""
+    pods: list[ServerPod]
+    conflict: str = ""
+    """A child's name that is taken by an object of someone else."""
+
+
+@dataclass(frozen=True)
+class ServerPlan:
+    """What to do about one ModelServer."""
+
+    apply: tuple[Manifest, ...]
+    status: Manifest
+    events: tuple[Event, ...]
+    again_after: float | None = None
+    annotate: tuple[tuple[str, dict[str, str]], ...] = ()
+    """Pods and annotations to give them, so that the kubelet refreshes their routes at once."""
+
+
+def proven_at(job: JobView) -> datetime | None:
+    """Return when the job's adapter passed its gates; None where it did not."""
+    for condition in job.status.conditions:
+        if condition.type == ConditionType.EVALUATED and condition.status == "True" and job.status.artifact:
+            return condition.last_transition_time
+    return None
+
+
+def newest_by_name(jobs: list[JobView]) -> dict[str, JobView]:
+    """Return for each public model name the job that was proven last."""
+    proven = [job for job in jobs if proven_at(job) and job.spec and job.spec.serving]
+    proven.sort(key=lambda job: (proven_at(job) or datetime.min.replace(tzinfo=UTC), job.name))
+    return {job.spec.serving.model_name: job for job in proven if job.spec and job.spec.serving}
+
+
+def build_route_list(jobs: list[JobView]) -> Routes:
+    """Return what the server should host."""
+    routes = []
+    for name, job in sorted(newest_by_name(jobs).items()):
+        if job.status.artifact:
+            path = str(path_of(job.status.artifact.uri))
+            routes.append(Route(model_name=name, job=job.name, path=path, digest=job.status.artifact.digest))
+    return Routes(routes=routes)
+
+
+def plan_server(server: ServerView, seen: SeenServer, settings: Settings, now: datetime) -> ServerPlan:
+    """Decide about one ModelServer."""
+    conditions = Conditions.start(server.status.conditions, server.generation, now)
+    status = server.status.model_copy(update={"observed_generation": server.generation})
+    children: tuple[Manifest, ...] = ()
+    annotate: tuple[tuple[str, dict[str, str]], ...] = ()
+    problem = (Reason.CONFLICT, seen.conflict) if seen.conflict else None
+    if server.spec is None:
+        problem = (Reason.INVALID_SPEC, server.problem)
+    if server.spec is None or problem:
+        for kind in (ConditionType.ACCEPTED, ConditionType.READY):
+            conditions.set(
+                kind, status=False, reason=(problem or _UNKNOWN)[0], message=(problem or _UNKNOWN)[1]
+            )
+        again_after = None
+    else:
+        routes = build_route_list(seen.jobs)
+        uris = sorted(job_file(job).output_uri for job in seen.jobs if job.spec)
+        children = (
+            build_routes(server, routes),
+            build_deployment(server, uris, settings),
+            build_service(server),
+        )
+        digest = digest_routes(routes)
+        annotate = tuple(
+            (pod.name, {ROUTES_ANNOTATION: digest})
+            for pod in seen.pods
+            if pod.address and pod.routes_annotation != digest
+        )
+        models = [_served(route, seen.pods) for route in routes.routes]
+        ready = [pod for pod in seen.pods if pod.ready]
+        status = status.model_copy(
+            update={
+                "replicas": len(seen.pods),
+                "ready_replicas": len(ready),
+                "endpoint": endpoint_of(server.namespace, server.name),
+                "models": models,
+            }
+        )
+        conditions.set(ConditionType.ACCEPTED, status=True, reason=Reason.ACCEPTED)
+        _set_ready(conditions, server.spec.replicas, seen.pods)
+        pending = any(model.loaded_pods < len(ready) and not model.message for model in models)
+        again_after = LOADING_SECONDS if pending or len(ready) < server.spec.replicas else None
+    listed = conditions.listed()
+    reason = conditions.by_type[ConditionType.READY].reason
+    status = status.model_copy(update={"conditions": listed, "reason": reason})
+    events = tuple(changed_conditions(server.status.conditions, listed))
+    return ServerPlan(children, status.to_dict(), events, again_after, annotate)
+
+
+_UNKNOWN = (Reason.INVALID_SPEC, "the spec could not be read")
+
+
+def _served(route: Route, pods: list[ServerPod]) -> ServedModel:
+    """Count only pods that are ready and say so themselves, of exactly this content."""
+    loaded, message = 0, ""
+    for pod in pods:
+        for model in pod.loaded.models if pod.loaded else []:
+            if (model.model_name, model.digest) != (route.model_name, route.digest):
+                continue
+            loaded += pod.ready and model.state == "Loaded"
+            message = message or (model.message if model.state == "Refused" else "")
+    return ServedModel(
+        name=route.model_name, job=route.job, digest=route.digest, loaded_pods=loaded, message=message
+    )
+
+
+def _set_ready(conditions: Conditions, replicas: int, pods: list[ServerPod]) -> None:
+    ready = sum(pod.ready for pod in pods)
+    if ready >= replicas:
+        conditions.set(
+            ConditionType.READY,
+            status=True,
+            reason=Reason.SERVING,
+            message=f"{ready} of {replicas} pods serve",
+        )
+        return
+    waiting = next((pod.waiting for pod in pods if pod.waiting), "")
+    kind = waiting.partition(": ")[0]
+    reason = Reason.DEPLOYING
+    if kind == "Unschedulable":
+        reason = Reason.UNSCHEDULABLE
+    elif kind in ("ImagePullBackOff", "ErrImagePull", "ErrImageNeverPull", "InvalidImageName"):
+        reason = Reason.IMAGE_PULL_FAILED
+    message = f"{ready} of {replicas} pods serve" + (f"; {waiting}" if waiting else "")
+    conditions.set(ConditionType.READY, status=False, reason=reason, message=message)

@@ -1,0 +1,66 @@
+"""What the administrator decides: images, the GPU's resource name, storage. Written by the chart."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from finetune_api.compute import Toleration
+from finetune_api.jobfile import describe_errors
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.alias_generators import to_camel
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(alias_generator=to_camel, extra="forbid", frozen=True)
+
+
+class Images(_Part):
+    """The images of the pods; no manifest can name another."""
+
+    trainer: str
+    serving: str
+    pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
+    pull_secrets: list[str] = []
+
+
+class Gpu(_Part):
+    """What is added to pods that ask for GPUs."""
+
+    resource_name: str = "nvidia.com/gpu"
+    node_selector: dict[str, str] = {}
+    tolerations: list[Toleration] = []
+
+
+class Artifacts(_Part):
+    """The claim that is made in a namespace for jobs without an `output`."""
+
+    storage_class_name: str = ""
+    size: str = "20Gi"
+    access_mode: Literal["ReadWriteMany", "ReadWriteOnce"] = "ReadWriteMany"
+
+
+class Settings(_Part):
+    """The whole file."""
+
+    images: Images
+    gpu: Gpu = Gpu()
+    artifacts: Artifacts = Artifacts()
+    audit_seconds: Annotated[float, Field(gt=0)] = 60
+    """Seconds between two complete lists of everything."""
+    log_level: Literal["Debug", "Info", "Warning"] = "Info"
+
+
+def read_settings(path: Path) -> Settings:
+    """Read the settings.
+
+    Raises:
+        ValueError: the file is missing or wrong; the message names the field.
+    """
+    try:
+        return Settings.model_validate(yaml.safe_load(path.read_text()) or {})
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror}") from None
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not YAML: {error}") from None
+    except ValidationError as error:
+        raise ValueError(f"{path}: {describe_errors(error)}") from None

@@ -1,0 +1,97 @@
+"""Builds the next status: conditions by the Kubernetes API conventions, times that change only with the state.
+
+Pure: the clock is an argument.
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from finetune_api.conditions import Condition, ConditionType, Reason
+
+
+@dataclass
+class Conditions:
+    """The conditions of one object while its next status is built."""
+
+    generation: int
+    now: datetime
+    by_type: dict[str, Condition] = field(default_factory=dict)
+
+    @classmethod
+    def start(cls, current: list[Condition], generation: int, now: datetime) -> "Conditions":
+        """Begin with those that the object has."""
+        return cls(generation, now, {condition.type: condition for condition in current})
+
+    def is_true(self, kind: ConditionType) -> bool:
+        """Tell whether a condition holds."""
+        condition = self.by_type.get(kind)
+        return condition is not None and condition.status == "True"
+
+    def set(self, kind: ConditionType, *, status: bool, reason: Reason, message: str = "") -> None:
+        """Set a condition; its transition time stays where the status stays."""
+        text = "True" if status else "False"
+        before = self.by_type.get(kind)
+        self.by_type[kind] = Condition(
+            type=kind,
+            status="True" if status else "False",
+            observed_generation=self.generation,
+            last_transition_time=before.last_transition_time
+            if before and before.status == text
+            else self.now,
+            reason=reason,
+            message=message[:4096],
+        )
+
+    def listed(self) -> list[Condition]:
+        """Return the conditions in the order of the way."""
+        order = [str(kind) for kind in ConditionType]
+        return sorted(self.by_type.values(), key=lambda condition: order.index(condition.type))
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that a person should know, told after the status was written."""
+
+    type: str
+    reason: str
+    message: str
+
+
+def changed_conditions(before: list[Condition], after: list[Condition]) -> list[Event]:
+    """Return an event for each condition that has a new status or reason."""
+    known = {condition.type: (condition.status, condition.reason) for condition in before}
+    events = []
+    for condition in after:
+        if known.get(condition.type) == (condition.status, condition.reason):
+            continue
+        if condition.type == ConditionType.READY and condition.status == "False":
+            # It repeats what the condition of the stage says.
+            continue
+        warning = condition.type == ConditionType.FAILED or condition.reason in _WARNINGS
+        message = condition.message or f"{condition.type} is {condition.status}"
+        events.append(Event("Warning" if warning else "Normal", condition.reason, message[:1024]))
+    return events
+
+
+_WARNINGS: set[Any] = {
+    Reason.INVALID_SPEC,
+    Reason.CONFLICT,
+    Reason.RETRYING,
+    Reason.SERVER_NOT_FOUND,
+    Reason.SERVER_MISMATCH,
+    Reason.ADAPTER_REFUSED,
+    Reason.IMAGE_PULL_FAILED,
+    Reason.UNSCHEDULABLE,
+    Reason.CREATE_REFUSED,
+    Reason.GATES_FAILED,
+}
+
+
+def format_seconds(seconds: int) -> str:
+    """Return a length of time as people write it: `45s`, `3m20s`, `2h05m`."""
+    if seconds < 60:
+        return f"{seconds}s"
+    if seconds < 3600:
+        return f"{seconds // 60}m{seconds % 60:02d}s"
+    return f"{seconds // 3600}h{seconds % 3600 // 60:02d}m"
