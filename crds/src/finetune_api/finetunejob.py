@@ -112,9 +112,7 @@ class Hyperparameters(ApiModel):
         Rule(
             "!has(self.microBatchSize) || self.batchSize % self.microBatchSize == 0",
             "microBatchSize must divide batchSize",
-            lambda values: (
-                values.micro_batch_size is None or values.batch_size % values.micro_batch_size == 0
-            ),
+            lambda values: values.micro_batch_size is None or values.batch_size % values.micro_batch_size == 0,
         ),
     )
 

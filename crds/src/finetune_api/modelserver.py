@@ -41,9 +41,7 @@ class Model(ApiModel):
         Rule(
             "self.uri.startsWith('hf://') || (!has(self.revision) && !has(self.secretRef))",
             "revision and secretRef are for models on the hub (hf://)",
-            lambda model: (
-                model.uri.startswith("hf://") or (model.revision is None and model.secret_ref is None)
-            ),
+            lambda model: model.uri.startswith("hf://") or (model.revision is None and model.secret_ref is None),
         ),
     )
 

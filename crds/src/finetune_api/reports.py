@@ -149,8 +149,6 @@ def write_report(report: StageReport, path: str) -> None:
     excess = len(text.encode()) - MAX_MESSAGE
     if excess > 0:
         shorter = report.message.encode()[: -excess - 16].decode(errors="ignore") + " …"
-        text = report.model_copy(update={"message": shorter}).model_dump_json(
-            by_alias=True, exclude_none=True
-        )
+        text = report.model_copy(update={"message": shorter}).model_dump_json(by_alias=True, exclude_none=True)
     with open(path, "w", encoding="utf-8") as file:  # noqa: PTH123 - /dev/termination-log is given as a string
         file.write(text)

@@ -68,9 +68,7 @@ def _convert(schema: Schema, definitions: dict[str, Schema]) -> Schema:
             result[bound.lower()] = schema[f"exclusive{bound}"]
             result[f"exclusive{bound}"] = True
     if "properties" in schema:
-        result["properties"] = {
-            name: _convert(part, definitions) for name, part in schema["properties"].items()
-        }
+        result["properties"] = {name: _convert(part, definitions) for name, part in schema["properties"].items()}
     if "items" in schema:
         result["items"] = _convert(schema["items"], definitions)
     if schema.get("type") == "object" and "properties" not in schema:
@@ -93,9 +91,7 @@ def _resolve(schema: Schema, definitions: dict[str, Schema]) -> Schema:
         schema = parts[0] | rest
     if "$ref" in schema:
         target = definitions[schema["$ref"].removeprefix("#/$defs/")]
-        schema = _resolve(target, definitions) | {
-            key: value for key, value in schema.items() if key != "$ref"
-        }
+        schema = _resolve(target, definitions) | {key: value for key, value in schema.items() if key != "$ref"}
     return schema
 
 

@@ -97,9 +97,7 @@ def next_step(stage: Stage, attempts: list[Attempt], begun: int, retries: int, n
     delay = min(_FIRST_DELAY * 2 ** max(len(mine) - 1, 0), _LONGEST_DELAY)
     due = (last.finished or now) + delay
     if now < due:
-        return Wait(
-            Reason.RETRYING, f"attempt {last.number + 1} follows; attempt {last.number}: {message}", due
-        )
+        return Wait(Reason.RETRYING, f"attempt {last.number + 1} follows; attempt {last.number}: {message}", due)
     return Begin(last.number + 1)
 
 

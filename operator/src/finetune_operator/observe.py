@@ -147,9 +147,7 @@ def view_attempt(job: Manifest, pods: list[Manifest]) -> Attempt | None:
     pod = max(pods, key=lambda pod: str(pod["metadata"].get("creationTimestamp")), default=None)
     status = job.get("status", {})
     conditions = {
-        condition["type"]: condition
-        for condition in status.get("conditions", [])
-        if condition["status"] == "True"
+        condition["type"]: condition for condition in status.get("conditions", []) if condition["status"] == "True"
     }
     terminated = _terminated(pod)
     return Attempt(
@@ -158,9 +156,7 @@ def view_attempt(job: Manifest, pods: list[Manifest]) -> Attempt | None:
         name=job["metadata"]["name"],
         state=_state(conditions, pod, terminated),
         started=_time(status.get("startTime")),
-        finished=_time(
-            status.get("completionTime") or conditions.get("Failed", {}).get("lastTransitionTime")
-        ),
+        finished=_time(status.get("completionTime") or conditions.get("Failed", {}).get("lastTransitionTime")),
         report=parse_report(terminated.get("message", "")),
         exit_code=terminated.get("exitCode"),
         out_of_memory=terminated.get("reason") == "OOMKilled",
@@ -209,7 +205,7 @@ def _terminated(pod: Manifest | None) -> dict[str, Any]:
 
 
 def _waiting(pod: Manifest | None) -> str:
-    """Say why a pod does not run, as `Reason: message`; empty where it runs or may still start in a moment."""
+    """Say why a pod does not run, as `Reason: message`; empty where it runs or is about to."""
     if pod is None:
         return ""
     status = pod.get("status", {})

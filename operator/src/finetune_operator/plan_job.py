@@ -256,18 +256,14 @@ class _Draft:
         )
         if served and served.loaded_pods > 0:
             message = f"{serving.model_name} answers on ModelServer {server}"
-            self.conditions.set(
-                ConditionType.SERVED, status=True, reason=Reason.ADAPTER_LOADED, message=message
-            )
+            self.conditions.set(ConditionType.SERVED, status=True, reason=Reason.ADAPTER_LOADED, message=message)
             self.complete(Reason.SERVING, message)
         elif seen.newer_job:
             self.not_served(Reason.SUPERSEDED, f"{seen.newer_job} serves {serving.model_name} now")
         elif served and served.message:
             self.not_served(Reason.ADAPTER_REFUSED, served.message)
         elif self.status.completion_time:
-            self.not_served(
-                Reason.SERVER_NOT_READY, f"ModelServer {server} has no ready pod with the adapter"
-            )
+            self.not_served(Reason.SERVER_NOT_READY, f"ModelServer {server} has no ready pod with the adapter")
         else:
             self.not_served(Reason.DEPLOYING, _explain_server(server, seen.server))
 

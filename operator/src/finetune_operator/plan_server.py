@@ -88,9 +88,7 @@ def plan_server(server: ServerView, seen: SeenServer, settings: Settings, now: d
         problem = (Reason.INVALID_SPEC, server.problem)
     if server.spec is None or problem:
         for kind in (ConditionType.ACCEPTED, ConditionType.READY):
-            conditions.set(
-                kind, status=False, reason=(problem or _UNKNOWN)[0], message=(problem or _UNKNOWN)[1]
-            )
+            conditions.set(kind, status=False, reason=(problem or _UNKNOWN)[0], message=(problem or _UNKNOWN)[1])
         again_after = None
     else:
         routes = build_route_list(seen.jobs)

@@ -1,4 +1,4 @@
-"""Builds the next status: conditions by the Kubernetes API conventions, times that change only with the state.
+"""Builds the next status: conditions by the API conventions, times that change only with the state.
 
 Pure: the clock is an argument.
 """
@@ -36,9 +36,7 @@ class Conditions:
             type=kind,
             status="True" if status else "False",
             observed_generation=self.generation,
-            last_transition_time=before.last_transition_time
-            if before and before.status == text
-            else self.now,
+            last_transition_time=before.last_transition_time if before and before.status == text else self.now,
             reason=reason,
             message=message[:4096],
         )

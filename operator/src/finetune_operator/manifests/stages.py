@@ -52,7 +52,7 @@ def build_claim(job: JobView, settings: Settings) -> Manifest:
 
 
 def build_stage_job(job: JobView, stage: Stage, attempt: int, settings: Settings) -> Manifest:
-    """Return the Job of one attempt. It never restarts a pod: what follows a failure is the operator's decision.
+    """Return the Job of one attempt. It never restarts a pod: what follows a failure, the operator decides.
 
     Raises:
         ValueError: the spec could not be read.

@@ -1,0 +1,122 @@
+"""The only file that talks to the Kubernetes API: lists, server-side apply, status, annotations, events."""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import urlencode
+
+from kubernetes.aio import client, config
+from kubernetes.aio.client.rest import ApiException
+
+from finetune_operator.kinds import Kind, Manifest, kind_of
+
+FIELD_MANAGER = "finetune-operator"
+_TIMEOUT = 10.0
+_PAGE = 500
+
+
+class ApiError(Exception):
+    """The API server refused a request, or could not be reached (code 0)."""
+
+    def __init__(self, code: int, message: str) -> None:
+        """Keep the HTTP status and the server's own words."""
+        super().__init__(f"{code}: {message}" if code else message)
+        self.code = code
+        self.message = message
+
+
+class Cluster:
+    """A connection to the API server."""
+
+    def __init__(self, api: client.ApiClient) -> None:
+        """Wrap a client of the official library."""
+        self._api = api
+
+    async def list_all(self, kind: Kind) -> tuple[list[Manifest], int]:
+        """Return every object of a kind, and the list's resource version."""
+        items: list[Manifest] = []
+        query: dict[str, str] = {"limit": str(_PAGE)}
+        if kind.selector:
+            query["labelSelector"] = kind.selector
+        while True:
+            page = await self._request("GET", kind.path(), query)
+            items += page["items"]
+            token = page["metadata"].get("continue")
+            if not token:
+                break
+            query["continue"] = token
+        for item in items:
+            item |= {"apiVersion": kind.api_version, "kind": kind.name}
+        return items, int(page["metadata"]["resourceVersion"])
+
+    async def apply(self, manifest: Manifest) -> Manifest:
+        """Create or change an object by server-side apply; return it as it is now."""
+        metadata = manifest["metadata"]
+        path = kind_of(manifest).path(metadata["namespace"], metadata["name"])
+        return await self._apply(path, manifest)
+
+    async def apply_status(self, manifest: Manifest) -> Manifest:
+        """Write a status. `metadata.uid` keeps it from an object that only has the same name."""
+        metadata = manifest["metadata"]
+        path = kind_of(manifest).path(metadata["namespace"], metadata["name"])
+        return await self._apply(f"{path}/status", manifest)
+
+    async def annotate(self, kind: Kind, namespace: str, name: str, annotations: dict[str, str]) -> Manifest:
+        """Set annotations of an object that someone else made."""
+        body = {"metadata": {"annotations": annotations}}
+        query = {"fieldManager": FIELD_MANAGER}
+        path = kind.path(namespace, name)
+        return await self._request("PATCH", path, query, body, "application/merge-patch+json")
+
+    async def create_event(self, event: Manifest) -> None:
+        """Tell an event once: its name is made from what it says."""
+        try:
+            path = f"/apis/events.k8s.io/v1/namespaces/{event['metadata']['namespace']}/events"
+            await self._request("POST", path, {"fieldManager": FIELD_MANAGER}, event, "application/json")
+        except ApiError as error:
+            if error.code != 409:
+                raise
+
+    async def _apply(self, path: str, manifest: Manifest) -> Manifest:
+        query = {"fieldManager": FIELD_MANAGER, "force": "true"}
+        return await self._request("PATCH", path, query, manifest, "application/apply-patch+yaml")
+
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        query: dict[str, str],
+        body: Manifest | None = None,
+        content_type: str | None = None,
+    ) -> Manifest:
+        headers: dict[str, str] = {"Accept": "application/json"}
+        if content_type:
+            headers["Content-Type"] = content_type
+        await self._api.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
+        url = f"{self._api.configuration.host}{path}?{urlencode(query)}"
+        try:
+            response = await self._api.call_api(
+                method, url, header_params=headers, body=body, _request_timeout=_TIMEOUT
+            )
+            data = await response.read()
+        except ApiException as error:
+            raise ApiError(int(error.status or 0), str(error.body or error.reason)) from error
+        except (OSError, TimeoutError) as error:
+            raise ApiError(0, f"the API server cannot be reached: {error!r}") from error
+        parsed: Any = json.loads(data)
+        if not 200 <= response.status < 300:
+            raise ApiError(response.status, str(parsed.get("message", parsed)))
+        return dict(parsed)
+
+
+@asynccontextmanager
+async def connect() -> AsyncIterator[Cluster]:
+    """Connect as the pod's service account, or as the current context of a kubeconfig."""
+    configuration = client.Configuration()
+    try:
+        config.load_incluster_config(client_configuration=configuration)
+    except config.ConfigException:
+        await config.load_kube_config(client_configuration=configuration)
+    async with client.ApiClient(configuration) as api:
+        yield Cluster(api)

@@ -1,0 +1,33 @@
+"""Builds the Kubernetes event for something that a person should know. Pure."""
+
+from datetime import datetime
+
+from finetune_api.digest import digest_value
+
+from finetune_operator.kinds import Manifest
+from finetune_operator.status import Event
+
+
+def build_event(about: Manifest, event: Event, instance: str, now: datetime) -> Manifest:
+    """Return the event; what is said twice has the same name twice, and is kept once."""
+    metadata = about["metadata"]
+    digest = digest_value([metadata["uid"], event.reason, event.message])[:16]
+    return {
+        "apiVersion": "events.k8s.io/v1",
+        "kind": "Event",
+        "metadata": {"name": f"{metadata['name']}.{digest}", "namespace": metadata["namespace"]},
+        "eventTime": now.isoformat(timespec="microseconds").replace("+00:00", "Z"),
+        "type": event.type,
+        "reason": event.reason,
+        "action": "Reconcile",
+        "note": event.message[:1024],
+        "reportingController": "finetune.dev/operator",
+        "reportingInstance": instance,
+        "regarding": {
+            "apiVersion": about["apiVersion"],
+            "kind": about["kind"],
+            "name": metadata["name"],
+            "namespace": metadata["namespace"],
+            "uid": metadata["uid"],
+        },
+    }

@@ -1,0 +1,58 @@
+"""The event feed: kopf's watches, and nothing else of kopf. They fill the store and the queue."""
+
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import kopf
+
+from finetune_operator.kinds import WATCHED, Kind, Manifest
+from finetune_operator.store import Store, concerned
+from finetune_operator.workqueue import WorkQueue
+
+_REQUEST_TIMEOUT = 10
+_SERVER_TIMEOUT = 290
+
+
+class _EndlessBackoff:
+    """Delays between tries to reach the API server: growing, jittered, and without an end."""
+
+    def __iter__(self) -> Iterator[float]:
+        delay = 0.5
+        while True:
+            yield delay * random.uniform(0.5, 1)  # noqa: S311 - jitter
+            delay = min(delay * 2, 30)
+
+
+async def run_feeds(store: Store, queue: WorkQueue) -> None:
+    """Watch every kind in all namespaces until cancelled."""
+    registry = kopf.OperatorRegistry()
+    for kind in WATCHED:
+        _register(registry, kind, store, queue)
+    settings = kopf.OperatorSettings()
+    settings.posting.enabled = False
+    settings.scanning.disabled = True
+    settings.networking.request_timeout = _REQUEST_TIMEOUT
+    settings.networking.error_backoffs = _EndlessBackoff()
+    settings.watching.server_timeout = _SERVER_TIMEOUT
+    await kopf.operator(registry=registry, settings=settings, standalone=True, clusterwide=True)
+
+
+def _register(registry: kopf.OperatorRegistry, kind: Kind, store: Store, queue: WorkQueue) -> None:
+    labels = {kind.selector: kopf.PRESENT} if kind.selector else None
+
+    @kopf.on.event(
+        kind.group,
+        kind.version,
+        kind.plural,
+        labels=labels,
+        registry=registry,
+        id=f"{kind.plural}-{kind.selector}",
+    )
+    async def on_event(*, event: Any, **_: Any) -> None:
+        manifest: Manifest = dict(event["object"]) | {"apiVersion": kind.api_version, "kind": kind.name}
+        deleted = event["type"] == "DELETED"
+        changed = store.remove(manifest) if deleted else store.put(manifest)
+        if changed:
+            for key in concerned(store, manifest):
+                queue.add(key)
