@@ -1,0 +1,255 @@
+"""etcd, the API server, the controllers and the scheduler: started, waited for, stopped."""
+
+import json
+import secrets
+import shutil
+import ssl
+import subprocess
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from cluster import processes
+from cluster.layout import API_PORT, BIN, CACHE, NODE_ADDRESS, NODE_NAME, SERVICE_NETWORK, ClusterError
+from cluster.packages import install_control_plane
+
+_USERS = {
+    "admin": ("admin", "system:masters"),
+    "controllers": ("system:kube-controller-manager", "system:masters"),
+    "scheduler": ("system:kube-scheduler", ""),
+    "proxy": ("system:kube-proxy", "system:node-proxier"),
+    "kubelet": (f"system:node:{NODE_NAME}", "system:nodes"),
+    "dns": ("dns", "system:masters"),
+}
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A running API server and what is needed to speak with it."""
+
+    directory: Path
+    server: str
+
+    @property
+    def kubeconfig(self) -> Path:
+        """The administrator's."""
+        return self.directory / "kubeconfig"
+
+    @property
+    def kubectl(self) -> Path:
+        """The program."""
+        return BIN / "kubectl"
+
+    @property
+    def helm(self) -> Path:
+        """The program."""
+        return BIN / "helm"
+
+    @property
+    def volumes(self) -> Path:
+        """The directories behind the node's volumes."""
+        return self.directory / "volumes"
+
+    def run_kubectl(self, *arguments: str, stdin: str | None = None) -> str:
+        """Run kubectl as the administrator and return its output.
+
+        Raises:
+            ClusterError: it failed; the message is its own.
+        """
+        done = subprocess.run(
+            [self.kubectl, f"--kubeconfig={self.kubeconfig}", *arguments],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise ClusterError(f"kubectl {' '.join(arguments)}: {done.stderr.strip()}")
+        return done.stdout
+
+
+@dataclass(frozen=True)
+class Ports:
+    """The ports of one control plane."""
+
+    api: int = API_PORT
+
+    @property
+    def etcd(self) -> int:
+        """Port for clients; the next one is for peers."""
+        return self.api + 10
+
+    @property
+    def controllers(self) -> int:
+        """Port of the controllers' health."""
+        return self.api + 12
+
+    @property
+    def scheduler(self) -> int:
+        """Port of the scheduler's health."""
+        return self.api + 13
+
+
+def start_control_plane(directory: Path, address: str, ports: Ports, *, scheduler: bool) -> Cluster:
+    """Start what is not running yet and wait until the API server answers."""
+    install_control_plane()
+    for part in ("etcd", "pki", "kubeconfigs"):
+        (directory / part).mkdir(parents=True, exist_ok=True)
+    cluster = Cluster(directory, f"https://{address}:{ports.api}")
+    _make_credentials(directory)
+    etcd_url, peer_url = f"http://127.0.0.1:{ports.etcd}", f"http://127.0.0.1:{ports.etcd + 1}"
+    processes.start(
+        directory,
+        "etcd",
+        [
+            BIN / "etcd",
+            f"--data-dir={directory / 'etcd'}",
+            f"--listen-client-urls={etcd_url}",
+            f"--advertise-client-urls={etcd_url}",
+            f"--listen-peer-urls={peer_url}",
+            f"--initial-advertise-peer-urls={peer_url}",
+            f"--initial-cluster=default={peer_url}",
+            "--unsafe-no-fsync",
+            "--log-level=warn",
+        ],
+    )
+    pki = directory / "pki"
+    processes.start(
+        directory,
+        "kube-apiserver",
+        [
+            BIN / "kube-apiserver",
+            f"--etcd-servers={etcd_url}",
+            f"--bind-address={address}",
+            f"--advertise-address={address}",
+            f"--secure-port={ports.api}",
+            f"--cert-dir={pki}",
+            f"--token-auth-file={pki / 'tokens.csv'}",
+            "--authorization-mode=Node,RBAC",
+            "--allow-privileged",
+            f"--service-cluster-ip-range={SERVICE_NETWORK}",
+            "--service-account-issuer=https://kubernetes.default.svc",
+            f"--service-account-key-file={pki / 'service-account.key'}",
+            f"--service-account-signing-key-file={pki / 'service-account.key'}",
+            "--kubelet-preferred-address-types=InternalIP",
+            "--endpoint-reconciler-type=" + ("master-count" if scheduler else "none"),
+        ],
+    )
+    processes.wait_until(lambda: _answers(cluster), f"the API server (see {directory}/logs)", 120)
+    _write_kubeconfigs(cluster)
+    processes.start(
+        directory,
+        "kube-controller-manager",
+        [
+            BIN / "kube-controller-manager",
+            f"--kubeconfig={directory / 'kubeconfigs' / 'controllers'}",
+            f"--root-ca-file={pki / 'apiserver.crt'}",
+            f"--service-account-private-key-file={pki / 'service-account.key'}",
+            f"--secure-port={ports.controllers}",
+            "--bind-address=127.0.0.1",
+            f"--cert-dir={directory / 'pki-controllers'}",
+            "--leader-elect=false",
+        ],
+    )
+    if scheduler:
+        processes.start(
+            directory,
+            "kube-scheduler",
+            [
+                BIN / "kube-scheduler",
+                f"--kubeconfig={directory / 'kubeconfigs' / 'scheduler'}",
+                f"--secure-port={ports.scheduler}",
+                "--bind-address=127.0.0.1",
+                f"--cert-dir={directory / 'pki-scheduler'}",
+                "--leader-elect=false",
+            ],
+        )
+    processes.wait_until(lambda: _has_default_account(cluster), "the default service account", 60)
+    return cluster
+
+
+def stop_control_plane(directory: Path) -> None:
+    """Stop every process of a control plane."""
+    for name in ("kube-scheduler", "kube-controller-manager", "kube-apiserver", "etcd"):
+        processes.stop(directory, name)
+
+
+@contextmanager
+def control_plane() -> Iterator[Cluster]:
+    """Run an API server of one's own with its controllers, without a node, and throw it away at the end."""
+    directory = CACHE / "control-plane"
+    stop_control_plane(directory)
+    shutil.rmtree(directory, ignore_errors=True)
+    try:
+        yield start_control_plane(directory, "127.0.0.1", Ports(API_PORT + 100), scheduler=False)
+    finally:
+        stop_control_plane(directory)
+
+
+def is_answering(cluster: Cluster) -> bool:
+    """Tell whether the API server says that it is ready."""
+    return _answers(cluster)
+
+
+def _answers(cluster: Cluster) -> bool:
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    token = (cluster.directory / "pki" / "admin.token").read_text()
+    request = urllib.request.Request(  # noqa: S310 - our own https server
+        f"{cluster.server}/readyz", headers={"Authorization": f"Bearer {token}"}
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=2, context=context) as response:  # noqa: S310
+            return bool(response.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def _has_default_account(cluster: Cluster) -> bool:
+    try:
+        cluster.run_kubectl("get", "serviceaccount", "default", "-o", "name")
+    except ClusterError:
+        return False
+    return True
+
+
+def _make_credentials(directory: Path) -> None:
+    pki = directory / "pki"
+    if (pki / "service-account.key").exists():
+        return
+    lines = []
+    for name, (user, group) in _USERS.items():
+        token = secrets.token_hex(24)
+        (pki / f"{name}.token").write_text(token)
+        lines.append(f'{token},{user},{name},"{group}"')
+    (pki / "tokens.csv").write_text("\n".join(lines) + "\n")
+    key = pki / "service-account.key"
+    subprocess.run(["openssl", "genrsa", "-out", key, "2048"], check=True, capture_output=True)
+
+
+def _write_kubeconfigs(cluster: Cluster) -> None:
+    pki = cluster.directory / "pki"
+    for name in _USERS:
+        config = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": "embedded",
+            "clusters": [
+                {
+                    "name": "embedded",
+                    "cluster": {
+                        "server": cluster.server,
+                        "certificate-authority": str(pki / "apiserver.crt"),
+                    },
+                }
+            ],
+            "users": [{"name": name, "user": {"token": (pki / f"{name}.token").read_text()}}],
+            "contexts": [{"name": "embedded", "context": {"cluster": "embedded", "user": name}}],
+        }
+        path = cluster.kubeconfig if name == "admin" else cluster.directory / "kubeconfigs" / name
+        path.write_text(json.dumps(config, indent=1))
+        path.chmod(0o600)
