@@ -1,0 +1,44 @@
+"""`python -m cluster up [--images | --control-plane-only] | down | status | images --registry R`."""
+
+import argparse
+import sys
+
+from cluster.images import build_images, push_images
+from cluster.layout import ClusterError
+from cluster.lifecycle import current, down, up
+
+
+def main() -> int:
+    """Run one command; return its exit status."""
+    parser = argparse.ArgumentParser(prog="python -m cluster", description="A real Kubernetes on this machine.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("up", help="start the cluster").add_argument(
+        "--images", action="store_true", help="build the project's images and load them too"
+    )
+    commands.add_parser("down", help="stop the cluster; nothing of it stays but the cache")
+    commands.add_parser("status", help="say whether the cluster runs")
+    commands.add_parser("images", help="build the images and push them").add_argument(
+        "--registry", required=True, help="where to push them"
+    )
+    arguments = parser.parse_args()
+    try:
+        match arguments.command:
+            case "up":
+                up(images=arguments.images)
+            case "down":
+                down()
+            case "images":
+                build_images()
+                push_images(arguments.registry)
+            case "status":
+                cluster = current()
+                print(f"running: export KUBECONFIG={cluster.kubeconfig}" if cluster else "not running")
+                return 0 if cluster else 3
+    except ClusterError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

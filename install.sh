@@ -1,0 +1,28 @@
+#!/bin/sh
+# Installs the project inside an image, into /opt/venv, as the Dockerfiles ask for it:
+#   install.sh requirements FILE         the packages that FILE pins, without looking for more
+#   install.sh package NAME DIRECTORY... a package of the workspace with what the lock pins for it
+set -eu
+certificates=/etc/ssl/certs/ca-certificates.crt
+[ ! -e "$certificates" ] || export SSL_CERT_FILE="$certificates" PIP_CERT="$certificates"
+export UV_LINK_MODE=copy UV_PYTHON_DOWNLOADS=never UV_HTTP_TIMEOUT=300 VIRTUAL_ENV=/opt/venv
+[ -x /opt/uv/bin/uv ] || { python3 -m venv /opt/uv && /opt/uv/bin/pip install -q --no-cache-dir uv==0.13.8; }
+[ -x /opt/venv/bin/python ] || python3 -m venv /opt/venv
+id finetune >/dev/null 2>&1 || useradd --uid 65532 --create-home finetune
+
+case "$1" in
+requirements)
+    cd "$(dirname "$2")"
+    /opt/uv/bin/uv pip install -q --no-deps -r "$2"
+    ;;
+package)
+    name=$2
+    shift 2
+    # shellcheck disable=SC2086 -- EXTRAS is a list of options
+    /opt/uv/bin/uv export -q --frozen --no-dev --no-emit-workspace --no-hashes --package "$name" ${EXTRAS:-} \
+        -o /tmp/requirements.txt
+    /opt/uv/bin/uv pip install -q --no-deps -r /tmp/requirements.txt
+    /opt/uv/bin/uv pip install -q --no-deps "$@"
+    rm -f /tmp/requirements.txt
+    ;;
+esac

@@ -1,0 +1,3 @@
+FROM scratch
+ADD pause /pause
+ENTRYPOINT ["/pause"]

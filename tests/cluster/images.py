@@ -1,0 +1,278 @@
+"""Builds the images without a registry, and hands them to containerd, blob by blob and only what it lacks."""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, cast
+
+from cluster.layout import BIN, CACHE, IMAGES, ROOT, ClusterError, tell
+from cluster.node import PAUSE_IMAGE, SOCKET, run_ctr
+
+_HERE = Path(__file__).parent
+_BASES = _HERE / "bases"
+_PYTHON = "finetune.dev/python:dev"
+_CPU = "finetune.dev/cpu:dev"
+_LAYOUT = IMAGES / "oci"
+_DEBIAN_PACKAGES = "python3,python3-venv,ca-certificates,libnuma1,libgomp1"
+
+
+@dataclass(frozen=True)
+class Image:
+    """One image of the project, and what it is made from."""
+
+    name: str
+    dockerfile: Path
+    base: str
+    sources: tuple[str, ...]
+    arguments: tuple[str, ...] = ()
+
+
+_IMAGES = (
+    Image("finetune.dev/operator:dev", ROOT / "operator/Dockerfile", _PYTHON, ("crds", "operator")),
+    Image("finetune.dev/trainer:dev", ROOT / "trainer_image/Dockerfile", _CPU, ("crds", "trainer_image")),
+    Image(
+        "finetune.dev/serving:dev",
+        ROOT / "serving_image/Dockerfile",
+        _CPU,
+        ("crds", "serving_image"),
+        ("DEVICE=cpu",),
+    ),
+)
+
+
+def build_bases() -> None:
+    """Build the two bases, where their inputs changed."""
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    _build_python()
+    _build_cpu()
+
+
+def build_images() -> None:
+    """Build the bases and the project's images, where their inputs changed."""
+    build_bases()
+    for image in _IMAGES:
+        inputs = digest_inputs(
+            [image.dockerfile, ROOT / "install.sh", ROOT / "uv.lock", *_sources(image.sources)],
+            _recorded(image.base),
+        )
+        if _recorded(image.name) == inputs:
+            continue
+        tell(f"building {image.name}")
+        arguments = [f"--build-arg={one}" for one in (f"BASE={image.base}", *image.arguments)]
+        _bud(image.name, image.dockerfile, ROOT, arguments)
+        _record(image.name, inputs)
+
+
+def load_pause() -> None:
+    """Hand containerd the image that every pod begins with."""
+    source = _HERE / "pause"
+    inputs = digest_inputs([source / "main.go", _BASES / "pause.Dockerfile"], "")
+    if _recorded(PAUSE_IMAGE) != inputs:
+        IMAGES.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=IMAGES) as context:
+            _run(["go", "build", "-trimpath", "-o", f"{context}/pause", "main.go"], source, {"CGO_ENABLED": "0"})
+            _bud(PAUSE_IMAGE, _BASES / "pause.Dockerfile", Path(context), [])
+        _record(PAUSE_IMAGE, inputs)
+    _load(PAUSE_IMAGE)
+
+
+def load_images() -> None:
+    """Hand containerd the project's images; the bases first, so that their blobs go over once."""
+    for name in (_PYTHON, _CPU, *(image.name for image in _IMAGES)):
+        _load(name)
+
+
+def push_images(registry: str) -> None:
+    """Push the project's images below a registry's path."""
+    for image in _IMAGES:
+        target = f"{registry.rstrip('/')}/{image.name.removeprefix('finetune.dev/')}"
+        tell(f"pushing {target}")
+        _run([*_buildah(), "push", image.name, f"docker://{target}"], ROOT)
+
+
+def digest_inputs(files: Iterable[Path], more: str) -> str:
+    """Return a digest of files' contents, and of whatever else an image is made from."""
+    total = hashlib.sha256(more.encode())
+    for path in sorted(files):
+        total.update(f"{path.relative_to(ROOT)}\0".encode())
+        total.update(hashlib.sha256(path.read_bytes()).digest())
+    return total.hexdigest()
+
+
+def _build_python() -> None:
+    dockerfile = _BASES / "python.Dockerfile"
+    inputs = digest_inputs([dockerfile], _DEBIAN_PACKAGES)
+    if _recorded(_PYTHON) == inputs:
+        return
+    tell("building the base image from Debian packages (about 1 minute)")
+    with tempfile.TemporaryDirectory(dir=IMAGES) as context:
+        _run(
+            [
+                "mmdebstrap",
+                "--variant=minbase",
+                f"--include={_DEBIAN_PACKAGES}",
+                "bookworm",
+                f"{context}/debian.tar",
+            ],
+            ROOT,
+        )
+        _bud(_PYTHON, dockerfile, Path(context), [])
+    _record(_PYTHON, inputs)
+
+
+def _build_cpu() -> None:
+    dockerfile = _BASES / "cpu.Dockerfile"
+    stub = ROOT / "serving_image/vllm-cpu"
+    inputs = digest_inputs(
+        [dockerfile, ROOT / "install.sh", ROOT / "uv.lock", stub / "pyproject.toml"], _recorded(_PYTHON)
+    )
+    if _recorded(_CPU) == inputs:
+        return
+    tell("building the heavy base image (about 4 minutes)")
+    with tempfile.TemporaryDirectory(dir=IMAGES) as directory:
+        context = Path(directory)
+        for path in (ROOT / "install.sh", ROOT / "pyproject.toml"):
+            shutil.copy(path, context)
+        shutil.copytree(stub, context / "vllm-cpu", ignore=shutil.ignore_patterns("build", "*.egg-info"))
+        _run(
+            [
+                str(CACHE / "uv/bin/uv"),
+                "export",
+                "-q",
+                "--frozen",
+                "--no-dev",
+                "--no-emit-workspace",
+                "--no-hashes",
+                "--package=finetune-trainer",
+                "--package=finetune-serving",
+                "--extra=cpu",
+                f"--output-file={context / 'requirements.txt'}",
+            ],
+            ROOT,
+        )
+        cache = _run([str(CACHE / "uv/bin/uv"), "cache", "dir"], ROOT).strip()
+        Path(cache).mkdir(parents=True, exist_ok=True)
+        _bud(_CPU, dockerfile, context, [f"--volume={cache}:/root/.cache/uv"])
+    _record(_CPU, inputs)
+
+
+def _bud(name: str, dockerfile: Path, context: Path, arguments: list[str]) -> None:
+    """Build an image and write its blobs into the OCI layout; uncompressed, since they stay on this machine."""
+    certificates = "--volume=/etc/ssl/certs:/etc/ssl/certs:ro"
+    _run(
+        [
+            *_buildah(),
+            "bud",
+            "--isolation=chroot",
+            "--layers=false",
+            certificates,
+            *arguments,
+            f"--tag={name}",
+            f"--file={dockerfile}",
+            str(context),
+        ],
+        ROOT,
+    )
+    _run([*_buildah(), "push", "--disable-compression", name, f"oci:{_LAYOUT}:{name}"], ROOT)
+
+
+def _load(name: str) -> None:
+    """Import one image, without the blobs that containerd has."""
+    index = json.loads((_LAYOUT / "index.json").read_text())
+    entry = next(
+        one for one in index["manifests"] if one["annotations"]["org.opencontainers.image.ref.name"] == name
+    )
+    present = dict(_loaded_images())
+    if present.get(name) == entry["digest"]:
+        return
+    tell(f"loading {name}" + (" (about 2 minutes)" if name == _CPU else ""))
+    manifest = json.loads(_blob(entry["digest"]).read_text())
+    wanted = [entry["digest"], manifest["config"]["digest"], *(layer["digest"] for layer in manifest["layers"])]
+    known = set(run_ctr("content", "list", "-q").split())
+    entry["annotations"]["io.containerd.image.name"] = name
+    importing = subprocess.Popen(
+        [BIN / "ctr", "--address", SOCKET, "-n", "k8s.io", "images", "import", "--local", "-"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    errors = ""
+    try:
+        with tarfile.open(fileobj=cast("IO[bytes]", importing.stdin), mode="w|") as archive:
+            _add_text(archive, "oci-layout", json.dumps({"imageLayoutVersion": "1.0.0"}))
+            _add_text(archive, "index.json", json.dumps(index | {"manifests": [entry]}))
+            for digest in dict.fromkeys(wanted):
+                if digest not in known:
+                    archive.add(_blob(digest), f"blobs/sha256/{digest.removeprefix('sha256:')}")
+    except BrokenPipeError:
+        errors = "it stopped reading; "
+    _, stderr = importing.communicate()
+    if importing.returncode != 0:
+        raise ClusterError(f"containerd does not take {name}: {errors}{stderr.decode()[-2000:]}")
+
+
+def _loaded_images() -> Iterable[tuple[str, str]]:
+    for line in run_ctr("images", "list").splitlines()[1:]:
+        fields = line.split()
+        yield fields[0], fields[2]
+
+
+def _blob(digest: str) -> Path:
+    return _LAYOUT / "blobs/sha256" / digest.removeprefix("sha256:")
+
+
+def _add_text(archive: tarfile.TarFile, name: str, text: str) -> None:
+    with tempfile.TemporaryFile() as file:
+        file.write(text.encode())
+        size = file.tell()
+        file.seek(0)
+        entry = tarfile.TarInfo(name)
+        entry.size = size
+        archive.addfile(entry, file)
+
+
+def _sources(folders: Iterable[str]) -> list[Path]:
+    return [
+        path
+        for folder in folders
+        for path in (ROOT / folder).rglob("*")
+        if path.is_file() and path.suffix in (".py", ".toml", ".typed") and "__pycache__" not in path.parts
+    ]
+
+
+def _recorded(name: str) -> str:
+    path = _record_path(name)
+    return path.read_text() if path.exists() else ""
+
+
+def _record(name: str, inputs: str) -> None:
+    _record_path(name).write_text(inputs)
+
+
+def _record_path(name: str) -> Path:
+    return IMAGES / (name.replace("/", "_").replace(":", "_") + ".inputs")
+
+
+def _buildah() -> list[str]:
+    return [
+        "buildah",
+        "--storage-driver=overlay",
+        f"--root={IMAGES / 'storage'}",
+        "--runroot=/run/finetune-buildah",
+    ]
+
+
+def _run(command: list[str], directory: Path, env: dict[str, Any] | None = None) -> str:
+    done = subprocess.run(
+        command, cwd=directory, env=os.environ | (env or {}), capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        raise ClusterError(f"{' '.join(command)} failed:\n{(done.stdout + done.stderr)[-4000:]}")
+    return done.stdout

@@ -1,0 +1,64 @@
+"""Brings the whole cluster up and down."""
+
+import shutil
+
+from cluster import processes
+from cluster.control_plane import Cluster, Ports, is_answering, start_control_plane, stop_control_plane
+from cluster.images import build_images, load_images, load_pause
+from cluster.layout import API_PORT, NODE_ADDRESS, STATE, tell
+from cluster.node import make_interface, start_containerd, start_node, stop_node
+from cluster.packages import install_control_plane, install_node
+from cluster.storage import make_volumes, recycle_volumes
+
+_CLUSTER = Cluster(STATE, f"https://{NODE_ADDRESS}:{API_PORT}")
+_PROCESSES = (
+    "etcd",
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-scheduler",
+    "containerd",
+    "kubelet",
+    "kube-proxy",
+    "coredns",
+)
+
+
+def up(*, images: bool = False) -> Cluster:
+    """Start the cluster, or what of it does not run; with the project's images when asked for."""
+    install_control_plane()
+    install_node()
+    if images:
+        build_images()
+    if is_healthy():
+        recycle_volumes(_CLUSTER)
+    else:
+        tell("starting the cluster")
+        down()
+        make_interface()
+        start_containerd(STATE)
+        cluster = start_control_plane(STATE, NODE_ADDRESS, Ports(), scheduler=True)
+        load_pause()
+        start_node(cluster)
+        make_volumes(cluster)
+        tell(f"the cluster is ready: export KUBECONFIG={cluster.kubeconfig}")
+    if images:
+        load_images()
+    return _CLUSTER
+
+
+def down() -> None:
+    """Stop everything that `up` started, and forget the cluster's objects; images stay."""
+    stop_node(STATE)
+    stop_control_plane(STATE)
+    for name in ("etcd", "pki", "kubeconfigs", "kubelet", "volumes", "logs", "run", "pki-kubelet"):
+        shutil.rmtree(STATE / name, ignore_errors=True)
+
+
+def current() -> Cluster | None:
+    """Return the running cluster, or None."""
+    return _CLUSTER if is_healthy() else None
+
+
+def is_healthy() -> bool:
+    """Tell whether every process runs and the API server answers."""
+    return all(processes.is_running(STATE, name) for name in _PROCESSES) and is_answering(_CLUSTER)
