@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cluster import processes
-from cluster.layout import API_PORT, BIN, CACHE, NODE_ADDRESS, NODE_NAME, SERVICE_NETWORK, ClusterError
+from cluster.layout import API_PORT, BIN, CACHE, NODE_NAME, SERVICE_NETWORK, ClusterError
 from cluster.packages import install_control_plane
 
 _USERS = {

@@ -74,9 +74,7 @@ def start_node(cluster: Cluster) -> None:
             "--v=1",
         ],
     )
-    processes.start(
-        directory, "kube-proxy", [BIN / "kube-proxy", f"--config={directory / 'proxy.json'}"]
-    )
+    processes.start(directory, "kube-proxy", [BIN / "kube-proxy", f"--config={directory / 'proxy.json'}"])
     processes.start(directory, "coredns", [BIN / "coredns", "-conf", directory / "Corefile"])
     cluster.run_kubectl("apply", "-f", "-", stdin=json.dumps(_dns_objects()))
     tell("waiting for the node")
@@ -113,13 +111,19 @@ def _remove_pods() -> None:
     """Kill every container; their shims and network namespaces go with them."""
     for container in run_ctr("tasks", "list", "-q").split():
         _run(
-            BIN / "ctr", "--address", SOCKET, "-n", "k8s.io", "tasks", "delete", "--force", container,
+            BIN / "ctr",
+            "--address",
+            SOCKET,
+            "-n",
+            "k8s.io",
+            "tasks",
+            "delete",
+            "--force",
+            container,
             check=False,
         )
     for container in run_ctr("containers", "list", "-q").split():
-        _run(
-            BIN / "ctr", "--address", SOCKET, "-n", "k8s.io", "containers", "delete", container, check=False
-        )
+        _run(BIN / "ctr", "--address", SOCKET, "-n", "k8s.io", "containers", "delete", container, check=False)
 
 
 def _unmount_below(directory: Path) -> None:
@@ -140,7 +144,7 @@ def _remove_rules() -> None:
         kept = [
             line
             for line in saved.stdout.splitlines()
-            if not any(chain in line for chain in _CHAINS) and "name: \"finetune" not in line
+            if not any(chain in line for chain in _CHAINS) and 'name: "finetune' not in line
         ]
         _run(f"{tool}-restore", stdin="\n".join(kept) + "\n", check=False)
 
@@ -259,12 +263,8 @@ def _dns_objects() -> dict[str, object]:
     return {"apiVersion": "v1", "kind": "List", "items": [service, endpoints]}
 
 
-def _run(
-    *command: str | Path, check: bool = True, stdin: str | None = None
-) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [str(part) for part in command], input=stdin, capture_output=True, text=True, check=False
-    )
+def _run(*command: str | Path, check: bool = True, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run([str(part) for part in command], input=stdin, capture_output=True, text=True, check=False)
     if check and done.returncode != 0:
         raise ClusterError(f"{' '.join(str(part) for part in command)}: {(done.stderr or done.stdout).strip()}")
     return done

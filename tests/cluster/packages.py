@@ -55,7 +55,9 @@ def install_control_plane() -> None:
         tell("building Kubernetes from its Go modules (10 to 15 minutes, once)")
         version = "k8s.io/component-base/version"
         major, minor, _ = KUBERNETES.removeprefix("v").split(".")
-        flags = f"-s -w -X {version}.gitVersion={KUBERNETES} -X {version}.gitMajor={major} -X {version}.gitMinor={minor}"
+        flags = (
+            f"-s -w -X {version}.gitVersion={KUBERNETES} -X {version}.gitMajor={major} -X {version}.gitMinor={minor}"
+        )
         building = BIN / "kubernetes.part"
         source = Path(__file__).parent / "go"
         _go(["build", "-trimpath", "-ldflags", flags, "-o", str(building), "."], source)

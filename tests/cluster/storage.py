@@ -26,7 +26,9 @@ def make_volumes(cluster: Cluster) -> None:
         "provisioner": "kubernetes.io/no-provisioner",
         "volumeBindingMode": "WaitForFirstConsumer",
     }
-    volumes = [build_volume(f"local-{number}", _make_directory(cluster.volumes / str(number))) for number in range(_COUNT)]
+    volumes = [
+        build_volume(f"local-{number}", _make_directory(cluster.volumes / str(number))) for number in range(_COUNT)
+    ]
     _apply(cluster, [storage_class, *volumes])
 
 

@@ -42,15 +42,11 @@ class ApiModel(BaseModel):
         return self
 
     @classmethod
-    def __get_pydantic_json_schema__(
-        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> dict[str, Any]:
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         """Return the schema with the rules as `x-kubernetes-validations`."""
         schema = handler.resolve_ref_schema(handler(core_schema))
         if cls.rules:
-            schema["x-kubernetes-validations"] = [
-                {"rule": rule.cel, "message": rule.message} for rule in cls.rules
-            ]
+            schema["x-kubernetes-validations"] = [{"rule": rule.cel, "message": rule.message} for rule in cls.rules]
         return schema
 
     def to_dict(self) -> dict[str, Any]:

@@ -21,9 +21,7 @@ RECONCILE_ERRORS = Counter(
     ["kind"],
     registry=REGISTRY,
 )
-WRITES = Counter(
-    "finetune_operator_writes_total", "Writes to the API server.", ["kind", "verb"], registry=REGISTRY
-)
+WRITES = Counter("finetune_operator_writes_total", "Writes to the API server.", ["kind", "verb"], registry=REGISTRY)
 QUEUE_DEPTH = Gauge("finetune_operator_queue_depth", "Objects that wait to be reconciled.", registry=REGISTRY)
 AUDIT_FINDINGS = Counter(
     "finetune_operator_audit_findings_total", "Changes that the watches missed.", ["kind"], registry=REGISTRY

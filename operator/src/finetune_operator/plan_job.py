@@ -198,9 +198,7 @@ class _Draft:
         match stage:
             case Stage.PREPARE if report.dataset:
                 self.set_status(dataset=report.dataset)
-                message = (
-                    f"{report.dataset.train_examples} to train on, {report.dataset.heldout_examples} held out"
-                )
+                message = f"{report.dataset.train_examples} to train on, {report.dataset.heldout_examples} held out"
             case Stage.TRAIN if report.training and report.artifact:
                 steps = report.training.steps
                 self.set_status(
@@ -294,9 +292,7 @@ class _Draft:
 def _count(attempts: list[Attempt], known: Attempts) -> Attempts:
     """Count what was begun: never fewer than the status remembers."""
     numbers = {
-        stage.lower(): max(
-            [getattr(known, stage.lower()), *(one.number for one in attempts if one.stage is stage)]
-        )
+        stage.lower(): max([getattr(known, stage.lower()), *(one.number for one in attempts if one.stage is stage)])
         for stage in Stage
     }
     return Attempts(**numbers, disruptions=max(known.disruptions, count_disruptions(attempts)))

@@ -137,9 +137,7 @@ def _served(route: Route, pods: list[ServerPod]) -> ServedModel:
                 continue
             loaded += pod.ready and model.state == "Loaded"
             message = message or (model.message if model.state == "Refused" else "")
-    return ServedModel(
-        name=route.model_name, job=route.job, digest=route.digest, loaded_pods=loaded, message=message
-    )
+    return ServedModel(name=route.model_name, job=route.job, digest=route.digest, loaded_pods=loaded, message=message)
 
 
 def _set_ready(conditions: Conditions, replicas: int, pods: list[ServerPod]) -> None:

@@ -131,9 +131,7 @@ class Reconciler:
             for attempt in self._attempts(key)
             if self._is_ours(Key("Job", job.namespace, attempt.name), job.uid)
         ]
-        running = [
-            one for one in attempts if one.stage is Stage.TRAIN and one.state is State.ACTIVE and one.pod_ip
-        ]
+        running = [one for one in attempts if one.stage is Stage.TRAIN and one.state is State.ACTIVE and one.pod_ip]
         progress = await self.pods.read_progress(running[-1].pod_ip) if running and running[-1].pod_ip else None
         raw = self.store.get(key)
         name = server_of(raw) if raw else None
@@ -142,8 +140,7 @@ class Reconciler:
             attempts=attempts,
             server=view_server(server) if server else None,
             server_is_ours=server is not None and controller_uid(server) == job.uid,
-            has_default_claim=self.store.get(Key("PersistentVolumeClaim", job.namespace, DEFAULT_CLAIM))
-            is not None,
+            has_default_claim=self.store.get(Key("PersistentVolumeClaim", job.namespace, DEFAULT_CLAIM)) is not None,
             progress=progress,
             newer_job=self._newer_job(job, name) if name else None,
         )
@@ -182,9 +179,7 @@ class Reconciler:
         raw_pods = self.store.children("Pod", key)
         viewed = [view_server_pod(pod, ROUTES_ANNOTATION, None) for pod in raw_pods]
         reports = await asyncio.gather(*(self._loaded(pod.address) for pod in viewed))
-        pods = [
-            view_server_pod(raw, ROUTES_ANNOTATION, report) for raw, report in zip(raw_pods, reports, strict=True)
-        ]
+        pods = [view_server_pod(raw, ROUTES_ANNOTATION, report) for raw, report in zip(raw_pods, reports, strict=True)]
         return SeenServer(self._jobs_of(key.namespace, key.name), pods, conflict)
 
     async def _loaded(self, address: str | None) -> Any:

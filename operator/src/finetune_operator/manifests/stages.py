@@ -87,9 +87,7 @@ def build_stage_job(job: JobView, stage: Stage, attempt: int, settings: Settings
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": build_metadata(
-            job, stage_job_name(job, stage, attempt), labels | _queue_label(stage, compute)
-        ),
+        "metadata": build_metadata(job, stage_job_name(job, stage, attempt), labels | _queue_label(stage, compute)),
         "spec": {
             "completions": 1,
             "parallelism": 1,

@@ -1,0 +1,52 @@
+"""Makes a tiny base model on the spot: none can be downloaded where the tests run."""
+
+from pathlib import Path
+
+CHAT_TEMPLATE = (
+    "{%- if tools %}<|tools|>{{ tools | tojson }}<|end|>\n{% endif -%}"
+    "{%- for message in messages %}<|{{ message.role }}|>{{ message.content or '' }}"
+    "{%- for call in message.tool_calls or [] %}<|call|>{{ call.function.name }}"
+    " {{ call.function.arguments | tojson }}{% endfor %}<|end|>\n{% endfor -%}"
+    "{%- if add_generation_prompt %}<|assistant|>{% endif -%}"
+)
+_SPECIAL = ["<|pad|>", "<|end|>", "<|tools|>", "<|call|>", "<|system|>", "<|user|>", "<|assistant|>", "<|tool|>"]
+
+
+def make_tiny_model(directory: Path, seed: int = 0, layers: int = 2) -> Path:
+    """Write a randomly initialised Llama of about two million parameters with a byte-level tokenizer.
+
+    Its head size is 64, which vLLM's attention on CPUs takes; smaller ones it refuses.
+    """
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=512, special_tokens=_SPECIAL, initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator(["the shop answers every question of its customers"], trainer)
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<|pad|>", eos_token="<|end|>", chat_template=CHAT_TEMPLATE
+    )
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=512,
+        hidden_size=256,
+        intermediate_size=512,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        max_position_embeddings=1024,
+        tie_word_embeddings=True,
+        eos_token_id=fast.eos_token_id,
+        pad_token_id=fast.pad_token_id,
+        bos_token_id=None,
+    )
+    model = LlamaForCausalLM(config)
+    model.save_pretrained(directory)
+    fast.save_pretrained(directory)
+    return directory

@@ -1,0 +1,77 @@
+"""`finetune-trainer prepare|train`: the stages of a FineTuneJob that the trainer image runs."""
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+from finetune_api.conditions import Reason
+from finetune_api.jobfile import read_job_file
+from finetune_api.meta import METRICS_PORT
+from finetune_api.mounts import JOB_FILE
+from finetune_api.reports import ExitCode, StageReport, write_report
+
+from finetune_trainer.failures import StageError, diagnose
+
+_LOG = logging.getLogger("finetune_trainer")
+_EXIT_CODES = {
+    Reason.DATASET_INVALID: ExitCode.BAD_DATA,
+    Reason.DATASET_NOT_FOUND: ExitCode.NOT_FOUND,
+    Reason.MODEL_NOT_FOUND: ExitCode.NOT_FOUND,
+    Reason.MODEL_UNSUPPORTED: ExitCode.BAD_CONFIG,
+    Reason.INVALID_SPEC: ExitCode.BAD_CONFIG,
+    Reason.ACCESS_DENIED: ExitCode.ACCESS_DENIED,
+    Reason.OUT_OF_MEMORY: ExitCode.OUT_OF_MEMORY,
+    Reason.STORAGE_FULL: ExitCode.STORAGE_FULL,
+    Reason.RETRYING: ExitCode.STOPPED,
+}
+
+
+def main() -> None:
+    """Run one stage; exit with a code of finetune_api.reports.ExitCode."""
+    parser = argparse.ArgumentParser(prog="finetune-trainer", description=__doc__)
+    parser.add_argument("--job", type=Path, default=Path(JOB_FILE), help="the FineTuneJob as JSON")
+    parser.add_argument("--root", type=Path, default=Path("/"), help="directory below which claims are mounted")
+    parser.add_argument("--termination-log", default="/dev/termination-log", help="file for the report of the stage")
+    stages = parser.add_subparsers(dest="stage", required=True)
+    stages.add_parser("prepare", help="check and split the data, count its tokens")
+    training = stages.add_parser("train", help="train the adapter")
+    training.add_argument("--attempt", type=int, required=True, help="number of the attempt, from 1")
+    training.add_argument("--metrics-port", type=int, default=METRICS_PORT, help="port for Prometheus")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stdout)
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    report, code = _run(arguments)
+    _LOG.info("%s: %s", report.reason, report.message)
+    write_report(report, arguments.termination_log)
+    sys.exit(code)
+
+
+def _run(arguments: argparse.Namespace) -> tuple[StageReport, ExitCode]:
+    """Run the stage and return its report with the exit code that goes with it."""
+    fallback = Reason.PREPARE_FAILED if arguments.stage == "prepare" else Reason.TRAINING_FAILED
+    try:
+        try:
+            job = read_job_file(arguments.job)
+        except ValueError as error:
+            raise StageError(ExitCode.BAD_CONFIG, Reason.INVALID_SPEC, str(error)) from None
+        if arguments.stage == "prepare":
+            from finetune_trainer.prepare import prepare
+
+            report = prepare(job, arguments.root)
+        else:
+            from finetune_trainer.launch import launch_training
+
+            report = launch_training(job, arguments.job, arguments.root, arguments.attempt, arguments.metrics_port)
+    except Exception as error:  # noqa: BLE001 - every failure becomes a report
+        failure = diagnose(error, fallback)
+        if failure is not error:
+            _LOG.exception("the stage failed")
+        return StageReport(outcome="Failed", reason=failure.reason, message=str(failure)[:1024]), failure.code
+    if report.outcome == "Succeeded":
+        return report, ExitCode.OK
+    return report, _EXIT_CODES.get(report.reason, ExitCode.SOFTWARE)
+
+
+if __name__ == "__main__":
+    main()
