@@ -1,11 +1,11 @@
 """The base model's tokenizer and configuration, checked before anything of it is trusted."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from finetune_api.chat import Message, Rendered, render_conversation
 from finetune_api.conditions import Reason
+from finetune_api.modelfiles import ModelFilesError, read_model_config
 from finetune_api.reports import ExitCode
 
 from finetune_trainer.failures import StageError
@@ -23,7 +23,7 @@ class Tokenizer:
         Raises:
             StageError: the model brings code of its own, has no chat template, or cannot be read.
         """
-        _refuse_code(directory, uri)
+        check_model(directory, uri)
         from transformers import AutoTokenizer
 
         try:
@@ -57,34 +57,16 @@ class Tokenizer:
         return ids, labels
 
 
-def check_architecture(directory: Path, uri: str) -> None:
-    """Refuse a model that could be trained but not served.
+def check_model(directory: Path, uri: str) -> None:
+    """Refuse a model that would run code of its own, or could be trained but not served.
 
     Raises:
-        StageError: it is no causal language model.
+        StageError: it is one of these.
     """
-    config = _read_config(directory, uri)
-    architectures = config.get("architectures") or []
-    if not any(str(name).endswith("ForCausalLM") for name in architectures):
-        raise _unsupported(
-            f"{uri} is {', '.join(map(str, architectures)) or 'of no known kind'}: a *ForCausalLM is needed"
-        )
-
-
-def _refuse_code(directory: Path, uri: str) -> None:
-    config = _read_config(directory, uri)
-    if "auto_map" in config or list(directory.glob("*.py")):
-        raise _unsupported(f"{uri} brings code of its own, which is never run: use a model that needs none")
-
-
-def _read_config(directory: Path, uri: str) -> dict[str, Any]:
     try:
-        config = json.loads((directory / "config.json").read_text())
-    except (OSError, ValueError) as error:
-        raise _unsupported(f"{uri}: config.json cannot be read: {error}") from error
-    if not isinstance(config, dict):
-        raise _unsupported(f"{uri}: config.json is no object")
-    return config
+        read_model_config(directory, uri)
+    except ModelFilesError as error:
+        raise _unsupported(str(error)) from None
 
 
 def _unsupported(message: str) -> StageError:

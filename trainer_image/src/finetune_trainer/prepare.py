@@ -11,7 +11,7 @@ from finetune_api.digest import digest_directory
 from finetune_api.jobfile import JobDirectory, JobFile
 from finetune_api.reports import DatasetSummary, StageReport
 
-from finetune_trainer.base_model import Tokenizer, check_architecture
+from finetune_trainer.base_model import Tokenizer
 from finetune_trainer.dataset import (
     Conversation,
     DataFile,
@@ -44,7 +44,6 @@ def prepare(job: JobFile, root: Path) -> StageReport:
     try:
         check_files(files)
         model = find_model(spec.model, root, weights=False)
-        check_architecture(model, spec.model.uri)
         tokenizer = Tokenizer(model, spec.model.uri)
         lengths = _measure(files, tokenizer, spec.hyperparameters.max_length)
         if len(files) == 2:

@@ -1,0 +1,30 @@
+"""What a base model's directory must be before anything in it is trusted: no code, no pickles."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+
+class ModelFilesError(Exception):
+    """A directory that is no model, or one that would run code of its own."""
+
+
+def read_model_config(directory: Path, uri: str) -> dict[str, Any]:
+    """Return the model's config.json after all checks.
+
+    Raises:
+        ModelFilesError: the message says what is wrong and what to use instead.
+    """
+    try:
+        config = json.loads((directory / "config.json").read_text())
+    except (OSError, ValueError) as error:
+        raise ModelFilesError(f"{uri}: config.json cannot be read: {error}") from None
+    if not isinstance(config, dict):
+        raise ModelFilesError(f"{uri}: config.json is no object")
+    if "auto_map" in config or list(directory.glob("*.py")):
+        raise ModelFilesError(f"{uri} brings code of its own, which is never run: use a model that needs none")
+    architectures = config.get("architectures") or []
+    if not any(str(name).endswith("ForCausalLM") for name in architectures):
+        kinds = ", ".join(map(str, architectures)) or "of no known kind"
+        raise ModelFilesError(f"{uri} is {kinds}: a *ForCausalLM is needed")
+    return config

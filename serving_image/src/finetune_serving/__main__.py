@@ -1,0 +1,97 @@
+"""`finetune-server serve|evaluate`: what the serving image runs."""
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+from finetune_api.conditions import Reason
+from finetune_api.jobfile import read_job_file
+from finetune_api.meta import SERVER_PORT
+from finetune_api.modelfiles import ModelFilesError
+from finetune_api.mounts import JOB_FILE, ROUTES_FILE
+from finetune_api.reports import ExitCode, StageReport, write_report
+
+from finetune_serving.adapters import AdapterRefusedError
+
+_LOG = logging.getLogger("finetune_serving")
+
+
+def main() -> None:
+    """Run one command; exit with a code of finetune_api.reports.ExitCode."""
+    arguments = _parser().parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stdout)
+    if arguments.command == "serve":
+        _serve(arguments)
+        return
+    report, code = _evaluate(arguments)
+    _LOG.info("%s: %s", report.reason, report.message)
+    write_report(report, arguments.termination_log)
+    sys.exit(code)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="finetune-server", description=__doc__)
+    parser.add_argument("--root", type=Path, default=Path("/"), help="directory below which claims are mounted")
+    commands = parser.add_subparsers(dest="command", required=True)
+    server = commands.add_parser("serve", help="serve the base model and the adapters of the routes file")
+    server.add_argument("--model-uri", required=True, help="the base model: hf:// or pvc://")
+    server.add_argument("--revision", help="branch, tag or commit on the hub")
+    server.add_argument("--max-model-length", type=int, help="tokens of prompt and answer together")
+    server.add_argument("--max-rank", type=int, required=True, help="largest rank of an adapter")
+    server.add_argument("--max-adapters", type=int, required=True, help="adapters loaded at a time")
+    server.add_argument("--host", default="0.0.0.0", help="address to listen on")  # noqa: S104 - a pod's own
+    server.add_argument("--port", type=int, default=SERVER_PORT, help="port to listen on")
+    server.add_argument("--routes", type=Path, default=Path(ROUTES_FILE), help="the routes file")
+    judge = commands.add_parser("evaluate", help="compare base and tuned model on the held-out data")
+    judge.add_argument("--job", type=Path, default=Path(JOB_FILE), help="the FineTuneJob as JSON")
+    judge.add_argument("--train-attempt", type=int, required=True, help="attempt whose adapter is judged")
+    judge.add_argument("--digest", required=True, help="digest that the adapter must have")
+    judge.add_argument("--termination-log", default="/dev/termination-log", help="file for the report")
+    return parser
+
+
+def _serve(arguments: argparse.Namespace) -> None:
+    from finetune_serving.serve import Serve, serve
+
+    options = Serve(
+        model_uri=arguments.model_uri,
+        revision=arguments.revision,
+        max_model_length=arguments.max_model_length,
+        max_rank=arguments.max_rank,
+        max_adapters=arguments.max_adapters,
+        port=arguments.port,
+        host=arguments.host,
+        root=arguments.root,
+        routes=arguments.routes,
+    )
+    try:
+        serve(options)
+    except ModelFilesError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(ExitCode.BAD_CONFIG)
+
+
+def _evaluate(arguments: argparse.Namespace) -> tuple[StageReport, ExitCode]:
+    from finetune_serving.evaluate import evaluate
+
+    try:
+        job = read_job_file(arguments.job)
+        return evaluate(job, arguments.root, arguments.train_attempt, arguments.digest), ExitCode.OK
+    except FileNotFoundError as error:
+        reason, code, message = Reason.DATASET_NOT_FOUND, ExitCode.NOT_FOUND, f"{error.filename} is missing"
+    except AdapterRefusedError as error:
+        reason, code, message = Reason.ADAPTER_REFUSED, ExitCode.BAD_CONFIG, f"the adapter: {error}"
+    except ModelFilesError as error:
+        reason, code, message = Reason.MODEL_UNSUPPORTED, ExitCode.BAD_CONFIG, str(error)
+    except Exception as error:  # noqa: BLE001 - every failure becomes a report
+        _LOG.exception("the evaluation failed")
+        is_full = isinstance(error, MemoryError) or "out of memory" in str(error).lower()
+        reason = Reason.OUT_OF_MEMORY if is_full else Reason.EVALUATION_FAILED
+        code = ExitCode.OUT_OF_MEMORY if is_full else ExitCode.SOFTWARE
+        message = f"{type(error).__name__}: {error}"
+    return StageReport(outcome="Failed", reason=reason, message=message[:1024]), code
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+"""Checks an adapter before vLLM sees it, and copies it to a directory that never changes its content."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from finetune_api.digest import digest_directory
+
+from finetune_serving.config import LORA_MODULES
+
+_FILES = {"adapter_config.json", "adapter_model.safetensors"}
+
+
+class AdapterRefusedError(Exception):
+    """An adapter that must not be loaded; the message says why."""
+
+
+def find_problem(config: dict[str, Any], model_uri: str, max_rank: int) -> str:
+    """Return why vLLM cannot or must not serve an adapter of this configuration; empty where it can. Pure."""
+    rank = config.get("r")
+    modules = config.get("target_modules")
+    checks = (
+        (config.get("peft_type") != "LORA", f"peft_type is {config.get('peft_type')!r}, not LORA"),
+        (
+            config.get("base_model_name_or_path") != model_uri,
+            f"it was trained on {config.get('base_model_name_or_path')!r}, this server has {model_uri}",
+        ),
+        (
+            not isinstance(rank, int) or not 1 <= rank <= max_rank,
+            f"its rank is {rank!r}, the server takes {max_rank} at most",
+        ),
+        (
+            not isinstance(modules, list) or not set(map(str, modules)) <= set(LORA_MODULES),
+            f"it changes {modules!r}, the server takes changes of {', '.join(LORA_MODULES)}",
+        ),
+        (bool(config.get("use_dora")), "DoRA is not served: merge it"),
+        (bool(config.get("modules_to_save")), "modules_to_save is not served"),
+        (config.get("bias", "none") != "none", "bias is not served"),
+    )
+    return next((message for is_wrong, message in checks if is_wrong), "")
+
+
+def fetch_adapter(source: Path, digest: str, directory: Path, model_uri: str, max_rank: int) -> Path:
+    """Copy an adapter into a directory named by its digest, check the copy, and return it.
+
+    Raises:
+        AdapterRefusedError: it is not what the digest names, or cannot be served.
+        OSError: it cannot be read for now.
+    """
+    target = directory / digest.removeprefix("sha256:")
+    if target.exists():
+        return target
+    names = {path.name for path in source.iterdir()}
+    if names != _FILES or any((source / name).is_symlink() for name in names):
+        raise AdapterRefusedError(
+            f"it must hold exactly {' and '.join(sorted(_FILES))}, as files; it has {sorted(names)}"
+        )
+    partial = directory / f"{target.name}.part"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    for name in sorted(_FILES):
+        shutil.copyfile(source / name, partial / name, follow_symlinks=False)
+    problem = _check_copy(partial, digest, model_uri, max_rank)
+    if problem:
+        shutil.rmtree(partial)
+        raise AdapterRefusedError(problem)
+    partial.rename(target)
+    return target
+
+
+def _check_copy(directory: Path, digest: str, model_uri: str, max_rank: int) -> str:
+    if digest_directory(directory) != digest:
+        return f"its content is not {digest[:19]}: it was changed after it was proven"
+    try:
+        config = json.loads((directory / "adapter_config.json").read_text())
+    except ValueError:
+        return "adapter_config.json is not JSON"
+    if not isinstance(config, dict):
+        return "adapter_config.json is no object"
+    return find_problem(config, model_uri, max_rank)

@@ -1,0 +1,80 @@
+"""How vLLM is started: one way for the server and for the evaluation, so that what is judged is what is served."""
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from finetune_api.modelfiles import ModelFilesError, read_model_config
+from finetune_api.mounts import path_of
+from finetune_api.uris import is_pvc, parse_uri
+
+LORA_MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+"""The layers that take adapters. The output layer is left out: with it, prompt logprobs kill vLLM on CPUs."""
+_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+_VARIABLE = "FINETUNE_SERVER"
+SHUTDOWN_SECONDS = 60
+"""Time for requests in flight after SIGTERM; below the pod's grace period."""
+
+
+@dataclass(frozen=True)
+class ServerConfig:
+    """What the plugin inside vLLM must know; it travels in one environment variable."""
+
+    model_uri: str
+    routes: str
+    adapters: str
+    root: str
+    max_rank: int
+
+    def to_env(self) -> dict[str, str]:
+        """Return the variable."""
+        return {_VARIABLE: json.dumps(asdict(self))}
+
+
+def read_server_config() -> ServerConfig:
+    """Read the variable.
+
+    Raises:
+        KeyError: vLLM was not started by `finetune-server serve`.
+    """
+    return ServerConfig(**json.loads(os.environ[_VARIABLE]))
+
+
+def allowed_rank(rank: int) -> int:
+    """Return the smallest rank that vLLM allows and that takes adapters of this one."""
+    return next(allowed for allowed in _RANKS if allowed >= rank)
+
+
+def has_gpu() -> bool:
+    """Tell whether this vLLM is built for GPUs, without starting one."""
+    from vllm.platforms import current_platform
+
+    return not current_platform.is_cpu()
+
+
+def set_environment(*, gpu: bool) -> None:
+    """Set what vLLM reads from the environment, before it is started."""
+    defaults = {"VLLM_NO_USAGE_STATS": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "VLLM_PLUGINS": "finetune"}
+    if not gpu:
+        # The image has no C++ compiler, and small models gain nothing from one.
+        defaults |= {"VLLM_CPU_KVCACHE_SPACE": "1", "TORCHDYNAMO_DISABLE": "1"}
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)
+    os.environ["VLLM_PLUGINS"] = "finetune"
+    os.environ.pop("VLLM_ALLOW_RUNTIME_LORA_UPDATING", None)
+
+
+def resolve_model(uri: str, root: Path) -> str:
+    """Return what vLLM calls the model: a checked directory, or a repository on the hub.
+
+    Raises:
+        ModelFilesError: the directory is no model, or holds code or pickles instead of safetensors.
+    """
+    if not is_pvc(uri):
+        return parse_uri(uri).authority
+    directory = root / str(path_of(uri)).lstrip("/")
+    read_model_config(directory, uri)
+    if not list(directory.glob("*.safetensors")):
+        raise ModelFilesError(f"{uri} holds no *.safetensors: pickles are not loaded")
+    return str(directory)

@@ -1,0 +1,124 @@
+"""vLLM without a server: answers and likelihoods of many conversations at once, by base or adapter."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from finetune_api.chat import Message, Rendered, render_conversation
+
+from finetune_serving.comparison import Sample
+from finetune_serving.config import LORA_MODULES, allowed_rank
+from finetune_serving.scores import exact_match, rouge_l
+
+_BATCH = 256
+"""Conversations at a time: every prompt token brings an object of its own."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """One held-out conversation, ready for the engine."""
+
+    messages: list[Message]
+    ids: list[int]
+    """Token ids of the whole conversation."""
+    is_target: list[bool]
+    """Which of them the assistant wrote."""
+    prompt: list[int]
+    """Token ids up to where the last answer begins."""
+    reference: str
+    """The last answer."""
+
+
+class Engine:
+    """One model in vLLM, with room for one adapter."""
+
+    def __init__(self, model: str, revision: str | None, rank: int, *, gpu: bool) -> None:
+        """Load the model; it takes a minute or more."""
+        from vllm import LLM
+
+        options: dict[str, Any] = {} if gpu else {"dtype": "float32", "enforce_eager": True}
+        self._llm = LLM(
+            model=model,
+            revision=revision,
+            load_format="safetensors",
+            enable_lora=True,
+            max_loras=1,
+            max_lora_rank=allowed_rank(rank),
+            lora_target_modules=list(LORA_MODULES),
+            enable_prefix_caching=False,
+            disable_log_stats=True,
+            **options,
+        )
+        self._tokenizer: Any = self._llm.get_tokenizer()
+        self.longest = int(self._llm.model_config.max_model_len)
+
+    def build_question(self, conversation: dict[str, Any]) -> Question:
+        """Render and tokenise a conversation.
+
+        Raises:
+            TemplateError: the chat template cannot render it.
+        """
+        messages, tools = conversation["messages"], conversation.get("tools")
+
+        def render(part: list[Message], opening: bool) -> str:  # noqa: FBT001 - finetune_api.chat.Render
+            return str(
+                self._tokenizer.apply_chat_template(part, tools=tools, tokenize=False, add_generation_prompt=opening)
+            )
+
+        rendered = render_conversation(messages, render)
+        encoded = self._tokenizer(rendered.text, add_special_tokens=False, return_offsets_mapping=True)
+        targets = [_is_inside(begin, rendered) for begin, _ in encoded["offset_mapping"]]
+        begin, end = rendered.spans[-1]
+        prompt = self._tokenizer(rendered.text[:begin], add_special_tokens=False)["input_ids"]
+        answer = self._tokenizer(rendered.text[begin:end], add_special_tokens=False)["input_ids"]
+        reference = self._tokenizer.decode(answer, skip_special_tokens=True).strip()
+        return Question(messages, encoded["input_ids"], targets, prompt, reference)
+
+    def judge(self, questions: list[Question], max_tokens: int, adapter: Path | None) -> list[Sample]:
+        """Measure a model on every question: likelihood of the targets, and a greedy answer."""
+        samples: list[Sample] = []
+        for start in range(0, len(questions), _BATCH):
+            samples += self._judge_batch(questions[start : start + _BATCH], max_tokens, adapter)
+        return samples
+
+    def _judge_batch(self, questions: list[Question], max_tokens: int, adapter: Path | None) -> list[Sample]:
+        from vllm import SamplingParams
+        from vllm.lora.request import LoRARequest
+
+        lora = LoRARequest("tuned", 1, str(adapter)) if adapter else None
+        likelihoods = self._llm.generate(
+            [{"prompt_token_ids": question.ids} for question in questions],
+            SamplingParams(temperature=0, max_tokens=1, prompt_logprobs=0, detokenize=False),
+            lora_request=lora,
+            use_tqdm=False,
+        )
+        answers = self._llm.generate(
+            [{"prompt_token_ids": question.prompt} for question in questions],
+            SamplingParams(temperature=0, max_tokens=max_tokens),
+            lora_request=lora,
+            use_tqdm=False,
+        )
+        return [
+            _build_sample(question, likelihood.prompt_logprobs, answer.outputs[0].text.strip())
+            for question, likelihood, answer in zip(questions, likelihoods, answers, strict=True)
+        ]
+
+
+def _build_sample(question: Question, logprobs: list[Any], answer: str) -> Sample:
+    """Sum over the target tokens; the first token of all has no likelihood."""
+    nlls = [
+        -logprobs[index][token].logprob
+        for index, (token, is_target) in enumerate(zip(question.ids, question.is_target, strict=True))
+        if is_target and logprobs[index] is not None
+    ]
+    return Sample(
+        nll=float(sum(nlls)),
+        tokens=len(nlls),
+        exact_match=exact_match(answer, question.reference),
+        rouge_l=rouge_l(answer, question.reference),
+        answer=answer,
+    )
+
+
+def _is_inside(begin: int, rendered: Rendered) -> bool:
+    return any(start <= begin < end for start, end in rendered.spans)

@@ -1,0 +1,102 @@
+"""Follows the routes file and brings vLLM's adapters in line with it, one at a time."""
+
+import asyncio
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+from finetune_api.routes import Routes
+from pydantic import ValidationError
+
+from finetune_serving.adapters import AdapterRefusedError, fetch_adapter
+from finetune_serving.config import ServerConfig
+from finetune_serving.hosting import Hosting, Version
+from finetune_serving.metrics import LOADED, LOADS
+
+_LOG = logging.getLogger("vllm.finetune")
+_POLL_SECONDS = 0.2
+
+
+class Loader:
+    """Runs as a task beside vLLM's server."""
+
+    def __init__(self, engine: Any, models: Any, config: ServerConfig, hosting: Hosting) -> None:
+        """Load through vLLM's own `openai_serving_models`."""
+        self._engine, self._models, self._config, self._hosting = engine, models, config, hosting
+        self._text = ""
+
+    async def run(self) -> None:
+        """Look for new routes and load for ever."""
+        while True:
+            try:
+                await self._step()
+            except Exception:  # noqa: BLE001 - whatever went wrong, the next look may find it mended
+                _LOG.exception("the routes could not be followed; trying again")
+            await asyncio.sleep(_POLL_SECONDS)
+
+    async def _step(self) -> None:
+        self._read_routes()
+        version = self._hosting.next_to_load(time.monotonic())
+        if version is not None:
+            await self._load(version)
+        for name in self._hosting.to_drop(set(self._models.lora_requests)):
+            await self._unload(name)
+        LOADED.set(len(self._hosting.answering))
+
+    def _read_routes(self) -> None:
+        """Take over the file when it changed; one that cannot be read leaves everything as it is."""
+        try:
+            text = Path(self._config.routes).read_text()
+        except OSError as error:
+            if self._text != str(error):
+                _LOG.warning("no routes: %s", error)
+                self._text = str(error)
+            return
+        if text == self._text:
+            return
+        self._text = text
+        try:
+            self._hosting.want(Routes.model_validate_json(text))
+        except ValidationError as error:
+            _LOG.error("the routes are wrong and the old ones stay: %s", error)
+
+    async def _load(self, version: Version) -> None:
+        route = version.route
+        source = Path(self._config.root) / route.path.lstrip("/")
+        try:
+            path = await asyncio.to_thread(
+                fetch_adapter,
+                source,
+                route.digest,
+                Path(self._config.adapters),
+                self._config.model_uri,
+                self._config.max_rank,
+            )
+            await self._hand_over(route.version_name, path)
+        except (AdapterRefusedError, OSError, ValueError) as error:
+            LOADS.labels("refused").inc()
+            version.fail(str(error), time.monotonic())
+            _LOG.error("%s of job %s is not loaded: %s", route.model_name, route.job, error)
+            return
+        LOADS.labels("loaded").inc()
+        self._hosting.loaded(version)
+        _LOG.info("%s answers as %s", route.version_name, route.model_name)
+
+    async def _hand_over(self, name: str, path: Path) -> None:
+        from vllm.entrypoints.serve.lora.protocol import LoadLoRAAdapterRequest
+
+        if name in self._models.lora_requests:
+            return
+        answer = await self._models.load_lora_adapter(LoadLoRAAdapterRequest(lora_name=name, lora_path=str(path)))
+        if not isinstance(answer, str):
+            raise AdapterRefusedError(f"vLLM refuses it: {answer.error.message}")
+
+    async def _unload(self, name: str) -> None:
+        """Forget the name, and free the slot: vLLM's own unloading leaves the weights in the cache."""
+        from vllm.entrypoints.serve.lora.protocol import UnloadLoRAAdapterRequest
+
+        number = self._models.lora_requests[name].lora_int_id
+        await self._models.unload_lora_adapter(UnloadLoRAAdapterRequest(lora_name=name))
+        await self._engine.remove_lora(number)
+        _LOG.info("%s is dropped", name)
