@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,8 @@ def evaluate(job: JobFile, root: Path, train_attempt: int, digest: str) -> Stage
         )
         gpu = has_gpu()
         set_environment(gpu=gpu)
+        # The engine in this very process: nothing is left to stop at the end.
+        os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
         engine = Engine(resolve_model(spec.model.uri, root), spec.model.revision, lora.rank, gpu=gpu)
         questions = [engine.build_question(conversation) for conversation in heldout]
         room = engine.longest - spec.evaluation.max_answer_tokens
