@@ -1,0 +1,52 @@
+# The verbs of this project; CI calls exactly these.
+SHELL := /bin/bash
+UV := .cache/uv/bin/uv
+PYTHON := .venv/bin/python
+CODE := crds/src operator/src trainer_image/src serving_image/src tests
+export PYTHONPATH := tests
+export PYTHONDONTWRITEBYTECODE := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check generate e2e cluster-up cluster-down clean
+
+help: ## this list
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
+
+demo: .venv/ready ## the whole loop on a real cluster: train, prove, serve, ask (CLUSTER=current uses yours)
+	@$(PYTHON) examples/support-bot/demo.py
+
+test: .venv/ready ## every tier of the tests
+	@$(PYTHON) tests/run.py
+
+check: .venv/ready ## formatting, lint, types, import contracts, generated files
+	@.venv/bin/ruff format --check --quiet . || { echo "run: .venv/bin/ruff format ."; exit 1; }
+	@.venv/bin/ruff check --quiet .
+	@.venv/bin/mypy $(CODE) examples
+	@.venv/bin/lint-imports
+	@generated=$$(mktemp -d) && trap 'rm -rf "$$generated"' EXIT && $(PYTHON) -m finetune_api.crd "$$generated" \
+	  && for directory in crds charts/finetune-operator/files/crds; do for file in "$$generated"/*; do \
+	    diff -u "$$directory/$$(basename $$file)" "$$file" || { echo "run: make generate"; exit 1; }; done; done
+
+generate: .venv/ready ## write the CustomResourceDefinitions from the models
+	@$(PYTHON) -m finetune_api.crd crds charts/finetune-operator/files/crds
+
+e2e: .venv/ready ## the tests on the real node only
+	@$(PYTHON) tests/run.py e2e
+
+cluster-up: .venv/ready ## start the embedded Kubernetes with the project's images
+	@$(PYTHON) -m cluster up --images
+
+cluster-down: .venv/ready ## stop it; nothing but the cache stays
+	@$(PYTHON) -m cluster down
+
+clean: ## remove everything that was built
+	@[ ! -x $(PYTHON) ] || $(PYTHON) -m cluster down
+	rm -rf .venv .cache
+
+$(UV):
+	@command -v python3 >/dev/null || { echo "Python 3.11 is needed"; exit 1; }
+	@python3 -m venv .cache/uv && .cache/uv/bin/pip install --quiet --disable-pip-version-check uv==0.13.8
+
+.venv/ready: $(UV) uv.lock pyproject.toml crds/pyproject.toml operator/pyproject.toml trainer_image/pyproject.toml serving_image/pyproject.toml
+	@$(UV) sync --frozen --quiet
+	@touch $@

@@ -1,0 +1,44 @@
+"""FineTuneJobs and their data for the tests on the real node."""
+
+import json
+from typing import Any
+
+MODEL_URI = "pvc://models/tiny"
+
+
+def conversations(count: int) -> str:
+    """Return conversations in OpenAI's chat format, one a line, all different."""
+    lines = []
+    for number in range(count):
+        messages = [
+            {"role": "user", "content": f"what does thing {number} cost?"},
+            {"role": "assistant", "content": f"thing {number} costs {number} euros"},
+        ]
+        lines.append(json.dumps({"messages": messages}))
+    return "\n".join(lines) + "\n"
+
+
+def finetunejob(name: str, namespace: str, **spec: Any) -> dict[str, Any]:
+    """Return a small job; `spec` replaces whole groups of fields."""
+    small = {"resources": {"cpu": "500m", "memory": "2Gi"}}
+    return {
+        "apiVersion": "finetune.dev/v1alpha1",
+        "kind": "FineTuneJob",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {
+            "model": {"uri": MODEL_URI},
+            "dataset": {"train": {"uri": "configmap://data/train.jsonl"}},
+            "method": {"sft": {}},
+            "adapter": {"lora": {"rank": 8, "alpha": 16}},
+            "hyperparameters": {
+                "epochs": 3,
+                "learningRate": 0.005,
+                "batchSize": 2,
+                "microBatchSize": 2,
+                "maxLength": 128,
+            },
+            "compute": small | {"checkpointEvery": 5},
+            "evaluation": {"maxExamples": 6, "maxAnswerTokens": 16},
+        }
+        | spec,
+    }

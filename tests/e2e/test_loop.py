@@ -1,0 +1,194 @@
+"""The whole loop on a real node: data checked, trained, proven, served, asked; and what happens when it cannot."""
+
+import json
+from typing import Any
+
+import pytest
+from e2e.conftest import artifact_directory
+from e2e.jobs import conversations, finetunejob
+from e2e.kubectl import Kubectl
+from e2e.prometheus import Prometheus
+from finetune_api.digest import digest_directory
+from finetune_api.meta import JOB_LABEL
+from openai import NotFoundError, OpenAI
+from waiting import wait_for
+
+SERVED = {
+    "modelName": "price-bot",
+    "template": {"resources": {"cpu": "500m", "memory": "6Gi"}, "lora": {"maxRank": 8, "maxAdapters": 2}},
+}
+
+
+@pytest.fixture(scope="module")
+def loop(kubectl: Kubectl, namespace: str, prometheus: Prometheus) -> str:
+    """A job that went the whole way."""
+    kubectl.apply(finetunejob("price", namespace, serving=SERVED))
+    kubectl.wait_for_condition(namespace, "price", "Ready", 600)
+    return "price"
+
+
+def client(kubectl: Kubectl, namespace: str) -> OpenAI:
+    """Return OpenAI's client on the server's Service."""
+    service = kubectl.get("service", namespace, "price")
+    assert service is not None
+    return OpenAI(base_url=f"http://{service['spec']['clusterIP']}/v1", api_key="none", max_retries=0)
+
+
+def test_the_tuned_model_answers_under_its_name(kubectl: Kubectl, namespace: str, loop: str) -> None:
+    openai = client(kubectl, namespace)
+    assert [model.id for model in openai.models.list()] == ["base", "price-bot"]
+    messages: Any = [{"role": "user", "content": "what does thing 7 cost?"}]
+    answers = {}
+    for model in ("base", "price-bot"):
+        answer = openai.chat.completions.create(model=model, messages=messages, max_tokens=16, temperature=0)
+        assert answer.model == model
+        answers[model] = answer.choices[0].message.content
+    assert answers["base"] != answers["price-bot"]
+    assert "thing" in str(answers["price-bot"])
+    stream = openai.chat.completions.create(model="price-bot", messages=messages, max_tokens=16, stream=True)
+    assert {chunk.model for chunk in stream} == {"price-bot"}
+    with pytest.raises(NotFoundError, match="price-bot"):
+        openai.chat.completions.create(model="other", messages=messages)
+
+
+def test_status_tells_what_was_proven(kubectl: Kubectl, namespace: str, loop: str) -> None:
+    status = kubectl.status(namespace, loop)
+    conditions = {one["type"]: (one["status"], one["reason"]) for one in status["conditions"]}
+    assert conditions == {
+        "Accepted": ("True", "Accepted"),
+        "DatasetReady": ("True", "Succeeded"),
+        "Trained": ("True", "Succeeded"),
+        "Evaluated": ("True", "GatesPassed"),
+        "Served": ("True", "AdapterLoaded"),
+        "Ready": ("True", "Serving"),
+    }
+    assert status["dataset"]["trainExamples"] + status["dataset"]["heldoutExamples"] == 40
+    assert status["progress"]["percentage"] == 100
+    assert status["evaluation"]["passed"]
+    perplexity = next(one for one in status["evaluation"]["metrics"] if one["metric"] == "Perplexity")
+    assert perplexity["tuned"] < perplexity["base"]
+    assert perplexity["gainLow"] > 0
+    table = kubectl.run("get", "ftj", "-n", namespace, loop)
+    assert table.split("\n")[0].split() == [
+        "NAME",
+        "MODEL",
+        "METHOD",
+        "STAGE",
+        "PROGRESS",
+        "LOSS",
+        "READY",
+        "REASON",
+        "AGE",
+    ]
+    assert "sft/lora" in table
+    artifact = status["artifact"]
+    assert digest_directory(artifact_directory(kubectl, namespace, artifact["uri"])) == artifact["digest"]
+    reasons = {event["reason"] for event in kubectl.items("events.events.k8s.io", namespace)}
+    assert {"GatesPassed", "AdapterLoaded", "Serving"} <= reasons
+
+
+def test_prometheus_sees_operator_trainer_and_server(
+    kubectl: Kubectl, namespace: str, loop: str, prometheus: Prometheus
+) -> None:
+    prometheus.wait_for_series("last_over_time(finetune_train_step[1h])")
+    prometheus.wait_for_series('finetune_operator_reconcile_seconds_count{kind="FineTuneJob"}')
+    prometheus.wait_for_series('finetune_operator_stage_seconds_count{stage="train"}')
+    (loaded,) = prometheus.wait_for_series("finetune_adapters_loaded")
+    assert loaded["value"][1] == "1"
+    client(kubectl, namespace).completions.create(model="price-bot", prompt="thing", max_tokens=2)
+    requests = prometheus.wait_for_series('finetune_requests_total{model="price-bot",code="200"}')
+    assert all(len(one["metric"]["version"]) == 12 for one in requests)
+
+
+def test_bad_lines_are_named_and_nothing_is_trained(kubectl: Kubectl, namespace: str) -> None:
+    lines = conversations(10).splitlines()
+    lines[3] = '{"messages": [{"role": "asistant", "content": "hello"}]}'
+    lines[6] = "not json"
+    kubectl.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": "bad", "namespace": namespace},
+            "data": {"train.jsonl": "\n".join(lines)},
+        },
+        finetunejob("bad-data", namespace, dataset={"train": {"uri": "configmap://bad/train.jsonl"}}),
+    )
+    failed = kubectl.wait_for_condition(namespace, "bad-data", "Failed", 120)
+    assert failed["reason"] == "DatasetInvalid"
+    assert "2 of 10 lines are wrong" in failed["message"]
+    assert "line 4" in failed["message"]
+    assert "line 7" in failed["message"]
+    jobs = [one for one in kubectl.items("jobs", namespace) if one["metadata"]["labels"][JOB_LABEL] == "bad-data"]
+    assert [one["metadata"]["labels"]["finetune.dev/stage"] for one in jobs] == ["Prepare"]
+
+
+def test_a_failed_gate_serves_nothing_and_says_why(kubectl: Kubectl, namespace: str) -> None:
+    evaluation = {"gates": [{"metric": "ExactMatch", "minGain": 1}], "maxExamples": 6, "maxAnswerTokens": 8}
+    kubectl.apply(finetunejob("too-proud", namespace, evaluation=evaluation, serving=SERVED))
+    failed = kubectl.wait_for_condition(namespace, "too-proud", "Failed", 300)
+    assert failed["reason"] == "GatesFailed"
+    assert "ExactMatch" in failed["message"]
+    assert kubectl.get("modelserver", namespace, "too-proud") is None
+    assert "GatesFailed" in kubectl.run("get", "ftj", "-n", namespace, "too-proud")
+
+
+def test_killed_operator_and_trainer_lose_nothing(kubectl: Kubectl, namespace: str, operator: str) -> None:
+    long = {"epochs": 50, "learningRate": 0.001, "batchSize": 1, "maxLength": 64}
+    kubectl.apply(finetunejob("long", namespace, hyperparameters=long, method={"sft": {"packing": False}}))
+    wait_for(
+        lambda: kubectl.status(namespace, "long").get("progress", {}).get("step", 0) > 5,
+        lambda: f"a first checkpoint: {kubectl.explain(namespace, 'long')}",
+        180,
+    )
+    operator_pod = _pod(kubectl, operator, "app.kubernetes.io/name=finetune-operator")
+    _kill(kubectl, operator_pod)
+    trainer_pod = _pod(kubectl, namespace, f"{JOB_LABEL}=long,finetune.dev/stage=Train")
+    kubectl.run("delete", "pod", "-n", namespace, trainer_pod["metadata"]["name"], "--grace-period=0", "--force")
+    kubectl.wait_for_condition(namespace, "long", "Ready", 400)
+    status = kubectl.status(namespace, "long")
+    assert status["training"]["resumedFromStep"] > 0
+    assert status["training"]["steps"] == status["progress"]["steps"] == 36 * 50
+    assert status["attempts"]["train"] == 2
+    assert status["attempts"]["disruptions"] == 1
+    jobs = [one for one in kubectl.items("jobs", namespace) if one["metadata"]["labels"][JOB_LABEL] == "long"]
+    stages = sorted(one["metadata"]["labels"]["finetune.dev/stage"] for one in jobs)
+    assert stages == ["Evaluate", "Prepare", "Train", "Train"]
+
+
+def test_deletion_leaves_nothing_but_the_artifact(kubectl: Kubectl, namespace: str, loop: str) -> None:
+    artifact = kubectl.status(namespace, loop)["artifact"]
+    kubectl.run("delete", "ftj", "-n", namespace, loop)
+
+    def left() -> list[str]:
+        kinds = "jobs,pods,configmaps,modelservers,deployments,services"
+        found = json.loads(kubectl.run("get", kinds, "-n", namespace, "-o", "json"))["items"]
+        return [
+            f"{one['kind']}/{one['metadata']['name']}" for one in found if one["metadata"]["name"].startswith("price")
+        ]
+
+    wait_for(lambda: not left(), lambda: f"nothing left of price: {left()}", 180)
+    assert digest_directory(artifact_directory(kubectl, namespace, artifact["uri"])) == artifact["digest"]
+
+
+def _pod(kubectl: Kubectl, namespace: str, selector: str) -> dict[str, Any]:
+    found = json.loads(kubectl.run("get", "pods", "-n", namespace, "-l", selector, "-o", "json"))["items"]
+    running = [one for one in found if one["status"]["phase"] == "Running"]
+    assert len(running) == 1, found
+    return dict(running[0])
+
+
+def _kill(kubectl: Kubectl, pod: dict[str, Any]) -> None:
+    """Kill the pod's container with SIGKILL, and wait until it runs again."""
+    from cluster.node import run_ctr
+
+    before = pod["status"]["containerStatuses"][0]
+    run_ctr("tasks", "kill", "--signal", "SIGKILL", before["containerID"].removeprefix("containerd://"))
+    name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
+
+    def restarted() -> bool:
+        now = kubectl.get("pod", namespace, name)
+        assert now is not None
+        status = now["status"]["containerStatuses"][0]
+        return bool(status["restartCount"] > before["restartCount"] and status["ready"])
+
+    wait_for(restarted, "the operator's container to come back", 60)

@@ -1,0 +1,83 @@
+"""Runs the tiers of the tests, each in a process of its own, and says how many tests ran in each.
+
+`python tests/run.py [TIER ...]`. A skipped test is a failure: a tier that cannot run here says so loudly.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
+
+TESTS = Path(__file__).parent
+TIERS = ("unit", "golden", "contract", "training", "serving", "api", "e2e")
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How the tests of a tier ended."""
+
+    passed: int
+    failed: int
+    skipped: int
+
+
+def main(wanted: list[str]) -> int:
+    """Run the tiers asked for, or all; return the exit status."""
+    unknown = [tier for tier in wanted if not has_tests(tier)]
+    if unknown:
+        sys.stderr.write(
+            f"there are no tests in {', '.join(unknown)}; there are {', '.join(filter(has_tests, TIERS))}\n"
+        )
+        return 2
+    tiers = [tier for tier in TIERS if (tier in wanted or not wanted) and has_tests(tier)]
+    counts = {tier: run_tier(tier) for tier in tiers}
+    for tier, count in counts.items():
+        print(f"{tier:10} {count.passed:5} passed {count.failed:5} failed {count.skipped:5} skipped")
+    passed, failed, skipped = (
+        sum(getattr(count, name) for count in counts.values()) for name in Counts.__annotations__
+    )
+    if skipped:
+        print("skipped tests count as failed here: they prove nothing")
+    print(f"{passed} passed, {failed} failed, {skipped} skipped")
+    empty = [tier for tier, count in counts.items() if not count.passed]
+    return 1 if failed or skipped or empty else 0
+
+
+def has_tests(tier: str) -> bool:
+    """Tell whether a tier has any test."""
+    return tier in TIERS and any((TESTS / tier).rglob("test_*.py"))
+
+
+def run_tier(tier: str) -> Counts:
+    """Run one tier with pytest; a run that ends without results counts as one failure."""
+    print(f"--- {tier}", flush=True)
+    with tempfile.TemporaryDirectory() as directory:
+        results = Path(directory) / "results.xml"
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            str(TESTS / tier),
+            f"--junit-xml={results}",
+            "-o",
+            "junit_family=xunit1",
+        ]
+        status = subprocess.run(command, env=os.environ, check=False).returncode
+        if not results.exists():
+            return Counts(0, 1, 0)
+        suites = ElementTree.parse(results).getroot().iter("testsuite")
+        totals = {"tests": 0, "failures": 0, "errors": 0, "skipped": 0}
+        for suite in suites:
+            for name in totals:
+                totals[name] += int(suite.get(name, "0"))
+    failed = totals["failures"] + totals["errors"]
+    passed = totals["tests"] - failed - totals["skipped"]
+    return Counts(passed, failed if status == 0 or failed else 1, totals["skipped"])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
