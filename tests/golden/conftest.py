@@ -1,0 +1,7 @@
+"""The flag that writes the wanted outcomes anew."""
+
+import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--rewrite-golden", action="store_true", help="write children.yaml and status.yaml anew")

@@ -1,0 +1,83 @@
+"""The operator's decisions as scenarios that a person can read: what is there, what should follow.
+
+Each folder holds `observed.yaml` (the object, its children and pods, as the API server has them, and what the
+pods say) and what the plan makes of it: `children.yaml` and `status.yaml`. `pytest tests/golden
+--rewrite-golden` writes the latter two anew; review the difference.
+"""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from finetune_api.finetunejob import Progress
+from finetune_api.meta import ROUTES_ANNOTATION
+from finetune_api.routes import LoadedReport
+from finetune_operator.observe import view_attempt, view_job, view_server, view_server_pod
+from finetune_operator.plan_job import Seen, plan_job
+from finetune_operator.plan_server import SeenServer, plan_server
+from finetune_operator.settings import Settings
+from finetune_operator.status import Event
+
+HERE = Path(__file__).parent
+CASES = sorted(path.parent.name for path in HERE.glob("*/observed.yaml"))
+NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
+SETTINGS = Settings.model_validate(
+    {"images": {"trainer": "trainer:1", "serving": "serving:1"}, "gpu": {"nodeSelector": {"gpu": "yes"}}}
+)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_golden(case: str, request: pytest.FixtureRequest) -> None:
+    observed = yaml.safe_load((HERE / case / "observed.yaml").read_text())
+    children, outcome = decide(observed)
+    wanted = {"children.yaml": children, "status.yaml": outcome}
+    if request.config.getoption("--rewrite-golden"):
+        for name, value in wanted.items():
+            (HERE / case / name).write_text(yaml.safe_dump(value, sort_keys=False, width=110))
+    for name, value in wanted.items():
+        assert yaml.safe_load((HERE / case / name).read_text()) == value
+
+
+def decide(observed: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+    """Return the children and the outcome that the plan of an observed world makes."""
+    if "server" in observed and "job" not in observed:
+        return _decide_server(observed)
+    job = view_job(observed["job"])
+    attempts = [
+        attempt
+        for child in observed.get("children", [])
+        if (attempt := view_attempt(child["job"], child.get("pods", []))) is not None
+    ]
+    server = view_server(observed["server"]) if observed.get("server") else None
+    seen = Seen(
+        attempts=attempts,
+        server=server,
+        server_is_ours=observed.get("serverIsOurs", False),
+        has_default_claim=observed.get("hasDefaultClaim", False),
+        progress=Progress.model_validate(observed["progress"]) if observed.get("progress") else None,
+        newer_job=observed.get("newerJob"),
+    )
+    plan = plan_job(job, seen, SETTINGS, NOW)
+    return list(plan.apply), _outcome(plan.status, plan.events, plan.again_after)
+
+
+def _decide_server(observed: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+    pods = [
+        view_server_pod(
+            one["pod"],
+            ROUTES_ANNOTATION,
+            LoadedReport.model_validate(one["loaded"]) if one.get("loaded") else None,
+        )
+        for one in observed.get("pods", [])
+    ]
+    seen = SeenServer([view_job(job) for job in observed.get("jobs", [])], pods, observed.get("conflict", ""))
+    plan = plan_server(view_server(observed["server"]), seen, SETTINGS, NOW)
+    annotate = [[name, annotations] for name, annotations in plan.annotate]
+    return list(plan.apply), _outcome(plan.status, plan.events, plan.again_after) | {"annotate": annotate}
+
+
+def _outcome(status: dict[str, Any], events: tuple[Event, ...], again_after: float | None) -> dict[str, Any]:
+    said = [f"{event.type} {event.reason}: {event.message}" for event in events]
+    return {"status": status, "events": said, "againAfter": again_after}
