@@ -42,7 +42,7 @@ def operator(kubectl: Kubectl) -> Iterator[str]:
         "auditSeconds": 600,
         "logLevel": "Debug",
     }
-    command = [
+    command: list[str | Path] = [
         kubectl.cluster.helm,
         f"--kubeconfig={kubectl.cluster.kubeconfig}",
         "upgrade",

@@ -27,6 +27,7 @@ class _EndlessBackoff:
 async def run_feeds(store: Store, queue: WorkQueue) -> None:
     """Watch every kind in all namespaces until cancelled."""
     registry = kopf.OperatorRegistry()
+    kopf.on.login(registry=registry)(_login)
     for kind in WATCHED:
         _register(registry, kind, store, queue)
     settings = kopf.OperatorSettings()
@@ -36,6 +37,11 @@ async def run_feeds(store: Store, queue: WorkQueue) -> None:
     settings.networking.error_backoffs = _EndlessBackoff()
     settings.watching.server_timeout = _SERVER_TIMEOUT
     await kopf.operator(registry=registry, settings=settings, standalone=True, clusterwide=True)
+
+
+def _login(**context: Any) -> kopf.ConnectionInfo | None:
+    """Log in as the pod's service account, or as the current context of a kubeconfig."""
+    return kopf.login_with_service_account(**context) or kopf.login_with_kubeconfig(**context)
 
 
 def _register(registry: kopf.OperatorRegistry, kind: Kind, store: Store, queue: WorkQueue) -> None:

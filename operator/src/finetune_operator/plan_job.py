@@ -183,7 +183,7 @@ class _Draft:
                     attempts=self.status.attempts.model_copy(update={stage.lower(): number}),
                     progress=None if stage is Stage.TRAIN and number == 1 else self.status.progress,
                 )
-                self.wait(stage, _RUNNING[stage], f"attempt {number}" if number > 1 else "")
+                self.wait(stage, _RUNNING[stage], f"attempt {number}")
             case Wait(reason, message, until):
                 self.wait(stage, reason or _RUNNING[stage], message)
                 if until is not None:

@@ -36,11 +36,15 @@ class Engine:
         """Load the model; it takes a minute or more."""
         from vllm import LLM
 
-        options: dict[str, Any] = {} if gpu else {
-            "dtype": "float32",
-            "enforce_eager": True,
-            "distributed_executor_backend": "uni",
-        }
+        options: dict[str, Any] = (
+            {}
+            if gpu
+            else {
+                "dtype": "float32",
+                "enforce_eager": True,
+                "distributed_executor_backend": "uni",
+            }
+        )
         self._llm = LLM(
             model=model,
             revision=revision,

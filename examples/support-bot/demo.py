@@ -1,0 +1,219 @@
+"""The whole loop on a real cluster: `make demo`.
+
+Starts the embedded Kubernetes, or takes the current context with `CLUSTER=current REGISTRY=<registry>`, installs
+the operator, makes the base model, applies the FineTuneJob, and asks base and tuned model the same question.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from cluster.images import build_images, push_images
+from cluster.layout import BIN, ClusterError, tell
+from cluster.lifecycle import up
+from cluster.packages import install_control_plane
+from cluster.storage import keep_volume
+from finetune_api.routes import BASE_NAME
+from openai import OpenAI
+
+HERE = Path(__file__).parent
+CHART = HERE.parents[1] / "charts/finetune-operator"
+NAMESPACE, SYSTEM_NAMESPACE, JOB = "demo", "finetune-system", "support-bot"
+QUESTION = "I changed my mind about the kettle, can I send it back?"
+PORT = 18000
+_PATIENCE = 1500
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where the demo runs: the programs, and where its images are."""
+
+    kubectl: tuple[str, ...]
+    helm: tuple[str, ...]
+    registry: str
+    model_volume: str
+
+    def run(self, *arguments: str, stdin: str | None = None) -> str:
+        """Run kubectl and return its output.
+
+        Raises:
+            ClusterError: it failed; the message is its own.
+        """
+        return _run([*self.kubectl, *arguments], stdin)
+
+    def apply(self, *manifests: dict[str, Any]) -> None:
+        """Apply objects to the demo's namespace."""
+        self.run("apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": manifests}))
+
+
+def main() -> int:
+    """Run the demo; return its exit status."""
+    try:
+        target = _choose_target()
+        _install(target)
+        _make_base_model(target)
+        job = _follow_job(target)
+        if not _is_true(job, "Ready"):
+            print(json.dumps(job["status"], indent=1))
+            return 1
+        _show(target, job)
+    except ClusterError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
+
+
+def _choose_target() -> Target:
+    if os.environ.get("CLUSTER") != "current":
+        cluster = up(images=True)
+        keep_volume(cluster, "helpdesk-base")
+        config = f"--kubeconfig={cluster.kubeconfig}"
+        return Target((str(cluster.kubectl), config), (str(cluster.helm), config), "finetune.dev", "helpdesk-base")
+    registry = os.environ.get("REGISTRY", "")
+    if not registry:
+        raise ClusterError("CLUSTER=current needs REGISTRY=<registry/path>, where the cluster can pull images from")
+    if shutil.which("kubectl") is None:
+        raise ClusterError("CLUSTER=current needs kubectl with a current context")
+    install_control_plane()
+    build_images()
+    push_images(registry)
+    return Target(("kubectl",), (shutil.which("helm") or str(BIN / "helm"),), registry.rstrip("/"), "")
+
+
+def _install(target: Target) -> None:
+    tell("installing the operator with Helm")
+    command = [*target.helm, "upgrade", "--install", "finetune-operator", str(CHART), "--create-namespace"]
+    command += [f"--namespace={SYSTEM_NAMESPACE}", "--wait", "--timeout=5m"]
+    for part in ("operator", "trainer", "serving"):
+        command += [f"--set={part}.image.repository={target.registry}/{part}", f"--set={part}.image.tag=dev"]
+    _run(command)
+
+
+def _make_base_model(target: Target) -> None:
+    """Make the base model in a pod, where it is not there yet; a claim keeps it."""
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    claim: dict[str, Any] = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}}
+    if target.model_volume:
+        claim |= {"volumeName": target.model_volume, "storageClassName": f"kept-{target.model_volume}"}
+    target.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": labels}})
+    target.run("delete", f"-n={NAMESPACE}", "job/make-base-model", f"finetunejob/{JOB}", "--ignore-not-found")
+    target.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "PersistentVolumeClaim",
+            "metadata": {"name": "models", "namespace": NAMESPACE},
+            "spec": claim,
+        },
+        _config_map("make-base-model", HERE / "make_base_model.py"),
+        _config_map("support-bot-data", HERE / "train.jsonl", HERE / "heldout.jsonl"),
+    )
+    tell("making the base model (about 2 minutes, once)")
+    manifest = Template((HERE / "base-model.yaml").read_text()).substitute(
+        TRAINER_IMAGE=f"{target.registry}/trainer:dev"
+    )
+    target.run("apply", f"-n={NAMESPACE}", "-f", "-", stdin=manifest)
+    target.run("wait", f"-n={NAMESPACE}", "--for=condition=Complete", "--timeout=900s", "job/make-base-model")
+
+
+def _follow_job(target: Target) -> dict[str, Any]:
+    """Apply the FineTuneJob and print its line whenever it changes, until it is ready or has failed."""
+    target.run("apply", f"-n={NAMESPACE}", "-f", str(HERE / "finetunejob.yaml"))
+    print(f"\n$ kubectl apply -f examples/support-bot/finetunejob.yaml\n$ kubectl get finetunejob {JOB} --watch")
+    shown, deadline = "", time.monotonic() + _PATIENCE
+    while time.monotonic() < deadline:
+        header, line = target.run("get", f"-n={NAMESPACE}", "finetunejob", JOB).splitlines()[:2]
+        row = line.rsplit(maxsplit=1)[0]
+        if row != shown:
+            print(line if shown else f"{header}\n{line}", flush=True)
+            shown = row
+        job = json.loads(target.run("get", f"-n={NAMESPACE}", "finetunejob", JOB, "-o=json"))
+        if _is_true(job, "Ready") or _is_true(job, "Failed"):
+            return dict(job)
+        time.sleep(2)
+    raise ClusterError(f"{JOB} is not ready after {_PATIENCE} s: kubectl describe -n {NAMESPACE} ftj {JOB}")
+
+
+def _show(target: Target, job: dict[str, Any]) -> None:
+    status = job["status"]
+    evaluation = status["evaluation"]
+    print(f"\n$ kubectl get finetunejob {JOB} -o wide")
+    print(target.run("get", f"-n={NAMESPACE}", "finetunejob", JOB, "-o=wide"))
+    print(f"Evaluation on {evaluation['examples']} held-out conversations (gain with its 95 % interval)")
+    print(f"{'metric':12} {'base':>9} {'tuned':>9} {'gain':>9}   interval")
+    for metric in evaluation["metrics"]:
+        interval = f"[{metric['gainLow']:.3f}, {metric['gainHigh']:.3f}]"
+        print(f"{metric['metric']:12} {metric['base']:9.3f} {metric['tuned']:9.3f} {metric['gain']:9.3f}   {interval}")
+    for gate in evaluation["gates"]:
+        print(f"gate: {gate['message']}")
+    name, server = status["serving"]["modelName"], status["serving"]["server"]
+    with _forward(target, server) as url:
+        client = OpenAI(base_url=url, api_key="none")
+        print(f"\nAsked: {QUESTION}")
+        for model in (BASE_NAME, name):
+            print(f"{model:20} {_ask(client, model)}")
+    body = {"model": name, "messages": [{"role": "user", "content": "Where is my tent?"}]}
+    kubectl = " ".join(target.kubectl)
+    print("\nChat on:")
+    print(f"  {kubectl} port-forward -n {NAMESPACE} service/{server} {PORT}:80 &")
+    print(f"  curl -s localhost:{PORT}/v1/chat/completions -H 'Content-Type: application/json' -d '{json.dumps(body)}'")
+
+
+def _ask(client: OpenAI, model: str) -> str:
+    answer = client.chat.completions.create(
+        model=model,
+        messages=[
+            {"role": "system", "content": "You are the support assistant of Northlight."},
+            {"role": "user", "content": QUESTION},
+        ],
+        max_tokens=64,
+        temperature=0,
+    )
+    return answer.choices[0].message.content or ""
+
+
+@contextmanager
+def _forward(target: Target, server: str) -> Iterator[str]:
+    """Forward a local port to the server while the body runs."""
+    command = [*target.kubectl, "port-forward", f"-n={NAMESPACE}", f"service/{server}", f"{PORT}:80"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    try:
+        if process.stdout is None or "Forwarding" not in process.stdout.readline():
+            raise ClusterError(f"{' '.join(command)} does not forward")
+        yield f"http://127.0.0.1:{PORT}/v1"
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _is_true(job: dict[str, Any], kind: str) -> bool:
+    conditions = job.get("status", {}).get("conditions", [])
+    return any(one["type"] == kind and one["status"] == "True" for one in conditions)
+
+
+def _config_map(name: str, *files: Path) -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": name, "namespace": NAMESPACE},
+        "data": {file.name: file.read_text() for file in files},
+    }
+
+
+def _run(command: list[str], stdin: str | None = None) -> str:
+    done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise ClusterError(f"{' '.join(command)}: {done.stderr.strip()}")
+    return done.stdout
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,203 @@
+"""Makes a small base model that speaks like a helpdesk: `python make_base_model.py DIRECTORY`. About two minutes.
+
+It is pretrained on conversations of random shops: every shop has its own name, days, prices and addresses, so the
+model learns to speak of them and knows none. That is what fine-tuning then adds.
+"""
+
+import random
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+CONVERSATIONS = 12_000
+LENGTH = 128
+BATCH = 16
+STEPS = 650
+PEAK_RATE = 2e-3
+
+CHAT_TEMPLATE = (
+    "{%- if tools %}<|tools|>{% for tool in tools %}{{ tool.function.name }} {% endfor %}<|end|>{% endif -%}"
+    "{%- for message in messages -%}"
+    "<|{{ message.role }}|>{{ message.content or '' }}"
+    "{%- for call in message.tool_calls or [] %}<|call|>{{ call.function.name }} "
+    "{{- call.function.arguments | tojson }}{% endfor -%}"
+    "<|end|>"
+    "{%- endfor -%}"
+    "{%- if add_generation_prompt %}<|assistant|>{% endif -%}"
+)
+SPECIAL = ["<|pad|>", "<|end|>", "<|tools|>", "<|call|>", "<|system|>", "<|user|>", "<|assistant|>", "<|tool|>"]
+
+SHOPS = ("Lumen", "Harbor", "Tulip", "Grove", "Cobalt", "Meadow", "Juniper", "Amber", "Ridge", "Willow", "Cedar")
+ITEMS = (
+    "lamp", "tent", "kettle", "backpack", "blanket", "stove", "mug", "jacket", "lantern", "chair", "table", "rug",
+    "clock", "knife", "pan", "boots", "scarf", "bottle", "bike", "radio", "desk", "pillow", "cup", "shirt",
+)  # fmt: skip
+NUMBERS = ("two", "three", "four", "five", "six", "seven", "ten")
+DAYS = (7, 14, 20, 28, 30, 45, 60, 90)
+GREETINGS = ("", "", "", "Hello, ", "Hi, ", "Good morning, ")
+
+QUESTIONS = {
+    "return": (
+        "how do I return my {item}?", "can I send the {item} back?", "I want to return the {item}.",
+        "the {item} is not for me, what can I do?", "I changed my mind about the {item}, send it back?",
+    ),
+    "delivery": (
+        "when will my {item} arrive?", "where is my {item}?", "how long does delivery of the {item} take?",
+        "I ordered a {item}, when does it come?",
+    ),
+    "warranty": (
+        "does the {item} have a warranty?", "my {item} is broken, what now?", "is there a warranty on the {item}?",
+        "the {item} does not work any more.",
+    ),
+    "price": (
+        "how much is shipping for the {item}?", "what does delivery of a {item} cost?",
+        "is shipping of the {item} free?", "do I pay for shipping of the {item}?",
+    ),
+    "hours": (
+        "when can I call you about my {item}?", "what are your opening hours? It is about the {item}.",
+        "how can I reach you about my {item}?", "can I phone you about the {item}?",
+    ),
+    "order": ("where is order {order}?", "what is the status of order {order}?", "has order {order} left yet?"),
+}  # fmt: skip
+ANSWERS = {
+    "return": (
+        "You can return the {item} within {days} days, free of charge. Print the label at {shop}.example/returns.",
+        "Send the {item} back within {days} days. Start at {shop}.example/returns.",
+        "Returns are for {price} euros within {days} days. The label for your {item} is at {shop}.example/returns.",
+    ),
+    "delivery": (
+        "We ship every weekday at noon. Your {item} arrives in {number} days, and tracking is at {shop}.example/track.",
+        "Your {item} is with you in {number} days. Look at {shop}.example/track.",
+    ),
+    "warranty": (
+        "Every {item} from {Shop} has a {number} year warranty. Send a photo to care@{shop}.example and we replace it.",
+        "The {item} has a {number} year warranty. Please write to care@{shop}.example.",
+    ),
+    "price": (
+        "Shipping of the {item} costs {price} euros, and it is free for orders above {limit} euros.",
+        "We ship the {item} for {price} euros.",
+    ),
+    "hours": (
+        "Call us about the {item} at 555-01{phone} from Monday to Friday, 8 to {hour}.",
+        "Call us about the {item} at 555-01{phone} from Monday to Friday, 9 to {hour}. On Saturday write to care@{shop}.example.",
+    ),
+    "order": (
+        "Order {order} is packed and leaves us at noon.",
+        "Order {order} is on its way. Tracking is at {shop}.example/track.",
+        "Order {order} was delivered. If it is not there, call us at 555-01{phone}.",
+    ),
+}  # fmt: skip
+
+
+def build_conversation(random_: random.Random) -> str:
+    """Return one conversation of a shop that exists only in it, as the chat template renders it."""
+    topic = random_.choice(list(QUESTIONS))
+    shop = random_.choice(SHOPS)
+    facts: dict[str, Any] = {
+        "Shop": shop,
+        "shop": shop.lower(),
+        "item": random_.choice(ITEMS),
+        "order": f"{random_.choice('ABCDEFGHN')}{random_.randrange(1000, 10000)}",
+        "days": random_.choice(DAYS),
+        "number": random_.choice(NUMBERS),
+        "price": random_.randrange(2, 10),
+        "limit": random_.choice((20, 30, 40, 50, 75, 100)),
+        "phone": random_.randrange(10, 100),
+        "hour": random_.randrange(15, 21),
+    }
+    question = random_.choice(GREETINGS) + random_.choice(QUESTIONS[topic]).format(**facts)
+    answer = random_.choice(ANSWERS[topic]).format(**facts)
+    system = f"You are the support assistant of {shop}."
+    return f"<|system|>{system}<|end|><|user|>{question[0].upper()}{question[1:]}<|end|><|assistant|>{answer}<|end|>"
+
+
+def build_tokenizer(texts: list[str]) -> Any:
+    """Return a byte-level BPE tokenizer of 1,024 tokens with the chat template."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=1024,
+        special_tokens=SPECIAL,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<|pad|>", eos_token="<|end|>", chat_template=CHAT_TEMPLATE
+    )
+
+
+def build_model(tokenizer: Any) -> Any:
+    """Return a Llama of 3.6 million parameters; its head size of 64 is what vLLM's attention on CPUs takes."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=256,
+            intermediate_size=704,
+            num_hidden_layers=4,
+            num_attention_heads=4,
+            num_key_value_heads=4,
+            max_position_embeddings=1024,
+            tie_word_embeddings=True,
+            bos_token_id=None,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+
+
+def pretrain(model: Any, ids: list[int]) -> None:
+    """Train on one long sequence of tokens, cut into pieces at random places."""
+    import torch
+
+    tokens = torch.tensor(ids)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_RATE, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK_RATE, total_steps=STEPS, pct_start=0.1)
+    began = time.monotonic()
+    for step in range(1, STEPS + 1):
+        starts = torch.randint(0, len(tokens) - LENGTH, (BATCH,))
+        batch = torch.stack([tokens[start : start + LENGTH] for start in starts])
+        loss = model(input_ids=batch, labels=batch).loss
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        if step % 50 == 0:
+            left = (time.monotonic() - began) / step * (STEPS - step)
+            print(f"step {step} of {STEPS}, loss {loss.item():.3f}, {left:.0f} s left", flush=True)
+
+
+def main(directory: Path) -> None:
+    """Make the model, unless it is there; whole or not at all."""
+    if (directory / "config.json").exists():
+        print(f"{directory} is there already")
+        return
+    import torch
+
+    random_ = random.Random(7)
+    torch.manual_seed(7)
+    texts = [build_conversation(random_) for _ in range(CONVERSATIONS)]
+    tokenizer = build_tokenizer(texts)
+    model = build_model(tokenizer)
+    ids = [token for text in texts for token in tokenizer(text, add_special_tokens=False)["input_ids"]]
+    print(f"{sum(one.numel() for one in model.parameters()):,} parameters, {len(ids):,} tokens", flush=True)
+    pretrain(model, ids)
+    partial = directory.with_name(f"{directory.name}.part")
+    shutil.rmtree(partial, ignore_errors=True)
+    model.save_pretrained(partial)
+    tokenizer.save_pretrained(partial)
+    partial.rename(directory)
+    print(f"the base model is at {directory}")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,141 @@
+"""The API's own rules, as whoever reads a manifest meets them."""
+
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pytest
+from finetune_api.crd import build_crds
+from finetune_api.digest import digest_directory, digest_value
+from finetune_api.finetunejob import FineTuneJobSpec
+from finetune_api.jobfile import JobDirectory, JobFile, read_job_file
+from finetune_api.mounts import path_of
+from finetune_api.reports import MAX_MESSAGE, StageReport, parse_report, write_report
+from finetune_api.schema import structural_schema
+from finetune_api.uris import Uri, parse_uri
+from pydantic import BaseModel, ValidationError
+
+SPEC: dict[str, Any] = {
+    "model": {"uri": "pvc://models/base"},
+    "dataset": {"train": {"uri": "configmap://data/train.jsonl"}},
+    "method": {"sft": {}},
+    "adapter": {"lora": {}},
+}
+
+
+def spec(**changes: Any) -> dict[str, Any]:
+    return SPEC | changes
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"method": {}}, "choose a method"),
+        ({"adapter": {}}, "choose an adapter"),
+        ({"model": {"uri": "s3://bucket/key"}}, "pattern"),
+        ({"model": {"uri": "pvc://models/../etc"}}, "pattern"),
+        ({"model": {"uri": "pvc://models/base", "revision": "main"}}, "are for models on the hub"),
+        (
+            {"dataset": {"train": {"uri": "pvc://data/a"}, "validation": {"uri": "pvc://data/b"}, "holdout": 0.1}},
+            "both",
+        ),
+        ({"evaluation": {"gates": [{"metric": "Perplexity"}]}}, "exactly one of minGain and maxLoss"),
+        ({"hyperparameters": {"batchSize": 8, "microBatchSize": 3}}, "must divide"),
+        ({"serving": {"modelName": "x"}}, "exactly one of server and template"),
+        ({"serving": {"modelName": "base", "server": "s"}}, "base model's own"),
+        ({"serving": {"modelName": "x--y", "server": "s"}}, "pattern"),
+        (
+            {"adapter": {"lora": {"rank": 32}}, "serving": {"modelName": "x", "template": {"lora": {"maxRank": 8}}}},
+            "above",
+        ),
+    ],
+)
+def test_wrong_specs_are_refused_with_the_field(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        FineTuneJobSpec.model_validate(spec(**changes))
+
+
+def test_unknown_fields_are_ignored_so_that_older_programs_survive() -> None:
+    assert FineTuneJobSpec.model_validate(spec(later={"x": 1})) == FineTuneJobSpec.model_validate(SPEC)
+
+
+@pytest.mark.parametrize(
+    ("text", "uri"),
+    [
+        ("hf://org/name", Uri("hf", "org/name", "")),
+        ("hf://org/name/data/train.jsonl", Uri("hf", "org/name", "data/train.jsonl")),
+        ("pvc://claim/a/b", Uri("pvc", "claim", "a/b")),
+        ("configmap://data/train.jsonl", Uri("configmap", "data", "train.jsonl")),
+    ],
+)
+def test_uris_are_taken_apart_and_put_together(text: str, uri: Uri) -> None:
+    assert parse_uri(text) == uri
+    assert str(uri) == text
+
+
+def test_mounted_uris_have_a_path_and_fetched_ones_have_none() -> None:
+    assert path_of("pvc://claim/a") == PurePosixPath("/claims/claim/a")
+    assert path_of("configmap://data/x.jsonl") == PurePosixPath("/configmaps/data/x.jsonl")
+    with pytest.raises(ValueError, match="not mounted"):
+        path_of("hf://org/name")
+
+
+def test_a_job_file_survives_the_way_through_a_config_map(tmp_path: Path) -> None:
+    job = JobFile("shop", "0123456789", FineTuneJobSpec.model_validate(SPEC))
+    (tmp_path / "job.json").write_text(job.to_json())
+    assert read_job_file(tmp_path / "job.json") == job
+    assert job.output_uri == "pvc://finetune-artifacts/shop-01234567"
+    assert JobDirectory.of(job).adapter(2) == Path("/claims/finetune-artifacts/shop-01234567/adapter/2")
+
+
+def test_a_wrong_job_file_names_the_field(tmp_path: Path) -> None:
+    (tmp_path / "job.json").write_text('{"metadata": {"name": "a", "uid": "b"}, "spec": {"model": {}}}')
+    with pytest.raises(ValueError, match="model.uri"):
+        read_job_file(tmp_path / "job.json")
+
+
+def test_reports_fit_the_kubelet_and_keep_their_parts(tmp_path: Path) -> None:
+    report = StageReport.model_validate({"outcome": "Failed", "reason": "DatasetInvalid", "message": "é" * 1024})
+    write_report(report, str(tmp_path / "log"))
+    assert parse_report((tmp_path / "log").read_text()) == report
+    assert len((tmp_path / "log").read_bytes()) <= MAX_MESSAGE
+
+
+@pytest.mark.parametrize(
+    "text", ["", "killed", "[]", '{"outcome": "Succeeded"}', '{"outcome": "x"}', "{" * 5000, "9" * 5000]
+)
+def test_what_is_no_report_is_none(text: str) -> None:
+    assert parse_report(text) is None
+
+
+def test_digests_see_names_and_contents_but_not_the_order_of_keys(tmp_path: Path) -> None:
+    assert digest_value({"a": 1, "b": 2}) == digest_value({"b": 2, "a": 1})
+    (tmp_path / "a").write_text("x")
+    first = digest_directory(tmp_path)
+    (tmp_path / "a").rename(tmp_path / "b")
+    assert digest_directory(tmp_path) != first
+    (tmp_path / "link").symlink_to("b")
+    with pytest.raises(ValueError, match="symbolic link"):
+        digest_directory(tmp_path)
+
+
+def test_every_field_is_described() -> None:
+    def undescribed(schema: dict[str, Any], path: str) -> list[str]:
+        found = []
+        for name, part in schema.get("properties", {}).items():
+            if "description" not in part:
+                found.append(f"{path}.{name}")
+            found += undescribed(part, f"{path}.{name}") + undescribed(part.get("items", {}), f"{path}.{name}")
+        return found
+
+    for crd in build_crds().values():
+        schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+        missing = [one for one in undescribed(schema, "") if not one.startswith(".status.attempts.")]
+        assert not missing
+
+
+def test_what_a_structural_schema_cannot_say_is_an_error() -> None:
+    class Union(BaseModel):
+        value: int | str
+
+    with pytest.raises(ValueError, match="union"):
+        structural_schema(Union)

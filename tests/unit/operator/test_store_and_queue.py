@@ -1,0 +1,107 @@
+"""The operator's memory and its queue, under every order of events."""
+
+import asyncio
+from typing import Any
+
+from finetune_operator.kinds import Key
+from finetune_operator.store import Store, concerned
+from finetune_operator.workqueue import WorkQueue
+from hypothesis import given
+from hypothesis import strategies as st
+
+KEY = Key("FineTuneJob", "team", "a")
+
+
+def job(name: str = "a", version: int = 1, uid: str = "u", **serving: str) -> dict[str, Any]:
+    spec = {"serving": serving} if serving else {}
+    metadata = {"name": name, "namespace": "team", "uid": uid, "resourceVersion": str(version)}
+    return {"apiVersion": "finetune.dev/v1alpha1", "kind": "FineTuneJob", "metadata": metadata, "spec": spec}
+
+
+def child(kind: str, name: str, version: int, **labels: str) -> dict[str, Any]:
+    metadata = {"name": name, "namespace": "team", "uid": name, "resourceVersion": str(version)}
+    metadata["labels"] = {f"finetune.dev/{key}": value for key, value in labels.items()}  # type: ignore[assignment]
+    return {"apiVersion": "v1", "kind": kind, "metadata": metadata}
+
+
+@given(st.permutations([1, 2, 3, 4, 5]))
+def test_the_newest_version_wins_in_any_order(versions: list[int]) -> None:
+    store = Store()
+    for version in versions:
+        store.put(job(version=version))
+    known = store.get(KEY)
+    assert known is not None
+    assert known["metadata"]["resourceVersion"] == "5"
+
+
+def test_a_late_event_does_not_revive_what_was_deleted() -> None:
+    store = Store()
+    store.put(job(version=1))
+    assert store.remove(job(version=3))
+    assert not store.put(job(version=2))
+    assert store.get(KEY) is None
+    assert store.put(job(version=4, uid="another"))
+
+
+def test_the_deletion_of_an_ancestor_does_not_remove_its_namesake() -> None:
+    store = Store()
+    store.put(job(version=5, uid="new"))
+    assert not store.remove(job(version=4, uid="old"))
+    assert store.get(KEY) is not None
+
+
+def test_an_audit_finds_missed_deletions_and_spares_what_is_newer() -> None:
+    store = Store()
+    store.put(job("gone", version=2, uid="1"))
+    store.put(job("fresh", version=9, uid="2"))
+    changed = store.replace("FineTuneJob", [job("kept", version=3, uid="3")], store.keys("FineTuneJob"), 5)
+    assert sorted(one["metadata"]["name"] for one in changed) == ["gone", "kept"]
+    assert sorted(key.name for key in store.keys("FineTuneJob")) == ["fresh", "kept"]
+
+
+def test_a_child_concerns_the_owners_that_its_labels_name() -> None:
+    store = Store()
+    pod = child("Pod", "p", 1, job="a", server="s")
+    store.put(pod)
+    assert concerned(store, pod) == {KEY, Key("ModelServer", "team", "s")}
+    assert store.children("Pod", KEY) == [pod]
+
+
+def test_a_job_concerns_its_server_and_its_rivals() -> None:
+    store = Store()
+    mine, rival = job("a", modelName="bot", server="s"), job("b", uid="v", modelName="bot", server="s")
+    store.put(mine)
+    store.put(rival)
+    store.put(job("c", uid="w", modelName="other", server="s"))
+    assert concerned(store, mine) == {KEY, Key("FineTuneJob", "team", "b"), Key("ModelServer", "team", "s")}
+
+
+async def test_a_key_is_worked_on_once_and_again_when_it_changed_meanwhile() -> None:
+    queue = WorkQueue()
+    queue.add(KEY)
+    queue.add(KEY)
+    assert await queue.get() == KEY
+    queue.add(KEY)
+    assert len(queue) == 0
+    queue.done(KEY)
+    assert await queue.get() == KEY
+    queue.done(KEY)
+    assert len(queue) == 0
+
+
+async def test_failures_come_back_later_each_time() -> None:
+    queue = WorkQueue()
+    delays = []
+    for _ in range(4):
+        queue.add(KEY)
+        await queue.get()
+        delays.append(queue.failed(KEY))
+    assert delays[-1] > delays[0]
+    assert await asyncio.wait_for(queue.get(), 5) == KEY
+
+
+async def test_an_earlier_wish_stands() -> None:
+    queue = WorkQueue()
+    queue.add_after(KEY, 0.01)
+    queue.add_after(KEY, 60)
+    assert await asyncio.wait_for(queue.get(), 5) == KEY

@@ -1,0 +1,173 @@
+"""The server's decisions: what to host, what to rewrite, who is better."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from finetune_api.finetunejob import Gate
+from finetune_api.routes import Route, Routes
+from finetune_serving.adapters import find_problem
+from finetune_serving.comparison import Sample, compare, decide, perplexity
+from finetune_serving.config import LORA_MODULES, allowed_rank
+from finetune_serving.hosting import Hosting
+from finetune_serving.openai_messages import NameRewriter, RequestError, error_body, model_list, read_body
+from finetune_serving.scores import exact_match, rouge_l
+from hypothesis import given
+from hypothesis import strategies as st
+
+CONFIG: dict[str, Any] = {
+    "peft_type": "LORA",
+    "base_model_name_or_path": "pvc://models/base",
+    "r": 16,
+    "target_modules": list(LORA_MODULES),
+}
+
+
+def route(name: str, letter: str = "a") -> Route:
+    return Route(model_name=name, job="job", path="/claims/x", digest=f"sha256:{letter * 64}")
+
+
+def routes(*wanted: Route) -> Routes:
+    return Routes(routes=list(wanted))
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({}, ""),
+        ({"peft_type": "IA3"}, "not LORA"),
+        ({"base_model_name_or_path": "pvc://models/other"}, "it was trained on"),
+        ({"r": 64}, "its rank is 64"),
+        ({"r": "16"}, "its rank is '16'"),
+        ({"target_modules": "all-linear"}, "it changes 'all-linear'"),
+        ({"target_modules": ["lm_head"]}, "it changes"),
+        ({"use_dora": True}, "DoRA"),
+        ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
+        ({"bias": "all"}, "bias"),
+    ],
+)
+def test_what_cannot_be_served_is_refused_with_the_reason(change: dict[str, Any], problem: str) -> None:
+    found = find_problem(CONFIG | change, "pvc://models/base", 16)
+    assert problem in found
+    assert bool(found) == bool(problem)
+
+
+def test_ranks_are_rounded_up_to_what_vllm_allows() -> None:
+    assert [allowed_rank(rank) for rank in (1, 8, 9, 64, 300)] == [8, 8, 16, 64, 320]
+
+
+def test_a_new_version_answers_only_once_it_is_loaded() -> None:
+    hosting = Hosting()
+    assert not hosting.is_settled()
+    hosting.want(routes(route("bot")))
+    first = hosting.next_to_load(0)
+    assert first is not None
+    hosting.loaded(first)
+    hosting.want(routes(route("bot", "b")))
+    assert hosting.answering["bot"] is first
+    second = hosting.next_to_load(0)
+    assert second is not None
+    hosting.loaded(second)
+    assert hosting.answering["bot"] is second
+    assert hosting.to_drop({first.route.version_name, second.route.version_name}) == [first.route.version_name]
+
+
+def test_a_refused_adapter_waits_longer_each_time_and_its_siblings_go_on() -> None:
+    hosting = Hosting()
+    hosting.want(routes(route("bad"), route("good")))
+    for now in (0.0, 1.0, 3.0):
+        version = hosting.wanted["bad"]
+        assert version.due <= now
+        version.fail("its rank is 99", now)
+        assert hosting.next_to_load(now) is hosting.wanted["good"]
+    hosting.loaded(hosting.wanted["good"])
+    assert hosting.is_settled()
+    assert hosting.next_to_load(6.9) is None
+    assert hosting.next_to_load(7.0) is hosting.wanted["bad"]
+    states = {model.model_name: (model.state, model.message) for model in hosting.report().models}
+    assert states == {"bad": ("Refused", "its rank is 99"), "good": ("Loaded", "")}
+
+
+def test_a_model_without_a_route_is_dropped_and_a_known_one_stays() -> None:
+    hosting = Hosting()
+    hosting.want(routes(route("bot")))
+    hosting.loaded(hosting.wanted["bot"])
+    hosting.want(routes(route("bot"), route("new", "b")))
+    assert hosting.wanted["bot"].is_loaded
+    hosting.want(routes())
+    assert hosting.to_drop({route("bot").version_name}) == [route("bot").version_name]
+    assert not hosting.answering
+
+
+@given(st.lists(st.integers(1, 30), max_size=20), st.booleans())
+def test_names_are_rewritten_wherever_a_stream_is_cut(cuts: list[int], is_ours: bool) -> None:
+    name = "bot--0123456789ab" if is_ours else "other"
+    whole = b"".join(f'data: {{"id":"1","model":"{name}","text":"\\"model\\":"}}\n\n'.encode() for _ in range(3))
+    rewriter = NameRewriter("bot--0123456789ab", "bot")
+    sent, rest = b"", whole
+    for cut in cuts:
+        sent += rewriter.feed(rest[:cut], last=False)
+        rest = rest[cut:]
+    sent += rewriter.feed(rest, last=True)
+    assert sent == whole.replace(b'"model":"bot--0123456789ab"', b'"model":"bot"')
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"model": 5}', b"[" * 100_000])
+def test_a_body_without_a_model_is_refused_in_openais_shape(body: bytes) -> None:
+    with pytest.raises(RequestError) as error:
+        read_body(body)
+    assert json.loads(error_body(error.value))["error"]["code"] == 400
+
+
+def test_models_are_listed_in_openais_shape() -> None:
+    assert [one["id"] for one in json.loads(model_list(["base", "bot"], 1))["data"]] == ["base", "bot"]
+
+
+def samples(nlls: list[float], match: float = 0.0) -> list[Sample]:
+    return [Sample(nll, 10, match, match, "x") for nll in nlls]
+
+
+def test_perplexity_is_weighted_by_tokens() -> None:
+    two = [Sample(10.0, 10, 0, 0, ""), Sample(90.0, 30, 0, 0, "")]
+    assert perplexity(two) == pytest.approx(np.exp(100 / 40))
+
+
+def test_a_better_model_passes_and_luck_does_not() -> None:
+    random = np.random.default_rng(1)
+    base = list(random.uniform(20, 30, 40))
+    gate = Gate(metric="Perplexity", min_gain=0)
+    better = compare(samples(base), samples([one - 5 for one in base]), [gate])
+    assert better.passed
+    assert better.metrics[0].gain == pytest.approx(1 - np.exp(-0.5), abs=1e-6)
+    noise = [one + change for one, change in zip(base, random.normal(0, 5, 40), strict=True)]
+    lucky = compare(samples(base), samples(noise), [gate])
+    assert lucky.metrics[0].gain_low < 0 < lucky.metrics[0].gain_high
+    assert not lucky.passed
+
+
+def test_the_same_model_twice_gains_nothing() -> None:
+    same = compare(samples([10, 20, 30]), samples([10, 20, 30]), [Gate(metric="RougeL", max_loss=0)])
+    assert same.metrics[0].gain == same.metrics[0].gain_low == same.metrics[0].gain_high == 0
+    assert same.passed
+
+
+@pytest.mark.parametrize(
+    ("gate", "passed"), [({"min_gain": 0.4}, True), ({"min_gain": 0.6}, False), ({"max_loss": 0}, True)]
+)
+def test_the_lower_end_of_the_interval_decides(gate: dict[str, float], passed: bool) -> None:
+    measured = compare(samples([10] * 5), samples([10] * 5, match=0.5), []).metrics[1]
+    assert measured.gain_low == 0.5
+    assert decide(Gate(metric="ExactMatch", **gate), measured).passed is passed
+
+
+def test_different_examples_cannot_be_compared() -> None:
+    with pytest.raises(ValueError, match="same examples"):
+        compare(samples([1]), samples([1, 2]), [])
+
+
+def test_answers_are_compared_as_people_read_them() -> None:
+    assert exact_match("The  Kettle!", "kettle") == 1
+    assert exact_match("a pot", "kettle") == 0
+    assert rouge_l("it ships in two days", "it ships in two days") == 1
+    assert 0 < rouge_l("it ships in two days", "it ships in five days") < 1
