@@ -199,11 +199,9 @@ def _answers(cluster: Cluster) -> bool:
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     token = (cluster.directory / "pki" / "admin.token").read_text()
-    request = urllib.request.Request(  # noqa: S310 - our own https server
-        f"{cluster.server}/readyz", headers={"Authorization": f"Bearer {token}"}
-    )
+    request = urllib.request.Request(f"{cluster.server}/readyz", headers={"Authorization": f"Bearer {token}"})
     try:
-        with urllib.request.urlopen(request, timeout=2, context=context) as response:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=2, context=context) as response:
             return bool(response.status == 200)
     except (urllib.error.URLError, OSError):
         return False

@@ -186,7 +186,9 @@ def _bud(name: str, dockerfile: Path, context: Path, arguments: list[str]) -> No
 def _load(name: str) -> None:
     """Import one image, without the blobs that containerd has."""
     index = json.loads((_LAYOUT / "index.json").read_text())
-    entry = next(one for one in index["manifests"] if one["annotations"]["org.opencontainers.image.ref.name"] == name)
+    entry = next(
+        one for one in index["manifests"] if one.get("annotations", {}).get("org.opencontainers.image.ref.name") == name
+    )
     present = dict(_loaded_images())
     if present.get(name) == entry["digest"]:
         return

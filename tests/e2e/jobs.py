@@ -20,7 +20,7 @@ def conversations(count: int) -> str:
 
 def finetunejob(name: str, namespace: str, **spec: Any) -> dict[str, Any]:
     """Return a small job; `spec` replaces whole groups of fields."""
-    small = {"resources": {"cpu": "500m", "memory": "2Gi"}}
+    small = {"resources": {"cpu": "800m", "memory": "2Gi"}}
     return {
         "apiVersion": "finetune.dev/v1alpha1",
         "kind": "FineTuneJob",

@@ -15,7 +15,7 @@ from waiting import wait_for
 
 SERVED = {
     "modelName": "price-bot",
-    "template": {"resources": {"cpu": "500m", "memory": "6Gi"}, "lora": {"maxRank": 8, "maxAdapters": 2}},
+    "template": {"resources": {"cpu": "800m", "memory": "6Gi"}, "lora": {"maxRank": 8, "maxAdapters": 2}},
 }
 
 

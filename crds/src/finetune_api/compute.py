@@ -19,7 +19,7 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", max_len
 
 
 class Resources(ApiModel):
-    """What one pod asks for; request and limit are the same, so that it is not evicted for its neighbours."""
+    """What one pod asks for; memory and GPUs are its limit too, idle cores may be used."""
 
     cpu: Quantity = "2"
     """Cores, as a Kubernetes quantity."""

@@ -69,11 +69,11 @@ def build_pod_spec(
 
 
 def build_resources(settings: Settings, resources: Resources) -> Manifest:
-    """Return requests and limits; they are the same."""
-    wanted = {"cpu": resources.cpu, "memory": resources.memory}
+    """Return requests and limits: the same, but for the cores, of which idle ones may be used."""
+    limited = {"memory": resources.memory}
     if resources.gpus:
-        wanted[settings.gpu.resource_name] = str(resources.gpus)
-    return {"requests": wanted, "limits": wanted}
+        limited[settings.gpu.resource_name] = str(resources.gpus)
+    return {"requests": {"cpu": resources.cpu} | limited, "limits": limited}
 
 
 def build_token_env(secret: SecretRef | None) -> list[dict[str, Any]]:

@@ -1,0 +1,131 @@
+"""Plays the pods where there is no node: says of each what a kubelet would, as a test's script wants it.
+
+Jobs, Deployments and garbage collection are Kubernetes' own controllers; only pods are played.
+"""
+
+import json
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Self
+
+from cluster.control_plane import Cluster
+from cluster.layout import ClusterError
+from finetune_api.meta import METRICS_PORT, SERVER_PORT
+from finetune_api.routes import LOADED_PATH
+
+DIGEST = "sha256:" + "a" * 64
+_DATASET = {
+    "trainExamples": 9,
+    "heldoutExamples": 1,
+    "trainTokens": 90,
+    "longestExampleTokens": 10,
+    "steps": 5,
+    "digest": DIGEST,
+}
+_GAIN = {"metric": "Perplexity", "base": 9.0, "tuned": 3.0, "gain": 0.66, "gainLow": 0.6, "gainHigh": 0.7}
+_EVALUATION = {
+    "examples": 1,
+    "passed": True,
+    "metrics": [_GAIN],
+    "gates": [{"metric": "Perplexity", "passed": True, "message": "passed"}],
+}
+Script = Callable[[dict[str, Any]], "tuple[int, str] | None"]
+"""Given a pod: exit code and termination message, or None to let it run on."""
+
+
+def succeed(pod: dict[str, Any]) -> tuple[int, str]:
+    """Play a stage that succeeds."""
+    labels = pod["metadata"]["labels"]
+    job, attempt = labels["finetune.dev/job"], labels["finetune.dev/attempt"]
+    report: dict[str, Any] = {"outcome": "Succeeded", "reason": "Succeeded"}
+    match labels["finetune.dev/stage"]:
+        case "Prepare":
+            report["dataset"] = _DATASET
+        case "Train":
+            report["training"] = {"steps": 5, "loss": 1.0, "seconds": 2.0}
+            report["artifact"] = {"uri": f"pvc://finetune-artifacts/{job}/adapter/{attempt}", "digest": DIGEST}
+        case "Evaluate":
+            report["evaluation"] = _EVALUATION
+    return 0, json.dumps(report)
+
+
+class Player:
+    """Looks at all pods again and again, and plays each that is not ended."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._scripts: dict[str, Script] = {}
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._servers = [ThreadingHTTPServer(("127.0.0.1", port), _Answers) for port in (METRICS_PORT, SERVER_PORT)]
+        for server in self._servers:
+            server.daemon_threads = True
+
+    def play(self, namespace: str, script: Script) -> None:
+        """Follow a script in a namespace; without one every stage succeeds."""
+        self._scripts[namespace] = script
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        for server in self._servers:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        for server in self._servers:
+            server.shutdown()
+            server.server_close()
+
+    def _run(self) -> None:
+        while not self._stop.wait(0.1):
+            pods = json.loads(self._cluster.run_kubectl("get", "pods", "-A", "-o", "json"))["items"]
+            for pod in pods:
+                if pod["status"].get("phase") in ("Pending", "Running") and not self._is_done(pod):
+                    self._play(pod)
+
+    def _is_done(self, pod: dict[str, Any]) -> bool:
+        return "deletionTimestamp" in pod["metadata"] or (
+            "finetune.dev/server" in pod["metadata"]["labels"] and pod["status"]["phase"] == "Running"
+        )
+
+    def _play(self, pod: dict[str, Any]) -> None:
+        name = pod["spec"]["containers"][0]["name"]
+        running = {"phase": "Running", "podIP": "127.0.0.1", "conditions": [{"type": "Ready", "status": "True"}]}
+        state: dict[str, Any] = {"running": {"startedAt": pod["metadata"]["creationTimestamp"]}}
+        if "finetune.dev/stage" in pod["metadata"]["labels"]:
+            end = self._scripts.get(pod["metadata"]["namespace"], succeed)(pod)
+            if end is not None:
+                code, message = end
+                now = pod["metadata"]["creationTimestamp"]
+                state = {"terminated": {"exitCode": code, "message": message, "startedAt": now, "finishedAt": now}}
+                running["phase"] = "Failed" if code else "Succeeded"
+            elif pod["status"]["phase"] == "Running":
+                return
+        container = {"name": name, "image": "x", "imageID": "x", "ready": True, "restartCount": 0, "state": state}
+        patch = {"status": running | {"containerStatuses": [container]}}
+        arguments = ("patch", "pod", "-n", pod["metadata"]["namespace"], pod["metadata"]["name"])
+        try:
+            self._cluster.run_kubectl(*arguments, "--subresource=status", "--type=merge", "-p", json.dumps(patch))
+        except ClusterError:
+            if not self._stop.is_set():
+                return
+
+
+class _Answers(BaseHTTPRequestHandler):
+    """What pods answer: a trainer's metrics, a server's loaded adapters."""
+
+    def do_GET(self) -> None:
+        if self.path == LOADED_PATH:
+            model = {"modelName": "bot", "digest": DIGEST, "state": "Loaded"}
+            body = json.dumps({"models": [model]})
+        else:
+            body = "finetune_train_step 2\nfinetune_train_steps 5\nfinetune_train_loss 1.5\n"
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(body.encode())
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""

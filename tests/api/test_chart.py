@@ -1,0 +1,84 @@
+"""The chart: rendered by the real Helm, admitted by the real API server."""
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from cluster.control_plane import Cluster
+from finetune_operator.settings import read_settings
+
+ROOT = Path(__file__).parents[2]
+CHART = ROOT / "charts" / "finetune-operator"
+
+
+def helm(cluster: Cluster, *arguments: str, **values: Any) -> subprocess.CompletedProcess[str]:
+    command = [str(cluster.helm), *arguments, "--kube-version=1.36.0", "--values=-"]
+    return subprocess.run(command, input=json.dumps(values), capture_output=True, text=True, check=False)
+
+
+def render(cluster: Cluster, **values: Any) -> list[dict[str, Any]]:
+    done = helm(cluster, "template", "release", str(CHART), "--namespace=system", **values)
+    assert done.returncode == 0, done.stderr
+    return [document for document in yaml.safe_load_all(done.stdout) if document]
+
+
+def test_everything_rendered_is_admitted_where_only_restricted_pods_are(cluster: Cluster) -> None:
+    cluster.run_kubectl("create", "namespace", "system")
+    cluster.run_kubectl("label", "namespace", "system", "pod-security.kubernetes.io/enforce=restricted")
+    documents = render(cluster, podLabels={"team": "a"}, gpu={"tolerations": [{"key": "gpu"}]}, crds={"enabled": False})
+    text = json.dumps({"apiVersion": "v1", "kind": "List", "items": documents})
+    done = cluster.run_kubectl("apply", "--dry-run=server", "--server-side", "-n", "system", "-f", "-", stdin=text)
+    assert "deployment.apps/release-finetune-operator" in done
+    (deployment,) = [one for one in documents if one["kind"] == "Deployment"]
+    template = deployment["spec"]["template"]
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "operator"}, "spec": template["spec"]}
+    pod["spec"]["serviceAccountName"] = "default"
+    cluster.run_kubectl("apply", "--dry-run=server", "-n", "system", "-f", "-", stdin=json.dumps(pod))
+
+
+def test_the_operator_reads_the_settings_that_the_chart_writes(cluster: Cluster, tmp_path: Path) -> None:
+    values = {"trainer": {"image": {"repository": "r/t", "tag": "2"}}, "gpu": {"resourceName": "amd.com/gpu"}}
+    (config,) = [one for one in render(cluster, **values) if one["kind"] == "ConfigMap"]
+    (tmp_path / "settings.yaml").write_text(config["data"]["settings.yaml"])
+    settings = read_settings(tmp_path / "settings.yaml")
+    assert settings.images.trainer == "r/t:2"
+    assert settings.gpu.resource_name == "amd.com/gpu"
+
+
+def test_the_chart_holds_the_generated_kinds(cluster: Cluster) -> None:
+    rendered = {one["metadata"]["name"]: one for one in render(cluster) if one["kind"] == "CustomResourceDefinition"}
+    for file in sorted((ROOT / "crds").glob("*.yaml")):
+        crd = yaml.safe_load(file.read_text())
+        assert rendered[crd["metadata"]["name"]]["spec"] == crd["spec"]
+        annotations = rendered[crd["metadata"]["name"]]["metadata"]["annotations"]
+        assert annotations == {"helm.sh/resource-policy": "keep"}
+
+
+@pytest.mark.parametrize(
+    ("values", "field"),
+    [
+        ({"logLevel": "Loud"}, "logLevel"),
+        ({"gpu": {"resourceName": "gpu"}}, "resourceName"),
+        ({"artifacts": {"accessMode": "ReadOnlyMany"}}, "accessMode"),
+        ({"replicas": 3}, "replicas"),
+        ({"auditSeconds": 0}, "auditSeconds"),
+    ],
+)
+def test_wrong_values_are_refused_with_their_name(cluster: Cluster, values: dict[str, Any], field: str) -> None:
+    done = helm(cluster, "template", "release", str(CHART), **values)
+    assert done.returncode != 0
+    assert field in done.stderr
+
+
+def test_no_right_is_a_wildcard_or_touches_secrets(cluster: Cluster) -> None:
+    (role,) = [one for one in render(cluster) if one["kind"] == "ClusterRole"]
+    granted = [text for rule in role["rules"] for part in rule.values() for text in part]
+    assert not {"*", "secrets", "escalate", "bind", "impersonate", "delete"} & set(granted)
+
+
+def test_the_chart_passes_its_linter(cluster: Cluster) -> None:
+    done = helm(cluster, "lint", "--strict", str(CHART))
+    assert done.returncode == 0, done.stdout + done.stderr

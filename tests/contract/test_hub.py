@@ -1,0 +1,101 @@
+"""The real huggingface_hub client against a local server that speaks the hub's routes."""
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+COMMIT = "a" * 40
+SCRIPT = """
+import sys
+from pathlib import Path
+from finetune_api.finetunejob import DataSource
+from finetune_trainer.failures import StageError
+from finetune_trainer.sources import find_data
+try:
+    print(find_data(DataSource(uri=sys.argv[1]), Path("/")).read_text())
+except StageError as error:
+    print(error.code.name, error.reason, error)
+"""
+
+
+class Hub(BaseHTTPRequestHandler):
+    """One public data set, one gated, one that is broken."""
+
+    def do_HEAD(self) -> None:
+        self._answer(with_body=False)
+
+    def do_GET(self) -> None:
+        self._answer(with_body=True)
+
+    def _answer(self, *, with_body: bool) -> None:
+        repository = "/".join(self.path.split("/")[2:4])
+        if repository == "org/broken":
+            self.send_response(503)
+            self.end_headers()
+            return
+        if repository == "org/gated" and self.headers.get("Authorization") != "Bearer secret":
+            self.send_response(403)
+            self.send_header("X-Error-Code", "GatedRepo")
+            self.end_headers()
+            return
+        if repository not in ("org/data", "org/gated"):
+            self.send_response(404)
+            self.send_header("X-Error-Code", "RepoNotFound")
+            self.end_headers()
+            return
+        body = b"one line"
+        self.send_response(200)
+        self.send_header("ETag", '"abc"')
+        self.send_header("X-Repo-Commit", COMMIT)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if with_body:
+            self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture(scope="module")
+def hub() -> Iterator[str]:
+    """The hub's address."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def fetch(hub: str, home: Path, uri: str, **env: str) -> str:
+    """Fetch in a process of its own, since the client reads its environment when it is imported."""
+    environment = os.environ | {"HF_ENDPOINT": hub, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1"} | env
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, uri], env=environment, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_a_file_of_a_data_set_is_fetched(hub: str, tmp_path: Path) -> None:
+    assert fetch(hub, tmp_path, "hf://org/data/train.jsonl") == "one line"
+
+
+def test_a_gated_data_set_needs_a_token(hub: str, tmp_path: Path) -> None:
+    refused = fetch(hub, tmp_path, "hf://org/gated/train.jsonl")
+    assert refused.startswith("ACCESS_DENIED AccessDenied")
+    assert "secretRef" in refused
+    assert fetch(hub, tmp_path, "hf://org/gated/train.jsonl", HF_TOKEN="secret") == "one line"
+
+
+def test_what_is_not_there_is_named(hub: str, tmp_path: Path) -> None:
+    assert fetch(hub, tmp_path, "hf://org/none/train.jsonl").startswith("NOT_FOUND DatasetNotFound hf://org/none")
+
+
+def test_a_hub_that_is_away_is_tried_again(hub: str, tmp_path: Path) -> None:
+    assert fetch(hub, tmp_path, "hf://org/data/x", HF_ENDPOINT="http://127.0.0.1:1").startswith("TRANSIENT Retrying")

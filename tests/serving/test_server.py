@@ -1,0 +1,168 @@
+"""The plugin in real vLLM: names, versions, refusals, and everything that must not answer."""
+
+import json
+import shutil
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+from openai import InternalServerError, NotFoundError, OpenAI
+from serving.conftest import Server, make_adapter
+from waiting import wait_for
+
+QUESTION: Any = [{"role": "user", "content": "what does thing 7 cost?"}]
+
+
+def ask(server: Server, model: str, **options: Any) -> Any:
+    client = OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0)
+    return client.chat.completions.create(model=model, messages=QUESTION, max_tokens=8, temperature=0, **options)
+
+
+def out(server: Server, name: str) -> Path:
+    return server.root / "claims" / "out" / name
+
+
+@pytest.fixture(autouse=True)
+def one_bot(server: Server) -> None:
+    """Every test begins with one adapter."""
+    server.route(bot=out(server, "first"))
+    server.wait_for_states(bot="Loaded")
+
+
+def test_base_and_tuned_answer_differently_under_their_names(server: Server) -> None:
+    base, bot = ask(server, "base"), ask(server, "bot")
+    assert (base.model, bot.model) == ("base", "bot")
+    assert base.choices[0].message.content != bot.choices[0].message.content
+    assert [model["id"] for model in server.get("/v1/models")["data"]] == ["base", "bot"]
+    with pytest.raises(NotFoundError, match="there are base, bot"):
+        ask(server, "other")
+
+
+def test_vllms_own_names_are_not_reachable(server: Server) -> None:
+    digest = server.get("/finetune/loaded")["models"][0]["digest"]
+    with pytest.raises(NotFoundError):
+        ask(server, f"bot--{digest.removeprefix('sha256:')[:12]}")
+
+
+def test_a_stream_carries_the_public_name_only(server: Server) -> None:
+    body = json.dumps({"model": "bot", "messages": QUESTION, "max_tokens": 8, "stream": True}).encode()
+    request = urllib.request.Request(f"{server.url}/v1/chat/completions", body, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=60) as response:
+        text = response.read().decode()
+    assert text.count('"model":"bot"') > 2
+    assert "bot--" not in text
+    assert text.rstrip().endswith("data: [DONE]")
+
+
+def test_a_new_version_takes_the_name_over(server: Server) -> None:
+    before = ask(server, "bot").choices[0].message.content
+    server.route(bot=out(server, "second"))
+    server.wait_for_states(bot="Loaded")
+    after = ask(server, "bot").choices[0].message.content
+    assert after != before
+    server.route(bot=out(server, "first"))
+    server.wait_for_states(bot="Loaded")
+    assert ask(server, "bot").choices[0].message.content == before
+
+
+def test_two_adapters_live_side_by_side_and_one_goes(server: Server) -> None:
+    first = ask(server, "bot").choices[0].message.content
+    server.route(bot=out(server, "first"), other=out(server, "second"))
+    server.wait_for_states(bot="Loaded", other="Loaded")
+    assert ask(server, "bot").choices[0].message.content == first
+    assert ask(server, "other").choices[0].message.content != first
+    server.route(bot=out(server, "first"))
+    wait_for(lambda: len(server.get("/v1/models")["data"]) == 2, "the name to go")
+    with pytest.raises(NotFoundError):
+        ask(server, "other")
+
+
+def test_a_changed_adapter_is_refused_and_its_sibling_goes_on(server: Server) -> None:
+    changed = out(server, "changed")
+    shutil.rmtree(changed, ignore_errors=True)
+    make_adapter(server.root / "claims" / "models" / "tiny", changed, 5)
+    server.route(bot=out(server, "first"), bad=changed)
+    text = (server.root / "routes.json").read_text()
+    digest = json.loads(text)["routes"][1]["digest"]
+    server.write(text.replace(digest, "sha256:" + "0" * 64))
+    server.wait_for_states(bot="Loaded", bad="Refused")
+    message = server.get("/finetune/loaded")["models"][1]["message"]
+    assert "it was changed after it was proven" in message
+    assert ask(server, "bot").model == "bot"
+    with urllib.request.urlopen(f"{server.url}/readyz", timeout=5) as response:
+        assert response.status == 200
+    with pytest.raises(InternalServerError, match="not loaded yet"):
+        ask(server, "bad")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda path: (path / "x.bin").write_bytes(b"pickle"), "it must hold exactly"),
+        (lambda path: (path / "adapter_model.safetensors").unlink(), "it must hold exactly"),
+        (lambda path: rewrite(path, base_model_name_or_path="pvc://models/other"), "it was trained on"),
+        (lambda path: rewrite(path, r=64), "its rank is 64"),
+        (lambda path: rewrite(path, target_modules=["lm_head"]), "it changes"),
+    ],
+)
+def test_what_must_not_be_loaded_says_why(server: Server, spoil: Any, message: str) -> None:
+    bad = out(server, "spoilt")
+    shutil.rmtree(bad, ignore_errors=True)
+    shutil.copytree(out(server, "second"), bad)
+    spoil(bad)
+    server.route(bot=out(server, "first"), bad=bad)
+    server.wait_for_states(bot="Loaded", bad="Refused")
+    assert message in server.get("/finetune/loaded")["models"][1]["message"]
+
+
+def rewrite(path: Path, **values: Any) -> None:
+    config = path / "adapter_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | values))
+
+
+def test_wrong_routes_leave_everything_as_it_was(server: Server) -> None:
+    server.write('{"routes": [{"modelName": "bot"}]}')
+    server.write("not json")
+    assert ask(server, "bot").model == "bot"
+    server.route(bot=out(server, "second"))
+    server.wait_for_states(bot="Loaded")
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/v1/load_lora_adapter"),
+        ("POST", "/v1/unload_lora_adapter"),
+        ("GET", "/adapters"),
+        ("POST", "/tokenize"),
+        ("GET", "/version"),
+        ("GET", "/docs"),
+        ("GET", "/openapi.json"),
+        ("POST", "/invocations"),
+        ("GET", "/ping"),
+        ("DELETE", "/v1/models"),
+        ("GET", "/v1/chat/completions"),
+        ("GET", "//metrics"),
+        ("GET", "/v1/models/"),
+    ],
+)
+def test_what_is_not_listed_does_not_exist(server: Server, method: str, path: str) -> None:
+    request = urllib.request.Request(f"{server.url}{path}", b"{}" if method == "POST" else None, method=method)
+    with pytest.raises(urllib.error.HTTPError) as error:
+        urllib.request.urlopen(request, timeout=5)
+    assert error.value.code == 404
+    assert json.loads(error.value.read())["error"]["type"] == "invalid_request_error"
+
+
+def test_metrics_count_each_public_name(server: Server) -> None:
+    ask(server, "bot")
+    with urllib.request.urlopen(f"{server.url}/metrics", timeout=5) as response:
+        lines = response.read().decode().splitlines()
+    counted = [line for line in lines if line.startswith("finetune_requests_total{") and 'model="bot"' in line]
+    assert counted
+    assert "finetune_adapters_loaded 1.0" in lines
+    assert not [
+        line for line in lines if line.startswith("finetune_") and 'model="other"' in line and 'code="404"' in line
+    ]

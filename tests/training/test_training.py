@@ -1,0 +1,163 @@
+"""Real TRL training on a tiny model: it learns, it is resumed, it stops in order, and it says what is wrong."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+from finetune_api.conditions import Reason
+from finetune_api.digest import digest_directory
+from finetune_api.reports import ExitCode
+from finetune_trainer.checkpoints import newest_whole, step_of
+from safetensors import safe_open
+from training.conftest import Workplace, make_workplace, price_chats
+from waiting import wait_for
+
+STEPS = 4 * 36 // 2
+
+
+def test_the_adapter_has_learnt_and_is_what_its_digest_says(trained: Workplace) -> None:
+    report = trained.report()
+    assert report is not None
+    assert report.training is not None
+    assert report.artifact is not None
+    assert report.training.steps == STEPS
+    losses = [float(found) for found in re.findall(r"loss ([0-9.]+)", trained.log)]
+    assert losses[-1] < 0.6 * losses[0]
+    adapter = trained.directory.adapter(1)
+    assert sorted(path.name for path in adapter.iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
+    assert digest_directory(adapter) == report.artifact.digest
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == "pvc://models/tiny"
+    with safe_open(adapter / "adapter_model.safetensors", "pt") as weights:
+        names = set(weights.keys())
+    assert not [name for name in names if "lm_head" in name or "embed" in name]
+    assert len(names) == 2 * 7 * 2
+
+
+def test_the_estimate_of_prepare_is_what_training_did(trained: Workplace) -> None:
+    statistics = json.loads(trained.directory.report("prepare").read_text())["statistics"]
+    assert statistics["steps"] == STEPS
+    assert statistics["trainExamples"] + statistics["heldoutExamples"] == 40
+
+
+def test_the_same_seed_gives_the_same_adapter(trained: Workplace) -> None:
+    for checkpoint in trained.directory.checkpoints.glob("checkpoint-*"):
+        (checkpoint / "whole.json").unlink()
+    status, report = trained.run("train", "--attempt=2")
+    assert status == 0, trained.log
+    assert report is not None
+    assert report.artifact is not None
+    assert report.artifact.digest == digest_directory(trained.directory.adapter(1))
+
+
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM])
+def test_a_killed_training_goes_on_from_its_newest_checkpoint(
+    model: Path, tmp_path: Path, signum: signal.Signals
+) -> None:
+    values = {"epochs": 40, "learningRate": 0.001, "batchSize": 1, "maxLength": 64}
+    workplace = make_workplace(tmp_path, model, price_chats(12), hyperparameters=values)
+    assert workplace.run("prepare")[0] == 0, workplace.log
+    process = workplace.start("train", "--attempt=1", "--metrics-port=19401")
+    wait_for(lambda: read_metric("finetune_train_checkpoint_step") >= 10, lambda: workplace.log, 120)
+    if signum == signal.SIGTERM:
+        process.send_signal(signum)
+        assert process.wait(60) == ExitCode.STOPPED, workplace.log
+        report = workplace.report()
+        assert report is not None
+        assert report.reason is Reason.RETRYING
+    else:
+        for child in children_of(process.pid):
+            os.kill(child, signum)
+        assert process.wait(60) == ExitCode.SOFTWARE
+    checkpoint = newest_whole(workplace.directory.checkpoints)
+    assert checkpoint is not None
+    status, report = workplace.run("train", "--attempt=2")
+    assert status == 0, workplace.log
+    assert report is not None
+    assert report.training is not None
+    assert report.training.resumed_from_step == step_of(checkpoint) > 0
+    assert report.training.steps == 40 * 10
+
+
+def read_metric(name: str) -> float:
+    """Return a metric of the running training; -1 while it does not answer."""
+    try:
+        with urllib.request.urlopen("http://127.0.0.1:19401/metrics", timeout=2) as response:
+            lines = response.read().decode().splitlines()
+    except OSError:
+        return -1
+    return float(next(line.rpartition(" ")[2] for line in lines if line.startswith(f"{name} ")))
+
+
+def children_of(pid: int) -> list[int]:
+    """Return the ids of all processes below one."""
+    listed = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+    parents = [tuple(map(int, line.split())) for line in listed.splitlines()]
+    direct = [child for child, parent in parents if parent == pid]
+    return [*direct, *(one for child in direct for one in children_of(child))]
+
+
+@pytest.mark.parametrize(
+    ("lines", "reason", "message"),
+    [
+        (["not json", *price_chats(3)], Reason.DATASET_INVALID, "1 of 4 lines are wrong: line 1: not JSON"),
+        (price_chats(2), Reason.DATASET_INVALID, "2 different conversations cannot be split"),
+        ([], Reason.DATASET_INVALID, "is empty"),
+        (
+            [{"messages": [{"role": "user", "content": "x " * 200}, {"role": "assistant", "content": "y"}]}],
+            Reason.DATASET_INVALID,
+            "its first 64 tokens hold no answer: raise hyperparameters.maxLength",
+        ),
+    ],
+)
+def test_bad_data_is_refused_before_training(
+    model: Path, tmp_path: Path, lines: list[Any], reason: Reason, message: str
+) -> None:
+    workplace = make_workplace(tmp_path, model, lines)
+    status, report = workplace.run("prepare")
+    assert status == ExitCode.BAD_DATA, workplace.log
+    assert report is not None
+    assert report.reason is reason
+    assert message in report.message
+    assert not workplace.directory.train_data.exists()
+
+
+@pytest.mark.parametrize(
+    ("spec", "code", "reason"),
+    [
+        ({"model": {"uri": "pvc://models/none"}}, ExitCode.NOT_FOUND, Reason.MODEL_NOT_FOUND),
+        ({"dataset": {"train": {"uri": "pvc://data/none"}}}, ExitCode.NOT_FOUND, Reason.DATASET_NOT_FOUND),
+        ({"method": {}}, ExitCode.BAD_CONFIG, Reason.INVALID_SPEC),
+    ],
+)
+def test_what_is_missing_is_named(
+    model: Path, tmp_path: Path, spec: dict[str, Any], code: ExitCode, reason: Reason
+) -> None:
+    workplace = make_workplace(tmp_path, model, price_chats(4), **spec)
+    status, report = workplace.run("prepare")
+    assert status == code, workplace.log
+    assert report is not None
+    assert report.reason is reason
+
+
+def test_a_model_with_code_of_its_own_is_never_loaded(model: Path, tmp_path: Path) -> None:
+    workplace = make_workplace(tmp_path, model, price_chats(4))
+    hostile = tmp_path / "claims" / "models" / "tiny"
+    hostile.unlink()
+    hostile.mkdir()
+    for path in model.iterdir():
+        (hostile / path.name).write_bytes(path.read_bytes())
+    witness = tmp_path / "ran"
+    (hostile / "modeling_own.py").write_text(f"open({str(witness)!r}, 'w')")
+    status, report = workplace.run("prepare")
+    assert status == ExitCode.BAD_CONFIG
+    assert report is not None
+    assert report.reason is Reason.MODEL_UNSUPPORTED
+    assert "code of its own" in report.message
+    assert not witness.exists()
