@@ -1,10 +1,12 @@
 """Starts the training with `accelerate launch`, one process for each device, and waits for its report."""
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from finetune_api.conditions import Reason
@@ -57,6 +59,7 @@ def launch_training(job: JobFile, job_file: Path, root: Path, attempt: int, metr
         process = subprocess.Popen(command, env=env, start_new_session=True)
         _forward_stop(process)
         process.wait()
+        _wait_for_group(process.pid)
         report = parse_report(report_path.read_text()) if report_path.exists() else None
     if report is None:
         raise StageError(
@@ -71,10 +74,23 @@ def _forward_stop(process: subprocess.Popen[bytes]) -> None:
     """Hand SIGTERM to every process of the training, whose own handlers save a checkpoint."""
 
     def forward(*_: object) -> None:
-        if process.poll() is None:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGTERM)
 
     signal.signal(signal.SIGTERM, forward)
+
+
+def _wait_for_group(group: int) -> None:
+    """Wait for workers that outlive their launcher: it ends at once on SIGTERM, they save a checkpoint first."""
+    while True:
+        try:
+            # As a container's first process we inherit the orphans, and must take leave of them.
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(-group, os.WNOHANG)
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.1)
 
 
 def _threads() -> int:

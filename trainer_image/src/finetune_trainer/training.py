@@ -99,7 +99,7 @@ def _build_trainer(
     """Return TRL's trainer, set up as the job says."""
     import torch
     from peft import LoraConfig
-    from transformers import AutoModelForCausalLM, PrinterCallback
+    from transformers import AutoModelForCausalLM, PrinterCallback, set_seed
     from trl import SFTConfig, SFTTrainer
 
     values, gpus = spec.hyperparameters, spec.compute.resources.gpus
@@ -107,6 +107,8 @@ def _build_trainer(
     if lora is None or sft is None:
         raise StageError(ExitCode.BAD_CONFIG, Reason.INVALID_SPEC, "method.sft and adapter.lora are needed")
     batches = choose_batches(spec, max(gpus, 1))
+    # TRL makes the adapter before the trainer seeds anything.
+    set_seed(values.seed)
     model = AutoModelForCausalLM.from_pretrained(
         model_directory,
         dtype=torch.bfloat16 if gpus else torch.float32,
@@ -187,7 +189,11 @@ def _save_adapter(trainer: Any, job: JobFile, adapter: Path) -> None:
     (partial / "README.md").unlink(missing_ok=True)
     config_path = partial / "adapter_config.json"
     config = json.loads(config_path.read_text())
-    config |= {"base_model_name_or_path": job.spec.model.uri, "revision": job.spec.model.revision}
+    config |= {
+        "base_model_name_or_path": job.spec.model.uri,
+        "revision": job.spec.model.revision,
+        "target_modules": sorted(config["target_modules"]),
+    }
     config_path.write_text(json.dumps(config, indent=1, sort_keys=True))
     shutil.rmtree(adapter, ignore_errors=True)
     partial.rename(adapter)
