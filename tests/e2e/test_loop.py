@@ -133,7 +133,7 @@ def test_a_failed_gate_serves_nothing_and_says_why(kubectl: Kubectl, namespace: 
 
 
 def test_killed_operator_and_trainer_lose_nothing(kubectl: Kubectl, namespace: str, operator: str) -> None:
-    long = {"epochs": 50, "learningRate": 0.001, "batchSize": 1, "maxLength": 64}
+    long = {"epochs": 30, "learningRate": 0.001, "batchSize": 1, "maxLength": 64}
     kubectl.apply(finetunejob("long", namespace, hyperparameters=long, method={"sft": {"packing": False}}))
     wait_for(
         lambda: kubectl.status(namespace, "long").get("progress", {}).get("step", 0) > 5,
@@ -144,10 +144,10 @@ def test_killed_operator_and_trainer_lose_nothing(kubectl: Kubectl, namespace: s
     _kill(kubectl, operator_pod)
     trainer_pod = _pod(kubectl, namespace, f"{JOB_LABEL}=long,finetune.dev/stage=Train")
     kubectl.run("delete", "pod", "-n", namespace, trainer_pod["metadata"]["name"], "--grace-period=0", "--force")
-    kubectl.wait_for_condition(namespace, "long", "Ready", 400)
+    kubectl.wait_for_condition(namespace, "long", "Ready", 600)
     status = kubectl.status(namespace, "long")
     assert status["training"]["resumedFromStep"] > 0
-    assert status["training"]["steps"] == status["progress"]["steps"] == 36 * 50
+    assert status["training"]["steps"] == status["progress"]["steps"] == 36 * 30
     assert status["attempts"]["train"] == 2
     assert status["attempts"]["disruptions"] == 1
     jobs = [one for one in kubectl.items("jobs", namespace) if one["metadata"]["labels"][JOB_LABEL] == "long"]
