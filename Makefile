@@ -23,6 +23,7 @@ check: .venv/ready ## formatting, lint, types, import contracts, generated files
 	@.venv/bin/ruff check --quiet .
 	@.venv/bin/mypy $(CODE) examples
 	@.venv/bin/lint-imports
+	@.venv/bin/yamllint -s -d '{extends: relaxed, rules: {line-length: disable}}' crds charts/finetune-operator/*.yaml charts/finetune-operator/files examples
 	@generated=$$(mktemp -d) && trap 'rm -rf "$$generated"' EXIT && $(PYTHON) -m finetune_api.crd "$$generated" \
 	  && for directory in crds charts/finetune-operator/files/crds; do for file in "$$generated"/*; do \
 	    diff -u "$$directory/$$(basename $$file)" "$$file" || { echo "run: make generate"; exit 1; }; done; done

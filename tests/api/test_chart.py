@@ -19,8 +19,8 @@ def helm(cluster: Cluster, *arguments: str, **values: Any) -> subprocess.Complet
     return subprocess.run(command, input=json.dumps(values), capture_output=True, text=True, check=False)
 
 
-def render(cluster: Cluster, **values: Any) -> list[dict[str, Any]]:
-    done = helm(cluster, "template", "release", str(CHART), "--namespace=system", **values)
+def render(cluster: Cluster, release: str = "release", **values: Any) -> list[dict[str, Any]]:
+    done = helm(cluster, "template", release, str(CHART), "--namespace=system", **values)
     assert done.returncode == 0, done.stderr
     return [document for document in yaml.safe_load_all(done.stdout) if document]
 
@@ -37,6 +37,13 @@ def test_everything_rendered_is_admitted_where_only_restricted_pods_are(cluster:
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "operator"}, "spec": template["spec"]}
     pod["spec"]["serviceAccountName"] = "default"
     cluster.run_kubectl("apply", "--dry-run=server", "-n", "system", "-f", "-", stdin=json.dumps(pod))
+
+
+def test_the_longest_release_name_gives_names_that_are_admitted(cluster: Cluster) -> None:
+    documents = render(cluster, "r" * 53, crds={"enabled": False})
+    text = json.dumps({"apiVersion": "v1", "kind": "List", "items": documents})
+    done = cluster.run_kubectl("apply", "--dry-run=server", "-n", "default", "-f", "-", stdin=text)
+    assert len(done.splitlines()) == len(documents)
 
 
 def test_the_operator_reads_the_settings_that_the_chart_writes(cluster: Cluster, tmp_path: Path) -> None:
@@ -65,6 +72,9 @@ def test_the_chart_holds_the_generated_kinds(cluster: Cluster) -> None:
         ({"artifacts": {"accessMode": "ReadOnlyMany"}}, "accessMode"),
         ({"replicas": 3}, "replicas"),
         ({"auditSeconds": 0}, "auditSeconds"),
+        ({"gpu": None}, "gpu"),
+        ({"fullnameOverride": "Foo_Bar"}, "fullnameOverride"),
+        ({"podLabels": {"app.kubernetes.io/name": "mine"}}, "podLabels"),
     ],
 )
 def test_wrong_values_are_refused_with_their_name(cluster: Cluster, values: dict[str, Any], field: str) -> None:
