@@ -19,7 +19,7 @@ def helm(cluster: Cluster, *arguments: str, **values: Any) -> subprocess.Complet
     return subprocess.run(command, input=json.dumps(values), capture_output=True, text=True, check=False)
 
 
-def render(cluster: Cluster, release: str = "release", **values: Any) -> list[dict[str, Any]]:
+def render(cluster: Cluster, release: str = "release", /, **values: Any) -> list[dict[str, Any]]:
     done = helm(cluster, "template", release, str(CHART), "--namespace=system", **values)
     assert done.returncode == 0, done.stderr
     return [document for document in yaml.safe_load_all(done.stdout) if document]
