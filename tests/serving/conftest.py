@@ -56,8 +56,17 @@ class Server:
         partial.replace(self.root / "routes.json")
 
     def states(self) -> dict[str, str]:
-        """Return the state of each route."""
-        return {model["modelName"]: model["state"] for model in self.get("/finetune/loaded")["models"]}
+        """Return the state of each route; of one that the server has not read yet it is Unread."""
+        written = {route["modelName"]: route["digest"] for route in self.routes()}
+        models = self.get("/finetune/loaded")["models"]
+        return {
+            model["modelName"]: model["state"] if written.get(model["modelName"]) == model["digest"] else "Unread"
+            for model in models
+        }
+
+    def routes(self) -> list[dict[str, str]]:
+        """Return what the routes file holds."""
+        return list(json.loads((self.root / "routes.json").read_text())["routes"])
 
     def wait_for_states(self, **states: str) -> None:
         """Wait until the routes are in these states."""

@@ -58,11 +58,11 @@ class Workplace:
         return (self.root / "log").read_text()
 
 
-def make_workplace(root: Path, model: Path, lines: list[Any], **spec: Any) -> Workplace:
+def make_workplace(root: Path, base: Path, lines: list[Any], **spec: Any) -> Workplace:
     """Lay out a job with its model and data."""
     (root / "claims" / "data").mkdir(parents=True)
     (root / "claims" / "models").mkdir(parents=True)
-    (root / "claims" / "models" / "tiny").symlink_to(model)
+    (root / "claims" / "models" / "tiny").symlink_to(base)
     text = "".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines)
     (root / "claims" / "data" / "train.jsonl").write_text(text)
     manifest = {
