@@ -78,3 +78,13 @@ class Condition(ApiModel):
     """One word that programs can act on."""
     message: Annotated[str, Field(max_length=4096)] = ""
     """One sentence for people: what is so, and what to do."""
+
+
+Conditions = Annotated[
+    list[Condition],
+    Field(
+        max_length=16,
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
+    ),
+]
+"""A list-map by type, as the Kubernetes API conventions ask for."""

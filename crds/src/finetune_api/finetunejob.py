@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from finetune_api.compute import Compute
-from finetune_api.conditions import Condition
+from finetune_api.conditions import Conditions
 from finetune_api.model import ApiModel, Rule
 from finetune_api.modelserver import NAME_RULE, Model, ObjectName, SecretRef, ServerTemplate
 from finetune_api.reports import Artifact, DatasetSummary, EvaluationSummary, TrainingSummary
@@ -267,16 +267,7 @@ class FineTuneJobStatus(ApiModel):
 
     observed_generation: int = 0
     """Generation of the spec that this status is about."""
-    conditions: Annotated[
-        list[Condition],
-        Field(
-            max_length=16,
-            json_schema_extra={
-                "x-kubernetes-list-type": "map",
-                "x-kubernetes-list-map-keys": ["type"],
-            },
-        ),
-    ] = []
+    conditions: Conditions = []
     """Accepted, DatasetReady, Trained, Evaluated, Served, Ready, Failed."""
     stage: Annotated[str, Field(max_length=32)] | None = None
     """Prepare, Train, Evaluate, Serve, Complete or Failed; for the table only."""

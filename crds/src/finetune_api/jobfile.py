@@ -59,7 +59,7 @@ def read_job_file(path: Path) -> JobFile:
 def describe_errors(error: ValidationError) -> str:
     """Return every wrong field with its message, in one line."""
     return "; ".join(
-        ".".join(str(part) for part in problem["loc"]) + ": " + problem["msg"]
+        ".".join(str(part) for part in problem["loc"]) + ": " + problem["msg"].removeprefix("Value error, ")
         for problem in error.errors(include_url=False, include_input=False)
     )
 

@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from finetune_api.compute import Placement
-from finetune_api.conditions import Condition
+from finetune_api.conditions import Conditions
 from finetune_api.model import ApiModel, Rule
 from finetune_api.reports import Digest
 from finetune_api.uris import MODEL_URI
@@ -102,16 +102,7 @@ class ModelServerStatus(ApiModel):
 
     observed_generation: int = 0
     """Generation of the spec that this status is about."""
-    conditions: Annotated[
-        list[Condition],
-        Field(
-            max_length=16,
-            json_schema_extra={
-                "x-kubernetes-list-type": "map",
-                "x-kubernetes-list-map-keys": ["type"],
-            },
-        ),
-    ] = []
+    conditions: Conditions = []
     """Accepted and Ready."""
     replicas: Annotated[int, Field(ge=0)] = 0
     """Pods that exist."""

@@ -6,17 +6,20 @@ Pure. Decisions are made elsewhere, from these facts alone.
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
 from finetune_api.finetunejob import FineTuneJob, FineTuneJobSpec, FineTuneJobStatus
 from finetune_api.jobfile import describe_errors
 from finetune_api.meta import ATTEMPT_LABEL, STAGE_LABEL
+from finetune_api.model import ApiModel
 from finetune_api.modelserver import ModelServer, ModelServerSpec, ModelServerStatus
 from finetune_api.reports import ExitCode, StageReport, parse_report
 from finetune_api.routes import LoadedReport
 from pydantic import ValidationError
 
 from finetune_operator.kinds import Manifest, label_of
+
+_Model = TypeVar("_Model", bound=ApiModel)
 
 
 class Stage(StrEnum):
@@ -95,48 +98,38 @@ class ServerPod:
 
 def view_job(manifest: Manifest) -> JobView:
     """Read a FineTuneJob."""
-    metadata = manifest["metadata"]
-    spec, problem = None, ""
-    try:
-        spec = FineTuneJob.model_validate({"spec": manifest["spec"]}).spec
-    except (ValidationError, KeyError) as error:
-        problem = describe_errors(error) if isinstance(error, ValidationError) else "spec is missing"
-    try:
-        status = FineTuneJobStatus.model_validate(manifest.get("status") or {})
-    except ValidationError:
-        status = FineTuneJobStatus()
+    parsed, problem = _parse(FineTuneJob, {"spec": manifest.get("spec")})
+    status, _ = _parse(FineTuneJobStatus, manifest.get("status") or {})
     return JobView(
-        metadata["name"],
-        metadata["namespace"],
-        metadata["uid"],
-        metadata["generation"],
-        spec,
-        problem,
-        status,
+        **_identity(manifest),
+        spec=parsed.spec if parsed else None,
+        problem=problem,
+        status=status or FineTuneJobStatus(),
     )
 
 
 def view_server(manifest: Manifest) -> ServerView:
     """Read a ModelServer."""
-    metadata = manifest["metadata"]
-    spec, problem = None, ""
-    try:
-        spec = ModelServer.model_validate({"spec": manifest["spec"]}).spec
-    except (ValidationError, KeyError) as error:
-        problem = describe_errors(error) if isinstance(error, ValidationError) else "spec is missing"
-    try:
-        status = ModelServerStatus.model_validate(manifest.get("status") or {})
-    except ValidationError:
-        status = ModelServerStatus()
+    parsed, problem = _parse(ModelServer, {"spec": manifest.get("spec")})
+    status, _ = _parse(ModelServerStatus, manifest.get("status") or {})
     return ServerView(
-        metadata["name"],
-        metadata["namespace"],
-        metadata["uid"],
-        metadata["generation"],
-        spec,
-        problem,
-        status,
+        **_identity(manifest),
+        spec=parsed.spec if parsed else None,
+        problem=problem,
+        status=status or ModelServerStatus(),
     )
+
+
+def _parse(model: type[_Model], value: Any) -> tuple[_Model | None, str]:
+    """Return a part of the API, or None and what is wrong with it."""
+    try:
+        return model.model_validate(value), ""
+    except ValidationError as error:
+        return None, describe_errors(error)
+
+
+def _identity(manifest: Manifest) -> dict[str, Any]:
+    return {name: manifest["metadata"][name] for name in ("name", "namespace", "uid", "generation")}
 
 
 def view_attempt(job: Manifest, pods: list[Manifest]) -> Attempt | None:
