@@ -1,4 +1,4 @@
-"""`python -m cluster up [--images | --control-plane-only] | down | status | images --registry R`."""
+"""`python -m cluster up [--images] | down | status | images --registry R`."""
 
 import argparse
 import sys
