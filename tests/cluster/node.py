@@ -1,7 +1,10 @@
 """The node: containerd, the pod network, kubelet, kube-proxy and DNS."""
 
+import contextlib
 import json
+import os
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
@@ -89,6 +92,7 @@ def stop_node(directory: Path) -> None:
     if processes.is_running(directory, "containerd"):
         _remove_pods()
     processes.stop(directory, "containerd")
+    _kill_shims()
     _unmount_below(directory)
     _unmount_below(_RUNTIME)
     if shutil.which("iptables"):
@@ -124,6 +128,18 @@ def _remove_pods() -> None:
         )
     for container in run_ctr("containers", "list", "-q").split():
         _run(BIN / "ctr", "--address", SOCKET, "-n", "k8s.io", "containers", "delete", container, check=False)
+
+
+def _kill_shims() -> None:
+    """Kill the shims of this cluster's own containerd that still hold a container, and the container with them."""
+    program = str(BIN / "containerd-shim-runc-v2")
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if str((entry / "exe").readlink()) != program:
+                continue
+            children = (entry / "task" / entry.name / "children").read_text().split()
+            for pid in (*children, entry.name):
+                os.kill(int(pid), signal.SIGKILL)
 
 
 def _unmount_below(directory: Path) -> None:
