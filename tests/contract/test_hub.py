@@ -18,7 +18,7 @@ from finetune_api.finetunejob import DataSource
 from finetune_trainer.failures import StageError
 from finetune_trainer.sources import find_data
 try:
-    print(find_data(DataSource(uri=sys.argv[1]), Path("/")).read_text())
+    print(find_data(DataSource(uri=sys.argv[1]), Path("/"), "HF_TOKEN_TRAIN").read_text())
 except StageError as error:
     print(error.code.name, error.reason, error)
 """
@@ -90,7 +90,12 @@ def test_a_gated_data_set_needs_a_token(hub: str, tmp_path: Path) -> None:
     refused = fetch(hub, tmp_path, "hf://org/gated/train.jsonl")
     assert refused.startswith("ACCESS_DENIED AccessDenied")
     assert "secretRef" in refused
-    assert fetch(hub, tmp_path, "hf://org/gated/train.jsonl", HF_TOKEN="secret") == "one line"
+    assert fetch(hub, tmp_path, "hf://org/gated/train.jsonl", HF_TOKEN_TRAIN="secret") == "one line"
+
+
+def test_the_token_of_the_model_is_not_sent_for_data(hub: str, tmp_path: Path) -> None:
+    refused = fetch(hub, tmp_path, "hf://org/gated/train.jsonl", HF_TOKEN="secret")
+    assert refused.startswith("ACCESS_DENIED AccessDenied")
 
 
 def test_what_is_not_there_is_named(hub: str, tmp_path: Path) -> None:

@@ -15,6 +15,13 @@ ROUTES_FILE = PurePosixPath("/etc/finetune/routes/routes.json")
 SCRATCH = PurePosixPath("/scratch")
 """An emptyDir, the only other place that may be written: HOME, caches, temporary files."""
 
+MODEL_TOKEN = "HF_TOKEN"
+"""Environment variable with the hub's token for the base model; the name that the hub's own client reads."""
+TRAIN_TOKEN = "HF_TOKEN_TRAIN"
+"""The same for `dataset.train`: a token is sent for nothing but what its Secret was named for."""
+VALIDATION_TOKEN = "HF_TOKEN_VALIDATION"
+"""The same for `dataset.validation`."""
+
 DEFAULT_CLAIM = "finetune-artifacts"
 """The claim that the operator makes in a namespace where a job names no `output`."""
 

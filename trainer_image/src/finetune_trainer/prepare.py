@@ -9,6 +9,7 @@ from finetune_api.chat import TemplateError, parse_arguments
 from finetune_api.conditions import Reason
 from finetune_api.digest import digest_directory
 from finetune_api.jobfile import JobDirectory, JobFile
+from finetune_api.mounts import TRAIN_TOKEN, VALIDATION_TOKEN
 from finetune_api.reports import DatasetSummary, StageReport
 
 from finetune_trainer.base_model import Tokenizer
@@ -39,8 +40,8 @@ def prepare(job: JobFile, root: Path) -> StageReport:
     """
     spec = job.spec
     directory = JobDirectory.of(job)
-    sources = [spec.dataset.train, *([spec.dataset.validation] if spec.dataset.validation else [])]
-    files = [read_file(find_data(source, root), source.uri) for source in sources]
+    sources = [(spec.dataset.train, TRAIN_TOKEN), (spec.dataset.validation, VALIDATION_TOKEN)]
+    files = [read_file(find_data(source, root, token), source.uri) for source, token in sources if source]
     try:
         check_files(files)
         model = find_model(spec.model, root, weights=False)

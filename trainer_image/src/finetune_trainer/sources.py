@@ -7,7 +7,7 @@ from pathlib import Path
 from finetune_api.conditions import Reason
 from finetune_api.finetunejob import DataSource
 from finetune_api.modelserver import Model
-from finetune_api.mounts import path_of
+from finetune_api.mounts import MODEL_TOKEN, path_of
 from finetune_api.reports import ExitCode
 from finetune_api.uris import parse_uri
 
@@ -22,8 +22,13 @@ def below(root: Path, path: os.PathLike[str] | str) -> Path:
     return root / str(path).lstrip("/")
 
 
-def find_data(source: DataSource, root: Path) -> Path:
+def find_data(source: DataSource, root: Path, token_variable: str) -> Path:
     """Return the file with the data.
+
+    Args:
+        source: where it lies.
+        root: directory below which claims and ConfigMaps are mounted.
+        token_variable: environment variable that holds the hub's token for it, if it has one.
 
     Raises:
         StageError: it is not there, or may not be read.
@@ -36,7 +41,9 @@ def find_data(source: DataSource, root: Path) -> Path:
             _from_hub(
                 source.uri,
                 Reason.DATASET_NOT_FOUND,
-                lambda: hf_hub_download(uri.authority, uri.path, repo_type="dataset"),
+                lambda: hf_hub_download(
+                    uri.authority, uri.path, repo_type="dataset", token=os.environ.get(token_variable) or False
+                ),
             )
         )
     path = below(root, path_of(source.uri))
@@ -64,7 +71,12 @@ def find_model(model: Model, root: Path, *, weights: bool) -> Path:
             _from_hub(
                 model.uri,
                 Reason.MODEL_NOT_FOUND,
-                lambda: snapshot_download(uri.authority, revision=model.revision, allow_patterns=patterns),
+                lambda: snapshot_download(
+                    uri.authority,
+                    revision=model.revision,
+                    allow_patterns=patterns,
+                    token=os.environ.get(MODEL_TOKEN) or False,
+                ),
             )
         )
     else:

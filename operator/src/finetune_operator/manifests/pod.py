@@ -43,29 +43,31 @@ def build_pod_spec(
         "tolerations": gpu_tolerations + [one.to_dict() for one in placement.tolerations],
         "imagePullSecrets": [{"name": name} for name in settings.images.pull_secrets],
         "volumes": volumes.volumes,
-        "containers": [
-            container
-            | {
-                "imagePullPolicy": settings.images.pull_policy,
-                "env": [
-                    {"name": "HOME", "value": str(SCRATCH)},
-                    {"name": "HF_HOME", "value": str(SCRATCH / "huggingface")},
-                    {"name": "TMPDIR", "value": str(SCRATCH)},
-                    *env,
-                ],
-                "resources": build_resources(settings, placement.resources),
-                "securityContext": {
-                    "allowPrivilegeEscalation": False,
-                    "readOnlyRootFilesystem": True,
-                    "capabilities": {"drop": ["ALL"]},
-                },
-                "volumeMounts": volumes.mounts,
-            }
-        ],
+        "containers": [container | _build_common(settings, placement, volumes, env)],
     }
     if placement.priority_class_name:
         spec["priorityClassName"] = placement.priority_class_name
     return spec
+
+
+def _build_common(settings: Settings, placement: Placement, volumes: "Volumes", env: list[dict[str, Any]]) -> Manifest:
+    """Return what every container of ours has."""
+    return {
+        "imagePullPolicy": settings.images.pull_policy,
+        "env": [
+            {"name": "HOME", "value": str(SCRATCH)},
+            {"name": "HF_HOME", "value": str(SCRATCH / "huggingface")},
+            {"name": "TMPDIR", "value": str(SCRATCH)},
+            *env,
+        ],
+        "resources": build_resources(settings, placement.resources),
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "volumeMounts": volumes.mounts,
+    }
 
 
 def build_resources(settings: Settings, resources: Resources) -> Manifest:
@@ -76,11 +78,13 @@ def build_resources(settings: Settings, resources: Resources) -> Manifest:
     return {"requests": {"cpu": resources.cpu} | limited, "limits": limited}
 
 
-def build_token_env(secret: SecretRef | None) -> list[dict[str, Any]]:
-    """Return the hub's token as the kubelet hands it over; the operator never sees it."""
-    if secret is None:
-        return []
-    return [{"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": {"name": secret.name, "key": "HF_TOKEN"}}}]
+def build_token_env(secrets: dict[str, SecretRef | None]) -> list[dict[str, Any]]:
+    """Return the hub's tokens, by environment variable, as the kubelet hands them over; the operator sees none."""
+    return [
+        {"name": name, "valueFrom": {"secretKeyRef": {"name": secret.name, "key": "HF_TOKEN"}}}
+        for name, secret in secrets.items()
+        if secret
+    ]
 
 
 class Volumes:

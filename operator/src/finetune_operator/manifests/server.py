@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from finetune_api.digest import digest_value
 from finetune_api.meta import API_VERSION, SERVER_PORT
 from finetune_api.modelserver import ModelServerSpec
-from finetune_api.mounts import ROUTES_FILE
+from finetune_api.mounts import MODEL_TOKEN, ROUTES_FILE
 from finetune_api.routes import Routes
 
 from finetune_operator.kinds import Manifest
@@ -72,28 +72,17 @@ def build_deployment(server: ServerView, artifact_uris: Iterable[str], settings:
     labels = server_labels(server)
     volumes = Volumes(readable=[spec.model.uri, *artifact_uris])
     volumes.add_config_map("routes", routes_name(server), str(ROUTES_FILE.parent))
-    args = [
-        "serve",
-        f"--model-uri={spec.model.uri}",
-        f"--max-rank={spec.lora.max_rank}",
-        f"--max-adapters={spec.lora.max_adapters}",
-        f"--port={SERVER_PORT}",
-    ]
-    if spec.model.revision:
-        args.append(f"--revision={spec.model.revision}")
-    if spec.engine.max_model_length:
-        args.append(f"--max-model-length={spec.engine.max_model_length}")
     container: Manifest = {
         "name": "server",
         "image": settings.images.serving,
-        "args": args,
+        "args": _build_args(spec),
         "ports": [{"name": "http", "containerPort": SERVER_PORT}],
         "startupProbe": _probe("/health", period=5, failures=_START_SECONDS // 5),
         "livenessProbe": _probe("/health", period=10, failures=6),
         "readinessProbe": _probe("/readyz", period=2, failures=2),
         "lifecycle": {"preStop": {"sleep": {"seconds": _DRAIN_SECONDS}}},
     }
-    pod = build_pod_spec(settings, spec, container, volumes, build_token_env(spec.model.secret_ref))
+    pod = build_pod_spec(settings, spec, container, volumes, build_token_env({MODEL_TOKEN: spec.model.secret_ref}))
     pod["terminationGracePeriodSeconds"] = _STOP_SECONDS
     return {
         "apiVersion": "apps/v1",
@@ -127,6 +116,21 @@ def build_service(server: ServerView) -> Manifest:
 def endpoint_of(namespace: str, server: str) -> str:
     """Return the base URL for OpenAI clients inside the cluster."""
     return f"http://{server}.{namespace}.svc/v1"
+
+
+def _build_args(spec: ModelServerSpec) -> list[str]:
+    args = [
+        "serve",
+        f"--model-uri={spec.model.uri}",
+        f"--max-rank={spec.lora.max_rank}",
+        f"--max-adapters={spec.lora.max_adapters}",
+        f"--port={SERVER_PORT}",
+    ]
+    if spec.model.revision:
+        args.append(f"--revision={spec.model.revision}")
+    if spec.engine.max_model_length:
+        args.append(f"--max-model-length={spec.engine.max_model_length}")
+    return args
 
 
 def _probe(path: str, period: int, failures: int) -> Manifest:

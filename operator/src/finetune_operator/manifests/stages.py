@@ -1,8 +1,9 @@
 """The children of a FineTuneJob: its file, its claim, and one Job for each attempt at a stage."""
 
 from finetune_api.compute import Compute, Placement, Resources
+from finetune_api.finetunejob import DataSource, FineTuneJobSpec
 from finetune_api.meta import ATTEMPT_LABEL, METRICS_PORT, STAGE_LABEL
-from finetune_api.mounts import DEFAULT_CLAIM, JOB_FILE
+from finetune_api.mounts import DEFAULT_CLAIM, JOB_FILE, MODEL_TOKEN, TRAIN_TOKEN, VALIDATION_TOKEN
 from finetune_api.uris import parse_uri
 
 from finetune_operator.kinds import Manifest
@@ -59,35 +60,20 @@ def build_stage_job(job: JobView, stage: Stage, attempt: int, settings: Settings
     """
     file = job_file(job)
     spec = file.spec
-    compute = spec.compute
-    labels = stage_labels(job, stage, attempt)
-    readable = [spec.model.uri]
-    env = build_token_env(spec.model.secret_ref)
-    container: Manifest = {"name": stage.lower()}
-    placement: Placement = compute
-    match stage:
-        case Stage.PREPARE:
-            sources = [spec.dataset.train, *([spec.dataset.validation] if spec.dataset.validation else [])]
-            readable += [source.uri for source in sources]
-            env = env or build_token_env(next((one.secret_ref for one in sources if one.secret_ref), None))
-            container |= {"image": settings.images.trainer, "args": ["prepare"]}
-            placement = _PREPARE_PLACEMENT
-        case Stage.TRAIN:
-            container |= {
-                "image": settings.images.trainer,
-                "args": ["train", f"--attempt={attempt}"],
-                "ports": [{"name": "metrics", "containerPort": METRICS_PORT}],
-            }
-        case Stage.EVALUATE:
-            container |= {"image": settings.images.serving, "args": ["evaluate", *_judged(job)]}
+    name, labels = stage_job_name(job, stage, attempt), stage_labels(job, stage, attempt)
+    sources = _sources(spec, stage)
+    readable = [spec.model.uri, *(source.uri for source in sources.values())]
+    secrets = {MODEL_TOKEN: spec.model.secret_ref} | {name: source.secret_ref for name, source in sources.items()}
+    placement: Placement = _PREPARE_PLACEMENT if stage is Stage.PREPARE else spec.compute
     volumes = Volumes(writable=[file.output_uri], readable=readable)
     volumes.add_config_map("job", job_file_name(job), str(JOB_FILE.parent))
-    pod = build_pod_spec(settings, placement, container, volumes, env)
+    container = _build_container(job, stage, attempt, settings)
+    pod = build_pod_spec(settings, placement, container, volumes, build_token_env(secrets))
     pod |= {"restartPolicy": "Never", "terminationGracePeriodSeconds": _STOP_SECONDS}
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": build_metadata(job, stage_job_name(job, stage, attempt), labels | _queue_label(stage, compute)),
+        "metadata": build_metadata(job, name, labels | _queue_label(stage, spec.compute)),
         "spec": {
             "completions": 1,
             "parallelism": 1,
@@ -116,6 +102,33 @@ def attempt_of(manifest: Manifest) -> tuple[Stage, int]:
     """Return the stage and the number of the attempt that a Job of ours is for."""
     labels = manifest["metadata"]["labels"]
     return Stage(labels[STAGE_LABEL]), int(labels[ATTEMPT_LABEL])
+
+
+def _sources(spec: FineTuneJobSpec, stage: Stage) -> dict[str, DataSource]:
+    """Return the data that a stage reads from where the user put it, by the variable with its token.
+
+    Only `prepare` does: later stages read what it wrote.
+    """
+    if stage is not Stage.PREPARE:
+        return {}
+    sources = {TRAIN_TOKEN: spec.dataset.train}
+    return sources | ({VALIDATION_TOKEN: spec.dataset.validation} if spec.dataset.validation else {})
+
+
+def _build_container(job: JobView, stage: Stage, attempt: int, settings: Settings) -> Manifest:
+    """Return what is special to a stage's container."""
+    container: Manifest = {"name": stage.lower()}
+    match stage:
+        case Stage.PREPARE:
+            return container | {"image": settings.images.trainer, "args": ["prepare"]}
+        case Stage.TRAIN:
+            return container | {
+                "image": settings.images.trainer,
+                "args": ["train", f"--attempt={attempt}"],
+                "ports": [{"name": "metrics", "containerPort": METRICS_PORT}],
+            }
+        case Stage.EVALUATE:
+            return container | {"image": settings.images.serving, "args": ["evaluate", *_judged(job)]}
 
 
 def _judged(job: JobView) -> list[str]:
