@@ -1,25 +1,23 @@
 """Builds the images without a registry, and hands them to containerd, blob by blob and only what it lacks."""
 
 import hashlib
-import json
 import os
 import shutil
 import subprocess
-import tarfile
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 
-from cluster.layout import BIN, CACHE, IMAGES, ROOT, ClusterError, tell
-from cluster.node import PAUSE_IMAGE, SOCKET, run_ctr
+from cluster.containerd import PAUSE_IMAGE
+from cluster.layout import CACHE, IMAGES, ROOT, ClusterError, tell
+from cluster.loading import LAYOUT, load_image
 
 _HERE = Path(__file__).parent
 _BASES = _HERE / "bases"
 _PYTHON = "finetune.dev/python:dev"
 _CPU = "finetune.dev/cpu:dev"
-_LAYOUT = IMAGES / "oci"
 _DEBIAN_PACKAGES = "python3,python3-venv,ca-certificates,libnuma1,libgomp1"
 
 
@@ -80,13 +78,13 @@ def load_pause() -> None:
             _run(["go", "build", "-trimpath", "-o", f"{context}/pause", "main.go"], source, {"CGO_ENABLED": "0"})
             _bud(PAUSE_IMAGE, _BASES / "pause.Dockerfile", Path(context), [])
         _record(PAUSE_IMAGE, inputs)
-    _load(PAUSE_IMAGE)
+    load_image(PAUSE_IMAGE)
 
 
 def load_images() -> None:
     """Hand containerd the project's images; the bases first, so that their blobs go over once."""
     for name in (_PYTHON, _CPU, *(image.name for image in _IMAGES)):
-        _load(name)
+        load_image(name)
 
 
 def push_images(registry: str) -> None:
@@ -180,62 +178,7 @@ def _bud(name: str, dockerfile: Path, context: Path, arguments: list[str]) -> No
         ],
         ROOT,
     )
-    _run([*_buildah(), "push", "--disable-compression", name, f"oci:{_LAYOUT}:{name}"], ROOT)
-
-
-def _load(name: str) -> None:
-    """Import one image, without the blobs that containerd has."""
-    index = json.loads((_LAYOUT / "index.json").read_text())
-    entry = next(
-        one for one in index["manifests"] if one.get("annotations", {}).get("org.opencontainers.image.ref.name") == name
-    )
-    present = dict(_loaded_images())
-    if present.get(name) == entry["digest"]:
-        return
-    tell(f"loading {name}" + (" (about 2 minutes)" if name == _CPU else ""))
-    manifest = json.loads(_blob(entry["digest"]).read_text())
-    wanted = [entry["digest"], manifest["config"]["digest"], *(layer["digest"] for layer in manifest["layers"])]
-    known = set(run_ctr("content", "list", "-q").split())
-    entry["annotations"]["io.containerd.image.name"] = name
-    importing = subprocess.Popen(
-        [BIN / "ctr", "--address", SOCKET, "-n", "k8s.io", "images", "import", "--local", "-"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-    )
-    errors = ""
-    try:
-        with tarfile.open(fileobj=cast("IO[bytes]", importing.stdin), mode="w|") as archive:
-            _add_text(archive, "oci-layout", json.dumps({"imageLayoutVersion": "1.0.0"}))
-            _add_text(archive, "index.json", json.dumps(index | {"manifests": [entry]}))
-            for digest in dict.fromkeys(wanted):
-                if digest not in known:
-                    archive.add(_blob(digest), f"blobs/sha256/{digest.removeprefix('sha256:')}")
-    except BrokenPipeError:
-        errors = "it stopped reading; "
-    _, stderr = importing.communicate()
-    if importing.returncode != 0:
-        raise ClusterError(f"containerd does not take {name}: {errors}{stderr.decode()[-2000:]}")
-
-
-def _loaded_images() -> Iterable[tuple[str, str]]:
-    for line in run_ctr("images", "list").splitlines()[1:]:
-        fields = line.split()
-        yield fields[0], fields[2]
-
-
-def _blob(digest: str) -> Path:
-    return _LAYOUT / "blobs/sha256" / digest.removeprefix("sha256:")
-
-
-def _add_text(archive: tarfile.TarFile, name: str, text: str) -> None:
-    with tempfile.TemporaryFile() as file:
-        file.write(text.encode())
-        size = file.tell()
-        file.seek(0)
-        entry = tarfile.TarInfo(name)
-        entry.size = size
-        archive.addfile(entry, file)
+    _run([*_buildah(), "push", "--disable-compression", name, f"oci:{LAYOUT}:{name}"], ROOT)
 
 
 def _sources(folders: Iterable[str]) -> list[Path]:

@@ -3,10 +3,11 @@
 import shutil
 
 from cluster import processes
+from cluster.containerd import start_containerd
 from cluster.control_plane import Cluster, Ports, is_answering, start_control_plane, stop_control_plane
 from cluster.images import build_images, load_images, load_pause
-from cluster.layout import API_PORT, NODE_ADDRESS, STATE, tell
-from cluster.node import make_interface, start_containerd, start_node, stop_node
+from cluster.layout import API_PORT, NODE_ADDRESS, STATE, ClusterError, tell
+from cluster.node import find_other_node, make_interface, start_node, stop_node
 from cluster.packages import install_control_plane, install_node
 from cluster.storage import make_volumes, recycle_volumes
 
@@ -32,6 +33,12 @@ def up(*, images: bool = False) -> Cluster:
     if is_healthy():
         recycle_volumes(_CLUSTER)
     else:
+        other = find_other_node(STATE)
+        if other:
+            raise ClusterError(
+                f"{other} runs on this machine already, and two nodes would break each other's network: "
+                "use that cluster with CLUSTER=current REGISTRY=<registry> make demo, or stop it"
+            )
         tell("starting the cluster")
         down()
         make_interface()

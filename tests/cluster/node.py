@@ -1,14 +1,12 @@
-"""The node: containerd, the pod network, kubelet, kube-proxy and DNS."""
+"""The node: its interface, kubelet, kube-proxy and DNS."""
 
 import contextlib
 import json
-import os
 import shutil
-import signal
-import subprocess
 from pathlib import Path
 
 from cluster import processes
+from cluster.containerd import RUNTIME, SOCKET, stop_containerd
 from cluster.control_plane import Cluster
 from cluster.layout import (
     BIN,
@@ -18,45 +16,21 @@ from cluster.layout import (
     NODE_INTERFACE,
     NODE_NAME,
     POD_NETWORK,
-    ClusterError,
     tell,
 )
+from cluster.processes import run_program
 
-PAUSE_IMAGE = "finetune.dev/pause:dev"
-_RUNTIME = Path("/run/finetune-cluster")
-"""Short, because sockets' paths may have 107 characters only."""
-SOCKET = _RUNTIME / "containerd.sock"
-_DATA = "containerd-data"
+_NODE_PROGRAMS = ("kubelet", "k3s", "k3s-server", "k0s", "rke2")
 _CHAINS = ("KUBE-", "CNI-")
 
 
 def make_interface() -> None:
     """Make the interface with the node's address; a bridge without ports, since it exists on every kernel."""
-    if _run("ip", "link", "show", NODE_INTERFACE, check=False).returncode != 0:
-        _run("ip", "link", "add", NODE_INTERFACE, "type", "bridge")
-        _run("ip", "address", "add", f"{NODE_ADDRESS}/32", "dev", NODE_INTERFACE)
-    _run("ip", "link", "set", NODE_INTERFACE, "up")
-    _run("sysctl", "-qw", "net.ipv4.ip_forward=1")
-
-
-def start_containerd(directory: Path) -> None:
-    """Start containerd and wait for its socket."""
-    _RUNTIME.mkdir(parents=True, exist_ok=True)
-    directory.mkdir(parents=True, exist_ok=True)
-    config = directory / "containerd.toml"
-    config.write_text(_containerd_config(directory))
-    _write_network(directory)
-    processes.start(
-        directory,
-        "containerd",
-        [BIN / "containerd", "--config", config],
-        env={"PATH": f"{BIN}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
-    )
-    processes.wait_until(
-        lambda: _run(BIN / "ctr", "--address", SOCKET, "version", check=False).returncode == 0,
-        f"containerd (see {directory}/logs/containerd.log)",
-        30,
-    )
+    if run_program("ip", "link", "show", NODE_INTERFACE, check=False).returncode != 0:
+        run_program("ip", "link", "add", NODE_INTERFACE, "type", "bridge")
+        run_program("ip", "address", "add", f"{NODE_ADDRESS}/32", "dev", NODE_INTERFACE)
+    run_program("ip", "link", "set", NODE_INTERFACE, "up")
+    run_program("sysctl", "-qw", "net.ipv4.ip_forward=1")
 
 
 def start_node(cluster: Cluster) -> None:
@@ -89,72 +63,50 @@ def stop_node(directory: Path) -> None:
     """Stop the node's processes, its pods' processes, and remove its mounts, interfaces and rules."""
     for name in ("coredns", "kube-proxy", "kubelet"):
         processes.stop(directory, name)
-    if processes.is_running(directory, "containerd"):
-        _remove_pods()
-    processes.stop(directory, "containerd")
-    _kill_shims()
+    stop_containerd(directory)
     _unmount_below(directory)
-    _unmount_below(_RUNTIME)
-    if shutil.which("iptables"):
-        _remove_rules()
+    _unmount_below(RUNTIME)
+    other = find_other_node(directory)
+    if other:
+        tell(f"{other} runs on this machine: its network rules and namespaces are left alone, and ours with them")
+    else:
+        _unmount_namespaces()
+        if shutil.which("iptables"):
+            _remove_rules()
     for name in (BRIDGE, NODE_INTERFACE):
-        _run("ip", "link", "delete", name, check=False)
-    shutil.rmtree(_RUNTIME, ignore_errors=True)
+        run_program("ip", "link", "delete", name, check=False)
+    shutil.rmtree(RUNTIME, ignore_errors=True)
 
 
-def run_ctr(*arguments: str | Path) -> str:
-    """Run containerd's client in the namespace of Kubernetes.
+def find_other_node(directory: Path) -> str:
+    """Name a Kubernetes node on this machine that is not ours, as `kubelet (process 123)`; empty where there is none.
 
-    Raises:
-        ClusterError: it failed; the message is its own.
+    Two nodes would fight for the same network rules.
     """
-    return _run(BIN / "ctr", "--address", SOCKET, "--namespace", "k8s.io", *arguments).stdout
-
-
-def _remove_pods() -> None:
-    """Kill every container; their shims and network namespaces go with them."""
-    for container in run_ctr("tasks", "list", "-q").split():
-        _run(
-            BIN / "ctr",
-            "--address",
-            SOCKET,
-            "-n",
-            "k8s.io",
-            "tasks",
-            "delete",
-            "--force",
-            container,
-            check=False,
-        )
-    for container in run_ctr("containers", "list", "-q").split():
-        _run(BIN / "ctr", "--address", SOCKET, "-n", "k8s.io", "containers", "delete", container, check=False)
-
-
-def _kill_shims() -> None:
-    """Kill the shims of this cluster's own containerd that still hold a container, and the container with them."""
-    program = str(BIN / "containerd-shim-runc-v2")
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            if str((entry / "exe").readlink()) != program:
-                continue
-            children = (entry / "task" / entry.name / "children").read_text().split()
-            for pid in (*children, entry.name):
-                os.kill(int(pid), signal.SIGKILL)
+            program = Path((entry / "cmdline").read_text().partition("\0")[0]).name
+            if program in _NODE_PROGRAMS and processes.find(directory, "kubelet") != int(entry.name):
+                return f"{program} (process {entry.name})"
+    return ""
 
 
 def _unmount_below(directory: Path) -> None:
     mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
     for mount in sorted((one for one in mounts if one.startswith(f"{directory}/")), reverse=True):
-        _run("umount", "--lazy", mount, check=False)
+        run_program("umount", "--lazy", mount, check=False)
+
+
+def _unmount_namespaces() -> None:
     for name in sorted(Path("/run/netns").glob("cni-*")) if Path("/run/netns").exists() else []:
-        _run("umount", "--lazy", name, check=False)
+        run_program("umount", "--lazy", name, check=False)
         name.unlink(missing_ok=True)
 
 
 def _remove_rules() -> None:
     """Remove the chains of kube-proxy and of the network plugins, and every rule that names them."""
     for tool in ("iptables", "ip6tables"):
-        saved = _run(f"{tool}-save", check=False)
+        saved = run_program(f"{tool}-save", check=False)
         if saved.returncode != 0:
             continue
         kept = [
@@ -162,56 +114,7 @@ def _remove_rules() -> None:
             for line in saved.stdout.splitlines()
             if not any(chain in line for chain in _CHAINS) and 'name: "finetune' not in line
         ]
-        _run(f"{tool}-restore", stdin="\n".join(kept) + "\n", check=False)
-
-
-def _containerd_config(directory: Path) -> str:
-    return f"""version = 3
-root = "{directory / _DATA}"
-state = "{_RUNTIME / "state"}"
-disabled_plugins = ["io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.zfs"]
-
-[grpc]
-  address = "{SOCKET}"
-
-[plugins."io.containerd.cri.v1.images".pinned_images]
-  sandbox = "{PAUSE_IMAGE}"
-
-[plugins."io.containerd.cri.v1.runtime"]
-  restrict_oom_score_adj = true
-  [plugins."io.containerd.cri.v1.runtime".cni]
-    bin_dirs = ["/usr/lib/cni"]
-    conf_dir = "{directory / "cni"}"
-  [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc]
-    runtime_type = "io.containerd.runc.v2"
-    [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc.options]
-      SystemdCgroup = false
-"""
-
-
-def _write_network(directory: Path) -> None:
-    config = {
-        "cniVersion": "1.0.0",
-        "name": "finetune-pods",
-        "plugins": [
-            {
-                "type": "bridge",
-                "bridge": BRIDGE,
-                "isGateway": True,
-                "ipMasq": True,
-                "hairpinMode": True,
-                "ipam": {
-                    "type": "host-local",
-                    "dataDir": str(_RUNTIME / "addresses"),
-                    "ranges": [[{"subnet": POD_NETWORK}]],
-                    "routes": [{"dst": "0.0.0.0/0"}],
-                },
-            },
-            {"type": "portmap", "capabilities": {"portMappings": True}},
-        ],
-    }
-    (directory / "cni").mkdir(parents=True, exist_ok=True)
-    (directory / "cni" / "10-finetune.conflist").write_text(json.dumps(config, indent=1))
+        run_program(f"{tool}-restore", stdin="\n".join(kept) + "\n", check=False)
 
 
 def _write_configs(cluster: Cluster) -> None:
@@ -277,10 +180,3 @@ def _dns_objects() -> dict[str, object]:
         "ports": ports,
     }
     return {"apiVersion": "v1", "kind": "List", "items": [service, endpoints]}
-
-
-def _run(*command: str | Path, check: bool = True, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run([str(part) for part in command], input=stdin, capture_output=True, text=True, check=False)
-    if check and done.returncode != 0:
-        raise ClusterError(f"{' '.join(str(part) for part in command)}: {(done.stderr or done.stdout).strip()}")
-    return done

@@ -42,7 +42,7 @@ def start(directory: Path, name: str, command: Sequence[str | Path], env: dict[s
 
 def stop(directory: Path, name: str, grace: float = 20) -> None:
     """Stop a process that `start` started: SIGTERM, then SIGKILL."""
-    pid = _pid(directory, name)
+    pid = find(directory, name)
     if pid is not None:
         for signum, seconds in ((signal.SIGTERM, grace), (signal.SIGKILL, 10.0)):
             with contextlib.suppress(ProcessLookupError):
@@ -54,7 +54,17 @@ def stop(directory: Path, name: str, grace: float = 20) -> None:
 
 def is_running(directory: Path, name: str) -> bool:
     """Tell whether the process that `start` started still runs."""
-    return _pid(directory, name) is not None
+    return find(directory, name) is not None
+
+
+def find(directory: Path, name: str) -> int | None:
+    """Return the id of the process that `start` started; None where it does not run."""
+    try:
+        record = json.loads((directory / "run" / f"{name}.json").read_text())
+    except (OSError, json.JSONDecodeError):
+        return None
+    started = start_time(record["pid"])
+    return int(record["pid"]) if started is not None and started == record["started"] else None
 
 
 def wait_until(is_true: Callable[[], bool], what: str, seconds: float) -> None:
@@ -70,6 +80,18 @@ def wait_until(is_true: Callable[[], bool], what: str, seconds: float) -> None:
         time.sleep(0.1)
 
 
+def run_program(*command: str | Path, check: bool = True, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end.
+
+    Raises:
+        ClusterError: it failed, and `check` is set.
+    """
+    done = subprocess.run([str(part) for part in command], input=stdin, capture_output=True, text=True, check=False)
+    if check and done.returncode != 0:
+        raise ClusterError(f"{' '.join(str(part) for part in command)}: {(done.stderr or done.stdout).strip()}")
+    return done
+
+
 def start_time(pid: int) -> int | None:
     """Return when a process started, in clock ticks since boot; None where there is none, or only its corpse."""
     try:
@@ -79,19 +101,10 @@ def start_time(pid: int) -> int | None:
     return None if fields[0] == "Z" else int(fields[19])
 
 
-def _pid(directory: Path, name: str) -> int | None:
-    try:
-        record = json.loads((directory / "run" / f"{name}.json").read_text())
-    except (OSError, json.JSONDecodeError):
-        return None
-    started = start_time(record["pid"])
-    return int(record["pid"]) if started is not None and started == record["started"] else None
-
-
 def _wait_gone(directory: Path, name: str, seconds: float) -> bool:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        if _pid(directory, name) is None:
+        if find(directory, name) is None:
             return True
         with contextlib.suppress(ChildProcessError):
             os.waitpid(-1, os.WNOHANG)

@@ -179,7 +179,7 @@ def _pod(kubectl: Kubectl, namespace: str, selector: str) -> dict[str, Any]:
 
 def _kill(kubectl: Kubectl, pod: dict[str, Any]) -> None:
     """Kill the pod's container with SIGKILL, and wait until it runs again."""
-    from cluster.node import run_ctr
+    from cluster.containerd import run_ctr
 
     before = pod["status"]["containerStatuses"][0]
     run_ctr("tasks", "kill", "--signal", "SIGKILL", before["containerID"].removeprefix("containerd://"))
