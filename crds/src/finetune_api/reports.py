@@ -144,11 +144,24 @@ def parse_report(text: str) -> StageReport | None:
 
 
 def write_report(report: StageReport, path: str) -> None:
-    """Write the termination message; a message too long for the kubelet loses the end of its text."""
-    text = report.model_dump_json(by_alias=True, exclude_none=True)
-    excess = len(text.encode()) - MAX_MESSAGE
-    if excess > 0:
-        shorter = report.message.encode()[: -excess - 16].decode(errors="ignore") + " …"
-        text = report.model_copy(update={"message": shorter}).model_dump_json(by_alias=True, exclude_none=True)
+    """Write the termination message; one too long for the kubelet loses the ends of its texts, never its figures."""
+    text = _to_json(report)
+    for longest in (512, 128, 32, 0):
+        if len(text.encode()) <= MAX_MESSAGE:
+            break
+        text = _to_json(_shorten(report, longest))
     with open(path, "w", encoding="utf-8") as file:  # noqa: PTH123 - /dev/termination-log is given as a string
         file.write(text)
+
+
+def _to_json(report: StageReport) -> str:
+    return report.model_dump_json(by_alias=True, exclude_none=True)
+
+
+def _shorten(report: StageReport, longest: int) -> StageReport:
+    """Return the report with texts of at most this many characters."""
+    evaluation = report.evaluation
+    if evaluation:
+        gates = [gate.model_copy(update={"message": gate.message[:longest]}) for gate in evaluation.gates]
+        evaluation = evaluation.model_copy(update={"gates": gates})
+    return report.model_copy(update={"message": report.message[:longest], "evaluation": evaluation})

@@ -100,6 +100,29 @@ def test_reports_fit_the_kubelet_and_keep_their_parts(tmp_path: Path) -> None:
     assert len((tmp_path / "log").read_bytes()) <= MAX_MESSAGE
 
 
+def test_the_longest_report_keeps_its_figures_and_loses_text(tmp_path: Path) -> None:
+    gate = {"metric": "Perplexity", "passed": True, "message": "\\ü" * 512}
+    metric = {"metric": "Perplexity"} | dict.fromkeys(
+        ("base", "tuned", "gain", "gainLow", "gainHigh"), -1.23456789e-300
+    )
+    report = StageReport.model_validate(
+        {
+            "outcome": "Succeeded",
+            "reason": "Succeeded",
+            "message": "\n" * 1024,
+            "evaluation": {"examples": 10_000, "passed": True, "metrics": [metric] * 8, "gates": [gate] * 8},
+        }
+    )
+    write_report(report, str(tmp_path / "log"))
+    written = parse_report((tmp_path / "log").read_text())
+    assert len((tmp_path / "log").read_bytes()) <= MAX_MESSAGE
+    assert written is not None
+    assert written.evaluation is not None
+    assert report.evaluation is not None
+    assert written.evaluation.metrics == report.evaluation.metrics
+    assert [gate.passed for gate in written.evaluation.gates] == [True] * 8
+
+
 @pytest.mark.parametrize(
     "text", ["", "killed", "[]", '{"outcome": "Succeeded"}', '{"outcome": "x"}', "{" * 5000, "9" * 5000]
 )
