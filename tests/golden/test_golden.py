@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-from finetune_api.finetunejob import Progress
+from finetune_api.jobstatus import Progress
 from finetune_api.meta import ROUTES_ANNOTATION
 from finetune_api.routes import LoadedReport
 from finetune_operator.observe import view_attempt, view_job, view_server, view_server_pod

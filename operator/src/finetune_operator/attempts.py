@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from finetune_api.conditions import Reason
+from finetune_api.jobstatus import Attempts
 from finetune_api.reports import ExitCode, StageReport
 
 from finetune_operator.observe import Attempt, Stage, State
@@ -101,9 +102,14 @@ def next_step(stage: Stage, attempts: list[Attempt], begun: int, retries: int, n
     return Begin(last.number + 1)
 
 
-def count_disruptions(attempts: list[Attempt]) -> int:
-    """Return how many attempts the cluster ended."""
-    return sum(attempt.state is State.DISRUPTED for attempt in attempts)
+def count_begun(attempts: list[Attempt], known: Attempts) -> Attempts:
+    """Count what was begun: never fewer than the status remembers, since finished Jobs may be gone."""
+    numbers = {
+        stage.lower(): max([getattr(known, stage.lower()), *(one.number for one in attempts if one.stage is stage)])
+        for stage in Stage
+    }
+    disruptions = sum(attempt.state is State.DISRUPTED for attempt in attempts)
+    return Attempts(**numbers, disruptions=max(known.disruptions, disruptions))
 
 
 def _explain_waiting(attempt: Attempt) -> Wait:

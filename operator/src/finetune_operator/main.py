@@ -9,6 +9,7 @@ from finetune_operator.audit import Audit
 from finetune_operator.cluster import connect
 from finetune_operator.feeds import run_feeds
 from finetune_operator.health import serve_health
+from finetune_operator.observer import Observer
 from finetune_operator.pods import Pods
 from finetune_operator.reconcile import Reconciler
 from finetune_operator.settings import Settings
@@ -24,7 +25,7 @@ async def run_operator(settings: Settings, instance: str, health_port: int, metr
     store, queue = Store(), WorkQueue()
     async with connect() as cluster, aiohttp.ClientSession() as session:
         audit = Audit(cluster, store, queue, settings.audit_seconds)
-        reconciler = Reconciler(cluster, store, queue, Pods(session), settings, instance)
+        reconciler = Reconciler(cluster, store, queue, Observer(store, Pods(session)), settings, instance)
         feeds = asyncio.create_task(run_feeds(store, queue), name="feeds")
         tasks: list[asyncio.Task[None]] = [
             feeds,

@@ -8,8 +8,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, TypeVar
 
-from finetune_api.finetunejob import FineTuneJob, FineTuneJobSpec, FineTuneJobStatus
+from finetune_api.finetunejob import FineTuneJob, FineTuneJobSpec
 from finetune_api.jobfile import describe_errors
+from finetune_api.jobstatus import FineTuneJobStatus
 from finetune_api.meta import ATTEMPT_LABEL, STAGE_LABEL
 from finetune_api.model import ApiModel
 from finetune_api.modelserver import ModelServer, ModelServerSpec, ModelServerStatus

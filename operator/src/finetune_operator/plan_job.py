@@ -8,18 +8,13 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from finetune_api.conditions import Condition, ConditionType, Reason
-from finetune_api.finetunejob import (
-    Attempts,
-    FineTuneJobSpec,
-    FineTuneJobStatus,
-    Progress,
-    Serving,
-    ServingStatus,
-)
+from finetune_api.finetunejob import FineTuneJobSpec, Serving
+from finetune_api.jobstatus import FineTuneJobStatus, Progress, ServingStatus
 from finetune_api.modelserver import ServedModel
 from finetune_api.reports import StageReport
 
-from finetune_operator.attempts import Begin, Done, GiveUp, Step, Wait, count_disruptions, next_step
+from finetune_operator.acceptance import find_problem
+from finetune_operator.attempts import Begin, Done, GiveUp, Step, Wait, count_begun, next_step
 from finetune_operator.kinds import Manifest
 from finetune_operator.manifests.server import build_model_server, endpoint_of
 from finetune_operator.manifests.stages import (
@@ -83,7 +78,7 @@ def plan_job(job: JobView, seen: Seen, settings: Settings, now: datetime) -> Pla
     draft = _Draft(job, conditions, now)
     if job.spec is None:
         draft.refuse(Reason.INVALID_SPEC, job.problem)
-    elif not (problem := _accept(job.spec, seen)):
+    elif not (problem := find_problem(job.spec, seen.server, server_is_ours=seen.server_is_ours)):
         conditions.set(ConditionType.ACCEPTED, status=True, reason=Reason.ACCEPTED)
         draft.walk(job.spec, seen, settings)
     elif problem[0] is Reason.CONFLICT or not conditions.is_true(ConditionType.TRAINED):
@@ -91,38 +86,6 @@ def plan_job(job: JobView, seen: Seen, settings: Settings, now: datetime) -> Pla
     else:
         draft.not_served(*problem)
     return draft.plan()
-
-
-def _accept(spec: FineTuneJobSpec, seen: Seen) -> tuple[Reason, str] | None:
-    """Return why the job may not begin: what can be known before a GPU is spent is checked here."""
-    serving, server = spec.serving, seen.server
-    if serving is None:
-        return None
-    if serving.template is not None:
-        if server is not None and not seen.server_is_ours:
-            return Reason.CONFLICT, (
-                f"ModelServer {server.name} exists and is not this job's:"
-                " name it in serving.server, or give the job another name"
-            )
-        return None
-    if server is None:
-        return (
-            Reason.SERVER_NOT_FOUND,
-            f"there is no ModelServer {serving.server}: make it, or correct serving.server",
-        )
-    if server.spec is None:
-        return Reason.SERVER_NOT_FOUND, f"ModelServer {server.name} is invalid: {server.problem}"
-    if (server.spec.model.uri, server.spec.model.revision) != (spec.model.uri, spec.model.revision):
-        return Reason.SERVER_MISMATCH, (
-            f"ModelServer {server.name} serves {server.spec.model.uri}, the job trains {spec.model.uri}:"
-            " an adapter works on its own base model only"
-        )
-    rank = spec.adapter.lora.rank if spec.adapter.lora else 0
-    if rank > server.spec.lora.max_rank:
-        return Reason.SERVER_MISMATCH, (
-            f"adapter.lora.rank is {rank}, ModelServer {server.name} takes {server.spec.lora.max_rank} at most"
-        )
-    return None
 
 
 class _Draft:
@@ -152,7 +115,7 @@ class _Draft:
         self.set_status(
             start_time=self.status.start_time or self.now,
             method=method,
-            attempts=_count(seen.attempts, self.status.attempts),
+            attempts=count_begun(seen.attempts, self.status.attempts),
         )
         if not self.conditions.is_true(ConditionType.EVALUATED):
             self.children.append(build_job_file(self.job))
@@ -287,15 +250,6 @@ class _Draft:
         self.conditions.set(ConditionType.READY, status=False, reason=reason, message=message)
         self.conditions.set(ConditionType.FAILED, status=True, reason=reason, message=message)
         self.set_status(stage="Failed", completion_time=self.now)
-
-
-def _count(attempts: list[Attempt], known: Attempts) -> Attempts:
-    """Count what was begun: never fewer than the status remembers."""
-    numbers = {
-        stage.lower(): max([getattr(known, stage.lower()), *(one.number for one in attempts if one.stage is stage)])
-        for stage in Stage
-    }
-    return Attempts(**numbers, disruptions=max(known.disruptions, count_disruptions(attempts)))
 
 
 def _served(job: JobView, status: FineTuneJobStatus, serving: Serving, seen: Seen) -> ServedModel | None:

@@ -7,7 +7,7 @@ import math
 from itertools import islice
 
 import aiohttp
-from finetune_api.finetunejob import Progress
+from finetune_api.jobstatus import Progress
 from finetune_api.meta import METRICS_PORT, SERVER_PORT
 from finetune_api.routes import LOADED_PATH, LoadedReport
 from prometheus_client.parser import text_string_to_metric_families

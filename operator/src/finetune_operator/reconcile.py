@@ -1,16 +1,13 @@
 """Brings one object a step further: observe, plan, apply, status, events. Decisions are made in the plans."""
 
-import asyncio
 import logging
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 from finetune_api.conditions import ConditionType, Reason
 from finetune_api.digest import digest_value
-from finetune_api.meta import APPLIED_ANNOTATION, ROUTES_ANNOTATION
-from finetune_api.mounts import DEFAULT_CLAIM
+from finetune_api.meta import APPLIED_ANNOTATION
 
 from finetune_operator.cluster import ApiError, Cluster
 from finetune_operator.events import build_event
@@ -25,20 +22,16 @@ from finetune_operator.metrics import (
 )
 from finetune_operator.observe import (
     Attempt,
-    JobView,
     Stage,
-    State,
-    view_attempt,
     view_job,
     view_server,
-    view_server_pod,
 )
-from finetune_operator.plan_job import Plan, Seen, plan_job
-from finetune_operator.plan_server import SeenServer, ServerPlan, newest_by_name, plan_server
-from finetune_operator.pods import Pods
+from finetune_operator.observer import Observer
+from finetune_operator.plan_job import Plan, plan_job
+from finetune_operator.plan_server import ServerPlan, plan_server
 from finetune_operator.settings import Settings
 from finetune_operator.status import Conditions, Event
-from finetune_operator.store import Store, concerned, server_of
+from finetune_operator.store import Store, concerned
 from finetune_operator.workqueue import WorkQueue
 
 _LOG = logging.getLogger(__name__)
@@ -54,7 +47,7 @@ class Reconciler:
     cluster: Cluster
     store: Store
     queue: WorkQueue
-    pods: Pods
+    observer: Observer
     settings: Settings
     instance: str
 
@@ -91,10 +84,10 @@ class Reconciler:
         plan: Plan | ServerPlan
         if key.kind == "FineTuneJob":
             job = view_job(manifest)
-            seen = await self._see_job(job)
+            seen = await self.observer.see_job(job)
             plan = plan_job(job, seen, self.settings, now)
         else:
-            plan = plan_server(view_server(manifest), await self._see_server(manifest), self.settings, now)
+            plan = plan_server(view_server(manifest), await self.observer.see_server(manifest), self.settings, now)
         again_after = plan.again_after
         refused = await self._apply_all(manifest, plan.apply)
         status, events = plan.status, list(plan.events)
@@ -107,87 +100,12 @@ class Reconciler:
         if status != manifest.get("status"):
             written = await self._write_status(manifest, status)
             if key.kind == "FineTuneJob":
-                _observe_stages(manifest, written, self._attempts(key))
+                _observe_stages(manifest, written, self.observer.attempts(key))
             for event in events:
                 await self.cluster.create_event(build_event(manifest, event, self.instance, now))
                 _LOG.info("%s: %s", event.reason, event.message, extra=_about(key, manifest))
         if again_after is not None:
             self.queue.add_after(key, again_after)
-
-    def _attempts(self, key: Key) -> list[Attempt]:
-        pods = self.store.children("Pod", key)
-        attempts = []
-        for child in self.store.children("Job", key):
-            mine = [pod for pod in pods if controller_uid(pod) == child["metadata"]["uid"]]
-            attempt = view_attempt(child, mine)
-            if attempt is not None:
-                attempts.append(attempt)
-        return attempts
-
-    async def _see_job(self, job: JobView) -> Seen:
-        key = Key("FineTuneJob", job.namespace, job.name)
-        attempts = [
-            attempt
-            for attempt in self._attempts(key)
-            if self._is_ours(Key("Job", job.namespace, attempt.name), job.uid)
-        ]
-        running = [one for one in attempts if one.stage is Stage.TRAIN and one.state is State.ACTIVE and one.pod_ip]
-        progress = await self.pods.read_progress(running[-1].pod_ip) if running and running[-1].pod_ip else None
-        raw = self.store.get(key)
-        name = server_of(raw) if raw else None
-        server = self.store.get(Key("ModelServer", job.namespace, name)) if name else None
-        return Seen(
-            attempts=attempts,
-            server=view_server(server) if server else None,
-            server_is_ours=server is not None and controller_uid(server) == job.uid,
-            has_default_claim=self.store.get(Key("PersistentVolumeClaim", job.namespace, DEFAULT_CLAIM)) is not None,
-            progress=progress,
-            newer_job=self._newer_job(job, name) if name else None,
-        )
-
-    def _newer_job(self, job: JobView, server: str) -> str | None:
-        """Return the job that serves under this job's name by now."""
-        if job.spec is None or job.spec.serving is None:
-            return None
-        newest = newest_by_name(self._jobs_of(job.namespace, server)).get(job.spec.serving.model_name)
-        return newest.name if newest and newest.uid != job.uid else None
-
-    def _jobs_of(self, namespace: str, server: str) -> list[JobView]:
-        """Return the jobs that the server hosts: those that name it, and the one that made it."""
-        raw_server = self.store.get(Key("ModelServer", namespace, server))
-        maker = controller_uid(raw_server) if raw_server else None
-        return [
-            view_job(raw)
-            for raw in self.store.objects("FineTuneJob", namespace)
-            if server_of(raw) == server
-            and not raw["metadata"].get("deletionTimestamp")
-            and (raw["spec"]["serving"].get("server") or raw["metadata"]["uid"] == maker)
-        ]
-
-    async def _see_server(self, manifest: Manifest) -> SeenServer:
-        key = key_of(manifest)
-        uid = manifest["metadata"]["uid"]
-        conflict = ""
-        for kind, name in (
-            ("Deployment", key.name),
-            ("Service", key.name),
-            ("ConfigMap", f"{key.name}-routes"),
-        ):
-            child = self.store.get(Key(kind, key.namespace, name))
-            if child is not None and controller_uid(child) != uid:
-                conflict = f"{kind} {name} exists and is not this server's"
-        raw_pods = self.store.children("Pod", key)
-        viewed = [view_server_pod(pod, ROUTES_ANNOTATION, None) for pod in raw_pods]
-        reports = await asyncio.gather(*(self._loaded(pod.address) for pod in viewed))
-        pods = [view_server_pod(raw, ROUTES_ANNOTATION, report) for raw, report in zip(raw_pods, reports, strict=True)]
-        return SeenServer(self._jobs_of(key.namespace, key.name), pods, conflict)
-
-    async def _loaded(self, address: str | None) -> Any:
-        return await self.pods.read_loaded(address) if address else None
-
-    def _is_ours(self, key: Key, uid: str) -> bool:
-        child = self.store.get(key)
-        return child is not None and controller_uid(child) == uid
 
     async def _apply_all(self, owner: Manifest, children: tuple[Manifest, ...]) -> tuple[Reason, str] | None:
         """Apply what differs from what was applied before; return why the API server refuses it."""

@@ -36,7 +36,8 @@ def train(job: JobFile, root: Path, attempt: int, metrics_port: int) -> StageRep
     from finetune_trainer.callback import Follower
     from finetune_trainer.metrics import serve_metrics
 
-    is_main = PartialState(cpu=job.spec.compute.resources.gpus == 0).is_main_process
+    processes = PartialState(cpu=job.spec.compute.resources.gpus == 0)
+    is_main = processes.is_main_process
     if is_main:
         serve_metrics(metrics_port)
     directory = JobDirectory.of(job)
@@ -60,6 +61,7 @@ def train(job: JobFile, root: Path, attempt: int, metrics_port: int) -> StageRep
     adapter = below(root, directory.adapter(attempt))
     if is_main:
         _save_adapter(trainer, job, adapter)
+    processes.wait_for_everyone()
     losses = [entry["loss"] for entry in state.log_history if "loss" in entry]
     return StageReport(
         outcome="Succeeded",
@@ -100,25 +102,49 @@ def _build_trainer(
     import torch
     from peft import LoraConfig
     from transformers import AutoModelForCausalLM, PrinterCallback, set_seed
-    from trl import SFTConfig, SFTTrainer
+    from trl import SFTTrainer
 
-    values, gpus = spec.hyperparameters, spec.compute.resources.gpus
-    lora, sft = spec.adapter.lora, spec.method.sft
-    if lora is None or sft is None:
-        raise StageError(ExitCode.BAD_CONFIG, Reason.INVALID_SPEC, "method.sft and adapter.lora are needed")
-    batches = choose_batches(spec, max(gpus, 1))
+    lora = spec.adapter.lora
+    if lora is None:
+        raise StageError(ExitCode.BAD_CONFIG, Reason.INVALID_SPEC, "adapter.lora is needed")
     # TRL makes the adapter before the trainer seeds anything.
-    set_seed(values.seed)
+    set_seed(spec.hyperparameters.seed)
     model = AutoModelForCausalLM.from_pretrained(
         model_directory,
-        dtype=torch.bfloat16 if gpus else torch.float32,
+        dtype=torch.bfloat16 if spec.compute.resources.gpus else torch.float32,
         use_safetensors=True,
         trust_remote_code=False,
     )
     _check_modules(model, spec.model.uri)
-    arguments = SFTConfig(
+    trainer = SFTTrainer(
+        model=model,
+        args=_build_arguments(spec, len(examples), checkpoints),
+        train_dataset=examples,
+        processing_class=tokenizer.tokenizer,
+        peft_config=LoraConfig(
+            r=lora.rank,
+            lora_alpha=lora.alpha,
+            lora_dropout=lora.dropout,
+            target_modules=list(LORA_MODULES),
+            task_type="CAUSAL_LM",
+        ),
+        callbacks=[follower],
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def _build_arguments(spec: FineTuneJobSpec, examples: int, checkpoints: Path) -> Any:
+    """Return TRL's settings for this many examples."""
+    from trl import SFTConfig
+
+    values, gpus, sft = spec.hyperparameters, spec.compute.resources.gpus, spec.method.sft
+    if sft is None:
+        raise StageError(ExitCode.BAD_CONFIG, Reason.INVALID_SPEC, "method.sft is needed")
+    batches = choose_batches(spec, max(gpus, 1))
+    return SFTConfig(
         output_dir=str(checkpoints),
-        num_train_epochs=choose_epochs(spec, len(examples)),
+        num_train_epochs=choose_epochs(spec, examples),
         per_device_train_batch_size=batches.micro_batch,
         gradient_accumulation_steps=batches.accumulation,
         learning_rate=values.learning_rate,
@@ -142,22 +168,6 @@ def _build_trainer(
         gradient_checkpointing=gpus > 0,
         dataloader_pin_memory=gpus > 0,
     )
-    trainer = SFTTrainer(
-        model=model,
-        args=arguments,
-        train_dataset=examples,
-        processing_class=tokenizer.tokenizer,
-        peft_config=LoraConfig(
-            r=lora.rank,
-            lora_alpha=lora.alpha,
-            lora_dropout=lora.dropout,
-            target_modules=list(LORA_MODULES),
-            task_type="CAUSAL_LM",
-        ),
-        callbacks=[follower],
-    )
-    trainer.remove_callback(PrinterCallback)
-    return trainer
 
 
 def _check_modules(model: Any, uri: str) -> None:

@@ -1,0 +1,83 @@
+"""The status of a FineTuneJob: what happened so far, written by the operator alone."""
+
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import Field
+
+from finetune_api.conditions import Conditions
+from finetune_api.model import ApiModel
+from finetune_api.reports import Artifact, DatasetSummary, EvaluationSummary, TrainingSummary
+
+
+class Progress(ApiModel):
+    """How far the training is."""
+
+    percentage: Annotated[int, Field(ge=0, le=100)]
+    """Steps done, of 100."""
+    step: Annotated[int, Field(ge=0)]
+    """Optimizer steps done."""
+    steps: Annotated[int, Field(ge=0)]
+    """Optimizer steps in all."""
+    remaining_seconds: Annotated[int, Field(ge=0)] | None = None
+    """Seconds left at the present pace."""
+    loss: float | None = None
+    """Training loss of the last logged step, in nats a token."""
+    text: Annotated[str, Field(max_length=64)] = ""
+    """Percentage and time left, for the table."""
+
+
+class Attempts(ApiModel):
+    """How often each stage was begun; an attempt that a disruption ended is counted too."""
+
+    prepare: Annotated[int, Field(ge=0)] = 0
+    train: Annotated[int, Field(ge=0)] = 0
+    evaluate: Annotated[int, Field(ge=0)] = 0
+    disruptions: Annotated[int, Field(ge=0)] = 0
+    """Attempts that ended because the pod was disrupted; they use up no retry."""
+
+
+class ServingStatus(ApiModel):
+    """Where the tuned model answers."""
+
+    model_name: Annotated[str, Field(max_length=63)]
+    """The name that clients ask for."""
+    server: Annotated[str, Field(max_length=63)]
+    """The ModelServer that hosts it."""
+    endpoint: Annotated[str, Field(max_length=253)] | None = None
+    """Base URL for OpenAI clients inside the cluster."""
+    loaded_pods: Annotated[int, Field(ge=0)] = 0
+    """Pods that report the adapter as loaded."""
+
+
+class FineTuneJobStatus(ApiModel):
+    """What happened so far."""
+
+    observed_generation: int = 0
+    """Generation of the spec that this status is about."""
+    conditions: Conditions = []
+    """Accepted, DatasetReady, Trained, Evaluated, Served, Ready, Failed."""
+    stage: Annotated[str, Field(max_length=32)] | None = None
+    """Prepare, Train, Evaluate, Serve, Complete or Failed; for the table only."""
+    reason: Annotated[str, Field(max_length=64)] | None = None
+    """Reason of Ready, for the table."""
+    method: Annotated[str, Field(max_length=32)] | None = None
+    """Method and adapter, for the table."""
+    start_time: datetime | None = None
+    """When the first stage began."""
+    completion_time: datetime | None = None
+    """When the job was Ready for the first time, or failed."""
+    attempts: Attempts = Attempts()
+    """How often each stage was begun."""
+    dataset: DatasetSummary | None = None
+    """What the data check found."""
+    progress: Progress | None = None
+    """How far the training is."""
+    training: TrainingSummary | None = None
+    """What the training did."""
+    artifact: Artifact | None = None
+    """The trained adapter."""
+    evaluation: EvaluationSummary | None = None
+    """Base and tuned model compared."""
+    serving: ServingStatus | None = None
+    """Where the tuned model answers."""

@@ -1,0 +1,108 @@
+"""Gathers what the plans need to know: from the store, and from running pods. Reads only."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+from finetune_api.meta import ROUTES_ANNOTATION
+from finetune_api.mounts import DEFAULT_CLAIM
+
+from finetune_operator.kinds import Key, Manifest, controller_uid, key_of
+from finetune_operator.observe import (
+    Attempt,
+    JobView,
+    Stage,
+    State,
+    view_attempt,
+    view_job,
+    view_server,
+    view_server_pod,
+)
+from finetune_operator.plan_job import Seen
+from finetune_operator.plan_server import SeenServer, newest_by_name
+from finetune_operator.pods import Pods
+from finetune_operator.store import Store, server_of
+
+
+@dataclass
+class Observer:
+    """What can be seen of the cluster."""
+
+    store: Store
+    pods: Pods
+
+    def attempts(self, key: Key) -> list[Attempt]:
+        """Return the attempts of a FineTuneJob whose Jobs the cluster still has."""
+        pods = self.store.children("Pod", key)
+        attempts = []
+        for child in self.store.children("Job", key):
+            mine = [pod for pod in pods if controller_uid(pod) == child["metadata"]["uid"]]
+            attempt = view_attempt(child, mine)
+            if attempt is not None:
+                attempts.append(attempt)
+        return attempts
+
+    async def see_job(self, job: JobView) -> Seen:
+        """Gather what bears on a FineTuneJob; a running training is asked for its progress."""
+        key = Key("FineTuneJob", job.namespace, job.name)
+        attempts = [
+            attempt for attempt in self.attempts(key) if self._is_ours(Key("Job", job.namespace, attempt.name), job.uid)
+        ]
+        running = [one for one in attempts if one.stage is Stage.TRAIN and one.state is State.ACTIVE and one.pod_ip]
+        progress = await self.pods.read_progress(running[-1].pod_ip) if running and running[-1].pod_ip else None
+        raw = self.store.get(key)
+        name = server_of(raw) if raw else None
+        server = self.store.get(Key("ModelServer", job.namespace, name)) if name else None
+        return Seen(
+            attempts=attempts,
+            server=view_server(server) if server else None,
+            server_is_ours=server is not None and controller_uid(server) == job.uid,
+            has_default_claim=self.store.get(Key("PersistentVolumeClaim", job.namespace, DEFAULT_CLAIM)) is not None,
+            progress=progress,
+            newer_job=self._newer_job(job, name) if name else None,
+        )
+
+    def _newer_job(self, job: JobView, server: str) -> str | None:
+        """Return the job that serves under this job's name by now."""
+        if job.spec is None or job.spec.serving is None:
+            return None
+        newest = newest_by_name(self._jobs_of(job.namespace, server)).get(job.spec.serving.model_name)
+        return newest.name if newest and newest.uid != job.uid else None
+
+    def _jobs_of(self, namespace: str, server: str) -> list[JobView]:
+        """Return the jobs that the server hosts: those that name it, and the one that made it."""
+        raw_server = self.store.get(Key("ModelServer", namespace, server))
+        maker = controller_uid(raw_server) if raw_server else None
+        return [
+            view_job(raw)
+            for raw in self.store.objects("FineTuneJob", namespace)
+            if server_of(raw) == server
+            and not raw["metadata"].get("deletionTimestamp")
+            and (raw["spec"]["serving"].get("server") or raw["metadata"]["uid"] == maker)
+        ]
+
+    async def see_server(self, manifest: Manifest) -> SeenServer:
+        """Gather what bears on a ModelServer; its pods are asked what they have loaded."""
+        key = key_of(manifest)
+        uid = manifest["metadata"]["uid"]
+        conflict = ""
+        for kind, name in (
+            ("Deployment", key.name),
+            ("Service", key.name),
+            ("ConfigMap", f"{key.name}-routes"),
+        ):
+            child = self.store.get(Key(kind, key.namespace, name))
+            if child is not None and controller_uid(child) != uid:
+                conflict = f"{kind} {name} exists and is not this server's"
+        raw_pods = self.store.children("Pod", key)
+        viewed = [view_server_pod(pod, ROUTES_ANNOTATION, None) for pod in raw_pods]
+        reports = await asyncio.gather(*(self._loaded(pod.address) for pod in viewed))
+        pods = [view_server_pod(raw, ROUTES_ANNOTATION, report) for raw, report in zip(raw_pods, reports, strict=True)]
+        return SeenServer(self._jobs_of(key.namespace, key.name), pods, conflict)
+
+    async def _loaded(self, address: str | None) -> Any:
+        return await self.pods.read_loaded(address) if address else None
+
+    def _is_ours(self, key: Key, uid: str) -> bool:
+        child = self.store.get(key)
+        return child is not None and controller_uid(child) == uid
