@@ -7,7 +7,7 @@ export PYTHONPATH := tests
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check generate e2e cluster-up cluster-down clean
+.PHONY: help demo test check generate bench e2e cluster-up cluster-down clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -30,6 +30,9 @@ check: .venv/ready ## formatting, lint, types, import contracts, generated files
 
 generate: .venv/ready ## write the CustomResourceDefinitions from the models
 	@$(PYTHON) -m finetune_api.crd crds charts/finetune-operator/files/crds
+
+bench: .venv/ready ## how fast training and planning are; BENCH=--gpu trains on a GPU
+	@$(PYTHON) -m bench $(BENCH)
 
 e2e: .venv/ready ## the tests on the real node only
 	@$(PYTHON) tests/run.py e2e

@@ -15,8 +15,8 @@ from finetune_api.digest import digest_directory
 from finetune_api.reports import ExitCode
 from finetune_trainer.checkpoints import newest_whole, step_of
 from safetensors import safe_open
-from training.conftest import Workplace, make_workplace, price_chats
 from waiting import wait_for
+from workplace import Workplace, make_workplace, price_chats
 
 STEPS = 4 * 36 // 2
 

@@ -1,0 +1,92 @@
+"""A job's files below a directory, and the trainer run on them as its image runs it."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from finetune_api.jobfile import JobDirectory, JobFile, read_job_file
+from finetune_api.reports import StageReport, parse_report
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """One job's files, as a pod would see them below `root`."""
+
+    root: Path
+
+    @property
+    def job_path(self) -> Path:
+        """The job's file."""
+        return self.root / "job.json"
+
+    @property
+    def job(self) -> JobFile:
+        """The job."""
+        return read_job_file(self.job_path)
+
+    @property
+    def directory(self) -> JobDirectory:
+        """The job's directory, below the root."""
+        return JobDirectory(PurePosixPath(f"{self.root}{JobDirectory.of(self.job).root}"))
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start the trainer."""
+        command = [sys.executable, "-m", "finetune_trainer", f"--job={self.job_path}", f"--root={self.root}"]
+        command += [f"--termination-log={self.root / 'report.json'}", *arguments]
+        with (self.root / "log").open("a") as log:
+            return subprocess.Popen(command, env=os.environ, stdout=log, stderr=log, text=True)
+
+    def run(self, *arguments: str) -> tuple[int, StageReport | None]:
+        """Run the trainer to its end; return its exit status and its report."""
+        status = self.start(*arguments).wait(300)
+        return status, self.report()
+
+    def report(self) -> StageReport | None:
+        """Return the termination message."""
+        path = self.root / "report.json"
+        return parse_report(path.read_text()) if path.exists() else None
+
+    @property
+    def log(self) -> str:
+        """What the trainer printed."""
+        return (self.root / "log").read_text()
+
+
+def make_workplace(root: Path, base: Path, lines: list[Any], **spec: Any) -> Workplace:
+    """Lay out a job with its model and data."""
+    (root / "claims" / "data").mkdir(parents=True)
+    (root / "claims" / "models").mkdir(parents=True)
+    (root / "claims" / "models" / "tiny").symlink_to(base)
+    text = "".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines)
+    (root / "claims" / "data" / "train.jsonl").write_text(text)
+    manifest = {
+        "metadata": {"name": "job", "uid": "0123456789"},
+        "spec": {
+            "model": {"uri": "pvc://models/tiny"},
+            "dataset": {"train": {"uri": "pvc://data/train.jsonl"}},
+            "method": {"sft": {"packing": False}},
+            "adapter": {"lora": {"rank": 8}},
+            "hyperparameters": {"epochs": 4, "learningRate": 0.005, "batchSize": 2, "maxLength": 64},
+            "compute": {"checkpointEvery": 10},
+        }
+        | spec,
+    }
+    (root / "job.json").write_text(json.dumps(manifest))
+    return Workplace(root)
+
+
+def price_chats(count: int) -> list[dict[str, Any]]:
+    """Return conversations about prices, all different."""
+    return [
+        {
+            "messages": [
+                {"role": "user", "content": f"what does thing {number} cost?"},
+                {"role": "assistant", "content": f"thing {number} costs {number} euros"},
+            ]
+        }
+        for number in range(count)
+    ]
