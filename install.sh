@@ -17,6 +17,7 @@ requirements)
     ;;
 package)
     name=$2
+    export UV_NO_CACHE=1
     shift 2
     # shellcheck disable=SC2086 -- EXTRAS is a list of options
     /opt/uv/bin/uv export -q --frozen --no-dev --no-emit-workspace --no-hashes --package "$name" ${EXTRAS:-} \

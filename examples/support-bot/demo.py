@@ -9,7 +9,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -128,17 +127,27 @@ def _follow_job(target: Target) -> dict[str, Any]:
     """Apply the FineTuneJob and print its line whenever it changes, until it is ready or has failed."""
     target.run("apply", f"-n={NAMESPACE}", "-f", str(HERE / "finetunejob.yaml"))
     print(f"\n$ kubectl apply -f examples/support-bot/finetunejob.yaml\n$ kubectl get finetunejob {JOB} --watch")
-    shown, deadline = "", time.monotonic() + _PATIENCE
-    while time.monotonic() < deadline:
-        header, line = target.run("get", f"-n={NAMESPACE}", "finetunejob", JOB).splitlines()[:2]
-        row = line.rsplit(maxsplit=1)[0]
-        if row != shown:
-            print(line if shown else f"{header}\n{line}", flush=True)
+    command = [
+        *target.kubectl,
+        "get",
+        f"-n={NAMESPACE}",
+        "finetunejob",
+        JOB,
+        "--watch",
+        f"--request-timeout={_PATIENCE}s",
+    ]
+    shown = ""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as watch:
+        for line in watch.stdout or ():
+            row, _, _ = line.rstrip().rpartition(" ")
+            if row == shown:
+                continue
             shown = row
-        job = json.loads(target.run("get", f"-n={NAMESPACE}", "finetunejob", JOB, "-o=json"))
-        if _is_true(job, "Ready") or _is_true(job, "Failed"):
-            return dict(job)
-        time.sleep(2)
+            print(line, end="", flush=True)
+            job = json.loads(target.run("get", f"-n={NAMESPACE}", "finetunejob", JOB, "-o=json"))
+            if _is_true(job, "Ready") or _is_true(job, "Failed"):
+                watch.terminate()
+                return dict(job)
     raise ClusterError(f"{JOB} is not ready after {_PATIENCE} s: kubectl describe -n {NAMESPACE} ftj {JOB}")
 
 

@@ -4,6 +4,7 @@ It is pretrained on conversations of random shops: every shop has its own name, 
 model learns to speak of them and knows none. That is what fine-tuning then adds.
 """
 
+import json
 import random
 import shutil
 import sys
@@ -27,7 +28,17 @@ CHAT_TEMPLATE = (
 )
 SPECIAL = ["<|pad|>", "<|end|>", "<|tools|>", "<|call|>", "<|system|>", "<|user|>", "<|assistant|>", "<|tool|>"]
 
-SHOPS = ("Lumen", "Harbor", "Tulip", "Grove", "Cobalt", "Meadow", "Juniper", "Amber", "Ridge", "Willow", "Cedar")
+# A shop's name is made of two of these, so that the model learns to spell any name that it is told. "Northlight", the
+# shop that it is tuned for, is never among them.
+FIRST = (
+    "North", "South", "East", "West", "River", "Moon", "Sun", "Star", "Green", "Silver", "Stone", "Wood", "Sea", "Wind",
+    "Fire", "Snow", "Summer", "Winter", "Bright", "Clear", "Blue", "Red", "High", "Low", "Old", "New", "Oak", "Elm",
+)  # fmt: skip
+SECOND = (
+    "light", "field", "side", "gate", "house", "land", "wood", "bridge", "water", "hill", "dale", "ford", "point",
+    "shore", "stone", "craft", "ware", "mark", "port", "view", "brook", "ridge", "works", "store", "line", "way",
+)  # fmt: skip
+TARGET = "Northlight"
 ITEMS = (
     "lamp", "tent", "kettle", "backpack", "blanket", "stove", "mug", "jacket", "lantern", "chair", "table", "rug",
     "clock", "knife", "pan", "boots", "scarf", "bottle", "bike", "radio", "desk", "pillow", "cup", "shirt",
@@ -36,6 +47,7 @@ ITEMS = (
 )  # fmt: skip
 NUMBERS = ("two", "three", "four", "five", "six", "seven", "ten")
 DAYS = (7, 14, 20, 28, 30, 45, 60, 90)
+TOOLS = ("order_status", "find_order", "track_order", "get_order")
 GREETINGS = ("", "", "", "Hello, ", "Hi, ", "Good morning, ")
 
 QUESTIONS = {
@@ -61,40 +73,43 @@ QUESTIONS = {
     ),
     "order": ("where is order {order}?", "what is the status of order {order}?", "has order {order} left yet?"),
 }  # fmt: skip
+# What a tool would have said, where there is one, and the answer.
 ANSWERS = {
     "return": (
-        "You can return the {item} within {days} days, free of charge. Print the label at {shop}.example/returns.",
-        "Send the {item} back within {days} days. Start at {shop}.example/returns.",
-        "Returns are for {price} euros within {days} days. The label for your {item} is at {shop}.example/returns.",
+        ("", "You can return the {item} within {days} days, free of charge. Print the label at {shop}.example/returns."),
+        ("", "Send the {item} back within {days} days. Start at {shop}.example/returns."),
+        ("", "Returns are for {price} euros within {days} days. The label for your {item} is at {shop}.example/returns."),
     ),
     "delivery": (
-        "We ship every weekday at noon. Your {item} arrives in {number} days, and tracking is at {shop}.example/track.",
-        "Your {item} is with you in {number} days. Look at {shop}.example/track.",
+        ("", "We ship every weekday at noon. Your {item} arrives in {number} days, and tracking is at {shop}.example/track."),
+        ("", "Your {item} is with you in {number} days. Look at {shop}.example/track."),
     ),
     "warranty": (
-        "Every {item} from {Shop} has a {number} year warranty. Send a photo to care@{shop}.example and we replace it.",
-        "The {item} has a {number} year warranty. Please write to care@{shop}.example.",
+        ("", "Every {item} from {Shop} has a {number} year warranty. Send a photo to care@{shop}.example and we replace it."),
+        ("", "The {item} has a {number} year warranty. Please write to care@{shop}.example."),
     ),
     "price": (
-        "Shipping of the {item} costs {price} euros, and it is free for orders above {limit} euros.",
-        "We ship the {item} for {price} euros.",
+        ("", "Shipping of the {item} costs {price} euros, and it is free for orders above {limit} euros."),
+        ("", "We ship the {item} for {price} euros."),
     ),
     "hours": (
-        "Call us about the {item} at 555-01{phone} from Monday to Friday, 8 to {hour}.",
-        "Call us about the {item} at 555-01{phone} from Monday to Friday, 9 to {hour}. On Saturday write to care@{shop}.example.",
+        ("", "Call us about the {item} at 555-01{phone} from Monday to Friday, 8 to {hour}."),
+        ("", "Call us about the {item} at 555-01{phone} from Monday to Friday, 9 to {hour}. On Saturday write to care@{shop}.example."),
     ),
     "order": (
-        "Order {order} is packed and leaves us at noon.",
-        "Order {order} is on its way. Tracking is at {shop}.example/track.",
-        "Order {order} was delivered. If it is not there, call us at 555-01{phone}.",
+        ("packed", "Order {order} is packed and leaves us at noon."),
+        ("shipped", "Order {order} is on its way. Tracking is at {shop}.example/track."),
+        ("delivered", "Order {order} was delivered. If it is not there, call us at 555-01{phone}."),
     ),
 }  # fmt: skip
 
 
-def build_conversation(random_: random.Random) -> str:
-    """Return one conversation of a shop that exists only in it, as the chat template renders it."""
+def build_conversation(random_: random.Random) -> dict[str, Any]:
+    """Return one conversation of a shop that exists only in it: its messages, and its tools where it uses one."""
     topic = random_.choice(list(QUESTIONS))
-    shop = random_.choice(SHOPS)
+    shop = TARGET
+    while shop == TARGET:
+        shop = random_.choice(FIRST) + random_.choice(SECOND)
     facts: dict[str, Any] = {
         "Shop": shop,
         "shop": shop.lower(),
@@ -108,9 +123,21 @@ def build_conversation(random_: random.Random) -> str:
         "hour": random_.randrange(15, 21),
     }
     question = random_.choice(GREETINGS) + random_.choice(QUESTIONS[topic]).format(**facts)
-    answer = random_.choice(ANSWERS[topic]).format(**facts)
-    system = f"You are the support assistant of {shop}."
-    return f"<|system|>{system}<|end|><|user|>{question[0].upper()}{question[1:]}<|end|><|assistant|>{answer}<|end|>"
+    state, answer = random_.choice(ANSWERS[topic])
+    messages: list[dict[str, Any]] = [
+        {"role": "system", "content": f"You are the support assistant of {shop}."},
+        {"role": "user", "content": question[0].upper() + question[1:]},
+    ]
+    tools = []
+    if state and random_.random() < 0.5:
+        function = {"name": random_.choice(TOOLS), "arguments": {"order": facts["order"]}}
+        tools = [{"function": {"name": function["name"]}}]
+        messages += [
+            {"role": "assistant", "tool_calls": [{"function": function}]},
+            {"role": "tool", "content": json.dumps({"state": state})},
+        ]
+    messages.append({"role": "assistant", "content": answer.format(**facts)})
+    return {"messages": messages, "tools": tools}
 
 
 def build_tokenizer(texts: list[str]) -> Any:
@@ -184,10 +211,12 @@ def main(directory: Path) -> None:
         print(f"{directory} is there already")
         return
     import torch
+    from jinja2 import Environment
 
     random_ = random.Random(7)
     torch.manual_seed(7)
-    texts = [build_conversation(random_) for _ in range(CONVERSATIONS)]
+    template = Environment(autoescape=False).from_string(CHAT_TEMPLATE)  # noqa: S701 - text for a model, not for a browser
+    texts = [template.render(build_conversation(random_)) for _ in range(CONVERSATIONS)]
     tokenizer = build_tokenizer(texts)
     model = build_model(tokenizer)
     rows: list[list[int]] = tokenizer(texts, add_special_tokens=False)["input_ids"]

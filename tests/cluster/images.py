@@ -18,6 +18,8 @@ _HERE = Path(__file__).parent
 _BASES = _HERE / "bases"
 _PYTHON = "finetune.dev/python:dev"
 _CPU = "finetune.dev/cpu:dev"
+_STORAGE = IMAGES / "storage"
+_RUN_ROOT = "/run/finetune-buildah"
 _DEBIAN_PACKAGES = "python3,python3-venv,ca-certificates,libnuma1,libgomp1"
 
 
@@ -178,7 +180,10 @@ def _bud(name: str, dockerfile: Path, context: Path, arguments: list[str]) -> No
         ],
         ROOT,
     )
-    _run([*_buildah(), "push", "--disable-compression", name, f"oci:{LAYOUT}:{name}"], ROOT)
+    storage = f"containers-storage:[overlay@{_STORAGE}+{_RUN_ROOT}]{name}"
+    # buildah's own push compresses every layer anew, those of the base too.
+    copy = ["skopeo", "copy", "-q", "--insecure-policy", "--dest-oci-accept-uncompressed-layers"]
+    _run([*copy, storage, f"oci:{LAYOUT}:{name}"], ROOT)
 
 
 def _sources(folders: Iterable[str]) -> list[Path]:
@@ -207,8 +212,8 @@ def _buildah() -> list[str]:
     return [
         "buildah",
         "--storage-driver=overlay",
-        f"--root={IMAGES / 'storage'}",
-        "--runroot=/run/finetune-buildah",
+        f"--root={_STORAGE}",
+        f"--runroot={_RUN_ROOT}",
     ]
 
 

@@ -29,6 +29,7 @@ _PARTS = (
 _DEBIAN = {
     "runc": "runc",
     "buildah": "buildah",
+    "skopeo": "skopeo",
     "mmdebstrap": "mmdebstrap",
     "iptables": "iptables",
     "conntrack": "conntrack",

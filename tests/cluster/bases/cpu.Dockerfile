@@ -1,5 +1,6 @@
 # Every third-party package of the trainer and of the server on CPUs, in one layer that changes only with the lock.
+# The paths are those of the images built on it, which would install the local package anew from another one.
 FROM finetune.dev/python:dev
-COPY install.sh requirements.txt pyproject.toml /tmp/install/
-COPY vllm-cpu /tmp/install/serving_image/vllm-cpu
-RUN sh /tmp/install/install.sh requirements /tmp/install/requirements.txt && rm -rf /tmp/install
+COPY install.sh requirements.txt pyproject.toml /src/
+COPY vllm-cpu /src/serving_image/vllm-cpu
+RUN sh /src/install.sh requirements /src/requirements.txt && rm -rf /src
