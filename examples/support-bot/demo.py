@@ -16,7 +16,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from cluster.images import build_images, push_images
+from cluster.images import build_images, chart_values, image_annotation, push_images
 from cluster.layout import BIN, ClusterError, tell
 from cluster.lifecycle import up
 from cluster.packages import install_control_plane
@@ -38,7 +38,8 @@ class Target:
 
     kubectl: tuple[str, ...]
     helm: tuple[str, ...]
-    registry: str
+    values: dict[str, Any]
+    """The chart's, with the images."""
     model_volume: str
 
     def run(self, *arguments: str, stdin: str | None = None) -> str:
@@ -61,10 +62,12 @@ def main() -> int:
         _install(target)
         _make_base_model(target)
         job = _follow_job(target)
+        _show_evaluation(target, job["status"])
         if not _is_true(job, "Ready"):
-            print(json.dumps(job["status"], indent=1))
+            failed = next(one for one in job["status"]["conditions"] if one["type"] == "Failed")
+            sys.stderr.write(f"{JOB} failed: {failed['reason']}: {failed['message']}\n")
             return 1
-        _show(target, job)
+        _show_answers(target, job["status"]["serving"])
     except ClusterError as error:
         sys.stderr.write(f"{error}\n")
         return 1
@@ -76,7 +79,8 @@ def _choose_target() -> Target:
         cluster = up(images=True)
         keep_volume(cluster, "helpdesk-base")
         config = f"--kubeconfig={cluster.kubeconfig}"
-        return Target((str(cluster.kubectl), config), (str(cluster.helm), config), "finetune.dev", "helpdesk-base")
+        values = chart_values(None) | {"podAnnotations": image_annotation()}
+        return Target((str(cluster.kubectl), config), (str(cluster.helm), config), values, "helpdesk-base")
     registry = os.environ.get("REGISTRY", "")
     if not registry:
         raise ClusterError("CLUSTER=current needs REGISTRY=<registry/path>, where the cluster can pull images from")
@@ -85,16 +89,14 @@ def _choose_target() -> Target:
     install_control_plane()
     build_images()
     push_images(registry)
-    return Target(("kubectl",), (shutil.which("helm") or str(BIN / "helm"),), registry.rstrip("/"), "")
+    return Target(("kubectl",), (shutil.which("helm") or str(BIN / "helm"),), chart_values(registry), "")
 
 
 def _install(target: Target) -> None:
     tell("installing the operator with Helm")
     command = [*target.helm, "upgrade", "--install", "finetune-operator", str(CHART), "--create-namespace"]
-    command += [f"--namespace={SYSTEM_NAMESPACE}", "--wait", "--timeout=5m"]
-    for part in ("operator", "trainer", "serving"):
-        command += [f"--set={part}.image.repository={target.registry}/{part}", f"--set={part}.image.tag=dev"]
-    _run(command)
+    command += [f"--namespace={SYSTEM_NAMESPACE}", "--values=-", "--wait", "--timeout=5m"]
+    _run(command, json.dumps(target.values))
 
 
 def _make_base_model(target: Target) -> None:
@@ -116,8 +118,9 @@ def _make_base_model(target: Target) -> None:
         _config_map("support-bot-data", HERE / "train.jsonl", HERE / "heldout.jsonl"),
     )
     tell("making the base model (about 5 minutes, once)")
+    image = target.values["trainer"]["image"]
     manifest = Template((HERE / "base-model.yaml").read_text()).substitute(
-        TRAINER_IMAGE=f"{target.registry}/trainer:dev"
+        TRAINER_IMAGE=f"{image['repository']}:{image['tag']}"
     )
     target.run("apply", f"-n={NAMESPACE}", "-f", "-", stdin=manifest)
     target.run("wait", f"-n={NAMESPACE}", "--for=condition=Complete", "--timeout=900s", "job/make-base-model")
@@ -151,11 +154,12 @@ def _follow_job(target: Target) -> dict[str, Any]:
     raise ClusterError(f"{JOB} is not ready after {_PATIENCE} s: kubectl describe -n {NAMESPACE} ftj {JOB}")
 
 
-def _show(target: Target, job: dict[str, Any]) -> None:
-    status = job["status"]
-    evaluation = status["evaluation"]
+def _show_evaluation(target: Target, status: dict[str, Any]) -> None:
     print(f"\n$ kubectl get finetunejob {JOB} -o wide")
     print(target.run("get", f"-n={NAMESPACE}", "finetunejob", JOB, "-o=wide"))
+    evaluation = status.get("evaluation")
+    if not evaluation:
+        return
     print(f"Evaluation on {evaluation['examples']} held-out conversations (gain with its 95 % interval)")
     print(f"{'metric':12} {'base':>9} {'tuned':>9} {'gain':>9}   interval")
     for metric in evaluation["metrics"]:
@@ -163,7 +167,10 @@ def _show(target: Target, job: dict[str, Any]) -> None:
         print(f"{metric['metric']:12} {metric['base']:9.3f} {metric['tuned']:9.3f} {metric['gain']:9.3f}   {interval}")
     for gate in evaluation["gates"]:
         print(f"gate: {gate['message']}")
-    name, server = status["serving"]["modelName"], status["serving"]["server"]
+
+
+def _show_answers(target: Target, serving: dict[str, Any]) -> None:
+    name, server = serving["modelName"], serving["server"]
     with _forward(target, server) as url:
         client = OpenAI(base_url=url, api_key="none")
         print(f"\nAsked: {QUESTION}")

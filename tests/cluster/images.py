@@ -90,11 +90,32 @@ def load_images() -> None:
 
 
 def push_images(registry: str) -> None:
-    """Push the project's images below a registry's path."""
-    for image in _IMAGES:
-        target = f"{registry.rstrip('/')}/{image.name.removeprefix('finetune.dev/')}"
+    """Push the project's images below a registry's path, each under a tag of its own content."""
+    for name, values in chart_values(registry).items():
+        image = f"finetune.dev/{name}:dev"
+        target = f"{values['image']['repository']}:{values['image']['tag']}"
         tell(f"pushing {target}")
-        _run([*_buildah(), "push", image.name, f"docker://{target}"], ROOT)
+        _run([*_buildah(), "push", image, f"docker://{target}"], ROOT)
+
+
+def chart_values(registry: str | None) -> dict[str, Any]:
+    """Return the chart's values that name the images as they were built last; None is the embedded cluster."""
+    names = ("operator", "trainer", "serving")
+    built = {name: _recorded(f"finetune.dev/{name}:dev")[:12] for name in names}
+    return {
+        name: {
+            "image": {
+                "repository": f"{(registry or 'finetune.dev').rstrip('/')}/{name}",
+                "tag": built[name] if registry else "dev",
+            }
+        }
+        for name in names
+    }
+
+
+def image_annotation() -> dict[str, str]:
+    """Return the annotation that replaces the operator's pod when its image was built anew under the same tag."""
+    return {"finetune.dev/built-from": _recorded("finetune.dev/operator:dev")[:12]}
 
 
 def digest_inputs(files: Iterable[Path], more: str) -> str:
@@ -135,7 +156,7 @@ def _build_cpu() -> None:
     )
     if _recorded(_CPU) == inputs:
         return
-    tell("building the heavy base image (about 4 minutes)")
+    tell("building the heavy base image (about 2 minutes)")
     with tempfile.TemporaryDirectory(dir=IMAGES) as directory:
         context = Path(directory)
         for path in (ROOT / "install.sh", ROOT / "pyproject.toml"):

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cluster.images import chart_values, image_annotation
 from cluster.layout import ROOT
 from cluster.lifecycle import current, down, up
 from cluster.storage import keep_volume
@@ -35,9 +36,8 @@ def operator(kubectl: Kubectl) -> Iterator[str]:
     """
     kubectl.apply(build_namespace(OPERATOR_NAMESPACE))
     values = {
-        "operator": {"image": {"repository": "finetune.dev/operator", "tag": "dev"}},
-        "trainer": {"image": {"repository": "finetune.dev/trainer", "tag": "dev"}},
-        "serving": {"image": {"repository": "finetune.dev/serving", "tag": "dev"}},
+        **chart_values(None),
+        "podAnnotations": image_annotation(),
         "imagePullPolicy": "Never",
         "auditSeconds": 600,
         "logLevel": "Debug",

@@ -172,7 +172,7 @@ class _Draft:
                         step=steps,
                         steps=steps,
                         remaining_seconds=0,
-                        loss=report.training.loss,
+                        loss=round(report.training.loss, 4),
                         text="100%",
                     ),
                 )
