@@ -25,6 +25,8 @@ class Progress(ApiModel):
     """Training loss of the last logged step, in nats a token."""
     text: Annotated[str, Field(max_length=64)] = ""
     """Percentage and time left, for the table."""
+    update_time: datetime | None = None
+    """When the trainer first said so: old, while a step takes long or the training hangs."""
 
 
 class Attempts(ApiModel):

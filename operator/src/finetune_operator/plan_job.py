@@ -152,9 +152,18 @@ class _Draft:
                 if until is not None:
                     self.again_after = max((until - self.now).total_seconds(), 0.1)
                 elif stage is Stage.TRAIN:
-                    self.set_status(progress=seen.progress or self.status.progress)
-                    self.again_after = PROGRESS_SECONDS
+                    self.follow(seen.progress)
         return False
+
+    def follow(self, progress: Progress | None) -> None:
+        """Take over new progress, but not with each event: writing it is an event too."""
+        self.again_after = PROGRESS_SECONDS
+        known = self.status.progress
+        written = known.update_time if known else None
+        if progress is None or progress.model_copy(update={"update_time": written}) == known:
+            return
+        if written is None or (self.now - written).total_seconds() >= PROGRESS_SECONDS:
+            self.set_status(progress=progress.model_copy(update={"update_time": self.now}))
 
     def finish(self, stage: Stage, report: StageReport) -> bool:
         """Take over what a stage reports; tell whether the job goes on."""
@@ -174,6 +183,7 @@ class _Draft:
                         remaining_seconds=0,
                         loss=round(report.training.loss, 4),
                         text="100%",
+                        update_time=self.now,
                     ),
                 )
                 message = f"{steps} steps, loss {report.training.loss:.4f}"
