@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from cluster.images import chart_values, image_annotation
 from cluster.layout import ROOT
-from cluster.lifecycle import current, down, up
+from cluster.lifecycle import down, up
 from cluster.storage import keep_volume
 from e2e.jobs import conversations
 from e2e.kubectl import Kubectl
@@ -20,12 +20,10 @@ OPERATOR_NAMESPACE = "finetune-system"
 
 @pytest.fixture(scope="session")
 def kubectl() -> Iterator[Kubectl]:
-    """The cluster with the project's images; one that was running before is left running."""
-    was_running = current() is not None
-    cluster = up(images=True)
-    yield Kubectl(cluster)
-    if not was_running:
-        down()
+    """An empty cluster with the project's images; one that runs is stopped, since its pods would take the cores."""
+    down()
+    yield Kubectl(up(images=True))
+    down()
 
 
 @pytest.fixture(scope="session")
