@@ -6,8 +6,8 @@ from cluster import processes
 from cluster.containerd import start_containerd
 from cluster.control_plane import Cluster, Ports, is_answering, start_control_plane, stop_control_plane
 from cluster.images import build_images, load_images, load_pause
-from cluster.layout import API_PORT, NODE_ADDRESS, STATE, ClusterError, tell
-from cluster.node import find_other_node, make_interface, start_node, stop_node
+from cluster.layout import API_PORT, IMAGES, NODE_ADDRESS, STATE, ClusterError, tell
+from cluster.node import find_other_node, make_interface, start_node, stop_node, unmount_below
 from cluster.packages import install_control_plane, install_node
 from cluster.storage import make_volumes, recycle_volumes
 
@@ -57,6 +57,8 @@ def down() -> None:
     """Stop everything that `up` started, and forget the cluster's objects; images stay."""
     stop_node(STATE)
     stop_control_plane(STATE)
+    # buildah leaves its storage mounted onto itself.
+    unmount_below(IMAGES)
     for name in ("etcd", "pki", "kubeconfigs", "kubelet", "volumes", "logs", "run", "pki-kubelet"):
         shutil.rmtree(STATE / name, ignore_errors=True)
 

@@ -64,8 +64,8 @@ def stop_node(directory: Path) -> None:
     for name in ("coredns", "kube-proxy", "kubelet"):
         processes.stop(directory, name)
     stop_containerd(directory)
-    _unmount_below(directory)
-    _unmount_below(RUNTIME)
+    unmount_below(directory)
+    unmount_below(RUNTIME)
     other = find_other_node(directory)
     if other:
         tell(f"{other} runs on this machine: its network rules and namespaces are left alone, and ours with them")
@@ -91,7 +91,8 @@ def find_other_node(directory: Path) -> str:
     return ""
 
 
-def _unmount_below(directory: Path) -> None:
+def unmount_below(directory: Path) -> None:
+    """Unmount whatever is mounted below a directory."""
     mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
     for mount in sorted((one for one in mounts if one.startswith(f"{directory}/")), reverse=True):
         run_program("umount", "--lazy", mount, check=False)
