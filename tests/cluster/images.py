@@ -12,7 +12,7 @@ from typing import Any
 
 from cluster.containerd import PAUSE_IMAGE
 from cluster.layout import CACHE, IMAGES, ROOT, ClusterError, tell
-from cluster.loading import LAYOUT, load_image
+from cluster.loading import LAYOUT, load_image, prune_layout
 
 _HERE = Path(__file__).parent
 _BASES = _HERE / "bases"
@@ -20,6 +20,8 @@ _PYTHON = "finetune.dev/python:dev"
 _CPU = "finetune.dev/cpu:dev"
 _STORAGE = IMAGES / "storage"
 _RUN_ROOT = "/run/finetune-buildah"
+_ROOM = 22
+"""GiB that the images take: as buildah has them, as blobs, and unpacked."""
 _DEBIAN_PACKAGES = "python3,python3-venv,ca-certificates,libnuma1,libgomp1"
 
 
@@ -55,7 +57,7 @@ def build_bases() -> None:
 
 
 def build_images() -> None:
-    """Build the bases and the project's images, where their inputs changed."""
+    """Build the bases and the project's images, where their inputs changed; what they replace is removed."""
     build_bases()
     for image in _IMAGES:
         inputs = digest_inputs(
@@ -68,6 +70,8 @@ def build_images() -> None:
         arguments = [f"--build-arg={one}" for one in (f"BASE={image.base}", *image.arguments)]
         _bud(image.name, image.dockerfile, ROOT, arguments)
         _record(image.name, inputs)
+    prune_layout()
+    _run([*_buildah(), "rmi", "--prune", "--force"], ROOT)
 
 
 def load_pause() -> None:
@@ -156,6 +160,11 @@ def _build_cpu() -> None:
     )
     if _recorded(_CPU) == inputs:
         return
+    free = shutil.disk_usage(IMAGES).free >> 30
+    if free < _ROOM:
+        raise ClusterError(
+            f"the images need {_ROOM} GiB below {CACHE}, {free} GiB are free: make room, or move the clone"
+        )
     tell("building the heavy base image (about 2 minutes)")
     with tempfile.TemporaryDirectory(dir=IMAGES) as directory:
         context = Path(directory)

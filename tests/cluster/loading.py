@@ -6,31 +6,30 @@ import tarfile
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Any, cast
 
 from cluster.containerd import SOCKET, run_ctr
 from cluster.layout import BIN, IMAGES, ClusterError, tell
 
 LAYOUT = IMAGES / "oci"
 """The images as an OCI image layout."""
+_NAME = "org.opencontainers.image.ref.name"
 
 
 def load_image(name: str) -> None:
-    """Import one image, without the blobs that containerd has."""
-    index = json.loads((LAYOUT / "index.json").read_text())
-    entry = next(
-        one for one in index["manifests"] if one.get("annotations", {}).get("org.opencontainers.image.ref.name") == name
-    )
-    present = dict(_loaded_images())
-    if present.get(name) == entry["digest"]:
+    """Import one image, without the layers of images that containerd has; their blobs are not kept twice."""
+    index, entries = _read_layout()
+    loaded = {one for one, digest in _loaded_images() if one in entries and entries[one]["digest"] == digest}
+    if name in loaded:
         return
     tell(f"loading {name}")
-    manifest = json.loads(_blob(entry["digest"]).read_text())
-    wanted = [entry["digest"], manifest["config"]["digest"], *(layer["digest"] for layer in manifest["layers"])]
-    known = set(run_ctr("content", "list", "-q").split())
+    entry = entries[name]
+    known = {layer for one in loaded for layer in _layers(entries[one])}
+    wanted = [entry["digest"], _manifest(entry)["config"]["digest"], *_layers(entry)]
     entry["annotations"]["io.containerd.image.name"] = name
+    command = [str(BIN / "ctr"), "--address", str(SOCKET), "-n", "k8s.io"]
     importing = subprocess.Popen(
-        [BIN / "ctr", "--address", SOCKET, "-n", "k8s.io", "images", "import", "--local", "-"],
+        [*command, "images", "import", "--local", "--discard-unpacked-layers", "-"],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -50,10 +49,37 @@ def load_image(name: str) -> None:
         raise ClusterError(f"containerd does not take {name}: {errors}{stderr.decode()[-2000:]}")
 
 
+def prune_layout() -> None:
+    """Remove what images that were built anew have left behind."""
+    index, entries = _read_layout()
+    used = {entry["digest"] for entry in entries.values()}
+    for entry in entries.values():
+        used |= {_manifest(entry)["config"]["digest"], *_layers(entry)}
+    (LAYOUT / "index.json").write_text(json.dumps(index | {"manifests": list(entries.values())}))
+    for blob in (LAYOUT / "blobs/sha256").iterdir():
+        if f"sha256:{blob.name}" not in used:
+            blob.unlink()
+
+
+def _read_layout() -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Return the index, and its entries by the image's name; those without one were replaced."""
+    index = json.loads((LAYOUT / "index.json").read_text())
+    entries = {one.get("annotations", {}).get(_NAME): one for one in index["manifests"]}
+    return index, {name: entry for name, entry in entries.items() if name}
+
+
 def _loaded_images() -> Iterable[tuple[str, str]]:
     for line in run_ctr("images", "list").splitlines()[1:]:
         fields = line.split()
         yield fields[0], fields[2]
+
+
+def _manifest(entry: dict[str, Any]) -> dict[str, Any]:
+    return dict(json.loads(_blob(entry["digest"]).read_text()))
+
+
+def _layers(entry: dict[str, Any]) -> list[str]:
+    return [layer["digest"] for layer in _manifest(entry)["layers"]]
 
 
 def _blob(digest: str) -> Path:
