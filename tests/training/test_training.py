@@ -107,7 +107,7 @@ def children_of(pid: int) -> list[int]:
     ("lines", "reason", "message"),
     [
         (["not json", *price_chats(3)], Reason.DATASET_INVALID, "1 of 4 lines are wrong: line 1: not JSON"),
-        (price_chats(2), Reason.DATASET_INVALID, "2 different conversations cannot be split"),
+        (price_chats(2), Reason.DATASET_INVALID, "2 different examples cannot be split"),
         ([], Reason.DATASET_INVALID, "is empty"),
         (
             [{"messages": [{"role": "user", "content": "x " * 200}, {"role": "assistant", "content": "y"}]}],

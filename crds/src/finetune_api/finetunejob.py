@@ -7,26 +7,32 @@ from pydantic import Field
 from finetune_api.compute import Compute
 from finetune_api.jobstatus import FineTuneJobStatus
 from finetune_api.model import ApiModel, Rule
-from finetune_api.modelserver import NAME_RULE, Model, ObjectName, SecretRef, ServerTemplate
+from finetune_api.modelserver import NAME_RULE, Model, ObjectName, Revision, SecretRef, ServerTemplate
 from finetune_api.routes import BASE_NAME
 from finetune_api.uris import DATA_URI, OUTPUT_URI
 
 Metric = Literal["Perplexity", "ExactMatch", "RougeL"]
 
 
+Format = Literal["Chat", "PromptCompletion", "Instruction", "Text", "Preference", "UnpairedPreference", "Prompt"]
+"""What the rows of a data file are."""
+
+
 class DataSource(ApiModel):
-    """A JSONL file of conversations in OpenAI's chat format."""
+    """A file with examples, or a directory with several: JSONL, JSON, CSV, TSV or Parquet, plain or compressed."""
 
     uri: Annotated[str, Field(pattern=DATA_URI, max_length=512)]
-    """Where it lies: `pvc://claim/path`, `configmap://name/key` or `hf://org/name/path` of a dataset."""
+    """Where it lies: `pvc://claim/path`, `configmap://name/key`, `hf://org/name` of a dataset or a path in it."""
+    revision: Revision | None = None
+    """Branch, tag or commit on the hub."""
     secret_ref: SecretRef | None = None
     """Secret with the token for a private dataset on the hub."""
 
     rules = (
         Rule(
-            "self.uri.startsWith('hf://') || !has(self.secretRef)",
-            "secretRef is for datasets on the hub (hf://)",
-            lambda source: source.uri.startswith("hf://") or source.secret_ref is None,
+            "self.uri.startsWith('hf://') || (!has(self.revision) && !has(self.secretRef))",
+            "revision and secretRef are for datasets on the hub (hf://)",
+            lambda source: source.uri.startswith("hf://") or (source.revision is None and source.secret_ref is None),
         ),
     )
 
@@ -38,6 +44,9 @@ class Dataset(ApiModel):
     """Conversations to train on."""
     validation: DataSource | None = None
     """Held-out conversations for the evaluation; never trained on."""
+    format: Format | None = None
+    """What the rows are: `Chat` (OpenAI's messages, with tools), `PromptCompletion`, `Instruction` (Alpaca's fields) or
+    `Text`; without it what the fields of the first row say."""
     holdout: Annotated[float, Field(gt=0, le=0.5)] | None = None
     """Fraction of `train` kept for the evaluation instead; 0.1 when neither is given."""
 
