@@ -16,6 +16,8 @@ Metric = Literal["Perplexity", "ExactMatch", "RougeL"]
 
 Format = Literal["Chat", "PromptCompletion", "Instruction", "Text", "Preference", "UnpairedPreference", "Prompt"]
 """What the rows of a data file are."""
+SFT_FORMATS: tuple[Format, ...] = ("Chat", "PromptCompletion", "Instruction", "Text")
+"""What supervised fine-tuning learns from."""
 
 
 class DataSource(ApiModel):
@@ -216,6 +218,11 @@ class FineTuneJobSpec(ApiModel):
 
     rules = (
         Rule("self == oldSelf", "the spec cannot be changed: make another FineTuneJob"),
+        Rule(
+            f"!has(self.dataset.format) || self.dataset.format in {list(SFT_FORMATS)}",
+            f"method.sft learns from a dataset.format of {', '.join(SFT_FORMATS)}",
+            lambda spec: spec.dataset.format is None or spec.dataset.format in SFT_FORMATS,
+        ),
         Rule(
             "!has(self.serving) || !has(self.serving.template)"
             " || self.adapter.lora.rank <= self.serving.template.lora.maxRank",

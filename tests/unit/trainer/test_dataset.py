@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from finetune_api.finetunejob import Format
+from finetune_api.finetunejob import SFT_FORMATS, Format
 from finetune_api.reports import ExitCode
 from finetune_trainer.dataset import (
     Measured,
@@ -52,7 +52,7 @@ def look(directory: Path, *files: list[Any], wanted: Format | None = None, uri: 
     for number, rows in enumerate(files, 1):
         paths.append(directory / f"part-{number}.jsonl")
         paths[-1].write_bytes(lines(rows))
-    return survey(uri, paths, wanted, count_words, directory / "out" / "all.jsonl")
+    return survey(uri, paths, wanted, SFT_FORMATS, count_words, directory / "out" / "all.jsonl")
 
 
 def test_wrong_rows_are_counted_and_named_with_their_places(tmp_path: Path) -> None:
@@ -92,6 +92,14 @@ def test_the_first_row_tells_the_format_and_the_others_must_have_it(tmp_path: Pa
     assert list(read_examples(asked.path)) == [{"text": "c"}]
 
 
+def test_rows_that_the_method_does_not_learn_from_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(StageError) as error:
+        look(tmp_path, [{"prompt": "a", "chosen": "b", "rejected": "c"}])
+    assert "taken for Preference by their fields (chosen, prompt, rejected); the method learns from Chat, " in str(
+        error.value
+    )
+
+
 def test_an_empty_source_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StageError, match="is empty"):
         check_survey(look(tmp_path, [b""]))
@@ -100,7 +108,7 @@ def test_an_empty_source_is_refused(tmp_path: Path) -> None:
 def test_a_file_of_no_known_kind_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("x")
     with pytest.raises(StageError, match=r"pvc://data/train.jsonl: a.txt: the name must end in"):
-        survey(URI, [tmp_path / "a.txt"], None, count_words, tmp_path / "out.jsonl")
+        survey(URI, [tmp_path / "a.txt"], None, SFT_FORMATS, count_words, tmp_path / "out.jsonl")
 
 
 @given(st.lists(st.integers(0, 60), min_size=6, max_size=80), st.floats(0.01, 0.5), st.integers(0, 9))

@@ -92,18 +92,21 @@ class Survey:
         return f"{prefix}{self.unit} {number}"
 
 
-def survey(uri: str, files: list[Path], wanted: Format | None, measure: Measure, path: Path) -> Survey:
+def survey(
+    uri: str, files: list[Path], wanted: Format | None, accepted: tuple[Format, ...], measure: Measure, path: Path
+) -> Survey:
     """Go through the files of a data source.
 
     Args:
         uri: how the user names it.
         files: its files.
         wanted: the format of its rows; None takes that of the first row for all.
+        accepted: the formats that the job's method learns from.
         measure: measures examples with the model's tokenizer, many at once.
         path: the file to write the examples to; it is whole or not at all.
 
     Raises:
-        StageError: a file's name tells of no known format.
+        StageError: a file's name tells of no known format, or the rows are none that the method learns from.
     """
     found = Survey(uri, unit_of(files[0]), path, format=wanted)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -112,7 +115,7 @@ def survey(uri: str, files: list[Path], wanted: Format | None, measure: Measure,
         for file in files:
             found.places.append((len(found.numbers), file.name))
             try:
-                parsed = _parse(found, file)
+                parsed = _parse(found, accepted, file)
                 while rows := list(islice(parsed, _BATCH)):
                     _take(found, file.name, rows, measure, out.write)
             except ValueError as error:
@@ -121,7 +124,7 @@ def survey(uri: str, files: list[Path], wanted: Format | None, measure: Measure,
     return found
 
 
-def _parse(found: Survey, file: Path) -> Iterator[tuple[int, Example]]:
+def _parse(found: Survey, accepted: tuple[Format, ...], file: Path) -> Iterator[tuple[int, Example]]:
     """Yield the number and the example of each row that can be used."""
     for row in read_rows(file):
         found.read += 1
@@ -129,16 +132,22 @@ def _parse(found: Survey, file: Path) -> Iterator[tuple[int, Example]]:
             found.add_problem(found.name_place(file.name, row.number), row.kind, row.message)
             continue
         try:
-            example = _parse_row(found, row)
+            example = _parse_row(found, accepted, row)
         except RowError as error:
             found.add_problem(found.name_place(file.name, row.number), error.kind, str(error))
         else:
             yield row.number, example
 
 
-def _parse_row(found: Survey, row: Row) -> Example:
+def _parse_row(found: Survey, accepted: tuple[Format, ...], row: Row) -> Example:
     if found.format is None:
         found.format = detect_format(row.value)
+        if found.format not in accepted:
+            fields = ", ".join(sorted(row.value))
+            raise invalid(
+                f"{found.uri}: the rows are taken for {found.format} by their fields ({fields});"
+                f" the method learns from {', '.join(accepted)}"
+            )
     found.ignored.update(unknown_fields(row.value, found.format))
     example = parse_row(row.value, found.format)
     return {

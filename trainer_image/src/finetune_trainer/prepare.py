@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from finetune_api.conditions import Reason
 from finetune_api.digest import digest_directory
-from finetune_api.finetunejob import DataSource
+from finetune_api.finetunejob import SFT_FORMATS, DataSource, FineTuneJobSpec, Format
 from finetune_api.jobfile import JobDirectory, JobFile
 from finetune_api.mounts import TRAIN_TOKEN, VALIDATION_TOKEN
-from finetune_api.reports import DatasetSummary, StageReport
+from finetune_api.reports import DatasetSummary, ExitCode, StageReport
 
 from finetune_trainer.base_model import Tokenizer
 from finetune_trainer.dataset import (
@@ -47,7 +47,8 @@ def prepare(job: JobFile, root: Path) -> StageReport:
 
     def read(source: DataSource, token: str, path: Path) -> Survey:
         files = find_data(source, root, token)
-        found = survey(source.uri, files, spec.dataset.format, measurer.measure, path)
+        wanted = surveys[0].format if surveys else spec.dataset.format
+        found = survey(source.uri, files, wanted, SFT_FORMATS, measurer.measure, path)
         surveys.append(found)
         _LOG.info("%s: %d examples, %d wrong", source.uri, len(found.numbers), found.wrong)
         return found
@@ -69,6 +70,7 @@ def prepare(job: JobFile, root: Path) -> StageReport:
     except StageError:
         _write_report(below(root, directory.report("prepare")), surveys, {})
         raise
+    _check_gates(spec, train.format)
     summary = DatasetSummary(
         format=train.format,
         train_examples=len(lengths),
@@ -91,6 +93,17 @@ def prepare(job: JobFile, root: Path) -> StageReport:
     )
     _LOG.info("%s", message)
     return StageReport(outcome="Succeeded", reason=Reason.SUCCEEDED, message=message, dataset=summary)
+
+
+def _check_gates(spec: FineTuneJobSpec, found: Format | None) -> None:
+    """Refuse gates that compare answers where there are none."""
+    asked = [gate.metric for gate in spec.evaluation.gates if gate.metric != "Perplexity"]
+    if found == "Text" and asked:
+        raise StageError(
+            ExitCode.BAD_CONFIG,
+            Reason.INVALID_SPEC,
+            f"evaluation.gates asks for {asked[0]}, which compares answers, and plain text has none: use Perplexity",
+        )
 
 
 def _quantiles(values: Any) -> dict[str, int]:
