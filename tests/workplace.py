@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -36,7 +37,9 @@ class Workplace:
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Start the trainer."""
         command = [sys.executable, "-m", "finetune_trainer", f"--job={self.job_path}", f"--root={self.root}"]
-        command += [f"--termination-log={self.root / 'report.json'}", *arguments]
+        stage, *options = arguments
+        port = [f"--metrics-port={_find_port()}"] if stage == "train" else []
+        command += [f"--termination-log={self.root / 'report.json'}", stage, *port, *options]
         with (self.root / "log").open("a") as log:
             return subprocess.Popen(command, env=os.environ, stdout=log, stderr=log, text=True)
 
@@ -54,6 +57,13 @@ class Workplace:
     def log(self) -> str:
         """What the trainer printed."""
         return (self.root / "log").read_text()
+
+
+def _find_port() -> int:
+    """Return a port that is free now, so that trainings beside each other do not meet."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def make_workplace(root: Path, base: Path, lines: list[Any], **spec: Any) -> Workplace:

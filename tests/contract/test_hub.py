@@ -1,5 +1,6 @@
 """The real huggingface_hub client against a local server that speaks the hub's routes."""
 
+import json
 import os
 import subprocess
 import sys
@@ -10,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-COMMIT = "a" * 40
+COMMITS = {"main": "a" * 40, "v2": "b" * 40}
+FILES = ("README.md", "a.jsonl", "more/b.jsonl")
 SCRIPT = """
 import sys
 from pathlib import Path
@@ -18,7 +20,8 @@ from finetune_api.finetunejob import DataSource
 from finetune_trainer.failures import StageError
 from finetune_trainer.sources import find_data
 try:
-    print(find_data(DataSource(uri=sys.argv[1]), Path("/"), "HF_TOKEN_TRAIN").read_text())
+    source = DataSource(uri=sys.argv[1], revision=sys.argv[2] or None)
+    print(*(f"{path.name}: {path.read_text()}" for path in find_data(source, Path("/"), "HF_TOKEN_TRAIN")), sep=", ")
 except StageError as error:
     print(error.code.name, error.reason, error)
 """
@@ -34,7 +37,8 @@ class Hub(BaseHTTPRequestHandler):
         self._answer(with_body=True)
 
     def _answer(self, *, with_body: bool) -> None:
-        repository = "/".join(self.path.split("/")[2:4])
+        parts = self.path.removeprefix("/api").split("/")
+        repository = "/".join(parts[2:4])
         if repository == "org/broken":
             self.send_response(503)
             self.end_headers()
@@ -49,10 +53,13 @@ class Hub(BaseHTTPRequestHandler):
             self.send_header("X-Error-Code", "RepoNotFound")
             self.end_headers()
             return
-        body = b"one line"
+        revision = next((one for one in ("main", "v2") if one in parts), COMMITS["main"])
+        body = f"one line of {revision}".encode()
+        if self.path.startswith("/api/"):
+            body = json.dumps([{"type": "file", "path": name, "size": 8, "oid": "a"} for name in FILES]).encode()
         self.send_response(200)
-        self.send_header("ETag", '"abc"')
-        self.send_header("X-Repo-Commit", COMMIT)
+        self.send_header("ETag", f'"{revision}"')
+        self.send_header("X-Repo-Commit", COMMITS.get(revision, revision))
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if with_body:
@@ -72,25 +79,44 @@ def hub() -> Iterator[str]:
     server.server_close()
 
 
-def fetch(hub: str, home: Path, uri: str, **env: str) -> str:
+def fetch(hub: str, home: Path, uri: str, revision: str = "", **env: str) -> str:
     """Fetch in a process of its own, since the client reads its environment when it is imported."""
     environment = os.environ | {"HF_ENDPOINT": hub, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1"} | env
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, uri], env=environment, capture_output=True, text=True, check=False, timeout=120
+        [sys.executable, "-c", SCRIPT, uri, revision],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
 
 def test_a_file_of_a_data_set_is_fetched(hub: str, tmp_path: Path) -> None:
-    assert fetch(hub, tmp_path, "hf://org/data/train.jsonl") == "one line"
+    assert fetch(hub, tmp_path, "hf://org/data/train.jsonl") == "train.jsonl: one line of main"
+    assert fetch(hub, tmp_path, "hf://org/data/train.jsonl", "v2") == "train.jsonl: one line of v2"
+
+
+@pytest.mark.parametrize(("uri", "names"), [("hf://org/data", "ab"), ("hf://org/data/more", "b")])
+def test_all_data_files_of_a_data_set_or_of_a_folder_in_it_are_fetched(
+    hub: str, tmp_path: Path, uri: str, names: str
+) -> None:
+    assert fetch(hub, tmp_path, uri) == ", ".join(f"{name}.jsonl: one line of main" for name in names)
+
+
+def test_a_folder_without_data_is_refused(hub: str, tmp_path: Path) -> None:
+    assert fetch(hub, tmp_path, "hf://org/data/none").startswith("NOT_FOUND DatasetNotFound hf://org/data/none holds")
 
 
 def test_a_gated_data_set_needs_a_token(hub: str, tmp_path: Path) -> None:
     refused = fetch(hub, tmp_path, "hf://org/gated/train.jsonl")
     assert refused.startswith("ACCESS_DENIED AccessDenied")
     assert "secretRef" in refused
-    assert fetch(hub, tmp_path, "hf://org/gated/train.jsonl", HF_TOKEN_TRAIN="secret") == "one line"
+    assert fetch(hub, tmp_path, "hf://org/gated/train.jsonl", HF_TOKEN_TRAIN="secret").startswith(
+        "train.jsonl: one line"
+    )
 
 
 def test_the_token_of_the_model_is_not_sent_for_data(hub: str, tmp_path: Path) -> None:

@@ -83,6 +83,20 @@ def test_an_adapter_that_changed_since_is_not_judged(root: Path, workplace: Path
     assert report.reason is Reason.ADAPTER_REFUSED
 
 
+def test_of_plain_text_only_the_perplexity_is_measured(root: Path, workplace: Path) -> None:
+    heldout = workplace.parents[1] / "data" / "heldout.jsonl"
+    chats = heldout.read_text()
+    heldout.write_text("".join(json.dumps({"text": f"the {word} costs nothing"}) + "\n" for word in ("tent", "lamp")))
+    try:
+        status, report = evaluate(root, digest_directory(workplace))
+    finally:
+        heldout.write_text(chats)
+    assert status == 0
+    (measured,) = report.evaluation.metrics
+    assert measured.metric == "Perplexity"
+    assert 1 < measured.base < 10_000
+
+
 def direct_perplexities(model: Path, adapter: Path) -> list[float]:
     """Compute exp(sum of losses / number of tokens) over the assistant's tokens without vLLM."""
     import torch

@@ -1,5 +1,6 @@
 """Real TRL training on a tiny model: it learns, it is resumed, it stops in order, and it says what is wrong."""
 
+import gzip
 import json
 import os
 import re
@@ -9,6 +10,8 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from finetune_api.conditions import Reason
 from finetune_api.digest import digest_directory
@@ -107,7 +110,7 @@ def children_of(pid: int) -> list[int]:
     ("lines", "reason", "message"),
     [
         (["not json", *price_chats(3)], Reason.DATASET_INVALID, "1 of 4 lines are wrong: line 1: not JSON"),
-        (price_chats(2), Reason.DATASET_INVALID, "2 different conversations cannot be split"),
+        (price_chats(2), Reason.DATASET_INVALID, "2 different examples cannot be split"),
         ([], Reason.DATASET_INVALID, "is empty"),
         (
             [{"messages": [{"role": "user", "content": "x " * 200}, {"role": "assistant", "content": "y"}]}],
@@ -126,6 +129,47 @@ def test_bad_data_is_refused_before_training(
     assert report.reason is reason
     assert message in report.message
     assert not workplace.directory.train_data.exists()
+
+
+def test_a_folder_of_tables_is_read_as_one(model: Path, tmp_path: Path) -> None:
+    workplace = make_workplace(tmp_path, model, [], dataset={"train": {"uri": "pvc://data/shop"}, "holdout": 0.25})
+    folder = tmp_path / "claims" / "data" / "shop"
+    folder.mkdir()
+    rows = [{"prompt": f"what does thing {number} cost?", "completion": f"{number} euros"} for number in range(20)]
+    (folder / "a.csv.gz").write_bytes(gzip.compress(b"prompt,completion\n" + b"".join(map(to_csv, rows[:12]))))
+    pq.write_table(pa.Table.from_pylist(rows[12:]), folder / "b.parquet")
+    (folder / "README.md").write_text("no data")
+    status, report = workplace.run("prepare")
+    assert status == 0, workplace.log
+    assert report is not None
+    assert report.dataset is not None
+    assert (report.dataset.format, report.dataset.train_examples, report.dataset.heldout_examples) == (
+        "PromptCompletion",
+        15,
+        5,
+    )
+    examples = [json.loads(line) for line in workplace.directory.train_data.read_text().splitlines()]
+    assert all([message["role"] for message in one["messages"]] == ["user", "assistant"] for one in examples)
+
+
+def to_csv(row: dict[str, str]) -> bytes:
+    return f'"{row["prompt"]}",{row["completion"]}\n'.encode()
+
+
+def test_plain_text_is_learnt_to_its_end(model: Path, tmp_path: Path) -> None:
+    texts = [{"text": f"the thing number {number} costs {number} euros"} for number in range(30)]
+    gates = {"gates": [{"metric": "RougeL", "minGain": 0.1}]}
+    workplace = make_workplace(tmp_path, model, texts, evaluation=gates)
+    status, report = workplace.run("prepare")
+    assert (status, report.reason if report else None) == (ExitCode.BAD_CONFIG, Reason.INVALID_SPEC)
+    job = json.loads(workplace.job_path.read_text())
+    del job["spec"]["evaluation"]
+    workplace.job_path.write_text(json.dumps(job))
+    assert workplace.run("prepare")[0] == 0, workplace.log
+    status, report = workplace.run("train", "--attempt=1")
+    assert status == 0, workplace.log
+    losses = [float(found) for found in re.findall(r"loss ([0-9.]+)", workplace.log)]
+    assert losses[-1] < 0.6 * losses[0]
 
 
 @pytest.mark.parametrize(

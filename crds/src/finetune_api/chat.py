@@ -45,12 +45,29 @@ def _parse_message(message: Message) -> Message:
     return message | {"tool_calls": calls}
 
 
+def render_example(example: dict[str, Any], render: Render, end: str) -> Rendered:
+    """Return a prepared example as text: a conversation, or plain text, which is learnt whole.
+
+    Args:
+        example: `{"messages": [...]}` or `{"text": "..."}`.
+        render: renders messages through the chat template.
+        end: the token that ends a text.
+
+    Raises:
+        TemplateError: the template cannot render it.
+    """
+    if "text" not in example:
+        return render_conversation(example["messages"], render)
+    text = example["text"] + end
+    return Rendered(text, ((0, len(text)),))
+
+
 def render_conversation(messages: list[Message], render: Render) -> Rendered:
     """Render a whole conversation and find the assistant's turns in it.
 
-    A turn spans from where the template opens it to the end of what it renders for it, the stop token
-    included. Where the template renders earlier turns differently than later ones (some drop old
-    reasoning), only the last turn counts.
+    A turn whose `weight` is 0 is not learnt, as OpenAI has it. A turn spans from where the template opens
+    it to the end of what it renders for it, the stop token included. Where the template renders earlier
+    turns differently than later ones (some drop old reasoning), only the last turn counts.
 
     Raises:
         TemplateError: the template fails, or the last turn cannot be told apart.
@@ -58,7 +75,7 @@ def render_conversation(messages: list[Message], render: Render) -> Rendered:
     text = _render(messages, render, opening=False)
     spans = []
     for index, message in enumerate(messages):
-        if message["role"] != "assistant":
+        if message["role"] != "assistant" or message.get("weight") == 0:
             continue
         before = _render(messages[:index], render, opening=True)
         after = _render(messages[: index + 1], render, opening=False)

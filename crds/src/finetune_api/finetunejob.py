@@ -7,26 +7,34 @@ from pydantic import Field
 from finetune_api.compute import Compute
 from finetune_api.jobstatus import FineTuneJobStatus
 from finetune_api.model import ApiModel, Rule
-from finetune_api.modelserver import NAME_RULE, Model, ObjectName, SecretRef, ServerTemplate
+from finetune_api.modelserver import NAME_RULE, Model, ObjectName, Revision, SecretRef, ServerTemplate
 from finetune_api.routes import BASE_NAME
 from finetune_api.uris import DATA_URI, OUTPUT_URI
 
 Metric = Literal["Perplexity", "ExactMatch", "RougeL"]
 
 
+Format = Literal["Chat", "PromptCompletion", "Instruction", "Text", "Preference", "UnpairedPreference", "Prompt"]
+"""What the rows of a data file are."""
+SFT_FORMATS: tuple[Format, ...] = ("Chat", "PromptCompletion", "Instruction", "Text")
+"""What supervised fine-tuning learns from."""
+
+
 class DataSource(ApiModel):
-    """A JSONL file of conversations in OpenAI's chat format."""
+    """A file with examples, or a directory with several: JSONL, JSON, CSV, TSV or Parquet, plain or compressed."""
 
     uri: Annotated[str, Field(pattern=DATA_URI, max_length=512)]
-    """Where it lies: `pvc://claim/path`, `configmap://name/key` or `hf://org/name/path` of a dataset."""
+    """Where it lies: `pvc://claim/path`, `configmap://name/key`, `hf://org/name` of a dataset or a path in it."""
+    revision: Revision | None = None
+    """Branch, tag or commit on the hub."""
     secret_ref: SecretRef | None = None
     """Secret with the token for a private dataset on the hub."""
 
     rules = (
         Rule(
-            "self.uri.startsWith('hf://') || !has(self.secretRef)",
-            "secretRef is for datasets on the hub (hf://)",
-            lambda source: source.uri.startswith("hf://") or source.secret_ref is None,
+            "self.uri.startsWith('hf://') || (!has(self.revision) && !has(self.secretRef))",
+            "revision and secretRef are for datasets on the hub (hf://)",
+            lambda source: source.uri.startswith("hf://") or (source.revision is None and source.secret_ref is None),
         ),
     )
 
@@ -38,6 +46,9 @@ class Dataset(ApiModel):
     """Conversations to train on."""
     validation: DataSource | None = None
     """Held-out conversations for the evaluation; never trained on."""
+    format: Format | None = None
+    """What the rows are: `Chat` (OpenAI's messages, with tools), `PromptCompletion`, `Instruction` (Alpaca's fields) or
+    `Text`; without it what the fields of the first row say."""
     holdout: Annotated[float, Field(gt=0, le=0.5)] | None = None
     """Fraction of `train` kept for the evaluation instead; 0.1 when neither is given."""
 
@@ -207,6 +218,11 @@ class FineTuneJobSpec(ApiModel):
 
     rules = (
         Rule("self == oldSelf", "the spec cannot be changed: make another FineTuneJob"),
+        Rule(
+            f"!has(self.dataset.format) || self.dataset.format in {list(SFT_FORMATS)}",
+            f"method.sft learns from a dataset.format of {', '.join(SFT_FORMATS)}",
+            lambda spec: spec.dataset.format is None or spec.dataset.format in SFT_FORMATS,
+        ),
         Rule(
             "!has(self.serving) || !has(self.serving.template)"
             " || self.adapter.lora.rank <= self.serving.template.lora.maxRank",

@@ -11,7 +11,7 @@ from finetune_api.reports import Digest
 from finetune_api.uris import MODEL_URI
 
 ObjectName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", max_length=63)]
-
+Revision = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$", max_length=128)]
 
 NAME_RULE = Rule(
     "self.metadata.name.matches('^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$')",
@@ -32,7 +32,7 @@ class Model(ApiModel):
 
     uri: Annotated[str, Field(pattern=MODEL_URI, max_length=512)]
     """Where it lies: `hf://org/name` or `pvc://claim/path`."""
-    revision: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$", max_length=128)] | None = None
+    revision: Revision | None = None
     """Branch, tag or commit on the hub."""
     secret_ref: SecretRef | None = None
     """Secret with the token for a private or gated model on the hub."""

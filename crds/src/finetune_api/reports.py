@@ -38,6 +38,8 @@ class ExitCode(IntEnum):
 class DatasetSummary(ApiModel):
     """What `prepare` found in the data."""
 
+    format: Annotated[str, Field(max_length=32)] | None = None
+    """What the rows were taken for."""
     train_examples: Annotated[int, Field(ge=0)]
     """Conversations to train on."""
     heldout_examples: Annotated[int, Field(ge=0)]
@@ -48,6 +50,8 @@ class DatasetSummary(ApiModel):
     """Tokens of the longest conversation."""
     truncated_examples: Annotated[int, Field(ge=0)] = 0
     """Conversations longer than `hyperparameters.maxLength`; their tail is not trained on."""
+    duplicates: Annotated[int, Field(ge=0)] = 0
+    """Conversations that stand in the data more than once, beyond the first of each."""
     steps: Annotated[int, Field(ge=0)]
     """Optimizer steps that the training will take, estimated."""
     digest: Digest

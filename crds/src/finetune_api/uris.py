@@ -15,7 +15,7 @@ _PATH = rf"{_SEGMENT}(/{_SEGMENT})*"
 _REPOSITORY = rf"{_SEGMENT}/{_SEGMENT}"
 
 MODEL_URI = rf"^(hf://{_REPOSITORY}|pvc://{DNS_LABEL}/{_PATH})$"
-DATA_URI = rf"^(hf://{_REPOSITORY}/{_PATH}|pvc://{DNS_LABEL}/{_PATH}|configmap://{DNS_LABEL}/{_SEGMENT})$"
+DATA_URI = rf"^(hf://{_REPOSITORY}(/{_PATH})?|pvc://{DNS_LABEL}/{_PATH}|configmap://{DNS_LABEL}/{_SEGMENT})$"
 OUTPUT_URI = rf"^pvc://{DNS_LABEL}(/{_PATH})?$"
 
 

@@ -20,9 +20,10 @@ class Sample:
     """Negative log-likelihood of the target tokens, nats, summed."""
     tokens: int
     """How many target tokens there are."""
-    exact_match: float
-    rouge_l: float
-    answer: str
+    exact_match: float | None
+    rouge_l: float | None
+    answer: str | None
+    """None where there is nothing to answer, as in plain text; the scores are None then too."""
 
 
 def compare(base: list[Sample], tuned: list[Sample], gates: list[Gate]) -> EvaluationSummary:
@@ -33,11 +34,12 @@ def compare(base: list[Sample], tuned: list[Sample], gates: list[Gate]) -> Evalu
     """
     if not base or len(base) != len(tuned):
         raise ValueError("base and tuned need the same examples, at least one")
-    metrics: list[MetricComparison] = [_compare_perplexity(base, tuned)]
-    metrics += [
-        _compare_means("ExactMatch", [one.exact_match for one in base], [one.exact_match for one in tuned]),
-        _compare_means("RougeL", [one.rouge_l for one in base], [one.rouge_l for one in tuned]),
-    ]
+    metrics = [_compare_perplexity(base, tuned)]
+    scores: tuple[tuple[Metric, str], ...] = (("ExactMatch", "exact_match"), ("RougeL", "rouge_l"))
+    for metric, field in scores:
+        before, after = ([getattr(one, field) for one in samples] for samples in (base, tuned))
+        if None not in before:
+            metrics.append(_compare_means(metric, before, after))
     by_name = {metric.metric: metric for metric in metrics}
     results = [decide(gate, by_name[gate.metric]) for gate in gates]
     return EvaluationSummary(

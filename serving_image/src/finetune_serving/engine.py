@@ -1,10 +1,10 @@
 """vLLM without a server: answers and likelihoods of many conversations at once, by base or adapter."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from finetune_api.chat import Message, Rendered, render_conversation
+from finetune_api.chat import Message, Rendered, render_example
 
 from finetune_serving.comparison import Sample
 from finetune_serving.config import LORA_MODULES, allowed_rank
@@ -16,16 +16,16 @@ _BATCH = 256
 
 @dataclass(frozen=True)
 class Question:
-    """One held-out conversation, ready for the engine."""
+    """One held-out example, ready for the engine."""
 
-    messages: list[Message]
+    example: dict[str, Any]
     ids: list[int]
-    """Token ids of the whole conversation."""
+    """Token ids of the whole example."""
     is_target: list[bool]
-    """Which of them the assistant wrote."""
-    prompt: list[int]
-    """Token ids up to where the last answer begins."""
-    reference: str
+    """Which of them are to be learnt: those that the assistant wrote, of plain text all."""
+    prompt: list[int] = field(default_factory=list)
+    """Token ids up to where the last answer begins; none where there is nothing to answer."""
+    reference: str = ""
     """The last answer."""
 
 
@@ -60,27 +60,29 @@ class Engine:
         self._tokenizer: Any = self._llm.get_tokenizer()
         self.longest = int(self._llm.model_config.max_model_len)
 
-    def build_question(self, conversation: dict[str, Any]) -> Question:
-        """Render and tokenise a conversation.
+    def build_question(self, example: dict[str, Any]) -> Question:
+        """Render and tokenise a held-out example.
 
         Raises:
             TemplateError: the chat template cannot render it.
         """
-        messages, tools = conversation["messages"], conversation.get("tools")
+        tools = example.get("tools")
 
         def render(part: list[Message], opening: bool) -> str:  # noqa: FBT001 - finetune_api.chat.Render
             return str(
                 self._tokenizer.apply_chat_template(part, tools=tools, tokenize=False, add_generation_prompt=opening)
             )
 
-        rendered = render_conversation(messages, render)
+        rendered = render_example(example, render, self._tokenizer.eos_token or "")
         encoded = self._tokenizer(rendered.text, add_special_tokens=False, return_offsets_mapping=True)
         targets = [_is_inside(begin, rendered) for begin, _ in encoded["offset_mapping"]]
+        if "text" in example:
+            return Question(example, encoded["input_ids"], targets)
         begin, end = rendered.spans[-1]
         prompt = self._tokenizer(rendered.text[:begin], add_special_tokens=False)["input_ids"]
         answer = self._tokenizer(rendered.text[begin:end], add_special_tokens=False)["input_ids"]
         reference = self._tokenizer.decode(answer, skip_special_tokens=True).strip()
-        return Question(messages, encoded["input_ids"], targets, prompt, reference)
+        return Question(example, encoded["input_ids"], targets, prompt, reference)
 
     def judge(self, questions: list[Question], max_tokens: int, adapter: Path | None) -> list[Sample]:
         """Measure a model on every question: likelihood of the targets, and a greedy answer."""
@@ -100,19 +102,23 @@ class Engine:
             lora_request=lora,
             use_tqdm=False,
         )
-        answers = self._llm.generate(
-            [{"prompt_token_ids": question.prompt} for question in questions],
-            SamplingParams(temperature=0, max_tokens=max_tokens),
-            lora_request=lora,
-            use_tqdm=False,
+        asked = [{"prompt_token_ids": question.prompt} for question in questions if question.prompt]
+        answers = iter(
+            self._llm.generate(
+                asked, SamplingParams(temperature=0, max_tokens=max_tokens), lora_request=lora, use_tqdm=False
+            )
+            if asked
+            else ()
         )
         return [
-            _build_sample(question, likelihood.prompt_logprobs, answer.outputs[0].text.strip())
-            for question, likelihood, answer in zip(questions, likelihoods, answers, strict=True)
+            _build_sample(
+                question, likelihood.prompt_logprobs, next(answers).outputs[0].text.strip() if question.prompt else None
+            )
+            for question, likelihood in zip(questions, likelihoods, strict=True)
         ]
 
 
-def _build_sample(question: Question, logprobs: list[Any], answer: str) -> Sample:
+def _build_sample(question: Question, logprobs: list[Any], answer: str | None) -> Sample:
     """Sum over the target tokens; the first token of all has no likelihood."""
     nlls = [
         -logprobs[index][token].logprob
@@ -122,8 +128,8 @@ def _build_sample(question: Question, logprobs: list[Any], answer: str) -> Sampl
     return Sample(
         nll=float(sum(nlls)),
         tokens=len(nlls),
-        exact_match=exact_match(answer, question.reference),
-        rouge_l=rouge_l(answer, question.reference),
+        exact_match=None if answer is None else exact_match(answer, question.reference),
+        rouge_l=None if answer is None else rouge_l(answer, question.reference),
         answer=answer,
     )
 

@@ -74,7 +74,7 @@ def _write(
     """Write the whole result with every answer side by side."""
     samples = [
         {
-            "messages": question.messages[:-1],
+            "example": question.example,
             "reference": question.reference,
             "base": before.answer,
             "tuned": after.answer,

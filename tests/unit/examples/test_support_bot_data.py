@@ -1,17 +1,18 @@
 """The example's data is what its script writes, and passes every check of the trainer."""
 
-import json
 import runpy
 from pathlib import Path
 
 import pytest
-from finetune_trainer.dataset import DataFile, check_files, find_leaks, question_of, read_file
+from finetune_trainer.dataset import Measured, Survey, check_survey, count_duplicates, find_leaks, read_examples, survey
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "support-bot"
 
 
-def read(name: str) -> DataFile:
-    return read_file(EXAMPLE / name, name)
+def look(name: str, directory: Path) -> Survey:
+    return survey(
+        name, [EXAMPLE / name], None, ("Chat",), lambda examples: [Measured(1)] * len(examples), directory / name
+    )
 
 
 def test_the_script_writes_what_is_committed() -> None:
@@ -23,19 +24,19 @@ def test_the_script_writes_what_is_committed() -> None:
 
 
 @pytest.mark.parametrize(("name", "count"), [("train.jsonl", 300), ("heldout.jsonl", 45)])
-def test_every_line_is_right_and_different(name: str, count: int) -> None:
-    data = read(name)
-    check_files([data])
-    assert len({question_of(one) for one in data.conversations}) == len(data.conversations) == count
+def test_every_line_is_right_and_different(name: str, count: int, tmp_path: Path) -> None:
+    found = look(name, tmp_path)
+    check_survey(found)
+    assert (found.format, len(found.numbers), count_duplicates(found)) == ("Chat", count, 0)
 
 
-def test_some_conversations_call_tools() -> None:
-    calling = [one for one in read("train.jsonl").conversations if "tools" in one]
+def test_some_conversations_call_tools(tmp_path: Path) -> None:
+    calling = [one for one in read_examples(look("train.jsonl", tmp_path).path) if "tools" in one]
     assert len(calling) == 50
-    assert json.loads(calling[0]["messages"][2]["tool_calls"][0]["function"]["arguments"])["order"].startswith("N")
+    assert calling[0]["messages"][2]["tool_calls"][0]["function"]["arguments"]["order"].startswith("N")
 
 
-def test_no_held_out_question_is_trained_on() -> None:
-    heldout = read("heldout.jsonl")
-    find_leaks(read("train.jsonl"), heldout)
-    check_files([heldout])
+def test_no_held_out_question_is_trained_on(tmp_path: Path) -> None:
+    heldout = look("heldout.jsonl", tmp_path)
+    find_leaks(look("train.jsonl", tmp_path), heldout)
+    check_survey(heldout)

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_trainer.checkpoints import is_whole, mark_whole, newest_whole
@@ -51,7 +52,7 @@ def test_a_batch_that_cannot_be_divided_is_refused() -> None:
 
 
 def test_packing_makes_fewer_steps() -> None:
-    lengths = [100] * 80
+    lengths = np.full(80, 100)
     assert estimate_steps(spec(epochs=1, batchSize=8), lengths) == 10
     assert estimate_steps(spec(packing=True, epochs=1, batchSize=8), lengths) == 1
 

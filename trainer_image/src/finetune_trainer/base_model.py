@@ -3,12 +3,15 @@
 from pathlib import Path
 from typing import Any
 
-from finetune_api.chat import Message, Rendered, render_conversation
+import numpy as np
+from finetune_api.chat import Message, Rendered, render_example
 from finetune_api.conditions import Reason
 from finetune_api.modelfiles import ModelFilesError, read_model_config
 from finetune_api.reports import ExitCode
 
 from finetune_trainer.failures import StageError
+
+Labels = np.ndarray[Any, np.dtype[np.int64]]
 
 LORA_MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 """The linear layers that get an adapter: those that vLLM serves. The output layer stays as it is."""
@@ -33,28 +36,40 @@ class Tokenizer:
         if not self.tokenizer.chat_template:
             raise _unsupported(f"{uri} has no chat template: use the instruction-tuned variant of the model")
 
-    def render(self, messages: list[Message], tools: list[dict[str, Any]] | None) -> Rendered:
-        """Render a conversation.
+    def render(self, example: dict[str, Any]) -> Rendered:
+        """Return an example as text, with the spans of it that are learnt.
 
         Raises:
-            TemplateError: the template cannot do it.
+            TemplateError: the chat template cannot do it.
         """
-        return render_conversation(
-            messages,
-            lambda part, opening: str(
-                self.tokenizer.apply_chat_template(part, tools=tools, tokenize=False, add_generation_prompt=opening)
-            ),
-        )
+        tools = example.get("tools")
 
-    def encode(self, rendered: Rendered) -> tuple[list[int], list[int]]:
-        """Return token ids and labels, both of the length of the text in tokens; -100 is not learnt."""
-        encoded = self.tokenizer(rendered.text, add_special_tokens=False, return_offsets_mapping=True)
-        ids: list[int] = encoded["input_ids"]
-        labels = [
-            token if any(start <= begin < end for start, end in rendered.spans) else -100
-            for token, (begin, _) in zip(ids, encoded["offset_mapping"], strict=True)
+        def render(messages: list[Message], opening: bool) -> str:  # noqa: FBT001 - finetune_api.chat.Render
+            return str(
+                self.tokenizer.apply_chat_template(messages, tools=tools, tokenize=False, add_generation_prompt=opening)
+            )
+
+        return render_example(example, render, self.tokenizer.eos_token or "")
+
+    def encode_all(self, rendered: list[Rendered]) -> list[tuple[list[int], Labels]]:
+        """Return token ids and labels of each text, both of its length in tokens; -100 is not learnt."""
+        if not rendered:
+            return []
+        texts = [one.text for one in rendered]
+        encoded = self.tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True)
+        return [
+            (ids, _label(ids, offsets, one.spans))
+            for one, ids, offsets in zip(rendered, encoded["input_ids"], encoded["offset_mapping"], strict=True)
         ]
-        return ids, labels
+
+
+def _label(ids: list[int], offsets: list[tuple[int, int]], spans: tuple[tuple[int, int], ...]) -> Labels:
+    """Label the tokens that begin inside a span and are not empty."""
+    begins, ends = np.asarray(offsets, dtype=np.int64).reshape(-1, 2).T
+    is_target = np.zeros(len(ids), dtype=bool)
+    for start, end in spans:
+        is_target |= (start <= begins) & (begins < end) & (begins < ends)
+    return np.where(is_target, np.asarray(ids, dtype=np.int64), -100)
 
 
 def check_model(directory: Path, uri: str) -> None:

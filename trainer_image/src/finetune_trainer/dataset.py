@@ -1,141 +1,259 @@
-"""Reads the data files whole, splits them by the job's seed, and writes what training and evaluation read."""
+"""Goes through the data of a job once: checks every row, writes it as training reads it, keeps a few numbers of each.
+
+A million rows take some 30 MB of memory here, whatever their length.
+"""
 
 import hashlib
 import json
-import random
-from collections.abc import Iterable, Iterator
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from finetune_api.chat import parse_arguments
 from finetune_api.conditions import Reason
+from finetune_api.finetunejob import Format
 from finetune_api.reports import ExitCode
 
-from finetune_trainer.conversations import LineError, parse_conversation
 from finetune_trainer.failures import StageError
+from finetune_trainer.files import Problem, Row, read_rows, unit_of
+from finetune_trainer.formats import Example, detect_format, parse_row, unknown_fields
+from finetune_trainer.messages import RowError
 
-Conversation = dict[str, Any]
-
-_BOM = b"\xef\xbb\xbf"
 _LISTED = 100
-"""Wrong lines that the report lists; all are counted."""
+"""Wrong rows of a kind that the report lists; all are counted."""
 _NAMED = 5
-"""Wrong lines that the message names."""
+"""Wrong rows that the message names."""
+_BATCH = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What the tokenizer makes of an example: its tokens, or why it cannot be used."""
+
+    tokens: int
+    problem: RowError | None = None
+
+
+Measure = Callable[[list[Example]], list[Measured]]
 
 
 @dataclass
-class DataFile:
-    """The conversations of one file, and what is wrong with it."""
+class Survey:
+    """What was found in one data source, and where its examples were written."""
 
     uri: str
-    conversations: list[Conversation] = field(default_factory=list)
-    lines: list[int] = field(default_factory=list)
-    """The line number of each conversation, from 1."""
-    errors: list[tuple[int, str]] = field(default_factory=list)
-    wrong: int = 0
+    unit: str
+    """What its rows are counted in: `line` or `row`."""
+    path: Path
+    """The file with its examples, one JSON object a line."""
+    format: Format | None = None
     read: int = 0
+    wrong: int = 0
+    problems: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
+    """Place and message of the first wrong rows, by the kind of mistake."""
+    counts: Counter[str] = field(default_factory=Counter)
+    """How many rows have each kind of mistake."""
+    ignored: Counter[str] = field(default_factory=Counter)
+    """How many rows have each field that is passed over."""
+    places: list[tuple[int, str]] = field(default_factory=list)
+    """For each file the index of its first example and its name."""
+    numbers: "array[int]" = field(default_factory=lambda: array("I"))
+    """The number of each example's row."""
+    tokens: "array[int]" = field(default_factory=lambda: array("I"))
+    """The length of each example in tokens."""
+    turns: "array[int]" = field(default_factory=lambda: array("I"))
+    """The number of each example's messages."""
+    questions: "array[int]" = field(default_factory=lambda: array("Q"))
+    """A hash of what each example asks: all before its last answer."""
+    contents: "array[int]" = field(default_factory=lambda: array("Q"))
+    """A hash of each whole example."""
+
+    def add_problem(self, place: str, kind: str, message: str) -> None:
+        """Note that a row is wrong."""
+        self.wrong += 1
+        self.counts[kind] += 1
+        listed = self.problems.setdefault(kind, [])
+        if len(listed) < _LISTED:
+            listed.append((place, message))
+
+    def place_of(self, index: int) -> str:
+        """Say where an example stands."""
+        name = max((first, name) for first, name in self.places if first <= index)[1]
+        return self.name_place(name, self.numbers[index])
+
+    def name_place(self, name: str, number: int) -> str:
+        """Say where a row stands; the file is named only where there are several."""
+        prefix = f"{name} " if len(self.places) > 1 else ""
+        return f"{prefix}{self.unit} {number}"
 
 
-def read_file(path: Path, uri: str) -> DataFile:
-    """Read and check every line; empty lines are passed over."""
-    data = DataFile(uri)
-    with path.open("rb") as file:
-        for number, raw in enumerate(file, 1):
-            line = (raw.removeprefix(_BOM) if number == 1 else raw).strip()
-            if not line:
-                continue
-            data.read += 1
-            try:
-                conversation = parse_conversation(line)
-            except LineError as error:
-                add_error(data, number, str(error))
-            else:
-                data.conversations.append(conversation)
-                data.lines.append(number)
-    return data
+def survey(
+    uri: str, files: list[Path], wanted: Format | None, accepted: tuple[Format, ...], measure: Measure, path: Path
+) -> Survey:
+    """Go through the files of a data source.
 
-
-def add_error(data: DataFile, line: int, message: str) -> None:
-    """Note that a line is wrong."""
-    data.wrong += 1
-    if len(data.errors) < _LISTED:
-        data.errors.append((line, message))
-
-
-def check_files(files: Iterable[DataFile]) -> None:
-    """Refuse data with a wrong line.
+    Args:
+        uri: how the user names it.
+        files: its files.
+        wanted: the format of its rows; None takes that of the first row for all.
+        accepted: the formats that the job's method learns from.
+        measure: measures examples with the model's tokenizer, many at once.
+        path: the file to write the examples to; it is whole or not at all.
 
     Raises:
-        StageError: it names the file, how many lines are wrong, and the first of them.
+        StageError: a file's name tells of no known format, or the rows are none that the method learns from.
     """
-    for data in files:
-        if data.read == 0:
-            raise _invalid(f"{data.uri} is empty: give at least one conversation a line")
-        if data.wrong:
-            named = "; ".join(f"line {number}: {message[:160]}" for number, message in data.errors[:_NAMED])
-            more = f"; and {data.wrong - _NAMED} more" if data.wrong > _NAMED else ""
-            raise _invalid(f"{data.uri}: {data.wrong} of {data.read} lines are wrong: {named}{more}")
-
-
-def split(
-    conversations: list[Conversation], fraction: float, seed: int
-) -> tuple[list[Conversation], list[Conversation]]:
-    """Return the part to train on and the part to hold out, each in its order in the file.
-
-    What is asked alike is held out alike: conversations with the same words before the last answer
-    stay together, so that no question of the held-out part was trained on.
-
-    Raises:
-        StageError: there are too few conversations for both parts.
-    """
-    groups: dict[str, list[int]] = {}
-    for index, conversation in enumerate(conversations):
-        groups.setdefault(question_of(conversation), []).append(index)
-    if len(groups) < 3:
-        raise _invalid(f"{len(groups)} different conversations cannot be split: give more, or a validation file")
-    keys = sorted(groups)
-    random.Random(seed).shuffle(keys)  # noqa: S311 - a split, not a secret
-    wanted = max(2, round(len(conversations) * fraction))
-    heldout: set[int] = set()
-    for key in keys[: len(keys) - 1]:
-        if len(heldout) >= wanted:
-            break
-        heldout.update(groups[key])
-    train = [one for index, one in enumerate(conversations) if index not in heldout]
-    return train, [one for index, one in enumerate(conversations) if index in heldout]
-
-
-def find_leaks(train: DataFile, heldout: DataFile) -> None:
-    """Refuse held-out conversations whose question is trained on: they would prove nothing."""
-    trained = {question_of(one): line for one, line in zip(train.conversations, train.lines, strict=True)}
-    for conversation, line in zip(heldout.conversations, heldout.lines, strict=True):
-        known = trained.get(question_of(conversation))
-        if known is not None:
-            add_error(heldout, line, f"the same question is in {train.uri} line {known}: it proves nothing")
-
-
-def question_of(conversation: Conversation) -> str:
-    """Return a digest of what comes before the last answer, without the system's words."""
-    messages = conversation["messages"]
-    last = max(index for index, message in enumerate(messages) if message["role"] == "assistant")
-    asked = [one for one in messages[:last] if one["role"] not in ("system", "developer")]
-    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
-
-
-def write_conversations(path: Path, conversations: list[Conversation]) -> None:
-    """Write conversations as the model's template wants them, one a line, whole or not at all."""
+    found = Survey(uri, unit_of(files[0]), path, format=wanted)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".part")
-    with partial.open("w", encoding="utf-8") as file:
-        for conversation in conversations:
-            ready = conversation | {"messages": parse_arguments(conversation["messages"])}
-            file.write(json.dumps(ready, ensure_ascii=False) + "\n")
+    with partial.open("w", encoding="utf-8") as out:
+        for file in files:
+            found.places.append((len(found.numbers), file.name))
+            try:
+                parsed = _parse(found, accepted, file)
+                while rows := list(islice(parsed, _BATCH)):
+                    _take(found, file.name, rows, measure, out.write)
+            except ValueError as error:
+                raise invalid(f"{uri}: {error}") from None
     partial.replace(path)
+    return found
 
 
-def read_prepared(path: Path) -> Iterator[Conversation]:
-    """Yield what `write_conversations` wrote.
+def _parse(found: Survey, accepted: tuple[Format, ...], file: Path) -> Iterator[tuple[int, Example]]:
+    """Yield the number and the example of each row that can be used."""
+    for row in read_rows(file):
+        found.read += 1
+        if isinstance(row, Problem):
+            found.add_problem(found.name_place(file.name, row.number), row.kind, row.message)
+            continue
+        try:
+            example = _parse_row(found, accepted, row)
+        except RowError as error:
+            found.add_problem(found.name_place(file.name, row.number), error.kind, str(error))
+        else:
+            yield row.number, example
+
+
+def _parse_row(found: Survey, accepted: tuple[Format, ...], row: Row) -> Example:
+    if found.format is None:
+        found.format = detect_format(row.value)
+        if found.format not in accepted:
+            fields = ", ".join(sorted(row.value))
+            raise invalid(
+                f"{found.uri}: the rows are taken for {found.format} by their fields ({fields});"
+                f" the method learns from {', '.join(accepted)}"
+            )
+    found.ignored.update(unknown_fields(row.value, found.format))
+    example = parse_row(row.value, found.format)
+    return {
+        key: parse_arguments(value) if key in ("messages", "prompt", "chosen", "rejected", "completion") else value
+        for key, value in example.items()
+    }
+
+
+def _take(
+    found: Survey, name: str, rows: list[tuple[int, Example]], measure: Measure, write: Callable[[str], Any]
+) -> None:
+    numbers, examples = zip(*rows, strict=True)
+    for number, example, measured in zip(numbers, examples, measure(list(examples)), strict=True):
+        if measured.problem is not None:
+            found.add_problem(found.name_place(name, number), measured.problem.kind, str(measured.problem))
+            continue
+        text = json.dumps(example, ensure_ascii=False)
+        write(text + "\n")
+        found.numbers.append(number)
+        found.tokens.append(measured.tokens)
+        found.turns.append(sum(len(value) for value in example.values() if isinstance(value, list)))
+        found.questions.append(_hash(json.dumps(_question_of(example), sort_keys=True)))
+        found.contents.append(_hash(text))
+
+
+def _question_of(example: Example) -> Any:
+    """Return what an example asks, without the system's words."""
+    messages = example.get("messages", example.get("prompt"))
+    if messages is None:
+        return example["text"]
+    if "messages" in example:
+        last = max(index for index, message in enumerate(messages) if message["role"] == "assistant")
+        messages = messages[:last]
+    return [one for one in messages if one["role"] not in ("system", "developer")]
+
+
+def _hash(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest())
+
+
+def check_survey(found: Survey) -> None:
+    """Refuse data with a wrong row.
+
+    Raises:
+        StageError: it names the source, how many rows are wrong, and the first of them.
+    """
+    if found.read == 0:
+        raise invalid(f"{found.uri} is empty: give at least one example a {found.unit}")
+    if not found.wrong:
+        return
+    first = [one for listed in found.problems.values() for one in listed[:_NAMED]][:_NAMED]
+    named = "; ".join(f"{place}: {message[:160]}" for place, message in first)
+    more = f"; and {found.wrong - len(first)} more" if found.wrong > len(first) else ""
+    raise invalid(f"{found.uri}: {found.wrong} of {found.read} {found.unit}s are wrong: {named}{more}")
+
+
+def find_leaks(train: Survey, heldout: Survey) -> None:
+    """Note held-out examples whose question is trained on: they would prove nothing."""
+    trained = np.asarray(train.questions)
+    asked = np.asarray(heldout.questions)
+    for index in np.flatnonzero(np.isin(asked, trained)):
+        known = train.place_of(int(np.argmax(trained == asked[index])))
+        message = f"the same question is in {train.uri} {known}: it proves nothing"
+        heldout.add_problem(heldout.place_of(int(index)), "leak", message)
+
+
+def count_duplicates(found: Survey) -> int:
+    """Return how many examples stand in the data more than once, beyond the first of each."""
+    return len(found.contents) - len(np.unique(np.asarray(found.contents)))
+
+
+def choose_heldout(found: Survey, fraction: float, seed: int) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Choose the part to hold out, as a flag for each example.
+
+    What is asked alike is held out alike, so that no question of the held-out part was trained on.
+
+    Raises:
+        StageError: there are too few different examples for both parts.
+    """
+    questions = np.asarray(found.questions)
+    _, group, sizes = np.unique(questions, return_inverse=True, return_counts=True)
+    if len(sizes) < 3:
+        raise invalid(f"{len(sizes)} different examples cannot be split: give more, or a validation file")
+    order = np.random.default_rng(seed).permutation(len(sizes))
+    wanted = max(2, round(len(questions) * fraction))
+    count = min(int(np.searchsorted(np.cumsum(sizes[order]), wanted)) + 1, len(sizes) - 1)
+    return np.isin(group, order[:count])
+
+
+def write_parts(found: Survey, is_heldout: Any, train: Path, heldout: Path) -> None:
+    """Divide the examples of a survey between two files; each is whole or not at all."""
+    parts = {False: train.with_suffix(".part"), True: heldout.with_suffix(".part")}
+    with (
+        found.path.open(encoding="utf-8") as examples,
+        parts[False].open("w", encoding="utf-8") as first,
+        parts[True].open("w", encoding="utf-8") as second,
+    ):
+        for line, flag in zip(examples, is_heldout, strict=True):
+            (second if flag else first).write(line)
+    parts[False].replace(train)
+    parts[True].replace(heldout)
+    found.path.unlink()
+
+
+def read_examples(path: Path) -> Iterator[Example]:
+    """Yield what `survey` wrote.
 
     Raises:
         StageError: the file is missing.
@@ -152,5 +270,6 @@ def read_prepared(path: Path) -> Iterator[Conversation]:
         ) from None
 
 
-def _invalid(message: str) -> StageError:
+def invalid(message: str) -> StageError:
+    """Return the failure of data that cannot be used."""
     return StageError(ExitCode.BAD_DATA, Reason.DATASET_INVALID, message)

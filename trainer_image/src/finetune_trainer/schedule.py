@@ -2,8 +2,13 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 from finetune_api.finetunejob import FineTuneJobSpec
+
+Lengths = np.ndarray[Any, np.dtype[Any]]
+"""The length of each example in tokens."""
 
 _LARGEST_MICRO_BATCH = 8
 
@@ -43,11 +48,11 @@ def choose_batches(spec: FineTuneJobSpec, devices: int) -> Batches:
     return Batches(micro, share // micro)
 
 
-def estimate_steps(spec: FineTuneJobSpec, lengths: list[int]) -> int:
+def estimate_steps(spec: FineTuneJobSpec, lengths: Lengths) -> int:
     """Estimate the optimizer steps from the lengths of the conversations in tokens."""
     longest = spec.hyperparameters.max_length
-    cut = [min(length, longest) for length in lengths]
+    cut = np.minimum(lengths, longest)
     method = spec.method.sft
-    sequences = math.ceil(sum(cut) / longest) if method and method.packing else len(cut)
+    sequences = math.ceil(int(cut.sum()) / longest) if method and method.packing else len(cut)
     steps_an_epoch = math.ceil(sequences / spec.hyperparameters.batch_size)
     return max(1, math.ceil(steps_an_epoch * choose_epochs(spec, len(lengths))))

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NoReturn, TypeVar
 
 from finetune_api.conditions import Reason
 from finetune_api.finetunejob import DataSource
@@ -12,6 +13,9 @@ from finetune_api.reports import ExitCode
 from finetune_api.uris import parse_uri
 
 from finetune_trainer.failures import StageError
+from finetune_trainer.files import is_data_file
+
+_Result = TypeVar("_Result")
 
 _WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 _SMALL = ("*.json", "*.txt", "*.model", "*.jinja")
@@ -22,38 +26,60 @@ def below(root: Path, path: os.PathLike[str] | str) -> Path:
     return root / str(path).lstrip("/")
 
 
-def find_data(source: DataSource, root: Path, token_variable: str) -> Path:
-    """Return the file with the data.
+def find_data(source: DataSource, root: Path, token_variable: str) -> list[Path]:
+    """Return the files with the data, sorted by name: the file itself, or all data files below a directory.
 
     Args:
-        source: where it lies.
+        source: where they lie.
         root: directory below which claims and ConfigMaps are mounted.
-        token_variable: environment variable that holds the hub's token for it, if it has one.
+        token_variable: environment variable that holds the hub's token for them, if there is one.
 
     Raises:
-        StageError: it is not there, or may not be read.
+        StageError: there are none, or they may not be read.
     """
     uri = parse_uri(source.uri)
     if uri.scheme == "hf":
-        from huggingface_hub import hf_hub_download
-
-        return Path(
-            _from_hub(
-                source.uri,
-                Reason.DATASET_NOT_FOUND,
-                lambda: hf_hub_download(
-                    uri.authority, uri.path, repo_type="dataset", token=os.environ.get(token_variable) or False
-                ),
-            )
-        )
+        return _fetch_data(source, os.environ.get(token_variable))
     path = below(root, path_of(source.uri))
-    if not path.is_file():
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
         raise StageError(
             ExitCode.NOT_FOUND,
             Reason.DATASET_NOT_FOUND,
-            f"{source.uri} is not a file: check the claim or ConfigMap and the path in it",
+            f"{source.uri} is not there: check the claim or ConfigMap and the path in it",
         )
-    return path
+    files = sorted(file for file in path.rglob("*") if is_data_file(file) and file.resolve().is_relative_to(path))
+    return files or _refuse_empty(source.uri)
+
+
+def _fetch_data(source: DataSource, token: str | None) -> list[Path]:
+    """Download the data files of a dataset on the hub that lie at or below the path."""
+    from huggingface_hub import HfApi, hf_hub_download
+
+    uri = parse_uri(source.uri)
+    options: dict[str, Any] = {"repo_type": "dataset", "revision": source.revision, "token": token or False}
+
+    def fetch() -> list[Path]:
+        if is_data_file(Path(uri.path)):
+            return [Path(hf_hub_download(uri.authority, uri.path, **options))]
+        names = HfApi().list_repo_files(uri.authority, **options)
+        wanted = [name for name in sorted(names) if _lies_below(name, uri.path)]
+        return [Path(hf_hub_download(uri.authority, name, **options)) for name in wanted]
+
+    return _from_hub(source.uri, Reason.DATASET_NOT_FOUND, fetch) or _refuse_empty(source.uri)
+
+
+def _lies_below(name: str, directory: str) -> bool:
+    return is_data_file(Path(name)) and (not directory or name.startswith(f"{directory}/"))
+
+
+def _refuse_empty(uri: str) -> NoReturn:
+    raise StageError(
+        ExitCode.NOT_FOUND,
+        Reason.DATASET_NOT_FOUND,
+        f"{uri} holds no data files: their names end in .jsonl, .json, .csv, .tsv or .parquet",
+    )
 
 
 def find_model(model: Model, root: Path, *, weights: bool) -> Path:
@@ -67,17 +93,17 @@ def find_model(model: Model, root: Path, *, weights: bool) -> Path:
         from huggingface_hub import snapshot_download
 
         patterns = [*_SMALL, *(_WEIGHTS if weights else ())]
-        directory = Path(
-            _from_hub(
-                model.uri,
-                Reason.MODEL_NOT_FOUND,
-                lambda: snapshot_download(
+        directory = _from_hub(
+            model.uri,
+            Reason.MODEL_NOT_FOUND,
+            lambda: Path(
+                snapshot_download(
                     uri.authority,
                     revision=model.revision,
                     allow_patterns=patterns,
                     token=os.environ.get(MODEL_TOKEN) or False,
-                ),
-            )
+                )
+            ),
         )
     else:
         directory = below(root, path_of(model.uri))
@@ -96,19 +122,20 @@ def find_model(model: Model, root: Path, *, weights: bool) -> Path:
     return directory
 
 
-def _from_hub(uri: str, missing: Reason, download: Callable[[], object]) -> str:
-    """Run a download and turn the hub's answers into reasons."""
-    from huggingface_hub.errors import (
+def _from_hub(uri: str, missing: Reason, download: Callable[[], _Result]) -> _Result:
+    """Run a download, and turn the hub's answers into reasons."""
+    from huggingface_hub.errors import (  # type: ignore[attr-defined]
         EntryNotFoundError,
         GatedRepoError,
         HfHubHTTPError,
+        HTTPError,
         LocalEntryNotFoundError,
         RepositoryNotFoundError,
         RevisionNotFoundError,
     )
 
     try:
-        return str(download())
+        return download()
     except GatedRepoError:
         raise StageError(
             ExitCode.ACCESS_DENIED,
@@ -127,3 +154,5 @@ def _from_hub(uri: str, missing: Reason, download: Callable[[], object]) -> str:
                 ExitCode.ACCESS_DENIED, Reason.ACCESS_DENIED, f"{uri}: the hub refuses the token in secretRef"
             ) from None
         raise StageError(ExitCode.TRANSIENT, Reason.RETRYING, f"{uri}: the hub answers {status}") from None
+    except HTTPError as error:
+        raise StageError(ExitCode.TRANSIENT, Reason.RETRYING, f"{uri}: the hub cannot be reached: {error}") from None

@@ -17,7 +17,7 @@ from finetune_api.reports import Artifact, ExitCode, StageReport, TrainingSummar
 
 from finetune_trainer.base_model import LORA_MODULES, Tokenizer
 from finetune_trainer.checkpoints import newest_whole, step_of
-from finetune_trainer.dataset import read_prepared
+from finetune_trainer.dataset import read_examples
 from finetune_trainer.failures import StageError, diagnose
 from finetune_trainer.schedule import choose_batches, choose_epochs
 from finetune_trainer.sources import below, find_model
@@ -82,11 +82,10 @@ def _tokenize(path: Path, tokenizer: Tokenizer, longest: int) -> Any:
     from datasets import Dataset
 
     rows: dict[str, list[list[int]]] = {"input_ids": [], "labels": []}
-    for conversation in read_prepared(path):
-        rendered = tokenizer.render(conversation["messages"], conversation.get("tools"))
-        ids, labels = tokenizer.encode(rendered)
+    for example in read_examples(path):
+        ((ids, labels),) = tokenizer.encode_all([tokenizer.render(example)])
         rows["input_ids"].append(ids[:longest])
-        rows["labels"].append(labels[:longest])
+        rows["labels"].append(labels[:longest].tolist())
     return Dataset.from_dict(rows)
 
 
