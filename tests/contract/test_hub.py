@@ -16,7 +16,7 @@ FILES = ("README.md", "a.jsonl", "more/b.jsonl")
 SCRIPT = """
 import sys
 from pathlib import Path
-from finetune_api.finetunejob import DataSource
+from finetune_api.data import DataSource
 from finetune_trainer.failures import StageError
 from finetune_trainer.sources import find_data
 try:

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError
 
 from finetune_api.conditions import Reason
+from finetune_api.evaluation import Metric
 from finetune_api.model import ApiModel
 
 MAX_MESSAGE = 4096
@@ -87,7 +88,7 @@ class MetricComparison(ApiModel):
     (1 - tuned/base), for the others the difference tuned - base.
     """
 
-    metric: Literal["Perplexity", "ExactMatch", "RougeL"]
+    metric: Metric
     """Name of the metric."""
     base: float
     """Value of the base model."""
@@ -104,7 +105,7 @@ class MetricComparison(ApiModel):
 class GateResult(ApiModel):
     """One gate, decided."""
 
-    metric: Literal["Perplexity", "ExactMatch", "RougeL"]
+    metric: Metric
     """Metric that the gate is about."""
     passed: bool
     """Whether the lower end of the gain's interval reaches the least that the gate asks for."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from finetune_api.finetunejob import Gate, Metric
+from finetune_api.evaluation import Gate, Metric
 from finetune_api.reports import EvaluationSummary, GateResult, MetricComparison
 from numpy.typing import NDArray
 

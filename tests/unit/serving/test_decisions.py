@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from finetune_api.finetunejob import Gate
+from finetune_api.evaluation import Gate
 from finetune_api.routes import Route, Routes
 from finetune_serving.adapters import find_problem
 from finetune_serving.comparison import Sample, compare, decide, perplexity

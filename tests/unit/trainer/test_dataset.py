@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from finetune_api.finetunejob import SFT_FORMATS, Format
+from finetune_api.data import SFT_FORMATS, Format
 from finetune_api.reports import ExitCode
 from finetune_trainer.dataset import (
     Measured,

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from finetune_api.chat import parse_arguments
 from finetune_api.conditions import Reason
-from finetune_api.finetunejob import Format
+from finetune_api.data import Format
 from finetune_api.reports import ExitCode
 
 from finetune_trainer.failures import StageError

@@ -12,7 +12,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from finetune_api.finetunejob import Format
+from finetune_api.data import Format
 
 from finetune_trainer.messages import Message, RowError, check_messages, check_tools
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 from finetune_api.conditions import Reason
+from finetune_api.data import SFT_FORMATS, DataSource, Format
 from finetune_api.digest import digest_directory
-from finetune_api.finetunejob import SFT_FORMATS, DataSource, FineTuneJobSpec, Format
+from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.jobfile import JobDirectory, JobFile
 from finetune_api.mounts import TRAIN_TOKEN, VALIDATION_TOKEN
 from finetune_api.reports import DatasetSummary, ExitCode, StageReport

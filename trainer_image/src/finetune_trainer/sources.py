@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from finetune_api.conditions import Reason
-from finetune_api.finetunejob import DataSource
+from finetune_api.data import DataSource
 from finetune_api.modelserver import Model
 from finetune_api.mounts import MODEL_TOKEN, path_of
 from finetune_api.reports import ExitCode

@@ -1,7 +1,8 @@
 """The children of a FineTuneJob: its file, its claim, and one Job for each attempt at a stage."""
 
 from finetune_api.compute import Compute, Placement, Resources
-from finetune_api.finetunejob import DataSource, FineTuneJobSpec
+from finetune_api.data import DataSource
+from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.meta import ATTEMPT_LABEL, METRICS_PORT, STAGE_LABEL
 from finetune_api.mounts import DEFAULT_CLAIM, JOB_FILE, MODEL_TOKEN, TRAIN_TOKEN, VALIDATION_TOKEN
 from finetune_api.uris import parse_uri

@@ -1,0 +1,62 @@
+"""The data of a FineTuneJob: where its examples lie and what their rows are, and where its results go."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from finetune_api.model import ApiModel, Rule
+from finetune_api.modelserver import Revision, SecretRef
+from finetune_api.uris import DATA_URI, OUTPUT_URI
+
+Format = Literal["Chat", "PromptCompletion", "Instruction", "Text", "Preference", "UnpairedPreference", "Prompt"]
+"""What the rows of a data file are."""
+SFT_FORMATS: tuple[Format, ...] = ("Chat", "PromptCompletion", "Instruction", "Text")
+"""What supervised fine-tuning learns from."""
+
+
+class DataSource(ApiModel):
+    """A file with examples, or a directory with several: JSONL, JSON, CSV, TSV or Parquet, plain or compressed."""
+
+    uri: Annotated[str, Field(pattern=DATA_URI, max_length=512)]
+    """Where it lies: `pvc://claim/path`, `configmap://name/key`, `hf://org/name` of a dataset or a path in it."""
+    revision: Revision | None = None
+    """Branch, tag or commit on the hub."""
+    secret_ref: SecretRef | None = None
+    """Secret with the token for a private dataset on the hub."""
+
+    rules = (
+        Rule(
+            "self.uri.startsWith('hf://') || (!has(self.revision) && !has(self.secretRef))",
+            "revision and secretRef are for datasets on the hub (hf://)",
+            lambda source: source.uri.startswith("hf://") or (source.revision is None and source.secret_ref is None),
+        ),
+    )
+
+
+class Dataset(ApiModel):
+    """What to train on and what to keep for the proof."""
+
+    train: DataSource
+    """Conversations to train on."""
+    validation: DataSource | None = None
+    """Held-out conversations for the evaluation; never trained on."""
+    format: Format | None = None
+    """What the rows are: `Chat` (OpenAI's messages, with tools), `PromptCompletion`, `Instruction` (Alpaca's fields) or
+    `Text`; without it what the fields of the first row say."""
+    holdout: Annotated[float, Field(gt=0, le=0.5)] | None = None
+    """Fraction of `train` kept for the evaluation instead; 0.1 when neither is given."""
+
+    rules = (
+        Rule(
+            "!(has(self.validation) && has(self.holdout))",
+            "give validation or holdout, not both",
+            lambda dataset: dataset.validation is None or dataset.holdout is None,
+        ),
+    )
+
+
+class Output(ApiModel):
+    """Where the artifact goes."""
+
+    uri: Annotated[str, Field(pattern=OUTPUT_URI, max_length=512)]
+    """A claim and a directory on it: `pvc://claim/path`."""
