@@ -12,6 +12,21 @@ Format = Literal["Chat", "PromptCompletion", "Instruction", "Text", "Preference"
 """What the rows of a data file are."""
 SFT_FORMATS: tuple[Format, ...] = ("Chat", "PromptCompletion", "Instruction", "Text")
 """What supervised fine-tuning learns from."""
+METHOD_FORMATS: dict[str, tuple[Format, ...]] = {
+    "sft": SFT_FORMATS,
+    "dpo": ("Preference",),
+    "orpo": ("Preference",),
+    "reward": ("Preference",),
+    "kto": ("UnpairedPreference", "Preference"),
+    "grpo": ("Prompt", "PromptCompletion", "Chat"),
+}
+"""What each method learns from. `kto` takes a preference as two judged answers, a good and a bad one; `grpo` asks
+for the last answer of a conversation again and gives the one that is there to the graders, as `answer`."""
+
+
+def accepted_formats(method_name: str) -> tuple[Format, ...]:
+    """Return the formats that a method learns from, by its field in `spec.method`."""
+    return METHOD_FORMATS[method_name]
 
 
 class DataSource(ApiModel):

@@ -1,10 +1,11 @@
 """The API's own rules, as whoever reads a manifest meets them."""
 
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from finetune_api.crd import build_crds
+from finetune_api.data import SFT_FORMATS, Format, accepted_formats
 from finetune_api.digest import digest_directory, digest_value
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.jobfile import JobDirectory, JobFile, read_job_file
@@ -52,6 +53,13 @@ def spec(**changes: Any) -> dict[str, Any]:
 def test_wrong_specs_are_refused_with_the_field(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         FineTuneJobSpec.model_validate(spec(**changes))
+
+
+def test_every_format_is_learnt_from_by_a_method() -> None:
+    formats = {name: accepted_formats(name) for name in ("sft", "dpo", "kto", "orpo", "grpo", "reward")}
+    assert {one for accepted in formats.values() for one in accepted} == set(get_args(Format))
+    assert formats["sft"] == SFT_FORMATS
+    assert formats["dpo"] == formats["orpo"] == formats["reward"]
 
 
 def test_unknown_fields_are_ignored_so_that_older_programs_survive() -> None:
