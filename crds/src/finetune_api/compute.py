@@ -70,3 +70,29 @@ class Compute(Placement):
     """Kueue's LocalQueue that the training's Job waits in."""
     checkpoint_every: Annotated[int, Field(ge=1, le=100_000)] = 100
     """Optimizer steps between two checkpoints; at most these are lost when a pod goes."""
+    nodes: Annotated[int, Field(ge=1, le=64)] = 1
+    """Pods that train together, each with `resources`. Several need an output claim that all can mount."""
+    processes_per_node: Annotated[int, Field(ge=1, le=16)] | None = None
+    """Training processes in a pod; by default one for each GPU, on CPUs one."""
+    parallelism: Literal["DDP", "FSDP2", "ZeRO1", "ZeRO2", "ZeRO3"] = "DDP"
+    """What each process holds: a copy of the model (DDP), or shards by PyTorch (FSDP2) or DeepSpeed (ZeRO1 to 3)."""
+
+    rules = (
+        Rule(
+            "!has(self.processesPerNode) || self.resources.gpus == 0 || self.processesPerNode == self.resources.gpus",
+            "processesPerNode is the number of GPUs where there are GPUs: leave it out",
+            lambda compute: (
+                compute.processes_per_node is None or compute.resources.gpus in (0, compute.processes_per_node)
+            ),
+        ),
+    )
+
+    @property
+    def processes_on_node(self) -> int:
+        """Training processes in a pod."""
+        return self.processes_per_node or max(self.resources.gpus, 1)
+
+    @property
+    def processes(self) -> int:
+        """Training processes in all pods."""
+        return self.nodes * self.processes_on_node

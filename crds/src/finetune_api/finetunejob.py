@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from finetune_api.compute import Compute
-from finetune_api.data import SFT_FORMATS, Dataset, Output
+from finetune_api.data import METHOD_FORMATS, Dataset, Format, Output
 from finetune_api.evaluation import Evaluation
 from finetune_api.jobstatus import FineTuneJobStatus
 from finetune_api.model import ApiModel, Rule
@@ -38,6 +38,36 @@ class Serving(ApiModel):
     )
 
 
+def _learns_from(method: str, formats: tuple[Format, ...]) -> Rule:
+    """Return the rule that a method gets the data that it learns from."""
+    return Rule(
+        f"!has(self.method.{method}) || !has(self.dataset.format) || self.dataset.format in {list(formats)}",
+        f"method.{method} learns from a dataset.format of {', '.join(formats)}",
+        lambda spec: spec.method.name != method or spec.dataset.format in (None, *formats),
+    )
+
+
+def _fits_template(adapter: str) -> Rule:
+    """Return the rule that the job's own server has room for the adapter's rank."""
+
+    def holds(spec: "FineTuneJobSpec") -> bool:
+        template = spec.serving.template if spec.serving else None
+        low_rank = spec.adapter.low_rank
+        return (
+            template is None
+            or low_rank is None
+            or spec.adapter.name != adapter
+            or low_rank.rank <= template.lora.max_rank
+        )
+
+    return Rule(
+        f"!has(self.adapter.{adapter}) || !has(self.serving) || !has(self.serving.template)"
+        f" || self.adapter.{adapter}.rank <= self.serving.template.lora.maxRank",
+        f"adapter.{adapter}.rank is above serving.template.lora.maxRank",
+        holds,
+    )
+
+
 class FineTuneJobSpec(ApiModel):
     """What to train, prove and serve."""
 
@@ -64,20 +94,37 @@ class FineTuneJobSpec(ApiModel):
 
     rules = (
         Rule("self == oldSelf", "the spec cannot be changed: make another FineTuneJob"),
+        *(_learns_from(method, formats) for method, formats in METHOD_FORMATS.items()),
+        *(_fits_template(adapter) for adapter in ("lora", "qlora", "rslora")),
         Rule(
-            f"!has(self.dataset.format) || self.dataset.format in {list(SFT_FORMATS)}",
-            f"method.sft learns from a dataset.format of {', '.join(SFT_FORMATS)}",
-            lambda spec: spec.dataset.format is None or spec.dataset.format in SFT_FORMATS,
+            "has(self.method.sft) || !has(self.hyperparameters) || (!has(self.hyperparameters.neftuneNoiseAlpha)"
+            " && self.hyperparameters.labelSmoothing == 0.0)",
+            "hyperparameters.neftuneNoiseAlpha and labelSmoothing are for method.sft",
+            lambda spec: (
+                spec.method.sft is not None
+                or (spec.hyperparameters.neftune_noise_alpha is None and spec.hyperparameters.label_smoothing == 0.0)
+            ),
         ),
         Rule(
-            "!has(self.serving) || !has(self.serving.template)"
-            " || self.adapter.lora.rank <= self.serving.template.lora.maxRank",
-            "adapter.lora.rank is above serving.template.lora.maxRank",
-            lambda spec: (
-                spec.serving is None
-                or spec.serving.template is None
-                or spec.adapter.lora.rank <= spec.serving.template.lora.max_rank
-            ),
+            "!has(self.method.grpo) || !has(self.hyperparameters) || !has(self.hyperparameters.earlyStopping)",
+            "hyperparameters.earlyStopping watches a loss, which says nothing for method.grpo: leave it out",
+            lambda spec: spec.method.grpo is None or spec.hyperparameters.early_stopping is None,
+        ),
+        Rule(
+            "!(has(self.adapter.dora) || has(self.adapter.qlora)) || !has(self.compute)"
+            " || self.compute.parallelism == 'DDP'",
+            "adapter.dora and adapter.qlora cannot be put together from shards: use compute.parallelism DDP",
+            lambda spec: not (spec.adapter.dora or spec.adapter.qlora) or spec.compute.parallelism == "DDP",
+        ),
+        Rule(
+            "!has(self.method.reward) || !has(self.serving)",
+            "method.reward makes a model that scores and does not answer: leave serving out",
+            lambda spec: spec.method.reward is None or spec.serving is None,
+        ),
+        Rule(
+            "!(has(self.adapter.dora) || has(self.adapter.full)) || !has(self.serving) || !has(self.serving.server)",
+            "adapter.dora and adapter.full make a whole model, which needs a server of its own: use serving.template",
+            lambda spec: not spec.adapter.is_merged or spec.serving is None or spec.serving.server is None,
         ),
     )
 

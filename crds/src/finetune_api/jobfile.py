@@ -94,6 +94,15 @@ class JobDirectory:
         """The adapter that an attempt at the training wrote."""
         return Path(self.root / "adapter" / str(attempt))
 
+    def model(self, attempt: int) -> Path:
+        """The whole model that an attempt at the training wrote, where that is the result instead of an adapter."""
+        return Path(self.root / "model" / str(attempt))
+
+    @property
+    def history(self) -> Path:
+        """The figures of each training step, as CSV."""
+        return Path(self.root / "report" / "steps.csv")
+
     def report(self, name: str) -> Path:
         """A full report of a stage: `prepare.json`, `train.json`, `evaluate.json`."""
         return Path(self.root / "report" / f"{name}.json")

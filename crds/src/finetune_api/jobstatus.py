@@ -7,7 +7,7 @@ from pydantic import Field
 
 from finetune_api.conditions import Conditions
 from finetune_api.model import ApiModel
-from finetune_api.reports import Artifact, DatasetSummary, EvaluationSummary, TrainingSummary
+from finetune_api.reports import Artifact, ChosenHyperparameters, DatasetSummary, EvaluationSummary, TrainingSummary
 
 
 class Progress(ApiModel):
@@ -73,12 +73,14 @@ class FineTuneJobStatus(ApiModel):
     """How often each stage was begun."""
     dataset: DatasetSummary | None = None
     """What the data check found."""
+    hyperparameters: ChosenHyperparameters | None = None
+    """The hyperparameters that the job trains with, given or chosen."""
     progress: Progress | None = None
     """How far the training is."""
     training: TrainingSummary | None = None
     """What the training did."""
     artifact: Artifact | None = None
-    """The trained adapter."""
+    """The trained adapter or model."""
     evaluation: EvaluationSummary | None = None
     """Base and tuned model compared."""
     serving: ServingStatus | None = None

@@ -1,6 +1,6 @@
 """The base of every API type: camelCase on the wire, frozen, with rules for the API server and for us."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -19,6 +19,16 @@ class Rule:
     cel: str
     message: str
     holds: Callable[[Any], bool] | None = None
+
+
+def exactly_one(what: str, names: Sequence[str]) -> Rule:
+    """Return the rule that one field of several is given; each name is one word."""
+    given = ", ".join(f"has(self.{name})" for name in names)
+    return Rule(
+        f"[{given}].exists_one(one, one)",
+        f"choose exactly one {what}: {', '.join(names)}",
+        lambda part: sum(getattr(part, name) is not None for name in names) == 1,
+    )
 
 
 class ApiModel(BaseModel):

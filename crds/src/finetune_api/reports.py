@@ -59,6 +59,21 @@ class DatasetSummary(ApiModel):
     """SHA-256 over the prepared files."""
 
 
+class ChosenHyperparameters(ApiModel):
+    """What the job left to be chosen, and what follows from it."""
+
+    epochs: float
+    """Passes over the data."""
+    learning_rate: float
+    """Peak learning rate."""
+    batch_size: Annotated[int, Field(ge=1)]
+    """Sequences in one optimizer step, over all devices."""
+    micro_batch_size: Annotated[int, Field(ge=1)]
+    """Sequences on a device at a time."""
+    gradient_accumulation: Annotated[int, Field(ge=1)]
+    """Micro-batches of a device in one optimizer step."""
+
+
 class TrainingSummary(ApiModel):
     """What `train` did."""
 
@@ -70,10 +85,19 @@ class TrainingSummary(ApiModel):
     """Mean training loss of the last logged step, in nats a token."""
     seconds: Annotated[float, Field(ge=0)]
     """Seconds that the last attempt trained."""
+    startup_seconds: Annotated[float, Field(ge=0)] | None = None
+    """Seconds of the last attempt from the start of its process to the end of its first step."""
+    micro_batch_size: Annotated[int, Field(ge=1)] | None = None
+    """Sequences on a device at a time; below the chosen one where GPU memory ran out on the way."""
+    stopped_early: bool = False
+    """Whether `hyperparameters.earlyStopping` ended the training before its last step."""
 
 
 class Artifact(ApiModel):
-    """The trained adapter."""
+    """What was trained."""
+
+    kind: Literal["Adapter", "Model"] = "Adapter"
+    """An adapter for the base model, or a whole model."""
 
     uri: Annotated[str, Field(max_length=512)]
     """Where it lies."""
@@ -133,6 +157,7 @@ class StageReport(ApiModel):
     reason: Reason
     message: Text = ""
     dataset: DatasetSummary | None = None
+    hyperparameters: ChosenHyperparameters | None = None
     training: TrainingSummary | None = None
     artifact: Artifact | None = None
     evaluation: EvaluationSummary | None = None

@@ -40,9 +40,10 @@ def find_problem(
             f"ModelServer {server.name} serves {server.spec.model.uri}, the job trains {spec.model.uri}:"
             " an adapter works on its own base model only"
         )
-    rank = spec.adapter.lora.rank if spec.adapter.lora else 0
+    rank = spec.adapter.low_rank.rank if spec.adapter.low_rank else 0
     if rank > server.spec.lora.max_rank:
         return Reason.SERVER_MISMATCH, (
-            f"adapter.lora.rank is {rank}, ModelServer {server.name} takes {server.spec.lora.max_rank} at most"
+            f"adapter.{spec.adapter.name}.rank is {rank},"
+            f" ModelServer {server.name} takes {server.spec.lora.max_rank} at most"
         )
     return None

@@ -48,7 +48,7 @@ SERVER_POD = Kind("Pod", "", "v1", "pods", SERVER_LABEL)
 CONFIGMAP = Kind("ConfigMap", "", "v1", "configmaps", f"{GROUP}/owned")
 CLAIM = Kind("PersistentVolumeClaim", "", "v1", "persistentvolumeclaims", f"{GROUP}/owned")
 DEPLOYMENT = Kind("Deployment", "apps", "v1", "deployments", SERVER_LABEL)
-SERVICE = Kind("Service", "", "v1", "services", SERVER_LABEL)
+SERVICE = Kind("Service", "", "v1", "services", f"{GROUP}/owned")
 
 WATCHED = (FINETUNEJOB, MODELSERVER, JOB, JOB_POD, SERVER_POD, CONFIGMAP, CLAIM, DEPLOYMENT, SERVICE)
 

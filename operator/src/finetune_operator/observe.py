@@ -23,6 +23,9 @@ from finetune_operator.kinds import Manifest, label_of
 _Model = TypeVar("_Model", bound=ApiModel)
 
 
+_INDEX_ANNOTATION = "batch.kubernetes.io/job-completion-index"
+
+
 class Stage(StrEnum):
     """The stages that run as Jobs, in their order."""
 
@@ -138,7 +141,7 @@ def view_attempt(job: Manifest, pods: list[Manifest]) -> Attempt | None:
     stage, number = label_of(job, STAGE_LABEL), label_of(job, ATTEMPT_LABEL)
     if stage not in list(Stage) or number is None or not number.isdecimal():
         return None
-    pod = max(pods, key=lambda pod: str(pod["metadata"].get("creationTimestamp")), default=None)
+    pod = _telling_pod(pods)
     status = job.get("status", {})
     conditions = {
         condition["type"]: condition for condition in status.get("conditions", []) if condition["status"] == "True"
@@ -148,15 +151,26 @@ def view_attempt(job: Manifest, pods: list[Manifest]) -> Attempt | None:
         stage=Stage(stage),
         number=int(number),
         name=job["metadata"]["name"],
-        state=_state(conditions, pod, terminated),
+        state=_state(conditions, pod, terminated, vanished=len(pods) < job.get("spec", {}).get("parallelism", 1)),
         started=_time(status.get("startTime")),
         finished=_time(status.get("completionTime") or conditions.get("Failed", {}).get("lastTransitionTime")),
         report=parse_report(terminated.get("message", "")),
         exit_code=terminated.get("exitCode"),
         out_of_memory=terminated.get("reason") == "OOMKilled",
-        waiting=_waiting(pod),
+        waiting=next(filter(None, map(_waiting, pods)), ""),
         pod_ip=_running_ip(pod),
     )
+
+
+def _telling_pod(pods: list[Manifest]) -> Manifest | None:
+    """Return the pod that says how an attempt went: the first that failed, else the one that leads the others.
+
+    Of several nodes the first failure is the cause; the others only lost their peer.
+    """
+    failed = [pod for pod in pods if _terminated(pod).get("exitCode")]
+    if failed:
+        return min(failed, key=lambda pod: str(_terminated(pod).get("finishedAt")))
+    return min(pods, key=lambda pod: pod["metadata"].get("annotations", {}).get(_INDEX_ANNOTATION, "0"), default=None)
 
 
 def view_server_pod(pod: Manifest, annotation: str, loaded: LoadedReport | None) -> ServerPod:
@@ -175,13 +189,14 @@ def view_server_pod(pod: Manifest, annotation: str, loaded: LoadedReport | None)
     )
 
 
-def _state(conditions: dict[str, Any], pod: Manifest | None, terminated: dict[str, Any]) -> State:
+def _state(conditions: dict[str, Any], pod: Manifest | None, terminated: dict[str, Any], *, vanished: bool) -> State:
+    """Return how an attempt stands; `vanished` tells that there are fewer pods than it had."""
     if "Complete" in conditions:
         return State.SUCCEEDED
     if "Failed" not in conditions:
         return State.ACTIVE
-    if pod is None or "PodFailurePolicy" in conditions["Failed"].get("reason", ""):
-        # The pod was taken away, or the Job's policy met the DisruptionTarget condition.
+    if pod is None or vanished or "PodFailurePolicy" in conditions["Failed"].get("reason", ""):
+        # A pod was taken away, or the Job's policy met the DisruptionTarget condition.
         return State.DISRUPTED
     if terminated.get("exitCode") == ExitCode.STOPPED or _has_condition(pod, "DisruptionTarget"):
         return State.DISRUPTED

@@ -21,6 +21,7 @@ from finetune_operator.manifests.stages import (
     build_claim,
     build_job_file,
     build_stage_job,
+    build_training_service,
     names_default_claim,
 )
 from finetune_operator.observe import Attempt, JobView, ServerView, Stage
@@ -111,7 +112,7 @@ class _Draft:
 
     def walk(self, spec: FineTuneJobSpec, seen: Seen, settings: Settings) -> None:
         """Go through the stages as far as they are done, and begin or await the next one."""
-        method = f"{'sft' if spec.method.sft else ''}/{'lora' if spec.adapter.lora else ''}"
+        method = f"{spec.method.name}/{spec.adapter.name}"
         self.set_status(
             start_time=self.status.start_time or self.now,
             method=method,
@@ -121,6 +122,8 @@ class _Draft:
             self.children.append(build_job_file(self.job))
             if names_default_claim(self.job) and not seen.has_default_claim:
                 self.children.append(build_claim(self.job, settings))
+        if spec.compute.nodes > 1 and not self.conditions.is_true(ConditionType.TRAINED):
+            self.children.append(build_training_service(self.job))
         for stage in Stage:
             if self.conditions.is_true(_CONDITIONS[stage]):
                 continue
@@ -169,7 +172,7 @@ class _Draft:
         """Take over what a stage reports; tell whether the job goes on."""
         match stage:
             case Stage.PREPARE if report.dataset:
-                self.set_status(dataset=report.dataset)
+                self.set_status(dataset=report.dataset, hyperparameters=report.hyperparameters)
                 message = f"{report.dataset.train_examples} to train on, {report.dataset.heldout_examples} held out"
             case Stage.TRAIN if report.training and report.artifact:
                 steps = report.training.steps

@@ -37,6 +37,7 @@ def main() -> None:
     stages.add_parser("prepare", help="check and split the data, count its tokens")
     training = stages.add_parser("train", help="train the adapter")
     training.add_argument("--attempt", type=int, required=True, help="number of the attempt, from 1")
+    training.add_argument("--leader", default="localhost", help="DNS name of the first node, with several nodes")
     training.add_argument("--metrics-port", type=int, default=METRICS_PORT, help="port for Prometheus")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stdout)
@@ -62,7 +63,9 @@ def _run(arguments: argparse.Namespace) -> tuple[StageReport, ExitCode]:
         else:
             from finetune_trainer.launch import launch_training
 
-            report = launch_training(job, arguments.job, arguments.root, arguments.attempt, arguments.metrics_port)
+            report = launch_training(
+                job, arguments.job, arguments.root, arguments.attempt, arguments.metrics_port, arguments.leader
+            )
     except Exception as error:  # noqa: BLE001 - every failure becomes a report
         failure = diagnose(error, fallback)
         if failure is not error:

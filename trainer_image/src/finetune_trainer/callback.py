@@ -22,13 +22,24 @@ _LINE_SECONDS = 5.0
 class Follower(TrainerCallback):  # type: ignore[misc]
     """Registered with the trainer; transformers calls it."""
 
-    def __init__(self) -> None:
-        """Take over SIGTERM: the present step ends, a checkpoint is saved, the training stops."""
+    def __init__(self, began: float) -> None:
+        """Take over SIGTERM: the present step ends, a checkpoint is saved, the training stops.
+
+        `began` is when the process began, by the monotonic clock.
+        """
         self.stopped = False
+        self.startup_seconds = 0.0
+        """From the beginning of the process to the end of its first step."""
+        self._process_began = began
         self._began = 0.0
         self._first_step = 0
         self._said = 0.0
         signal.signal(signal.SIGTERM, self._stop)
+
+    @property
+    def seconds(self) -> float:
+        """How long the training has run."""
+        return time.monotonic() - self._began
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Make the progress visible before the first step."""
@@ -41,10 +52,13 @@ class Follower(TrainerCallback):  # type: ignore[misc]
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Count, and stop where it was asked for."""
         done = state.global_step - self._first_step
-        pace = (time.monotonic() - self._began) / max(done, 1)
+        pace = self.seconds / max(done, 1)
+        if done == 1:
+            self.startup_seconds = time.monotonic() - self._process_began
         metrics.STEP.set(state.global_step)
         metrics.EPOCH.set(state.epoch or 0)
         metrics.REMAINING.set(pace * (state.max_steps - state.global_step))
+        self.stopped = _any_process(args, here=self.stopped)
         if self.stopped:
             control.should_save = True
             control.should_training_stop = True
@@ -84,3 +98,14 @@ class Follower(TrainerCallback):  # type: ignore[misc]
 
     def _stop(self, *_: object) -> None:
         self.stopped = True
+
+
+def _any_process(args: TrainingArguments, *, here: bool) -> bool:
+    """Tell whether it holds in any process: they see a signal at different steps, and must stop at the same one."""
+    if args.world_size == 1:
+        return here
+    import torch
+
+    flag = torch.tensor([int(here)], device=args.device)
+    torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MAX)
+    return bool(flag.item())

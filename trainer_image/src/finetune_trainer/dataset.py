@@ -258,16 +258,28 @@ def read_examples(path: Path) -> Iterator[Example]:
     Raises:
         StageError: the file is missing.
     """
+    return map(json.loads, _read_lines(path))
+
+
+def _read_lines(path: Path) -> Iterator[str]:
     try:
         with path.open(encoding="utf-8") as file:
-            for line in file:
-                yield json.loads(line)
+            yield from file
     except FileNotFoundError:
         raise StageError(
             ExitCode.NOT_FOUND,
             Reason.DATASET_NOT_FOUND,
             f"{path} is missing: was the claim emptied after prepare?",
         ) from None
+
+
+def count_examples(path: Path) -> int:
+    """Return how many examples `survey` wrote.
+
+    Raises:
+        StageError: the file is missing.
+    """
+    return sum(1 for _ in _read_lines(path))
 
 
 def invalid(message: str) -> StageError:

@@ -1,4 +1,4 @@
-"""Starts the training with `accelerate launch`, one process for each device, and waits for its report."""
+"""Starts the training's processes on this node, and waits for their report."""
 
 import contextlib
 import os
@@ -9,65 +9,116 @@ import tempfile
 import time
 from pathlib import Path
 
+from finetune_api.compute import Compute
 from finetune_api.conditions import Reason
-from finetune_api.jobfile import JobFile
-from finetune_api.reports import ExitCode, StageReport, parse_report
+from finetune_api.jobfile import JobDirectory, JobFile
+from finetune_api.reports import ChosenHyperparameters, ExitCode, StageReport, parse_report
 
+from finetune_trainer.dataset import count_examples
 from finetune_trainer.failures import StageError
-from finetune_trainer.schedule import choose_batches
+from finetune_trainer.micro_batch import read_micro_batch
+from finetune_trainer.schedule import choose
+from finetune_trainer.sources import below
 
 _SHUTDOWN_SECONDS = 100
 """Torch elastic's time between SIGTERM and SIGKILL; below the pod's grace period."""
+_MEETING_PORT = 29400
+_NOTICE_SECONDS = 15
+"""Time for a smaller micro-batch, chosen by another node, to be seen on the shared volume."""
 
 
-def launch_training(job: JobFile, job_file: Path, root: Path, attempt: int, metrics_port: int) -> StageReport:
-    """Run the training in processes of its own and return the report of the first that ended.
+def launch_training(
+    job: JobFile, job_file: Path, root: Path, attempt: int, metrics_port: int, leader: str
+) -> StageReport:
+    """Train in processes of their own; with a smaller micro-batch again when GPU memory ran out.
+
+    Args:
+        job: the FineTuneJob.
+        job_file: its file.
+        root: directory below which claims are mounted.
+        attempt: number of the attempt.
+        metrics_port: port for Prometheus.
+        leader: DNS name of the first node, where the processes of several nodes meet.
 
     Raises:
-        StageError: the batch cannot be divided, or no process left a report.
+        StageError: the batch cannot be divided, the data is gone, or no process left a report.
     """
-    gpus = job.spec.compute.resources.gpus
+    directory = JobDirectory.of(job)
+    checkpoints = below(root, directory.checkpoints)
     try:
-        choose_batches(job.spec, max(gpus, 1))
+        chosen = choose(job.spec, count_examples(below(root, directory.train_data)))
     except ValueError as error:
         raise StageError(ExitCode.BAD_CONFIG, Reason.INVALID_SPEC, str(error)) from None
-    with tempfile.TemporaryDirectory() as scratch:
-        report_path = Path(scratch) / "report.json"
-        command = [
-            sys.executable,
-            "-m",
-            "accelerate.commands.launch",
-            "--num_machines=1",
-            f"--num_processes={max(gpus, 1)}",
-            f"--mixed_precision={'bf16' if gpus else 'no'}",
-            "--dynamo_backend=no",
-            *(["--multi_gpu"] if gpus > 1 else []),
-            *([] if gpus else ["--cpu", f"--num_cpu_threads_per_process={_threads()}"]),
-            "--module",
-            "finetune_trainer.training",
-            f"--job={job_file}",
-            f"--root={root}",
-            f"--attempt={attempt}",
-            f"--metrics-port={metrics_port}",
-            f"--report={report_path}",
-        ]
-        env = os.environ | {
-            "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(_SHUTDOWN_SECONDS),
-            "HF_HUB_DISABLE_TELEMETRY": "1",
-            "TOKENIZERS_PARALLELISM": "false",
-        }
-        process = subprocess.Popen(command, env=env, start_new_session=True)
-        _forward_stop(process)
-        process.wait()
-        _wait_for_group(process.pid)
-        report = parse_report(report_path.read_text()) if report_path.exists() else None
-    if report is None:
-        raise StageError(
-            ExitCode.SOFTWARE,
-            Reason.TRAINING_FAILED,
-            f"the training ended with code {process.returncode} and left no report: see the log above",
-        )
-    return report
+    while True:
+        tried = read_micro_batch(checkpoints, chosen)
+        with tempfile.TemporaryDirectory() as scratch:
+            report_path = Path(scratch) / "report.json"
+            command = [
+                *_build_launcher(job.spec.compute, leader, f"{attempt}-{tried.micro_batch_size}"),
+                "finetune_trainer.training",
+                f"--job={job_file}",
+                f"--root={root}",
+                f"--attempt={attempt}",
+                f"--metrics-port={metrics_port}",
+                f"--report={report_path}",
+            ]
+            code = _run(command, job.spec.compute)
+            report = parse_report(report_path.read_text()) if report_path.exists() else None
+        if code and _is_smaller(checkpoints, tried, job.spec.compute):
+            continue
+        if report is None:
+            raise StageError(
+                ExitCode.SOFTWARE,
+                Reason.TRAINING_FAILED,
+                f"the training ended with code {code} and left no report: see the log above",
+            )
+        return report
+
+
+def _build_launcher(compute: Compute, leader: str, meeting: str) -> list[str]:
+    """Return the command before the module's name: torch elastic, which one process alone does not need."""
+    if compute.processes == 1:
+        return [sys.executable, "-m"]
+    if compute.nodes == 1:
+        where = ["--standalone"]
+    else:
+        where = ["--rdzv-backend=c10d", f"--rdzv-endpoint={leader}:{_MEETING_PORT}", f"--rdzv-id={meeting}"]
+    return [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        f"--nnodes={compute.nodes}",
+        f"--nproc-per-node={compute.processes_on_node}",
+        "--max-restarts=0",
+        *where,
+        "--module",
+    ]
+
+
+def _run(command: list[str], compute: Compute) -> int:
+    """Run the processes of this node to their end; SIGTERM reaches every one of them, and they save a checkpoint."""
+    env = os.environ | {
+        "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(_SHUTDOWN_SECONDS),
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "TOKENIZERS_PARALLELISM": "true" if compute.processes_on_node == 1 else "false",
+        "OMP_NUM_THREADS": str(max(1, len(os.sched_getaffinity(0)) // compute.processes_on_node)),
+    }
+    process = subprocess.Popen(command, env=env, start_new_session=True)
+    _forward_stop(process)
+    process.wait()
+    _wait_for_group(process.pid)
+    return process.returncode
+
+
+def _is_smaller(checkpoints: Path, tried: ChosenHyperparameters, compute: Compute) -> bool:
+    """Tell whether some node lowered the micro-batch; what another one wrote takes a moment to be seen."""
+    until = time.monotonic() + (_NOTICE_SECONDS if compute.nodes > 1 else 0)
+    while True:
+        if read_micro_batch(checkpoints, tried).micro_batch_size < tried.micro_batch_size:
+            return True
+        if time.monotonic() >= until:
+            return False
+        time.sleep(0.5)
 
 
 def _forward_stop(process: subprocess.Popen[bytes]) -> None:
@@ -91,7 +142,3 @@ def _wait_for_group(group: int) -> None:
         except ProcessLookupError:
             return
         time.sleep(0.1)
-
-
-def _threads() -> int:
-    return max(1, len(os.sched_getaffinity(0)))

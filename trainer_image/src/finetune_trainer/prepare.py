@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 from finetune_api.conditions import Reason
-from finetune_api.data import SFT_FORMATS, DataSource, Format
+from finetune_api.data import DataSource, Format, accepted_formats
 from finetune_api.digest import digest_directory
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.jobfile import JobDirectory, JobFile
 from finetune_api.mounts import TRAIN_TOKEN, VALIDATION_TOKEN
-from finetune_api.reports import DatasetSummary, ExitCode, StageReport
+from finetune_api.reports import ChosenHyperparameters, DatasetSummary, ExitCode, StageReport
 
 from finetune_trainer.base_model import Tokenizer
 from finetune_trainer.dataset import (
@@ -26,7 +26,7 @@ from finetune_trainer.dataset import (
 )
 from finetune_trainer.failures import StageError
 from finetune_trainer.measure import Measurer
-from finetune_trainer.schedule import estimate_steps
+from finetune_trainer.schedule import choose, estimate_steps
 from finetune_trainer.sources import below, find_data, find_model
 
 _LOG = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ def prepare(job: JobFile, root: Path) -> StageReport:
     def read(source: DataSource, token: str, path: Path) -> Survey:
         files = find_data(source, root, token)
         wanted = surveys[0].format if surveys else spec.dataset.format
-        found = survey(source.uri, files, wanted, SFT_FORMATS, measurer.measure, path)
+        found = survey(source.uri, files, wanted, accepted_formats(spec.method.name), measurer.measure, path)
         surveys.append(found)
         _LOG.info("%s: %d examples, %d wrong", source.uri, len(found.numbers), found.wrong)
         return found
@@ -72,6 +72,7 @@ def prepare(job: JobFile, root: Path) -> StageReport:
         _write_report(below(root, directory.report("prepare")), surveys, {})
         raise
     _check_gates(spec, train.format)
+    chosen = _choose(spec, len(lengths))
     summary = DatasetSummary(
         format=train.format,
         train_examples=len(lengths),
@@ -80,7 +81,7 @@ def prepare(job: JobFile, root: Path) -> StageReport:
         longest_example_tokens=max(max(one.tokens) for one in surveys),
         truncated_examples=int((lengths > longest).sum()),
         duplicates=count_duplicates(train),
-        steps=estimate_steps(spec, lengths),
+        steps=estimate_steps(spec, chosen, lengths),
         digest=digest_directory(train_path.parent),
     )
     statistics = summary.to_dict() | {
@@ -93,7 +94,17 @@ def prepare(job: JobFile, root: Path) -> StageReport:
         f"taken for {summary.format}"
     )
     _LOG.info("%s", message)
-    return StageReport(outcome="Succeeded", reason=Reason.SUCCEEDED, message=message, dataset=summary)
+    return StageReport(
+        outcome="Succeeded", reason=Reason.SUCCEEDED, message=message, dataset=summary, hyperparameters=chosen
+    )
+
+
+def _choose(spec: FineTuneJobSpec, examples: int) -> ChosenHyperparameters:
+    """Choose the hyperparameters before a GPU is taken."""
+    try:
+        return choose(spec, examples)
+    except ValueError as error:
+        raise StageError(ExitCode.BAD_CONFIG, Reason.INVALID_SPEC, str(error)) from None
 
 
 def _check_gates(spec: FineTuneJobSpec, found: Format | None) -> None:

@@ -22,6 +22,11 @@ def job_file_name(job: JobView) -> str:
     return f"{job.name}-job-{digest_value(job.uid)[:6]}"
 
 
+def training_service_name(job: JobView) -> str:
+    """Return the name of the Service by which the pods of a training on several nodes find each other."""
+    return f"{job.name}-train-{digest_value(job.uid)[:6]}"
+
+
 def routes_name(server: ServerView) -> str:
     """Return the name of the ConfigMap with a server's routes."""
     return f"{server.name}-routes"

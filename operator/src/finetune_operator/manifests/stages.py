@@ -3,7 +3,7 @@
 from finetune_api.compute import Compute, Placement, Resources
 from finetune_api.data import DataSource
 from finetune_api.finetunejob import FineTuneJobSpec
-from finetune_api.meta import ATTEMPT_LABEL, METRICS_PORT, STAGE_LABEL
+from finetune_api.meta import ATTEMPT_LABEL, JOB_LABEL, METRICS_PORT, STAGE_LABEL
 from finetune_api.mounts import DEFAULT_CLAIM, JOB_FILE, MODEL_TOKEN, TRAIN_TOKEN, VALIDATION_TOKEN
 from finetune_api.uris import parse_uri
 
@@ -15,6 +15,7 @@ from finetune_operator.manifests.names import (
     job_labels,
     stage_job_name,
     stage_labels,
+    training_service_name,
 )
 from finetune_operator.manifests.pod import Volumes, build_pod_spec, build_token_env
 from finetune_operator.observe import JobView, Stage
@@ -53,6 +54,20 @@ def build_claim(job: JobView, settings: Settings) -> Manifest:
     }
 
 
+def build_training_service(job: JobView) -> Manifest:
+    """Return the headless Service that gives each pod of a training on several nodes a name."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": build_metadata(job, training_service_name(job), job_labels(job)),
+        "spec": {
+            "clusterIP": "None",
+            "publishNotReadyAddresses": True,
+            "selector": {JOB_LABEL: job.name, STAGE_LABEL: str(Stage.TRAIN)},
+        },
+    }
+
+
 def build_stage_job(job: JobView, stage: Stage, attempt: int, settings: Settings) -> Manifest:
     """Return the Job of one attempt. It never restarts a pod: what follows a failure, the operator decides.
 
@@ -71,13 +86,16 @@ def build_stage_job(job: JobView, stage: Stage, attempt: int, settings: Settings
     container = _build_container(job, stage, attempt, settings)
     pod = build_pod_spec(settings, placement, container, volumes, build_token_env(secrets))
     pod |= {"restartPolicy": "Never", "terminationGracePeriodSeconds": _STOP_SECONDS}
+    nodes = spec.compute.nodes if stage is Stage.TRAIN else 1
+    if nodes > 1:
+        pod["subdomain"] = training_service_name(job)
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": build_metadata(job, name, labels | _queue_label(stage, spec.compute)),
         "spec": {
-            "completions": 1,
-            "parallelism": 1,
+            "completions": nodes,
+            "parallelism": nodes,
             "completionMode": "Indexed",
             "backoffLimit": 0,
             "podReplacementPolicy": "Failed",
@@ -125,11 +143,18 @@ def _build_container(job: JobView, stage: Stage, attempt: int, settings: Setting
         case Stage.TRAIN:
             return container | {
                 "image": settings.images.trainer,
-                "args": ["train", f"--attempt={attempt}"],
+                "args": ["train", f"--attempt={attempt}", *_leader(job, attempt)],
                 "ports": [{"name": "metrics", "containerPort": METRICS_PORT}],
             }
         case Stage.EVALUATE:
             return container | {"image": settings.images.serving, "args": ["evaluate", *_judged(job)]}
+
+
+def _leader(job: JobView, attempt: int) -> list[str]:
+    """Name the pod where the processes of several nodes meet: an Indexed Job calls its first pod so."""
+    if job.spec is None or job.spec.compute.nodes == 1:
+        return []
+    return [f"--leader={stage_job_name(job, Stage.TRAIN, attempt)}-0.{training_service_name(job)}"]
 
 
 def _judged(job: JobView) -> list[str]:
