@@ -38,7 +38,13 @@ class Image:
 
 _IMAGES = (
     Image("finetune.dev/operator:dev", ROOT / "operator/Dockerfile", _PYTHON, ("crds", "operator")),
-    Image("finetune.dev/trainer:dev", ROOT / "trainer_image/Dockerfile", _CPU, ("crds", "trainer_image")),
+    Image(
+        "finetune.dev/trainer:dev",
+        ROOT / "trainer_image/Dockerfile",
+        _CPU,
+        ("crds", "trainer_image"),
+        ("DEVICE=cpu",),
+    ),
     Image(
         "finetune.dev/serving:dev",
         ROOT / "serving_image/Dockerfile",

@@ -30,16 +30,14 @@ class Follower(TrainerCallback):  # type: ignore[misc]
         self.stopped = False
         self.startup_seconds = 0.0
         """From the beginning of the process to the end of its first step."""
+        self.seconds = 0.0
+        """How long the steps of this attempt took so far."""
         self._process_began = began
         self._began = 0.0
         self._first_step = 0
         self._said = 0.0
         signal.signal(signal.SIGTERM, self._stop)
 
-    @property
-    def seconds(self) -> float:
-        """How long the training has run."""
-        return time.monotonic() - self._began
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Make the progress visible before the first step."""
@@ -52,6 +50,7 @@ class Follower(TrainerCallback):  # type: ignore[misc]
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Count, and stop where it was asked for."""
         done = state.global_step - self._first_step
+        self.seconds = time.monotonic() - self._began
         pace = self.seconds / max(done, 1)
         if done == 1:
             self.startup_seconds = time.monotonic() - self._process_began

@@ -1,0 +1,154 @@
+"""Trains the same model on the same short rows with this project and with a plain TRL script, turn by turn."""
+
+import json
+import math
+import random
+import re
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean, median
+from typing import Any
+
+from bench.settings import EPOCHS, LEARNING_RATE, LONGEST, RANK, SEED
+from model.tiny import make_tiny_model
+from scipy import stats
+from workplace import Workplace, make_workplace
+
+_ROWS = 1000
+_RUNS = 3
+_LAYERS = 6
+_PLAIN_BATCH = 32
+_WORDS = ["the", "shop", "sells", "kettles", "lamps", "chairs", "and", "tables", "for", "a", "fair", "price", "in", "many", "colours", "every", "day", "of", "the", "week"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training."""
+
+    tokens_per_s: float
+    startup_s: float
+    """From the start of the program to the end of the first step."""
+    adapter: Path
+
+
+def measure_training(root: Path) -> dict[str, Any]:
+    """Return the figures of the benchmark; ratios are medians over runs that alternate."""
+    base = make_tiny_model(root / "base", layers=_LAYERS)
+    rows = make_rows(_ROWS)
+    ours, plain, differences = [], [], []
+    for seed in range(_RUNS):
+        workplace = _prepare(root / f"ours-{seed}", base, rows, seed)
+        ours.append(_run_ours(workplace))
+        plain.append(_run_plain(root / f"plain-{seed}", base, workplace, seed))
+        losses = [_measure_loss(base, run.adapter, workplace.directory.heldout_data) for run in (ours[-1], plain[-1])]
+        differences.append(losses[0] - losses[1])
+    half = stats.t.ppf(0.975, _RUNS - 1) * stats.sem(differences)
+    return {
+        "tokens_per_s_ratio": round(
+            median(a.tokens_per_s / b.tokens_per_s for a, b in zip(ours, plain, strict=True)), 2
+        ),
+        "tokens_per_s": round(median(one.tokens_per_s for one in ours)),
+        "loss_difference": round(mean(differences), 4),
+        "loss_difference_interval": [round(mean(differences) + side * half, 4) for side in (-1, 1)],
+        "startup_s": round(median(one.startup_s for one in ours), 1),
+        "startup_s_plain": round(median(one.startup_s for one in plain), 1),
+        "runs": _RUNS,
+    }
+
+
+def make_rows(count: int) -> list[dict[str, str]]:
+    """Return short rows of mixed lengths, as support questions are: most short, a few long; the same every time."""
+    pick = random.Random(SEED)
+    return [
+        {
+            "prompt": f"question {number}: {' '.join(pick.choices(_WORDS, k=3 + int(pick.expovariate(0.2))))}?",
+            "completion": f"answer {number}: {' '.join(pick.choices(_WORDS[:6], k=2 + int(pick.expovariate(0.3))))}.",
+        }
+        for number in range(count)
+    ]
+
+
+def _prepare(root: Path, base: Path, rows: list[dict[str, str]], seed: int) -> Workplace:
+    """Prepare a job with packing, whose steps hold as many rows as a batch of the plain script."""
+    workplace = make_workplace(
+        root,
+        base,
+        list(rows),
+        method={"sft": {}},
+        adapter={"lora": {"rank": RANK}},
+        hyperparameters={"epochs": EPOCHS, "learningRate": LEARNING_RATE, "maxLength": LONGEST, "seed": seed},
+        compute={"checkpointEvery": 100_000},
+    )
+    status, report = workplace.run("prepare")
+    if status != 0 or report is None or report.dataset is None:
+        raise SystemExit(workplace.log[-3000:])
+    steps = math.ceil(report.dataset.train_examples / _PLAIN_BATCH)
+    job = json.loads(workplace.job_path.read_text())
+    job["spec"]["hyperparameters"]["batchSize"] = max(1, round(report.dataset.train_tokens / LONGEST / steps))
+    workplace.job_path.write_text(json.dumps(job))
+    return workplace
+
+
+def _count_tokens(workplace: Workplace) -> int:
+    """Return the tokens of all epochs, without padding."""
+    report = json.loads(workplace.directory.report("prepare").read_text())
+    return int(report["statistics"]["trainTokens"] * EPOCHS)
+
+
+def _run_ours(workplace: Workplace) -> Run:
+    began = time.monotonic()
+    process = workplace.start("train", "--attempt=1")
+    startup = _wait_for_first_step(process, workplace.root / "log", began)
+    report = workplace.report() if process.wait() == 0 else None
+    if report is None or report.training is None:
+        raise SystemExit(workplace.log[-3000:])
+    return Run(_count_tokens(workplace) / report.training.seconds, startup, workplace.directory.adapter(1))
+
+
+def _run_plain(directory: Path, base: Path, workplace: Workplace, seed: int) -> Run:
+    directory.mkdir()
+    data = directory / "train.jsonl"
+    with workplace.directory.train_data.open() as lines, data.open("w") as out:
+        for line in lines:
+            messages = json.loads(line)["messages"]
+            out.write(json.dumps({"prompt": messages[:-1], "completion": messages[-1:]}) + "\n")
+    log = directory / "log"
+    command = [sys.executable, "-m", "bench.plain_trl", str(base), str(data), str(directory)]
+    command += [str(_PLAIN_BATCH), str(seed)]
+    began = time.monotonic()
+    with log.open("w") as out:
+        process = subprocess.Popen(command, stdout=out, stderr=out)
+    startup = _wait_for_first_step(process, log, began)
+    if process.wait() != 0:
+        raise SystemExit(log.read_text()[-3000:])
+    seconds = float(re.findall(r'"seconds": ([0-9.]+)', log.read_text())[-1])
+    return Run(_count_tokens(workplace) / seconds, startup, directory)
+
+
+def _wait_for_first_step(process: "subprocess.Popen[Any]", log: Path, began: float) -> float:
+    while "step 1 of" not in log.read_text():
+        if process.poll() not in (None, 0):
+            raise SystemExit(log.read_text()[-3000:])
+        time.sleep(0.02)
+    return time.monotonic() - began
+
+
+def _measure_loss(base: Path, adapter: Path, heldout: Path) -> float:
+    """Return the mean loss of the held-out rows' answers, in nats a token."""
+    import torch
+    from finetune_trainer.base_model import Tokenizer
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    tokenizer = Tokenizer(base, "base")
+    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), adapter).eval()
+    found = []
+    for line in heldout.read_text().splitlines():
+        ((ids, labels),) = tokenizer.encode_all([tokenizer.render(json.loads(line))])
+        with torch.no_grad():
+            output = model(input_ids=torch.tensor([ids]), labels=torch.as_tensor(labels)[None])
+        found.append(output.loss.item())
+    return mean(found)

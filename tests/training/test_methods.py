@@ -1,0 +1,143 @@
+"""Every method and every adapter learns, which a figure of its own training proves, on a tiny model."""
+
+import csv
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+import pytest
+from finetune_api.reports import StageReport
+from scipy.stats import binomtest
+from workplace import Workplace, make_workplace, price_chats
+
+PAIRS = [
+    {"prompt": f"is thing {number} good?", "chosen": f"yes, {number} is good", "rejected": f"no, {number} is bad"}
+    for number in range(40)
+]
+PROMPTS = [{"prompt": f"say something about {number}", "letter": "e"} for number in range(40)]
+GRADER = {"name": "has-letter", "stringCheck": {"operation": "like", "referenceField": "letter"}}
+VALUES = {"epochs": 4, "learningRate": 0.002, "batchSize": 4, "maxLength": 64}
+
+
+def train(root: Path, model: Path, rows: list[Any], **spec: Any) -> tuple[Workplace, StageReport]:
+    workplace = make_workplace(root, model, rows, **({"hyperparameters": VALUES} | spec))
+    for stage in (["prepare"], ["train", "--attempt=1"]):
+        status, report = workplace.run(*stage)
+        assert status == 0, workplace.log
+    assert report is not None
+    return workplace, report
+
+
+def column(workplace: Workplace, name: str) -> list[float]:
+    with workplace.directory.history.open() as file:
+        return [float(row[name]) for row in csv.DictReader(file) if row[name]]
+
+
+@pytest.mark.parametrize(
+    ("adapter", "files"),
+    [
+        ({"rslora": {"rank": 8, "targetModules": ["q_proj", "v_proj", "down_proj"]}}, "adapter"),
+        ({"qlora": {"rank": 8}}, "adapter"),
+        ({"dora": {"rank": 8}}, "model"),
+        ({"full": {"layers": [1]}}, "model"),
+    ],
+)
+def test_every_adapter_learns(model: Path, tmp_path: Path, adapter: dict[str, Any], files: str) -> None:
+    workplace, report = train(tmp_path, model, price_chats(40), adapter=adapter, method={"sft": {"packing": False}})
+    losses = column(workplace, "train_loss")
+    assert statistics.mean(losses[-4:]) < 0.8 * statistics.mean(losses[:4])
+    assert report.artifact is not None
+    assert report.artifact.kind == files.capitalize()
+    directory = workplace.directory.model(1) if files == "model" else workplace.directory.adapter(1)
+    names = {path.name for path in directory.iterdir()}
+    assert ("config.json" in names, "adapter_config.json" in names) == (files == "model", files == "adapter")
+    assert "tokenizer.json" in names or files == "adapter"
+
+
+def test_a_frozen_layer_stays_as_it_is(model: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    workplace, _ = train(tmp_path, model, price_chats(12), adapter={"full": {"layers": [1]}})
+    before, after = (load_file(directory / "model.safetensors") for directory in (model, workplace.directory.model(1)))
+    changed = {name for name in before if not before[name].equal(after[name])}
+    assert changed
+    assert all(".layers.1." in name for name in changed)
+
+
+@pytest.mark.parametrize("method", ["dpo", "orpo", "kto", "reward"])
+def test_a_preference_is_learnt(model: Path, tmp_path: Path, method: str) -> None:
+    workplace, report = train(tmp_path, model, PAIRS, method={method: {}})
+    assert report.training is not None
+    if method == "kto":
+        losses = column(workplace, "train_loss")
+        assert statistics.mean(losses[-8:]) < statistics.mean(losses[:8]) - 0.05
+        return
+    accuracies = column(workplace, "train_accuracy")
+    last = accuracies[len(accuracies) // 2 :]
+    right = round(sum(last) * VALUES["batchSize"])
+    assert binomtest(right, round(len(last) * VALUES["batchSize"])).proportion_ci().low > 0.5
+
+
+def test_what_graders_reward_is_learnt(model: Path, tmp_path: Path) -> None:
+    method = {"grpo": {"graders": [GRADER], "generations": 8, "maxAnswerTokens": 4}}
+    values = VALUES | {"batchSize": 16, "epochs": 3, "learningRate": 0.005}
+    workplace, _ = train(tmp_path, model, PROMPTS, method=method, hyperparameters=values, evaluation={"gates": []})
+    rewards = column(workplace, "train_accuracy")
+    quarter = len(rewards) // 4
+    first, last = (round(sum(part) * 16) for part in (rewards[:quarter], rewards[-quarter:]))
+    assert last > first
+    compared = binomtest(last, last + first)
+    assert compared.proportion_ci().low > 0.5
+
+
+def test_a_training_that_no_longer_helps_ends_early_with_its_best_checkpoint(model: Path, tmp_path: Path) -> None:
+    stopping = {"patience": 1, "every": 5, "fraction": 0.25}
+    values = VALUES | {"epochs": 40, "learningRate": 0.02, "earlyStopping": stopping, "schedule": "Constant"}
+    workplace, report = train(tmp_path, model, price_chats(40), hyperparameters=values)
+    assert report.training is not None
+    assert report.training.stopped_early
+    validations = column(workplace, "valid_loss")
+    assert report.training.steps == 5 * len(validations)
+    state = json.loads(
+        max(
+            workplace.directory.checkpoints.glob("checkpoint-*/trainer_state.json"),
+            key=lambda path: path.stat().st_mtime,
+        ).read_text()
+    )
+    assert state["best_metric"] == pytest.approx(min(validations), abs=1e-5)
+
+
+def test_two_processes_learn_what_one_learns(model: Path, tmp_path: Path) -> None:
+    losses = []
+    for processes in (1, 2):
+        compute = {"processesPerNode": processes, "checkpointEvery": 100}
+        workplace, report = train(tmp_path / str(processes), model, price_chats(24), compute=compute)
+        assert report.training is not None
+        assert report.training.micro_batch_size == 4 // processes
+        losses.append(column(workplace, "train_loss"))
+    assert losses[0] == pytest.approx(losses[1], rel=0.02)
+
+
+def test_a_micro_batch_too_large_for_the_memory_is_halved(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "faults").mkdir()
+    (tmp_path / "faults" / "sitecustomize.py").write_text(
+        "import sys\n"
+        "if 'finetune_trainer.training' in sys.orig_argv:\n"
+        "    import torch\n"
+        "    forward = torch.nn.Embedding.forward\n"
+        "    def limited(self, ids):\n"
+        "        if len(ids) > 2:\n"
+        "            raise torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2.00 GiB.')\n"
+        "        return forward(self, ids)\n"
+        "    torch.nn.Embedding.forward = limited\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "faults"))
+    workplace, report = train(tmp_path / "job", model, price_chats(24), hyperparameters=VALUES | {"batchSize": 8})
+    assert report.training is not None
+    assert report.training.micro_batch_size == 2
+    assert "out of memory with 8 sequences at a time: goes on with 4" in workplace.log
+    assert "out of memory with 4 sequences at a time: goes on with 2" in workplace.log
+    assert report.training.steps == 4 * 3
