@@ -10,9 +10,7 @@ EXAMPLE = Path(__file__).parents[3] / "examples" / "support-bot"
 
 
 def look(name: str, directory: Path) -> Survey:
-    return survey(
-        name, [EXAMPLE / name], None, ("Chat",), lambda examples: [Measured(1)] * len(examples), directory / name
-    )
+    return survey(name, [EXAMPLE / name], "Chat", lambda examples: [Measured(1)] * len(examples), directory / name)
 
 
 def test_the_script_writes_what_is_committed() -> None:

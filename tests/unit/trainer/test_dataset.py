@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from finetune_api.data import SFT_FORMATS, Format
+from finetune_api.data import Format
 from finetune_api.reports import ExitCode
 from finetune_trainer.dataset import (
     Measured,
@@ -14,6 +14,7 @@ from finetune_trainer.dataset import (
     check_survey,
     choose_heldout,
     count_duplicates,
+    find_format,
     find_leaks,
     read_examples,
     survey,
@@ -52,7 +53,7 @@ def look(directory: Path, *files: list[Any], wanted: Format | None = None, uri: 
     for number, rows in enumerate(files, 1):
         paths.append(directory / f"part-{number}.jsonl")
         paths[-1].write_bytes(lines(rows))
-    return survey(uri, paths, wanted, SFT_FORMATS, count_words, directory / "out" / "all.jsonl")
+    return survey(uri, paths, wanted or find_format(uri, paths), count_words, directory / "out" / "all.jsonl")
 
 
 def test_wrong_rows_are_counted_and_named_with_their_places(tmp_path: Path) -> None:
@@ -92,12 +93,20 @@ def test_the_first_row_tells_the_format_and_the_others_must_have_it(tmp_path: Pa
     assert list(read_examples(asked.path)) == [{"text": "c"}]
 
 
-def test_rows_that_the_method_does_not_learn_from_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(StageError) as error:
-        look(tmp_path, [{"prompt": "a", "chosen": "b", "rejected": "c"}])
-    assert "taken for Preference by their fields (chosen, prompt, rejected); the method learns from Chat, " in str(
-        error.value
-    )
+def test_the_first_row_that_can_be_read_tells_the_format(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(lines([b"bad", {"question": "x"}]))
+    (tmp_path / "b.jsonl").write_bytes(lines([chat(1)]))
+    assert find_format(URI, [tmp_path / "a.jsonl", tmp_path / "b.jsonl"]) == "Chat"
+    assert find_format(URI, [tmp_path / "a.jsonl"]) is None
+
+
+def test_a_mistake_of_ours_is_not_called_bad_data(tmp_path: Path) -> None:
+    def fail(_examples: list[Example]) -> list[Measured]:
+        raise ValueError("a bug")
+
+    (tmp_path / "a.jsonl").write_bytes(lines([chat(1)]))
+    with pytest.raises(ValueError, match="a bug"):
+        survey(URI, [tmp_path / "a.jsonl"], "Chat", fail, tmp_path / "out.jsonl")
 
 
 def test_an_empty_source_is_refused(tmp_path: Path) -> None:
@@ -108,7 +117,7 @@ def test_an_empty_source_is_refused(tmp_path: Path) -> None:
 def test_a_file_of_no_known_kind_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("x")
     with pytest.raises(StageError, match=r"pvc://data/train.jsonl: a.txt: the name must end in"):
-        survey(URI, [tmp_path / "a.txt"], None, SFT_FORMATS, count_words, tmp_path / "out.jsonl")
+        find_format(URI, [tmp_path / "a.txt"])
 
 
 @given(st.lists(st.integers(0, 60), min_size=6, max_size=80), st.floats(0.01, 0.5), st.integers(0, 9))

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from finetune_trainer.files import LONGEST_ROW, Problem, Row, is_data_file, read_rows
+from finetune_trainer.files import LONGEST_ROW, Problem, Row, UnknownFileError, is_data_file, read_rows
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -113,7 +113,9 @@ def test_a_long_line_is_passed_over_and_the_next_one_is_read(tmp_path: Path) -> 
 
 def test_an_unknown_name_says_which_names_are_known(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("x")
-    with pytest.raises(ValueError, match=r"a.txt: the name must end in .jsonl, .json, .csv, .tsv, .parquet, plain or"):
+    with pytest.raises(
+        UnknownFileError, match=r"a.txt: the name must end in .jsonl, .json, .csv, .tsv, .parquet, plain or"
+    ):
         list(read_rows(tmp_path / "a.txt"))
     assert [is_data_file(Path(name)) for name in ("a.txt", "a.parquet", "b.csv.zst", ".jsonl")] == [
         False,

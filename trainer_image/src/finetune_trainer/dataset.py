@@ -6,10 +6,12 @@ A million rows take some 30 MB of memory here, whatever their length.
 import hashlib
 import json
 from array import array
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from finetune_api.data import Format
 from finetune_api.reports import ExitCode
 
 from finetune_trainer.failures import StageError
-from finetune_trainer.files import Problem, Row, read_rows, unit_of
+from finetune_trainer.files import Problem, Row, UnknownFileError, read_rows, unit_of
 from finetune_trainer.formats import Example, detect_format, parse_row, unknown_fields
 from finetune_trainer.messages import RowError
 
@@ -83,7 +85,7 @@ class Survey:
 
     def place_of(self, index: int) -> str:
         """Say where an example stands."""
-        name = max((first, name) for first, name in self.places if first <= index)[1]
+        name = self.places[bisect_right(self.places, index, key=lambda one: one[0]) - 1][1]
         return self.name_place(name, self.numbers[index])
 
     def name_place(self, name: str, number: int) -> str:
@@ -92,39 +94,49 @@ class Survey:
         return f"{prefix}{self.unit} {number}"
 
 
-def survey(
-    uri: str, files: list[Path], wanted: Format | None, accepted: tuple[Format, ...], measure: Measure, path: Path
-) -> Survey:
+def find_format(uri: str, files: list[Path]) -> Format | None:
+    """Return the format of the first row that has one; None where none has.
+
+    Raises:
+        StageError: a file's name tells of no known format.
+    """
+    try:
+        for row in chain.from_iterable(map(read_rows, files)):
+            if isinstance(row, Row):
+                with suppress(RowError):
+                    return detect_format(row.value)
+    except UnknownFileError as error:
+        raise invalid(f"{uri}: {error}") from None
+    return None
+
+
+def survey(uri: str, files: list[Path], name: Format | None, measure: Measure, path: Path) -> Survey:
     """Go through the files of a data source.
 
     Args:
         uri: how the user names it.
         files: its files.
-        wanted: the format of its rows; None takes that of the first row for all.
-        accepted: the formats that the job's method learns from.
+        name: the format of its rows; None where `find_format` found none.
         measure: measures examples with the model's tokenizer, many at once.
         path: the file to write the examples to; it is whole or not at all.
 
     Raises:
-        StageError: a file's name tells of no known format, or the rows are none that the method learns from.
+        StageError: a file's name tells of no known format.
     """
-    found = Survey(uri, unit_of(files[0]), path, format=wanted)
+    found = Survey(uri, unit_of(files[0]), path, format=name)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".part")
     with partial.open("w", encoding="utf-8") as out:
         for file in files:
             found.places.append((len(found.numbers), file.name))
-            try:
-                parsed = _parse(found, accepted, file)
-                while rows := list(islice(parsed, _BATCH)):
-                    _take(found, file.name, rows, measure, out.write)
-            except ValueError as error:
-                raise invalid(f"{uri}: {error}") from None
+            parsed = _parse(found, file)
+            while rows := list(islice(parsed, _BATCH)):
+                _take(found, file.name, rows, measure, out.write)
     partial.replace(path)
     return found
 
 
-def _parse(found: Survey, accepted: tuple[Format, ...], file: Path) -> Iterator[tuple[int, Example]]:
+def _parse(found: Survey, file: Path) -> Iterator[tuple[int, Example]]:
     """Yield the number and the example of each row that can be used."""
     for row in read_rows(file):
         found.read += 1
@@ -132,24 +144,17 @@ def _parse(found: Survey, accepted: tuple[Format, ...], file: Path) -> Iterator[
             found.add_problem(found.name_place(file.name, row.number), row.kind, row.message)
             continue
         try:
-            example = _parse_row(found, accepted, row)
+            example = _parse_row(found, row)
         except RowError as error:
             found.add_problem(found.name_place(file.name, row.number), error.kind, str(error))
         else:
             yield row.number, example
 
 
-def _parse_row(found: Survey, accepted: tuple[Format, ...], row: Row) -> Example:
-    if found.format is None:
-        found.format = detect_format(row.value)
-        if found.format not in accepted:
-            fields = ", ".join(sorted(row.value))
-            raise invalid(
-                f"{found.uri}: the rows are taken for {found.format} by their fields ({fields});"
-                f" the method learns from {', '.join(accepted)}"
-            )
-    found.ignored.update(unknown_fields(row.value, found.format))
-    example = parse_row(row.value, found.format)
+def _parse_row(found: Survey, row: Row) -> Example:
+    name = found.format or detect_format(row.value)
+    found.ignored.update(unknown_fields(row.value, name))
+    example = parse_row(row.value, name)
     return {
         key: parse_arguments(value) if key in ("messages", "prompt", "chosen", "rejected", "completion") else value
         for key, value in example.items()
@@ -206,10 +211,10 @@ def check_survey(found: Survey) -> None:
 
 def find_leaks(train: Survey, heldout: Survey) -> None:
     """Note held-out examples whose question is trained on: they would prove nothing."""
-    trained = np.asarray(train.questions)
+    trained, first = np.unique(np.asarray(train.questions), return_index=True)
     asked = np.asarray(heldout.questions)
     for index in np.flatnonzero(np.isin(asked, trained)):
-        known = train.place_of(int(np.argmax(trained == asked[index])))
+        known = train.place_of(int(first[np.searchsorted(trained, asked[index])]))
         message = f"the same question is in {train.uri} {known}: it proves nothing"
         heldout.add_problem(heldout.place_of(int(index)), "leak", message)
 

@@ -35,6 +35,10 @@ class Problem:
     message: str
 
 
+class UnknownFileError(Exception):
+    """A file whose name tells of no known format."""
+
+
 def is_data_file(path: Path) -> bool:
     """Tell by the name whether `read_rows` can read a file."""
     return _format_of(path) in _READERS
@@ -51,12 +55,12 @@ def read_rows(path: Path) -> Iterator[Row | Problem]:
     What makes the rest unreadable (a damaged archive, a file cut short) is the last that is yielded.
 
     Raises:
-        ValueError: the name tells of no known format; the message says which there are.
+        UnknownFileError: the name tells of no known format; the message says which there are.
     """
     read = _READERS.get(_format_of(path))
     if read is None:
         known = ", ".join(suffix for suffix in _READERS if suffix != ".ndjson")
-        raise ValueError(f"{path.name}: the name must end in {known}, plain or with {', '.join(_COMPRESSIONS)}")
+        raise UnknownFileError(f"{path.name}: the name must end in {known}, plain or with {', '.join(_COMPRESSIONS)}")
     number = 0
     try:
         for row in read(path):
