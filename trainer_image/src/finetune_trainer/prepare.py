@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,22 +18,19 @@ from finetune_api.mounts import TRAIN_TOKEN, VALIDATION_TOKEN
 from finetune_api.reports import DatasetSummary, ExitCode, StageReport
 
 from finetune_trainer.base_model import Tokenizer
-from finetune_trainer.dataset import (
-    Measure,
-    Survey,
-    check_survey,
-    choose_heldout,
-    count_duplicates,
-    find_format,
-    find_leaks,
-    invalid,
-    survey,
-    write_parts,
-)
+from finetune_trainer.dataset import Measure, Survey, find_format, invalid, survey
 from finetune_trainer.failures import StageError
 from finetune_trainer.measure import measure
-from finetune_trainer.schedule import Lengths, estimate_steps
+from finetune_trainer.schedule import estimate_steps
 from finetune_trainer.sources import below, find_data, find_model
+from finetune_trainer.splits import (
+    check_survey,
+    choose_heldout,
+    find_leaks,
+    warn_of_labels,
+    warn_of_repeats,
+    write_parts,
+)
 
 _LOG = logging.getLogger(__name__)
 _DEFAULT_HOLDOUT = 0.1
@@ -44,9 +42,10 @@ class _Parts:
 
     train: Survey
     """The survey of what is trained on; without a validation source of what is held out too."""
-    lengths: Lengths
-    """The lengths of the examples to train on."""
+    is_trained: np.ndarray[Any, np.dtype[np.bool_]]
+    """Which examples of it are trained on."""
     heldout_examples: int
+    duplicates: int
 
 
 def prepare(job: JobFile, root: Path) -> StageReport:
@@ -66,14 +65,12 @@ def prepare(job: JobFile, root: Path) -> StageReport:
         raise
     summary = _summarise(job.spec, parts, surveys, below(root, directory.train_data).parent)
     statistics = summary.to_dict() | {
-        "tokensQuantiles": _quantiles(parts.train.tokens),
+        "learntTokens": int(np.asarray(parts.train.learnt)[parts.is_trained].sum()),
+        "tokensQuantiles": _quantiles(parts.train.longest),
         "turnsQuantiles": _quantiles(parts.train.turns),
     }
     _write_report(report, surveys, statistics)
-    message = (
-        f"{summary.train_examples} to train on, {summary.heldout_examples} held out, {summary.train_tokens} tokens, "
-        f"taken for {summary.format}"
-    )
+    message = f"taken for {summary.format}, {summary.train_tokens} tokens, {summary.describe()}"
     _LOG.info("%s", message)
     return StageReport(outcome="Succeeded", reason=Reason.SUCCEEDED, message=message, dataset=summary)
 
@@ -87,7 +84,7 @@ def _read(job: JobFile, root: Path, measure: Measure, surveys: list[Survey]) -> 
         files = find_data(source, root, token)
         name = surveys[0].format if surveys else spec.dataset.format or find_format(source.uri, files)
         _check_format(spec, source.uri, name)
-        found = survey(source.uri, files, name, measure, path)
+        found = survey(source.uri, files, name, _method_of(spec), measure, path)
         surveys.append(found)
         _LOG.info("%s: %d examples, %d wrong", source.uri, len(found.numbers), found.wrong)
         return found
@@ -97,13 +94,18 @@ def _read(job: JobFile, root: Path, measure: Measure, surveys: list[Survey]) -> 
         check_survey(train)
         is_heldout = choose_heldout(train, spec.dataset.holdout or _DEFAULT_HOLDOUT, spec.hyperparameters.seed)
         write_parts(train, is_heldout, train_path, heldout_path)
-        return _Parts(train, np.asarray(train.tokens)[~is_heldout], int(is_heldout.sum()))
-    train = read(spec.dataset.train, TRAIN_TOKEN, train_path)
-    heldout = read(spec.dataset.validation, VALIDATION_TOKEN, heldout_path)
-    check_survey(train)
-    find_leaks(train, heldout)
-    check_survey(heldout)
-    return _Parts(train, np.asarray(train.tokens), len(heldout.numbers))
+        heldout_examples = int(is_heldout.sum())
+    else:
+        train = read(spec.dataset.train, TRAIN_TOKEN, train_path)
+        heldout = read(spec.dataset.validation, VALIDATION_TOKEN, heldout_path)
+        check_survey(train)
+        find_leaks(train, heldout)
+        check_survey(heldout)
+        is_heldout = np.zeros(len(train.numbers), dtype=bool)
+        heldout_examples = len(heldout.numbers)
+    for found in surveys:
+        warn_of_labels(found)
+    return _Parts(train, ~is_heldout, heldout_examples, warn_of_repeats(train))
 
 
 def _check_format(spec: FineTuneJobSpec, uri: str, name: Format | None) -> None:
@@ -129,15 +131,18 @@ def _method_of(spec: FineTuneJobSpec) -> str:
 
 
 def _summarise(spec: FineTuneJobSpec, parts: _Parts, surveys: list[Survey], directory: Path) -> DatasetSummary:
+    tokens, longest = (np.asarray(one)[parts.is_trained] for one in (parts.train.tokens, parts.train.longest))
+    warned: Counter[str] = sum((found.warnings.counts for found in surveys), Counter())
     return DatasetSummary(
         format=parts.train.format,
-        train_examples=len(parts.lengths),
+        train_examples=len(tokens),
         heldout_examples=parts.heldout_examples,
-        train_tokens=int(parts.lengths.sum()),
-        longest_example_tokens=max(max(one.tokens) for one in surveys),
-        truncated_examples=int((parts.lengths > spec.hyperparameters.max_length).sum()),
-        duplicates=count_duplicates(parts.train),
-        steps=estimate_steps(spec, parts.lengths),
+        train_tokens=int(tokens.sum()),
+        longest_example_tokens=max(max(one.longest) for one in surveys),
+        truncated_examples=int((longest > spec.hyperparameters.max_length).sum()),
+        duplicates=parts.duplicates,
+        warnings=dict(sorted(warned.items())) or None,
+        steps=estimate_steps(spec, longest),
         digest=digest_directory(directory),
     )
 
@@ -156,12 +161,10 @@ def _write_report(path: Path, surveys: list[Survey], statistics: dict[str, Any])
                 "format": found.format,
                 f"{found.unit}s": found.read,
                 "wrong": found.wrong,
-                "counts": dict(found.counts),
-                "errors": [
-                    {"kind": kind, "place": place, "message": message}
-                    for kind, listed in found.problems.items()
-                    for place, message in listed
-                ],
+                "counts": dict(found.errors.counts),
+                "errors": found.errors.to_list(),
+                "warningCounts": dict(found.warnings.counts),
+                "warnings": found.warnings.to_list(),
                 "ignoredFields": dict(found.ignored),
             }
             for found in surveys
