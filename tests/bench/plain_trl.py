@@ -1,4 +1,4 @@
-"""What a user of TRL would write: the yardstick of the benchmark. `python -m bench.plain_trl MODEL DATA OUT BATCH SEED`."""
+"""What a user of TRL would write, as the yardstick: `python -m bench.plain_trl MODEL DATA OUT BATCH SEED`."""
 
 import json
 import sys

@@ -21,7 +21,7 @@ _ROWS = 1000
 _RUNS = 3
 _LAYERS = 6
 _PLAIN_BATCH = 32
-_WORDS = ["the", "shop", "sells", "kettles", "lamps", "chairs", "and", "tables", "for", "a", "fair", "price", "in", "many", "colours", "every", "day", "of", "the", "week"]
+_WORDS = ("shop", "sells", "kettles", "lamps", "chairs", "tables", "for", "a", "fair", "price", "every", "day")
 
 
 @dataclass(frozen=True)
@@ -151,4 +151,4 @@ def _measure_loss(base: Path, adapter: Path, heldout: Path) -> float:
         with torch.no_grad():
             output = model(input_ids=torch.tensor([ids]), labels=torch.as_tensor(labels)[None])
         found.append(output.loss.item())
-    return mean(found)
+    return float(mean(found))

@@ -1,6 +1,7 @@
 """Makes a tiny base model on the spot: none can be downloaded where the tests run."""
 
 from pathlib import Path
+from typing import Any
 
 CHAT_TEMPLATE = (
     "{%- if tools %}<|tools|>{{ tools | tojson }}<|end|>\n{% endif -%}"
@@ -18,20 +19,9 @@ def make_tiny_model(directory: Path, seed: int = 0, layers: int = 2) -> Path:
     Its head size is 64, which vLLM's attention on CPUs takes; smaller ones it refuses.
     """
     import torch
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    from transformers import LlamaConfig, LlamaForCausalLM
 
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=512, special_tokens=_SPECIAL, initial_alphabet=alphabet, show_progress=False
-    )
-    tokenizer.train_from_iterator(["the shop answers every question of its customers"], trainer)
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<|pad|>", eos_token="<|end|>", chat_template=CHAT_TEMPLATE
-    )
+    fast = make_tiny_tokenizer(directory)
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=512,
@@ -48,5 +38,24 @@ def make_tiny_model(directory: Path, seed: int = 0, layers: int = 2) -> Path:
     )
     model = LlamaForCausalLM(config)
     model.save_pretrained(directory)
-    fast.save_pretrained(directory)
     return directory
+
+
+def make_tiny_tokenizer(directory: Path, template: str = CHAT_TEMPLATE) -> Any:
+    """Write the byte-level tokenizer of that model alone, and return it."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=512, special_tokens=_SPECIAL, initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator(["the shop answers every question of its customers"], trainer)
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<|pad|>", eos_token="<|end|>", chat_template=template
+    )
+    fast.save_pretrained(directory)
+    return fast

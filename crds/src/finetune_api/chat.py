@@ -62,6 +62,34 @@ def render_example(example: dict[str, Any], render: Render, end: str) -> Rendere
     return Rendered(text, ((0, len(text)),))
 
 
+def render_all(example: dict[str, Any], render: Render, end: str) -> dict[str, Rendered]:
+    """Return every sequence that training reads of a prepared example, by the field that it ends with.
+
+    A conversation or a text is one sequence; so is a prompt that is still to be answered, of which nothing is learnt;
+    of a preference each answer is one, its prompt before it.
+
+    Raises:
+        TemplateError: the template cannot render it.
+    """
+    for field in ("text", "messages"):
+        if field in example:
+            return {field: render_example(example, render, end)}
+    prompt = example["prompt"]
+    answers = {field: example[field] for field in ("chosen", "rejected", "completion") if field in example}
+    opened = _render(prompt, render, opening=True)
+    if not answers:
+        return {"prompt": Rendered(opened, ())}
+    return {field: _render_answer(opened, [*prompt, *answer], render) for field, answer in answers.items()}
+
+
+def _render_answer(opened: str, messages: list[Message], render: Render) -> Rendered:
+    """Render a prompt with its answer, of which everything after the rendered prompt is learnt."""
+    text = _render(messages, render, opening=False)
+    if not text.startswith(opened) or len(text) <= len(opened):
+        raise TemplateError("the chat template renders the prompt differently with and without its answer")
+    return Rendered(text, ((len(opened), len(text)),))
+
+
 def render_conversation(messages: list[Message], render: Render) -> Rendered:
     """Render a whole conversation and find the assistant's turns in it.
 

@@ -53,10 +53,19 @@ class DatasetSummary(ApiModel):
     """Conversations longer than `hyperparameters.maxLength`; their tail is not trained on."""
     duplicates: Annotated[int, Field(ge=0)] = 0
     """Conversations that stand in the data more than once, beyond the first of each."""
+    warnings: Annotated[dict[str, int], Field(max_length=32)] | None = None
+    """How many rows each kind of warning is about; they stop nothing. `report/prepare.json` names the rows."""
     steps: Annotated[int, Field(ge=0)]
     """Optimizer steps that the training will take, estimated."""
     digest: Digest
     """SHA-256 over the prepared files."""
+
+    def describe(self) -> str:
+        """Return the figures in a sentence."""
+        warned = ", ".join(f"{count} {kind}" for kind, count in (self.warnings or {}).items())
+        return f"{self.train_examples} to train on, {self.heldout_examples} held out" + (
+            f"; warnings: {warned}" if warned else ""
+        )
 
 
 class ChosenHyperparameters(ApiModel):

@@ -173,7 +173,7 @@ class _Draft:
         match stage:
             case Stage.PREPARE if report.dataset:
                 self.set_status(dataset=report.dataset, hyperparameters=report.hyperparameters)
-                message = f"{report.dataset.train_examples} to train on, {report.dataset.heldout_examples} held out"
+                message = report.dataset.describe()
             case Stage.TRAIN if report.training and report.artifact:
                 steps = report.training.steps
                 self.set_status(

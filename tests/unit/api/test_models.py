@@ -30,8 +30,8 @@ def spec(**changes: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"method": {}}, "choose a method"),
-        ({"adapter": {}}, "choose an adapter"),
+        ({"method": {}}, "choose exactly one method"),
+        ({"adapter": {}}, "choose exactly one adapter"),
         ({"model": {"uri": "s3://bucket/key"}}, "pattern"),
         ({"model": {"uri": "pvc://models/../etc"}}, "pattern"),
         ({"model": {"uri": "pvc://models/base", "revision": "main"}}, "are for models on the hub"),

@@ -4,15 +4,17 @@ import runpy
 from pathlib import Path
 
 import pytest
-from finetune_trainer.dataset import Measured, Survey, check_survey, count_duplicates, find_leaks, read_examples, survey
+from finetune_trainer.dataset import Survey, read_examples, survey
+from finetune_trainer.measure import Measured
+from finetune_trainer.splits import check_survey, find_leaks, warn_of_repeats
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "support-bot"
 
 
 def look(name: str, directory: Path) -> Survey:
-    return survey(
-        name, [EXAMPLE / name], None, ("Chat",), lambda examples: [Measured(1)] * len(examples), directory / name
-    )
+    measured = Measured(1, 1, 1)
+    files = [EXAMPLE / name]
+    return survey(name, files, "Chat", "sft", lambda examples: [measured] * len(examples), directory / name)
 
 
 def test_the_script_writes_what_is_committed() -> None:
@@ -27,7 +29,7 @@ def test_the_script_writes_what_is_committed() -> None:
 def test_every_line_is_right_and_different(name: str, count: int, tmp_path: Path) -> None:
     found = look(name, tmp_path)
     check_survey(found)
-    assert (found.format, len(found.numbers), count_duplicates(found)) == ("Chat", count, 0)
+    assert (found.format, len(found.numbers), warn_of_repeats(found)) == ("Chat", count, 0)
 
 
 def test_some_conversations_call_tools(tmp_path: Path) -> None:

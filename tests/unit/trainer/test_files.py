@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from finetune_trainer.files import LONGEST_ROW, Problem, Row, is_data_file, read_rows
+from finetune_trainer.files import LONGEST_ROW, Problem, Row, UnknownFileError, is_data_file, read_rows
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -75,7 +75,7 @@ MESSAGE = pa.struct([("role", pa.string()), ("content", pa.string()), ("id", pa.
 @pytest.mark.parametrize(
     ("name", "content", "problem"),
     [
-        ("a.jsonl", b"not json", (1, "json", "not JSON: Expecting value (column 1)")),
+        ("a.jsonl", b"not json", (1, "json", "not JSON: Expecting value (column 1): write one object on each line")),
         ("a.jsonl", b"\xff", (1, "encoding", "not UTF-8 (byte 1): save the file as UTF-8")),
         ("a.jsonl", b"[1]", (1, "object", "a list, not an object with named fields")),
         ("a.jsonl", b"[" * 100_000, (1, "json", "not JSON that can be read: nested too deeply")),
@@ -83,15 +83,23 @@ MESSAGE = pa.struct([("role", pa.string()), ("content", pa.string()), ("id", pa.
         ("a.json", b'{"data": []}', (1, "json", "not a list of objects: begin with [, or name the file .jsonl")),
         ("a.json", b"", (1, "json", "not a list of objects: begin with [, or name the file .jsonl")),
         ("a.json", b"[1]", (1, "object", "a int, not an object with named fields")),
-        ("a.json", b'[{"a": 1}, {"a"', (2, "damaged", "the file cannot be read further:")),
+        ("a.json", b'[{"a": 1}, {"a"', (2, "damaged", "the file cannot be read further, write it anew:")),
         ("a.csv", b"a,a\n1,2\n", (1, "header", "the column 'a' has no name of its own")),
         ("a.csv", b"a,\n1,2\n", (1, "header", "the column '' has no name of its own")),
         ("a.csv", b"a,b\n1\n", (2, "columns", "1 columns, the header has 2")),
-        ("a.csv", b'a,b\n1,"2\n', (None, "damaged", "the file cannot be read further: unexpected end of data")),
+        (
+            "a.csv",
+            b'a,b\n1,"2\n',
+            (None, "damaged", "the file cannot be read further, write it anew: unexpected end of data"),
+        ),
         ("a.csv", b"a,b\n\xff,2\n", (2, "encoding", "not UTF-8: save the file as UTF-8")),
-        ("a.parquet", b"PAR1", (1, "damaged", "the file cannot be read further:")),
-        ("a.jsonl.gz", b"no gzip", (1, "damaged", "the file cannot be read further:")),
-        ("a.jsonl.gz", gzip.compress(lines(ROWS))[:-9], (None, "damaged", "the file cannot be read further:")),
+        ("a.parquet", b"PAR1", (1, "damaged", "the file cannot be read further, write it anew:")),
+        ("a.jsonl.gz", b"no gzip", (1, "damaged", "the file cannot be read further, write it anew:")),
+        (
+            "a.jsonl.gz",
+            gzip.compress(lines(ROWS))[:-9],
+            (None, "damaged", "the file cannot be read further, write it anew:"),
+        ),
     ],
 )
 def test_what_cannot_be_read_is_said(
@@ -113,7 +121,9 @@ def test_a_long_line_is_passed_over_and_the_next_one_is_read(tmp_path: Path) -> 
 
 def test_an_unknown_name_says_which_names_are_known(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("x")
-    with pytest.raises(ValueError, match=r"a.txt: the name must end in .jsonl, .json, .csv, .tsv, .parquet, plain or"):
+    with pytest.raises(
+        UnknownFileError, match=r"a.txt: the name must end in .jsonl, .json, .csv, .tsv, .parquet, plain or"
+    ):
         list(read_rows(tmp_path / "a.txt"))
     assert [is_data_file(Path(name)) for name in ("a.txt", "a.parquet", "b.csv.zst", ".jsonl")] == [
         False,

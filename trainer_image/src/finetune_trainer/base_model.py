@@ -1,10 +1,12 @@
 """The base model's tokenizer and configuration, checked before anything of it is trusted."""
 
+import json
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from finetune_api.chat import Message, Rendered, render_example
+from finetune_api.chat import Message, Render, Rendered, render_all, render_example
 from finetune_api.conditions import Reason
 from finetune_api.modelfiles import ModelFilesError, read_model_config
 from finetune_api.reports import ExitCode
@@ -26,7 +28,7 @@ class Tokenizer:
         Raises:
             StageError: the model brings code of its own, has no chat template, or cannot be read.
         """
-        check_model(directory, uri)
+        config = check_model(directory, uri)
         from transformers import AutoTokenizer
 
         try:
@@ -35,21 +37,36 @@ class Tokenizer:
             raise _unsupported(f"{uri}: its tokenizer cannot be loaded: {error}") from error
         if not self.tokenizer.chat_template:
             raise _unsupported(f"{uri} has no chat template: use the instruction-tuned variant of the model")
+        self.context: int | None = config.get("max_position_embeddings")
+        """Tokens that the model can look back on; None where its configuration does not say."""
+        self.stops = _find_stops(directory, config) | {self.tokenizer.eos_token_id}
+        """Ids of the tokens that end an answer when the model is served."""
+        self.special = re.compile("|".join(map(re.escape, self.tokenizer.all_special_tokens)) or r"(?!)")
+        """Finds what the tokenizer reads as a sign of its own, also in the middle of a text."""
 
     def render(self, example: dict[str, Any]) -> Rendered:
-        """Return an example as text, with the spans of it that are learnt.
+        """Return a conversation or a plain text as text, with the spans of it that are learnt.
 
         Raises:
             TemplateError: the chat template cannot do it.
         """
-        tools = example.get("tools")
+        return render_example(example, self._template(example.get("tools")), self.tokenizer.eos_token or "")
 
+    def render_all(self, example: dict[str, Any]) -> dict[str, Rendered]:
+        """Return every sequence of an example of any shape, by the field that it ends with.
+
+        Raises:
+            TemplateError: the chat template cannot do it.
+        """
+        return render_all(example, self._template(example.get("tools")), self.tokenizer.eos_token or "")
+
+    def _template(self, tools: list[dict[str, Any]] | None) -> Render:
         def render(messages: list[Message], opening: bool) -> str:  # noqa: FBT001 - finetune_api.chat.Render
             return str(
                 self.tokenizer.apply_chat_template(messages, tools=tools, tokenize=False, add_generation_prompt=opening)
             )
 
-        return render_example(example, render, self.tokenizer.eos_token or "")
+        return render
 
     def encode_all(self, rendered: list[Rendered]) -> list[tuple[list[int], Labels]]:
         """Return token ids and labels of each text, both of its length in tokens; -100 is not learnt."""
@@ -72,16 +89,26 @@ def _label(ids: list[int], offsets: list[tuple[int, int]], spans: tuple[tuple[in
     return np.where(is_target, np.asarray(ids, dtype=np.int64), -100)
 
 
-def check_model(directory: Path, uri: str) -> None:
-    """Refuse a model that would run code of its own, or could be trained but not served.
+def check_model(directory: Path, uri: str) -> dict[str, Any]:
+    """Refuse a model that would run code of its own, or could be trained but not served; return its configuration.
 
     Raises:
         StageError: it is one of these.
     """
     try:
-        read_model_config(directory, uri)
+        return read_model_config(directory, uri)
     except ModelFilesError as error:
         raise _unsupported(str(error)) from None
+
+
+def _find_stops(directory: Path, config: dict[str, Any]) -> set[int]:
+    """Return the ids that end an answer by the model's files: some have several, one for each kind of turn."""
+    path = directory / "generation_config.json"
+    generation = json.loads(path.read_text()) if path.is_file() else {}
+    found: set[int] = set()
+    for given in (config.get("eos_token_id"), generation.get("eos_token_id")):
+        found |= set(given) if isinstance(given, list) else {given} if isinstance(given, int) else set()
+    return found
 
 
 def _unsupported(message: str) -> StageError:

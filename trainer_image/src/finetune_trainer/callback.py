@@ -38,7 +38,6 @@ class Follower(TrainerCallback):  # type: ignore[misc]
         self._said = 0.0
         signal.signal(signal.SIGTERM, self._stop)
 
-
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Make the progress visible before the first step."""
         self._began, self._first_step = time.monotonic(), state.global_step

@@ -1,42 +1,35 @@
 """Goes through the data of a job once: checks every row, writes it as training reads it, keeps a few numbers of each.
 
-A million rows take some 30 MB of memory here, whatever their length.
+A million rows take some 40 MB of memory here, whatever their length.
 """
 
 import hashlib
 import json
 from array import array
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from finetune_api.chat import parse_arguments
 from finetune_api.conditions import Reason
 from finetune_api.data import Format
 from finetune_api.reports import ExitCode
 
+from finetune_trainer.cautions import find_cautions
+from finetune_trainer.conversions import convert_example
 from finetune_trainer.failures import StageError
-from finetune_trainer.files import Problem, Row, read_rows, unit_of
-from finetune_trainer.formats import Example, detect_format, parse_row, unknown_fields
-from finetune_trainer.messages import RowError
+from finetune_trainer.files import LONGEST_ROW, Problem, Row, UnknownFileError, read_rows, unit_of
+from finetune_trainer.findings import Findings, RowError
+from finetune_trainer.formats import Example, check_format, detect_format, parse_row, unknown_fields
+from finetune_trainer.measure import Measured
 
-_LISTED = 100
-"""Wrong rows of a kind that the report lists; all are counted."""
-_NAMED = 5
-"""Wrong rows that the message names."""
 _BATCH = 256
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """What the tokenizer makes of an example: its tokens, or why it cannot be used."""
-
-    tokens: int
-    problem: RowError | None = None
+_MESSAGES = ("messages", "prompt", "chosen", "rejected", "completion")
 
 
 Measure = Callable[[list[Example]], list[Measured]]
@@ -52,38 +45,44 @@ class Survey:
     path: Path
     """The file with its examples, one JSON object a line."""
     format: Format | None = None
+    method: str = "sft"
+    """The method that is to learn from the examples."""
     read: int = 0
-    wrong: int = 0
-    problems: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
-    """Place and message of the first wrong rows, by the kind of mistake."""
-    counts: Counter[str] = field(default_factory=Counter)
-    """How many rows have each kind of mistake."""
+    errors: Findings = field(default_factory=Findings)
+    """What is wrong; a row has one mistake at most, its first."""
+    warnings: Findings = field(default_factory=Findings)
+    """What stops nothing."""
     ignored: Counter[str] = field(default_factory=Counter)
     """How many rows have each field that is passed over."""
+    labels: Counter[bool] = field(default_factory=Counter)
+    """How many examples have each label, where they have one."""
     places: list[tuple[int, str]] = field(default_factory=list)
     """For each file the index of its first example and its name."""
     numbers: "array[int]" = field(default_factory=lambda: array("I"))
     """The number of each example's row."""
     tokens: "array[int]" = field(default_factory=lambda: array("I"))
-    """The length of each example in tokens."""
+    """The tokens of each example, over all its sequences."""
+    longest: "array[int]" = field(default_factory=lambda: array("I"))
+    """The tokens of each example's longest sequence."""
+    learnt: "array[int]" = field(default_factory=lambda: array("I"))
+    """The tokens of each example that are learnt."""
     turns: "array[int]" = field(default_factory=lambda: array("I"))
     """The number of each example's messages."""
     questions: "array[int]" = field(default_factory=lambda: array("Q"))
-    """A hash of what each example asks: all before its last answer."""
+    """A hash of what each example asks: all before its last answer, without the system's words."""
+    statements: "array[int]" = field(default_factory=lambda: array("Q"))
+    """A hash of what each example decides about: two that decide it differently contradict each other."""
     contents: "array[int]" = field(default_factory=lambda: array("Q"))
     """A hash of each whole example."""
 
-    def add_problem(self, place: str, kind: str, message: str) -> None:
-        """Note that a row is wrong."""
-        self.wrong += 1
-        self.counts[kind] += 1
-        listed = self.problems.setdefault(kind, [])
-        if len(listed) < _LISTED:
-            listed.append((place, message))
+    @property
+    def wrong(self) -> int:
+        """How many rows are wrong."""
+        return self.errors.counts.total()
 
     def place_of(self, index: int) -> str:
         """Say where an example stands."""
-        name = max((first, name) for first, name in self.places if first <= index)[1]
+        name = self.places[bisect_right(self.places, index, key=lambda one: one[0]) - 1][1]
         return self.name_place(name, self.numbers[index])
 
     def name_place(self, name: str, number: int) -> str:
@@ -92,85 +91,131 @@ class Survey:
         return f"{prefix}{self.unit} {number}"
 
 
-def survey(
-    uri: str, files: list[Path], wanted: Format | None, accepted: tuple[Format, ...], measure: Measure, path: Path
-) -> Survey:
+def find_format(uri: str, files: list[Path]) -> Format | None:
+    """Return the format of the first row that has one; None where none has.
+
+    Raises:
+        StageError: a file's name tells of no known format.
+    """
+    try:
+        for row in chain.from_iterable(map(read_rows, files)):
+            if isinstance(row, Row):
+                with suppress(RowError):
+                    return detect_format(row.value)
+    except UnknownFileError as error:
+        raise invalid(f"{uri}: {error}") from None
+    return None
+
+
+def survey(uri: str, files: list[Path], name: Format | None, method: str, measure: Measure, path: Path) -> Survey:
     """Go through the files of a data source.
 
     Args:
         uri: how the user names it.
         files: its files.
-        wanted: the format of its rows; None takes that of the first row for all.
-        accepted: the formats that the job's method learns from.
+        name: the format of its rows; None where `find_format` found none.
+        method: the method that learns from it, by its field in `spec.method`.
         measure: measures examples with the model's tokenizer, many at once.
         path: the file to write the examples to; it is whole or not at all.
 
     Raises:
-        StageError: a file's name tells of no known format, or the rows are none that the method learns from.
+        StageError: a file's name tells of no known format.
     """
-    found = Survey(uri, unit_of(files[0]), path, format=wanted)
+    found = Survey(uri, unit_of(files[0]), path, name, method)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".part")
     with partial.open("w", encoding="utf-8") as out:
         for file in files:
             found.places.append((len(found.numbers), file.name))
-            try:
-                parsed = _parse(found, accepted, file)
-                while rows := list(islice(parsed, _BATCH)):
-                    _take(found, file.name, rows, measure, out.write)
-            except ValueError as error:
-                raise invalid(f"{uri}: {error}") from None
+            parsed = _parse(found, file)
+            while rows := list(islice(parsed, _BATCH)):
+                _take(found, file.name, rows, measure, out.write)
     partial.replace(path)
     return found
 
 
-def _parse(found: Survey, accepted: tuple[Format, ...], file: Path) -> Iterator[tuple[int, Example]]:
-    """Yield the number and the example of each row that can be used."""
-    for row in read_rows(file):
-        found.read += 1
-        if isinstance(row, Problem):
-            found.add_problem(found.name_place(file.name, row.number), row.kind, row.message)
-            continue
-        try:
-            example = _parse_row(found, accepted, row)
-        except RowError as error:
-            found.add_problem(found.name_place(file.name, row.number), error.kind, str(error))
-        else:
-            yield row.number, example
+@dataclass(frozen=True, slots=True)
+class _Parsed:
+    """An example, the number of its row, and itself as it is written."""
+
+    number: int
+    example: Example
+    text: str
 
 
-def _parse_row(found: Survey, accepted: tuple[Format, ...], row: Row) -> Example:
-    if found.format is None:
-        found.format = detect_format(row.value)
-        if found.format not in accepted:
-            fields = ", ".join(sorted(row.value))
-            raise invalid(
-                f"{found.uri}: the rows are taken for {found.format} by their fields ({fields});"
-                f" the method learns from {', '.join(accepted)}"
-            )
-    found.ignored.update(unknown_fields(row.value, found.format))
-    example = parse_row(row.value, found.format)
-    return {
-        key: parse_arguments(value) if key in ("messages", "prompt", "chosen", "rejected", "completion") else value
-        for key, value in example.items()
-    }
+def _parse(found: Survey, file: Path) -> Iterator[_Parsed]:
+    """Yield the examples of each row that can be used."""
+    try:
+        for row in read_rows(file):
+            found.read += 1
+            if isinstance(row, Problem):
+                found.errors.add(found.name_place(file.name, row.number), row.kind, row.message)
+                continue
+            try:
+                examples = _parse_row(found, row.value)
+                parsed = [_Parsed(row.number, one, _write(one)) for one in examples]
+            except RowError as error:
+                found.errors.add(found.name_place(file.name, row.number), error.kind, str(error))
+            else:
+                yield from parsed
+    except UnknownFileError as error:
+        raise invalid(f"{found.uri}: {error}") from None
 
 
-def _take(
-    found: Survey, name: str, rows: list[tuple[int, Example]], measure: Measure, write: Callable[[str], Any]
-) -> None:
-    numbers, examples = zip(*rows, strict=True)
-    for number, example, measured in zip(numbers, examples, measure(list(examples)), strict=True):
+def _parse_row(found: Survey, row: dict[str, Any]) -> list[Example]:
+    name = found.format or detect_format(row)
+    check_format(row, name)
+    found.ignored.update(unknown_fields(row, name))
+    try:
+        examples = convert_example(parse_row(row, name), found.method)
+        return [
+            {key: parse_arguments(value) if key in _MESSAGES else value for key, value in example.items()}
+            for example in examples
+        ]
+    except RecursionError:
+        raise RowError("json", "it is nested too deeply: write it with fewer levels") from None
+
+
+def _write(example: Example) -> str:
+    """Return an example as JSON.
+
+    Raises:
+        RowError: it holds what JSON or UTF-8 has no signs for, or is too long.
+    """
+    try:
+        text = json.dumps(example, ensure_ascii=False, allow_nan=False)
+        size = len(text.encode())
+    except UnicodeEncodeError as error:
+        sign = f"\\u{ord(error.object[error.start]):04x}"
+        raise RowError("encoding", f"half of a character ({sign}) stands alone: write the whole one") from None
+    except TypeError as error:
+        raise RowError("value", f"a value that JSON has not ({error}): write it as a text") from None
+    except ValueError as error:
+        raise RowError("value", f"a number that is none ({error}): leave it out") from None
+    if size > LONGEST_ROW:
+        raise RowError("long", f"more than {LONGEST_ROW} bytes: divide it into several rows")
+    return text
+
+
+def _take(found: Survey, name: str, rows: list[_Parsed], measure: Measure, write: Callable[[str], Any]) -> None:
+    for row, measured in zip(rows, measure([row.example for row in rows]), strict=True):
+        place = found.name_place(name, row.number)
         if measured.problem is not None:
-            found.add_problem(found.name_place(name, number), measured.problem.kind, str(measured.problem))
+            found.errors.add(place, measured.problem.kind, str(measured.problem))
             continue
-        text = json.dumps(example, ensure_ascii=False)
-        write(text + "\n")
-        found.numbers.append(number)
+        for warned in (*find_cautions(row.example, is_chat=found.format == "Chat"), *measured.warnings):
+            found.warnings.add(place, *warned)
+        write(row.text + "\n")
+        found.numbers.append(row.number)
         found.tokens.append(measured.tokens)
-        found.turns.append(sum(len(value) for value in example.values() if isinstance(value, list)))
-        found.questions.append(_hash(json.dumps(_question_of(example), sort_keys=True)))
-        found.contents.append(_hash(text))
+        found.longest.append(measured.longest)
+        found.learnt.append(measured.learnt)
+        found.turns.append(sum(len(row.example.get(key, ())) for key in _MESSAGES))
+        found.questions.append(_hash(_question_of(row.example)))
+        found.statements.append(_hash(_statement_of(row.example)))
+        found.contents.append(_hash(row.example))
+        if "label" in row.example:
+            found.labels[row.example["label"]] += 1
 
 
 def _question_of(example: Example) -> Any:
@@ -179,77 +224,28 @@ def _question_of(example: Example) -> Any:
     if messages is None:
         return example["text"]
     if "messages" in example:
-        last = max(index for index, message in enumerate(messages) if message["role"] == "assistant")
-        messages = messages[:last]
+        messages = messages[: _last_answer(messages)]
     return [one for one in messages if one["role"] not in ("system", "developer")]
 
 
-def _hash(text: str) -> int:
+def _statement_of(example: Example) -> Any:
+    """Return what an example decides about, which it can decide in more than one way."""
+    if "messages" in example:
+        return [example["messages"][: _last_answer(example["messages"])], example.get("tools")]
+    if "chosen" in example:
+        return [example["prompt"], sorted(json.dumps(example[key]) for key in ("chosen", "rejected"))]
+    if "label" in example:
+        return [example["prompt"], example["completion"]]
+    return example.get("prompt", example.get("text"))
+
+
+def _last_answer(messages: list[dict[str, Any]]) -> int:
+    return max(index for index, message in enumerate(messages) if message["role"] == "assistant")
+
+
+def _hash(value: Any) -> int:
+    text = json.dumps(value, sort_keys=True)
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest())
-
-
-def check_survey(found: Survey) -> None:
-    """Refuse data with a wrong row.
-
-    Raises:
-        StageError: it names the source, how many rows are wrong, and the first of them.
-    """
-    if found.read == 0:
-        raise invalid(f"{found.uri} is empty: give at least one example a {found.unit}")
-    if not found.wrong:
-        return
-    first = [one for listed in found.problems.values() for one in listed[:_NAMED]][:_NAMED]
-    named = "; ".join(f"{place}: {message[:160]}" for place, message in first)
-    more = f"; and {found.wrong - len(first)} more" if found.wrong > len(first) else ""
-    raise invalid(f"{found.uri}: {found.wrong} of {found.read} {found.unit}s are wrong: {named}{more}")
-
-
-def find_leaks(train: Survey, heldout: Survey) -> None:
-    """Note held-out examples whose question is trained on: they would prove nothing."""
-    trained = np.asarray(train.questions)
-    asked = np.asarray(heldout.questions)
-    for index in np.flatnonzero(np.isin(asked, trained)):
-        known = train.place_of(int(np.argmax(trained == asked[index])))
-        message = f"the same question is in {train.uri} {known}: it proves nothing"
-        heldout.add_problem(heldout.place_of(int(index)), "leak", message)
-
-
-def count_duplicates(found: Survey) -> int:
-    """Return how many examples stand in the data more than once, beyond the first of each."""
-    return len(found.contents) - len(np.unique(np.asarray(found.contents)))
-
-
-def choose_heldout(found: Survey, fraction: float, seed: int) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Choose the part to hold out, as a flag for each example.
-
-    What is asked alike is held out alike, so that no question of the held-out part was trained on.
-
-    Raises:
-        StageError: there are too few different examples for both parts.
-    """
-    questions = np.asarray(found.questions)
-    _, group, sizes = np.unique(questions, return_inverse=True, return_counts=True)
-    if len(sizes) < 3:
-        raise invalid(f"{len(sizes)} different examples cannot be split: give more, or a validation file")
-    order = np.random.default_rng(seed).permutation(len(sizes))
-    wanted = max(2, round(len(questions) * fraction))
-    count = min(int(np.searchsorted(np.cumsum(sizes[order]), wanted)) + 1, len(sizes) - 1)
-    return np.isin(group, order[:count])
-
-
-def write_parts(found: Survey, is_heldout: Any, train: Path, heldout: Path) -> None:
-    """Divide the examples of a survey between two files; each is whole or not at all."""
-    parts = {False: train.with_suffix(".part"), True: heldout.with_suffix(".part")}
-    with (
-        found.path.open(encoding="utf-8") as examples,
-        parts[False].open("w", encoding="utf-8") as first,
-        parts[True].open("w", encoding="utf-8") as second,
-    ):
-        for line, flag in zip(examples, is_heldout, strict=True):
-            (second if flag else first).write(line)
-    parts[False].replace(train)
-    parts[True].replace(heldout)
-    found.path.unlink()
 
 
 def read_examples(path: Path) -> Iterator[Example]:

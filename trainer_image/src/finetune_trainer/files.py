@@ -16,6 +16,8 @@ LONGEST_ROW = 1 << 22
 _COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
 _BOM = b"\xef\xbb\xbf"
 _BATCH = 1024
+"""Rows of a Parquet file that are read at a time, if they are short."""
+_BATCH_BYTES = 1 << 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,10 @@ class Problem:
     message: str
 
 
+class UnknownFileError(Exception):
+    """A file whose name tells of no known format."""
+
+
 def is_data_file(path: Path) -> bool:
     """Tell by the name whether `read_rows` can read a file."""
     return _format_of(path) in _READERS
@@ -51,19 +57,19 @@ def read_rows(path: Path) -> Iterator[Row | Problem]:
     What makes the rest unreadable (a damaged archive, a file cut short) is the last that is yielded.
 
     Raises:
-        ValueError: the name tells of no known format; the message says which there are.
+        UnknownFileError: the name tells of no known format; the message says which there are.
     """
     read = _READERS.get(_format_of(path))
     if read is None:
         known = ", ".join(suffix for suffix in _READERS if suffix != ".ndjson")
-        raise ValueError(f"{path.name}: the name must end in {known}, plain or with {', '.join(_COMPRESSIONS)}")
+        raise UnknownFileError(f"{path.name}: the name must end in {known}, plain or with {', '.join(_COMPRESSIONS)}")
     number = 0
     try:
         for row in read(path):
             number = row.number
             yield row
     except _damage() as error:
-        yield Problem(number + 1, "damaged", f"the file cannot be read further: {_first_line(error)}")
+        yield Problem(number + 1, "damaged", f"the file cannot be read further, write it anew: {_first_line(error)}")
 
 
 def _format_of(path: Path) -> str:
@@ -100,7 +106,7 @@ def _read_jsonl(path: Path) -> Iterator[Row | Problem]:
             if len(raw) > LONGEST_ROW:
                 while not raw.endswith(b"\n") and (raw := file.readline(LONGEST_ROW)):
                     pass
-                yield Problem(number, "long", f"more than {LONGEST_ROW} bytes")
+                yield Problem(number, "long", f"more than {LONGEST_ROW} bytes: divide it into several rows")
                 continue
             line = (raw.removeprefix(_BOM) if number == 1 else raw).strip()
             if line:
@@ -109,19 +115,37 @@ def _read_jsonl(path: Path) -> Iterator[Row | Problem]:
 
 def _parse_line(number: int, line: bytes) -> Row | Problem:
     try:
-        value = json.loads(line.decode("utf-8"))
+        value = json.loads(line.decode("utf-8"), object_pairs_hook=_build_object, parse_constant=_refuse_constant)
     except UnicodeDecodeError as error:
         return Problem(number, "encoding", f"not UTF-8 (byte {error.start + 1}): save the file as UTF-8")
     except json.JSONDecodeError as error:
-        return Problem(number, "json", f"not JSON: {error.msg} (column {error.colno})")
+        hint = "write one object on each line"
+        return Problem(number, "json", f"not JSON: {error.msg} (column {error.colno}): {hint}")
     except RecursionError:
-        return Problem(number, "json", "not JSON that can be read: nested too deeply")
+        return Problem(number, "json", "not JSON that can be read: nested too deeply, write it with fewer levels")
+    except ValueError as error:
+        return Problem(number, "json", f"not JSON that can be read: {error}")
     return _check_object(number, value)
+
+
+def _build_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Build an object; one of two fields of the same name would be lost without a word."""
+    built = dict(pairs)
+    if len(built) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the field {twice[:30]!r} stands twice in an object: keep one")
+    return built
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"JSON has no {name}: leave the field out")
 
 
 def _check_object(number: int, value: Any) -> Row | Problem:
     if not isinstance(value, dict):
-        return Problem(number, "object", f"a {type(value).__name__}, not an object with named fields")
+        kind = type(value).__name__
+        return Problem(number, "object", f'a {kind}, not an object with named fields: write {{"messages": [...]}}')
     return Row(number, value)
 
 
@@ -146,7 +170,7 @@ def _read_csv(path: Path, delimiter: str = ",") -> Iterator[Row | Problem]:
         header = next(reader, [])
         repeated = next((name for name in header if header.count(name) > 1 or not name.strip()), None)
         if repeated is not None:
-            yield Problem(1, "header", f"the column {repeated!r} has no name of its own")
+            yield Problem(1, "header", f"the column {repeated[:30]!r} has no name of its own: give each one")
             return
         begins = reader.line_num + 1
         for values in reader:
@@ -155,7 +179,8 @@ def _read_csv(path: Path, delimiter: str = ",") -> Iterator[Row | Problem]:
             elif len(values) == len(header):
                 yield Row(begins, dict(zip(header, values, strict=True)))
             elif values:
-                yield Problem(begins, "columns", f"{len(values)} columns, the header has {len(header)}")
+                counts = f"{len(values)} columns, the header has {len(header)}"
+                yield Problem(begins, "columns", f"{counts}: put texts with commas or line ends in double quotes")
             begins = reader.line_num + 1
 
 
@@ -177,10 +202,16 @@ def _read_parquet(path: Path) -> Iterator[Row | Problem]:
 
     number = 0
     with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(_BATCH):
+        for batch in file.iter_batches(_choose_batch(file.metadata)):
             for value in batch.to_pylist():
                 number += 1
                 yield Row(number, _without_nulls(value))
+
+
+def _choose_batch(metadata: Any) -> int:
+    """Choose how many rows to read at a time, so that long ones do not fill the memory."""
+    size = sum(metadata.row_group(index).total_byte_size for index in range(metadata.num_row_groups))
+    return int(max(1, min(_BATCH, _BATCH_BYTES * metadata.num_rows // max(size, 1))))
 
 
 def _without_nulls(value: Any) -> Any:

@@ -2,6 +2,9 @@
 
 import json
 import logging
+from collections import Counter
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +18,34 @@ from finetune_api.mounts import TRAIN_TOKEN, VALIDATION_TOKEN
 from finetune_api.reports import ChosenHyperparameters, DatasetSummary, ExitCode, StageReport
 
 from finetune_trainer.base_model import Tokenizer
-from finetune_trainer.dataset import (
-    Survey,
-    check_survey,
-    choose_heldout,
-    count_duplicates,
-    find_leaks,
-    survey,
-    write_parts,
-)
+from finetune_trainer.dataset import Measure, Survey, find_format, invalid, survey
 from finetune_trainer.failures import StageError
-from finetune_trainer.measure import Measurer
+from finetune_trainer.measure import measure
 from finetune_trainer.schedule import choose, estimate_steps
 from finetune_trainer.sources import below, find_data, find_model
+from finetune_trainer.splits import (
+    check_survey,
+    choose_heldout,
+    find_leaks,
+    warn_of_labels,
+    warn_of_repeats,
+    write_parts,
+)
 
 _LOG = logging.getLogger(__name__)
 _DEFAULT_HOLDOUT = 0.1
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """The data, checked and divided."""
+
+    train: Survey
+    """The survey of what is trained on; without a validation source of what is held out too."""
+    is_trained: np.ndarray[Any, np.dtype[np.bool_]]
+    """Which examples of it are trained on."""
+    heldout_examples: int
+    duplicates: int
 
 
 def prepare(job: JobFile, root: Path) -> StageReport:
@@ -39,64 +54,78 @@ def prepare(job: JobFile, root: Path) -> StageReport:
     Raises:
         StageError: the data or the model cannot be used.
     """
-    spec, directory = job.spec, JobDirectory.of(job)
-    longest = spec.hyperparameters.max_length
-    train_path, heldout_path = below(root, directory.train_data), below(root, directory.heldout_data)
-    tokenizer = Tokenizer(find_model(spec.model, root, weights=False), spec.model.uri)
-    measurer = Measurer(tokenizer, longest)
+    directory = JobDirectory.of(job)
+    tokenizer = Tokenizer(find_model(job.spec.model, root, weights=False), job.spec.model.uri)
+    report = below(root, directory.report("prepare"))
     surveys: list[Survey] = []
-
-    def read(source: DataSource, token: str, path: Path) -> Survey:
-        files = find_data(source, root, token)
-        wanted = surveys[0].format if surveys else spec.dataset.format
-        found = survey(source.uri, files, wanted, accepted_formats(spec.method.name), measurer.measure, path)
-        surveys.append(found)
-        _LOG.info("%s: %d examples, %d wrong", source.uri, len(found.numbers), found.wrong)
-        return found
-
     try:
-        if spec.dataset.validation is None:
-            train = read(spec.dataset.train, TRAIN_TOKEN, train_path.with_name("all.jsonl"))
-            check_survey(train)
-            is_heldout = choose_heldout(train, spec.dataset.holdout or _DEFAULT_HOLDOUT, spec.hyperparameters.seed)
-            write_parts(train, is_heldout, train_path, heldout_path)
-            lengths, heldout_examples = np.asarray(train.tokens)[~is_heldout], int(is_heldout.sum())
-        else:
-            train = read(spec.dataset.train, TRAIN_TOKEN, train_path)
-            heldout = read(spec.dataset.validation, VALIDATION_TOKEN, heldout_path)
-            check_survey(train)
-            find_leaks(train, heldout)
-            check_survey(heldout)
-            lengths, heldout_examples = np.asarray(train.tokens), len(heldout.numbers)
+        parts = _read(job, root, partial(measure, tokenizer, job.spec.hyperparameters.max_length), surveys)
     except StageError:
-        _write_report(below(root, directory.report("prepare")), surveys, {})
+        _write_report(report, surveys, {})
         raise
-    _check_gates(spec, train.format)
-    chosen = _choose(spec, len(lengths))
-    summary = DatasetSummary(
-        format=train.format,
-        train_examples=len(lengths),
-        heldout_examples=heldout_examples,
-        train_tokens=int(lengths.sum()),
-        longest_example_tokens=max(max(one.tokens) for one in surveys),
-        truncated_examples=int((lengths > longest).sum()),
-        duplicates=count_duplicates(train),
-        steps=estimate_steps(spec, chosen, lengths),
-        digest=digest_directory(train_path.parent),
-    )
+    chosen = _choose(job.spec, int(parts.is_trained.sum()))
+    summary = _summarise(job.spec, chosen, parts, surveys, below(root, directory.train_data).parent)
     statistics = summary.to_dict() | {
-        "tokensQuantiles": _quantiles(train.tokens),
-        "turnsQuantiles": _quantiles(train.turns),
+        "learntTokens": int(np.asarray(parts.train.learnt)[parts.is_trained].sum()),
+        "tokensQuantiles": _quantiles(parts.train.longest),
+        "turnsQuantiles": _quantiles(parts.train.turns),
     }
-    _write_report(below(root, directory.report("prepare")), surveys, statistics)
-    message = (
-        f"{summary.train_examples} to train on, {heldout_examples} held out, {summary.train_tokens} tokens, "
-        f"taken for {summary.format}"
-    )
+    _write_report(report, surveys, statistics)
+    message = f"taken for {summary.format}, {summary.train_tokens} tokens, {summary.describe()}"
     _LOG.info("%s", message)
     return StageReport(
         outcome="Succeeded", reason=Reason.SUCCEEDED, message=message, dataset=summary, hyperparameters=chosen
     )
+
+
+def _read(job: JobFile, root: Path, measure: Measure, surveys: list[Survey]) -> _Parts:
+    """Go through the sources and divide them; each survey is kept, for the report of what is wrong."""
+    spec, directory = job.spec, JobDirectory.of(job)
+    train_path, heldout_path = below(root, directory.train_data), below(root, directory.heldout_data)
+
+    def read(source: DataSource, token: str, path: Path) -> Survey:
+        files = find_data(source, root, token)
+        name = surveys[0].format if surveys else spec.dataset.format or find_format(source.uri, files)
+        _check_format(spec, source.uri, name)
+        found = survey(source.uri, files, name, spec.method.name, measure, path)
+        surveys.append(found)
+        _LOG.info("%s: %d examples, %d wrong", source.uri, len(found.numbers), found.wrong)
+        return found
+
+    if spec.dataset.validation is None:
+        train = read(spec.dataset.train, TRAIN_TOKEN, train_path.with_name("all.jsonl"))
+        check_survey(train)
+        is_heldout = choose_heldout(train, spec.dataset.holdout or _DEFAULT_HOLDOUT, spec.hyperparameters.seed)
+        write_parts(train, is_heldout, train_path, heldout_path)
+        heldout_examples = int(is_heldout.sum())
+    else:
+        train = read(spec.dataset.train, TRAIN_TOKEN, train_path)
+        heldout = read(spec.dataset.validation, VALIDATION_TOKEN, heldout_path)
+        check_survey(train)
+        find_leaks(train, heldout)
+        check_survey(heldout)
+        is_heldout = np.zeros(len(train.numbers), dtype=bool)
+        heldout_examples = len(heldout.numbers)
+    for found in surveys:
+        warn_of_labels(found)
+    return _Parts(train, ~is_heldout, heldout_examples, warn_of_repeats(train))
+
+
+def _check_format(spec: FineTuneJobSpec, uri: str, name: Format | None) -> None:
+    """Refuse data that the method does not learn from, and gates that compare answers where there are none."""
+    accepted = accepted_formats(spec.method.name)
+    if name and name not in accepted:
+        raise invalid(
+            f"{uri}: the rows are taken for {name} by their fields;"
+            f" method.{spec.method.name} learns from {', '.join(accepted)}"
+        )
+    asked = [gate.metric for gate in spec.evaluation.gates if gate.metric != "Perplexity"]
+    if name == "Text" and asked:
+        raise StageError(
+            ExitCode.BAD_CONFIG,
+            Reason.INVALID_SPEC,
+            f"evaluation.gates asks for {asked[0]}, which compares answers, and plain text has none: use Perplexity",
+        )
 
 
 def _choose(spec: FineTuneJobSpec, examples: int) -> ChosenHyperparameters:
@@ -107,15 +136,23 @@ def _choose(spec: FineTuneJobSpec, examples: int) -> ChosenHyperparameters:
         raise StageError(ExitCode.BAD_CONFIG, Reason.INVALID_SPEC, str(error)) from None
 
 
-def _check_gates(spec: FineTuneJobSpec, found: Format | None) -> None:
-    """Refuse gates that compare answers where there are none."""
-    asked = [gate.metric for gate in spec.evaluation.gates if gate.metric != "Perplexity"]
-    if found == "Text" and asked:
-        raise StageError(
-            ExitCode.BAD_CONFIG,
-            Reason.INVALID_SPEC,
-            f"evaluation.gates asks for {asked[0]}, which compares answers, and plain text has none: use Perplexity",
-        )
+def _summarise(
+    spec: FineTuneJobSpec, chosen: ChosenHyperparameters, parts: _Parts, surveys: list[Survey], directory: Path
+) -> DatasetSummary:
+    tokens, longest = (np.asarray(one)[parts.is_trained] for one in (parts.train.tokens, parts.train.longest))
+    warned: Counter[str] = sum((found.warnings.counts for found in surveys), Counter())
+    return DatasetSummary(
+        format=parts.train.format,
+        train_examples=len(tokens),
+        heldout_examples=parts.heldout_examples,
+        train_tokens=int(tokens.sum()),
+        longest_example_tokens=max(max(one.longest) for one in surveys),
+        truncated_examples=int((longest > spec.hyperparameters.max_length).sum()),
+        duplicates=parts.duplicates,
+        warnings=dict(sorted(warned.items())) or None,
+        steps=estimate_steps(spec, chosen, longest),
+        digest=digest_directory(directory),
+    )
 
 
 def _quantiles(values: Any) -> dict[str, int]:
@@ -132,12 +169,10 @@ def _write_report(path: Path, surveys: list[Survey], statistics: dict[str, Any])
                 "format": found.format,
                 f"{found.unit}s": found.read,
                 "wrong": found.wrong,
-                "counts": dict(found.counts),
-                "errors": [
-                    {"kind": kind, "place": place, "message": message}
-                    for kind, listed in found.problems.items()
-                    for place, message in listed
-                ],
+                "counts": dict(found.errors.counts),
+                "errors": found.errors.to_list(),
+                "warningCounts": dict(found.warnings.counts),
+                "warnings": found.warnings.to_list(),
                 "ignoredFields": dict(found.ignored),
             }
             for found in surveys
