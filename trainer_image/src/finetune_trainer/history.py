@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 _COLUMNS = ("step", "train_loss", "train_accuracy", "valid_loss", "valid_mean_token_accuracy")
-# TRL's names; preferences have an accuracy of their own.
+# TRL's names; the accuracy of preferences says more than that of their tokens.
 _SOURCES = {
     "train_loss": ("loss",),
-    "train_accuracy": ("mean_token_accuracy", "rewards/accuracies", "accuracy", "reward"),
+    "train_accuracy": ("rewards/accuracies", "accuracy", "mean_token_accuracy", "reward"),
     "valid_loss": ("eval_loss",),
-    "valid_mean_token_accuracy": ("eval_mean_token_accuracy", "eval_rewards/accuracies", "eval_accuracy"),
+    "valid_mean_token_accuracy": ("eval_rewards/accuracies", "eval_accuracy", "eval_mean_token_accuracy"),
 }
 
 
