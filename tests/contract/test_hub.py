@@ -21,7 +21,7 @@ from finetune_trainer.failures import StageError
 from finetune_trainer.sources import find_data
 try:
     source = DataSource(uri=sys.argv[1], revision=sys.argv[2] or None)
-    print(*(f"{path.name}: {path.read_text()}" for path in find_data(source, Path("/"), "HF_TOKEN_TRAIN")), sep=", ")
+    print(*(f"{path.name}: {path.read_text()}" for path in find_data(source, Path("/"), "TRAIN")), sep=", ")
 except StageError as error:
     print(error.code.name, error.reason, error)
 """

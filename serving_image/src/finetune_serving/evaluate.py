@@ -26,7 +26,8 @@ def evaluate(job: JobFile, root: Path, train_attempt: int, digest: str) -> Stage
     Raises:
         FileNotFoundError: the held-out data or the adapter is gone.
         AdapterRefusedError: the adapter cannot be served.
-        ModelFilesError: the base model cannot be served.
+        FetchError: the base model cannot be fetched.
+        ModelFilesError: it cannot be served.
         ValueError: no held-out conversation fits the model.
     """
     spec, directory = job.spec, JobDirectory.of(job)

@@ -32,9 +32,14 @@ def spec(**changes: Any) -> dict[str, Any]:
     [
         ({"method": {}}, "choose exactly one method"),
         ({"adapter": {}}, "choose exactly one adapter"),
-        ({"model": {"uri": "s3://bucket/key"}}, "pattern"),
+        ({"model": {"uri": "ftp://bucket/key"}}, "pattern"),
+        ({"model": {"uri": "s3://b/key"}}, "pattern"),
+        ({"model": {"uri": "s3://bucket/../key"}}, "pattern"),
+        ({"model": {"uri": "s3://bucket/key", "revision": "main"}}, "revision is for models on the hub"),
+        ({"model": {"uri": "pvc://models/base", "secretRef": {"name": "x"}}}, "models that are fetched"),
+        ({"dataset": {"train": {"uri": "configmap://d/x", "secretRef": {"name": "x"}}}}, "data that is fetched"),
         ({"model": {"uri": "pvc://models/../etc"}}, "pattern"),
-        ({"model": {"uri": "pvc://models/base", "revision": "main"}}, "are for models on the hub"),
+        ({"model": {"uri": "pvc://models/base", "revision": "main"}}, "revision is for models on the hub"),
         (
             {"dataset": {"train": {"uri": "pvc://data/a"}, "validation": {"uri": "pvc://data/b"}, "holdout": 0.1}},
             "both",
@@ -72,6 +77,8 @@ def test_unknown_fields_are_ignored_so_that_older_programs_survive() -> None:
         ("hf://org/name", Uri("hf", "org/name", "")),
         ("hf://org/name/data/train.jsonl", Uri("hf", "org/name", "data/train.jsonl")),
         ("pvc://claim/a/b", Uri("pvc", "claim", "a/b")),
+        ("s3://my.bucket/a/b.jsonl", Uri("s3", "my.bucket", "a/b.jsonl")),
+        ("s3://bucket", Uri("s3", "bucket", "")),
         ("configmap://data/train.jsonl", Uri("configmap", "data", "train.jsonl")),
     ],
 )

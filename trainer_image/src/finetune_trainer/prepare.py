@@ -14,7 +14,7 @@ from finetune_api.data import DataSource, Format, accepted_formats
 from finetune_api.digest import digest_directory
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.jobfile import JobDirectory, JobFile
-from finetune_api.mounts import TRAIN_TOKEN, VALIDATION_TOKEN
+from finetune_api.mounts import TRAIN, VALIDATION, Source
 from finetune_api.reports import ChosenHyperparameters, DatasetSummary, ExitCode, StageReport
 
 from finetune_trainer.base_model import Tokenizer
@@ -83,8 +83,8 @@ def _read(job: JobFile, root: Path, measure: Measure, surveys: list[Survey]) -> 
     spec, directory = job.spec, JobDirectory.of(job)
     train_path, heldout_path = below(root, directory.train_data), below(root, directory.heldout_data)
 
-    def read(source: DataSource, token: str, path: Path) -> Survey:
-        files = find_data(source, root, token)
+    def read(source: DataSource, role: Source, path: Path) -> Survey:
+        files = find_data(source, root, role)
         name = surveys[0].format if surveys else spec.dataset.format or find_format(source.uri, files)
         _check_format(spec, source.uri, name)
         found = survey(source.uri, files, name, spec.method.name, measure, path)
@@ -93,14 +93,14 @@ def _read(job: JobFile, root: Path, measure: Measure, surveys: list[Survey]) -> 
         return found
 
     if spec.dataset.validation is None:
-        train = read(spec.dataset.train, TRAIN_TOKEN, train_path.with_name("all.jsonl"))
+        train = read(spec.dataset.train, TRAIN, train_path.with_name("all.jsonl"))
         check_survey(train)
         is_heldout = choose_heldout(train, spec.dataset.holdout or _DEFAULT_HOLDOUT, spec.hyperparameters.seed)
         write_parts(train, is_heldout, train_path, heldout_path)
         heldout_examples = int(is_heldout.sum())
     else:
-        train = read(spec.dataset.train, TRAIN_TOKEN, train_path)
-        heldout = read(spec.dataset.validation, VALIDATION_TOKEN, heldout_path)
+        train = read(spec.dataset.train, TRAIN, train_path)
+        heldout = read(spec.dataset.validation, VALIDATION, heldout_path)
         check_survey(train)
         find_leaks(train, heldout)
         check_survey(heldout)

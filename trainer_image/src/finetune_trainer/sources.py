@@ -1,14 +1,18 @@
-"""Brings models and data to where they can be read: mounted paths, or downloads from the hub."""
+"""Brings models and data to where they can be read: mounted paths, or downloads from the hub and from S3."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from finetune_api.conditions import Reason
 from finetune_api.data import DataSource
+from finetune_api.fetching import FetchError
+from finetune_api.modelfiles import SMALL_FILES, WEIGHT_FILES, ModelFilesError
 from finetune_api.modelserver import Model
-from finetune_api.mounts import MODEL_TOKEN, path_of
+from finetune_api.mounts import MODEL, SCRATCH, Source, credential_variable, path_of
+from finetune_api.objectstore import fetch_model, fetch_objects
 from finetune_api.reports import ExitCode
 from finetune_api.uris import parse_uri
 
@@ -17,29 +21,32 @@ from finetune_trainer.files import is_data_file
 
 _Result = TypeVar("_Result")
 
-_WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
-_SMALL = ("*.json", "*.txt", "*.model", "*.jinja")
-
 
 def below(root: Path, path: os.PathLike[str] | str) -> Path:
     """Return an absolute path of a pod as it is below another root."""
     return root / str(path).lstrip("/")
 
 
-def find_data(source: DataSource, root: Path, token_variable: str) -> list[Path]:
+def find_data(source: DataSource, root: Path, role: Source) -> list[Path]:
     """Return the files with the data, sorted by name: the file itself, or all data files below a directory.
 
     Args:
         source: where they lie.
         root: directory below which claims and ConfigMaps are mounted.
-        token_variable: environment variable that holds the hub's token for them, if there is one.
+        role: whose credentials are sent, if there are any.
 
     Raises:
         StageError: there are none, or they may not be read.
     """
     uri = parse_uri(source.uri)
-    if uri.scheme == "hf":
-        return _fetch_data(source, os.environ.get(token_variable))
+    match uri.scheme:
+        case "hf":
+            return _fetch_data(source, os.environ.get(credential_variable(role, "HF_TOKEN")))
+        case "s3":
+            directory = below(root, SCRATCH / "data" / role.lower())
+            with _fetching(Reason.DATASET_NOT_FOUND):
+                files = fetch_objects(source.uri, role, directory, lambda name: is_data_file(Path(name)))
+            return files or _refuse_empty(source.uri)
     path = below(root, path_of(source.uri))
     if path.is_file():
         return [path]
@@ -89,10 +96,13 @@ def find_model(model: Model, root: Path, *, weights: bool) -> Path:
         StageError: it is not there, may not be read, or would run code or pickles of its own.
     """
     uri = parse_uri(model.uri)
-    if uri.scheme == "hf":
+    if uri.scheme == "s3":
+        with _fetching(Reason.MODEL_NOT_FOUND):
+            directory = fetch_model(model.uri, below(root, SCRATCH / "models"), weights=weights)
+    elif uri.scheme == "hf":
         from huggingface_hub import snapshot_download
 
-        patterns = [*_SMALL, *(_WEIGHTS if weights else ())]
+        patterns = [*SMALL_FILES, *(WEIGHT_FILES if weights else ())]
         directory = _from_hub(
             model.uri,
             Reason.MODEL_NOT_FOUND,
@@ -101,7 +111,7 @@ def find_model(model: Model, root: Path, *, weights: bool) -> Path:
                     uri.authority,
                     revision=model.revision,
                     allow_patterns=patterns,
-                    token=os.environ.get(MODEL_TOKEN) or False,
+                    token=os.environ.get(credential_variable(MODEL, "HF_TOKEN")) or False,
                 )
             ),
         )
@@ -113,13 +123,29 @@ def find_model(model: Model, root: Path, *, weights: bool) -> Path:
             Reason.MODEL_NOT_FOUND,
             f"{model.uri} holds no config.json: is it a model's directory?",
         )
-    if uri.scheme != "hf" and not list(directory.glob("*.safetensors")):
+    if uri.scheme == "pvc" and not list(directory.glob("*.safetensors")):
         raise StageError(
             ExitCode.BAD_CONFIG,
             Reason.MODEL_UNSUPPORTED,
             f"{model.uri} holds no *.safetensors: pickles are not loaded",
         )
     return directory
+
+
+@contextmanager
+def _fetching(missing: Reason) -> Iterator[None]:
+    """Turn the failures of a download into reasons."""
+    try:
+        yield
+    except FetchError as error:
+        reasons = {
+            ExitCode.NOT_FOUND: missing,
+            ExitCode.ACCESS_DENIED: Reason.ACCESS_DENIED,
+            ExitCode.TRANSIENT: Reason.RETRYING,
+        }
+        raise StageError(error.code, reasons.get(error.code, Reason.INVALID_SPEC), str(error)) from None
+    except ModelFilesError as error:
+        raise StageError(ExitCode.BAD_CONFIG, Reason.MODEL_UNSUPPORTED, str(error)) from None
 
 
 def _from_hub(uri: str, missing: Reason, download: Callable[[], _Result]) -> _Result:
