@@ -23,7 +23,7 @@ LONG = "a" * 41
             {"model": {"uri": "pvc://models/base", "revision": "main"}},
             "revision is for models on the hub",
         ),
-        ({"dataset": {"train": {"uri": "https://example.com/x"}}}, "spec.dataset.train.uri"),
+        ({"dataset": {"train": {"uri": "http://example.com/x"}}}, "spec.dataset.train.uri"),
         ({"dataset": {"train": {"uri": "pvc://d/x"}, "holdout": 0.9}}, "spec.dataset.holdout"),
         ({"dataset": {"train": {"uri": "pvc://d/x"}, "holdout": 0}}, "spec.dataset.holdout"),
         ({"dataset": {"train": {"uri": "pvc://d/x"}, "validation": {"uri": "pvc://d/y"}, "holdout": 0.1}}, "not both"),

@@ -34,11 +34,11 @@ class DataSource(ApiModel):
 
     uri: Annotated[str, Field(pattern=DATA_URI, max_length=512)]
     """Where it lies: `pvc://claim/path`, `configmap://name/key`, `hf://org/name` of a dataset or a path in it,
-    `s3://bucket/key` or a prefix."""
+    `s3://bucket/key` or a prefix, `https://host/path` of a file at a host that the administrator lists."""
     revision: Revision | None = None
     """Branch, tag or commit on the hub."""
     secret_ref: SecretRef | None = None
-    """Secret for a private dataset on the hub, or for the bucket."""
+    """Secret for a private dataset on the hub, for the bucket or for the host."""
 
     rules = (
         Rule(
@@ -47,9 +47,9 @@ class DataSource(ApiModel):
             lambda source: source.uri.startswith("hf://") or source.revision is None,
         ),
         Rule(
-            "self.uri.startsWith('hf://') || self.uri.startsWith('s3://') || !has(self.secretRef)",
-            "secretRef is for data that is fetched (hf://, s3://)",
-            lambda source: source.uri.startswith(("hf://", "s3://")) or source.secret_ref is None,
+            "!has(self.secretRef) || ['hf', 's3', 'https'].exists(scheme, self.uri.startsWith(scheme + '://'))",
+            "secretRef is for data that is fetched (hf://, s3://, https://)",
+            lambda source: source.uri.startswith(("hf://", "s3://", "https://")) or source.secret_ref is None,
         ),
     )
 

@@ -25,12 +25,16 @@ VALIDATION: Source = "VALIDATION"
 REQUIRED_KEYS: dict[Scheme, tuple[str, ...]] = {
     "hf": ("HF_TOKEN",),
     "s3": ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),
+    "https": ("HTTPS_TOKEN",),
 }
 """Keys that the Secret of a source must have."""
 OPTIONAL_KEYS: dict[Scheme, tuple[str, ...]] = {
     "s3": ("AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL", "AWS_REGION"),
 }
 """Keys that it may have."""
+
+HTTPS_HOSTS = "FINETUNE_HTTPS_HOSTS"
+"""Environment variable with the hosts that `https://` data may come from, with commas between."""
 
 DEFAULT_CLAIM = "finetune-artifacts"
 """The claim that the operator makes in a namespace where a job names no `output`."""

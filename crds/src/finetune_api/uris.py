@@ -6,17 +6,20 @@ Only this list of schemes exists. Nothing here touches a network or a file.
 from dataclasses import dataclass
 from typing import Literal
 
-Scheme = Literal["hf", "s3", "pvc", "configmap"]
+Scheme = Literal["hf", "s3", "https", "pvc", "configmap"]
 
 DNS_LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 _SEGMENT = r"[A-Za-z0-9_][A-Za-z0-9._=-]*"
 _PATH = rf"{_SEGMENT}(/{_SEGMENT})*"
 _REPOSITORY = rf"{_SEGMENT}/{_SEGMENT}"
 _BUCKET = r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"
+_HTTPS = r"https://[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?(:[0-9]{1,5})?(/[A-Za-z0-9_%~+@][A-Za-z0-9._=%~+@-]*)+"
 _S3 = rf"s3://{_BUCKET}(/{_PATH})?"
 
 MODEL_URI = rf"^(hf://{_REPOSITORY}|{_S3}|pvc://{DNS_LABEL}/{_PATH})$"
-DATA_URI = rf"^(hf://{_REPOSITORY}(/{_PATH})?|{_S3}|pvc://{DNS_LABEL}/{_PATH}|configmap://{DNS_LABEL}/{_SEGMENT})$"
+DATA_URI = (
+    rf"^(hf://{_REPOSITORY}(/{_PATH})?|{_S3}|{_HTTPS}|pvc://{DNS_LABEL}/{_PATH}|configmap://{DNS_LABEL}/{_SEGMENT})$"
+)
 OUTPUT_URI = rf"^pvc://{DNS_LABEL}(/{_PATH})?$"
 
 
@@ -24,8 +27,9 @@ OUTPUT_URI = rf"^pvc://{DNS_LABEL}(/{_PATH})?$"
 class Uri:
     """The parts of a URI: `pvc://models/base` is scheme `pvc`, authority `models`, path `base`.
 
-    The authority of `hf` is the repository (`org/name`), that of `s3` the bucket, that of `pvc` the claim, that
-    of `configmap` the ConfigMap's name. The path is empty or relative and never leaves its root.
+    The authority of `hf` is the repository (`org/name`), that of `s3` the bucket, that of `https` the host with its
+    port, that of `pvc` the claim, that of `configmap` the ConfigMap's name. The path is empty
+    or relative and never leaves its root.
     """
 
     scheme: Scheme
@@ -41,14 +45,14 @@ def parse_uri(uri: str) -> Uri:
     """Take a URI apart that one of the patterns of this module has accepted.
 
     Raises:
-        ValueError: the scheme is not one of `hf`, `s3`, `pvc`, `configmap`.
+        ValueError: the scheme is not one of `hf`, `s3`, `https`, `pvc`, `configmap`.
     """
     scheme, _, rest = uri.partition("://")
     match scheme:
         case "hf":
             parts = rest.split("/", 2)
             return Uri("hf", "/".join(parts[:2]), parts[2] if len(parts) > 2 else "")
-        case "s3" | "pvc" | "configmap":
+        case "s3" | "https" | "pvc" | "configmap":
             authority, _, path = rest.partition("/")
             return Uri(scheme, authority, path)
-    raise ValueError(f"{uri}: use hf://, s3://, pvc:// or configmap://")
+    raise ValueError(f"{uri}: use hf://, s3://, https://, pvc:// or configmap://")

@@ -1,16 +1,26 @@
 """Whether a job may begin: what can be known before a GPU is spent is checked here. Pure."""
 
 from finetune_api.conditions import Reason
+from finetune_api.data import Dataset
 from finetune_api.finetunejob import FineTuneJobSpec
+from finetune_api.hosts import explain_refusal, find_entry
+from finetune_api.uris import parse_uri
 
 from finetune_operator.observe import ServerView
 
 Problem = tuple[Reason, str]
 
 
-def find_problem(
-    spec: FineTuneJobSpec, server: ServerView | None, *, server_is_ours: bool
-) -> tuple[Reason, str] | None:
+def find_source_problem(dataset: Dataset, hosts: list[str]) -> Problem | None:
+    """Return why data may not be fetched: its host is not one that the administrator lists; None where it may."""
+    for source in (dataset.train, dataset.validation):
+        uri = parse_uri(source.uri) if source else None
+        if uri and uri.scheme == "https" and find_entry(uri.authority, hosts) is None:
+            return Reason.ACCESS_DENIED, explain_refusal(str(uri), uri.authority, hosts)
+    return None
+
+
+def find_problem(spec: FineTuneJobSpec, server: ServerView | None, *, server_is_ours: bool) -> Problem | None:
     """Return why a job may not begin, as a reason and a message; None where it may.
 
     Args:

@@ -13,7 +13,7 @@ from finetune_api.jobstatus import FineTuneJobStatus, Progress, ServingStatus
 from finetune_api.modelserver import ServedModel
 from finetune_api.reports import StageReport
 
-from finetune_operator.acceptance import find_problem
+from finetune_operator.acceptance import Problem, find_problem, find_source_problem
 from finetune_operator.attempts import Begin, Done, GiveUp, Step, Wait, count_begun, next_step
 from finetune_operator.kinds import Manifest
 from finetune_operator.manifests.server import build_model_server, endpoint_of
@@ -79,7 +79,7 @@ def plan_job(job: JobView, seen: Seen, settings: Settings, now: datetime) -> Pla
     draft = _Draft(job, conditions, now)
     if job.spec is None:
         draft.refuse(Reason.INVALID_SPEC, job.problem)
-    elif not (problem := find_problem(job.spec, seen.server, server_is_ours=seen.server_is_ours)):
+    elif not (problem := _find_problem(job.spec, seen, settings, conditions)):
         conditions.set(ConditionType.ACCEPTED, status=True, reason=Reason.ACCEPTED)
         draft.walk(job.spec, seen, settings)
     elif problem[0] is Reason.CONFLICT or not conditions.is_true(ConditionType.TRAINED):
@@ -87,6 +87,15 @@ def plan_job(job: JobView, seen: Seen, settings: Settings, now: datetime) -> Pla
     else:
         draft.not_served(*problem)
     return draft.plan()
+
+
+def _find_problem(spec: FineTuneJobSpec, seen: Seen, settings: Settings, conditions: Conditions) -> Problem | None:
+    """Return why the job may not go on; what its data came from does not matter once it is there."""
+    if not conditions.is_true(ConditionType.DATASET_READY):
+        problem = find_source_problem(spec.dataset, settings.sources.https_hosts)
+        if problem:
+            return problem
+    return find_problem(spec, seen.server, server_is_ours=seen.server_is_ours)
 
 
 class _Draft:

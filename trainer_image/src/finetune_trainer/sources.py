@@ -1,4 +1,4 @@
-"""Brings models and data to where they can be read: mounted paths, or downloads from the hub and from S3."""
+"""Brings models and data to where they can be read: mounted paths, or downloads."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -11,7 +11,7 @@ from finetune_api.data import DataSource
 from finetune_api.fetching import FetchError
 from finetune_api.modelfiles import SMALL_FILES, WEIGHT_FILES, ModelFilesError
 from finetune_api.modelserver import Model
-from finetune_api.mounts import MODEL, SCRATCH, Source, credential_variable, path_of
+from finetune_api.mounts import HTTPS_HOSTS, MODEL, SCRATCH, Source, credential_variable, path_of
 from finetune_api.objectstore import fetch_model, fetch_objects
 from finetune_api.reports import ExitCode
 from finetune_api.uris import parse_uri
@@ -47,6 +47,8 @@ def find_data(source: DataSource, root: Path, role: Source) -> list[Path]:
             with _fetching(Reason.DATASET_NOT_FOUND):
                 files = fetch_objects(source.uri, role, directory, lambda name: is_data_file(Path(name)))
             return files or _refuse_empty(source.uri)
+        case "https":
+            return [_fetch_https(source.uri, role, below(root, SCRATCH / "data" / role.lower()))]
     path = below(root, path_of(source.uri))
     if path.is_file():
         return [path]
@@ -75,6 +77,18 @@ def _fetch_data(source: DataSource, token: str | None) -> list[Path]:
         return [Path(hf_hub_download(uri.authority, name, **options)) for name in wanted]
 
     return _from_hub(source.uri, Reason.DATASET_NOT_FOUND, fetch) or _refuse_empty(source.uri)
+
+
+def _fetch_https(uri: str, role: Source, directory: Path) -> Path:
+    from finetune_trainer.https import fetch_file
+
+    target = directory / uri.rpartition("/")[2]
+    if not is_data_file(target):
+        _refuse_empty(uri)
+    hosts = [host for host in os.environ.get(HTTPS_HOSTS, "").split(",") if host]
+    with _fetching(Reason.DATASET_NOT_FOUND):
+        fetch_file(uri, os.environ.get(credential_variable(role, "HTTPS_TOKEN")), hosts, target)
+    return target
 
 
 def _lies_below(name: str, directory: str) -> bool:

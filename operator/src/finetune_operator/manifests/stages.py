@@ -1,11 +1,13 @@
 """The children of a FineTuneJob: its file, its claim, and one Job for each attempt at a stage."""
 
+from typing import Any
+
 from finetune_api.compute import Compute, Placement, Resources
 from finetune_api.data import DataSource
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.meta import ATTEMPT_LABEL, JOB_LABEL, METRICS_PORT, STAGE_LABEL
 from finetune_api.modelserver import Model
-from finetune_api.mounts import DEFAULT_CLAIM, JOB_FILE, MODEL, TRAIN, VALIDATION, Source
+from finetune_api.mounts import DEFAULT_CLAIM, HTTPS_HOSTS, JOB_FILE, MODEL, TRAIN, VALIDATION, Source
 from finetune_api.uris import parse_uri
 
 from finetune_operator.kinds import Manifest
@@ -83,7 +85,7 @@ def build_stage_job(job: JobView, stage: Stage, attempt: int, settings: Settings
     volumes = Volumes(writable=[file.output_uri], readable=[source.uri for source in sources.values()])
     volumes.add_config_map("job", job_file_name(job), str(JOB_FILE.parent))
     container = _build_container(job, stage, attempt, settings)
-    pod = build_pod_spec(settings, placement, container, volumes, build_credential_env(sources))
+    pod = build_pod_spec(settings, placement, container, volumes, _build_env(sources, settings))
     pod |= {"restartPolicy": "Never", "terminationGracePeriodSeconds": _STOP_SECONDS}
     nodes = spec.compute.nodes if stage is Stage.TRAIN else 1
     if nodes > 1:
@@ -133,6 +135,14 @@ def _sources(spec: FineTuneJobSpec, stage: Stage) -> dict[Source, Model | DataSo
         if spec.dataset.validation:
             sources[VALIDATION] = spec.dataset.validation
     return sources
+
+
+def _build_env(sources: dict[Source, Model | DataSource], settings: Settings) -> list[dict[str, Any]]:
+    """Return the credentials of the sources, and for those that need it the administrator's list of hosts."""
+    env = build_credential_env(sources)
+    if any(parse_uri(one.uri).scheme == "https" for one in sources.values()):
+        env.append({"name": HTTPS_HOSTS, "value": ",".join(settings.sources.https_hosts)})
+    return env
 
 
 def _build_container(job: JobView, stage: Stage, attempt: int, settings: Settings) -> Manifest:
