@@ -1,5 +1,7 @@
 """Models and data from a real S3 server, through the client that the pods use."""
 
+import hashlib
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -163,3 +165,10 @@ def test_a_job_is_prepared_from_s3_alone(store: ObjectStore, tmp_path: Path) -> 
     assert report is not None
     assert report.dataset is not None
     assert report.dataset.train_examples + report.dataset.heldout_examples == 20
+    model, data = json.loads(place.directory.report("prepare").read_text())["sources"]
+    assert (model["uri"], data["uri"]) == ("s3://models/tiny", "s3://team-data/jobs")
+    assert [one["name"] for one in model["files"]] == ["config.json", "tokenizer.json", "tokenizer_config.json"]
+    text = target.read_bytes()
+    digest = hashlib.sha256(text).hexdigest()
+    assert data["files"] == [{"name": "train.jsonl", "bytes": len(text), "sha256": digest}]
+    assert f"s3://team-data/jobs: fetched, {len(text) / 1000:.1f} kB" in place.log

@@ -48,7 +48,7 @@ class Progress:
 
     def __init__(self, what: str, total: int | None, clock: Callable[[], float] = time.monotonic) -> None:
         """Begin a download of so many bytes in all; None where nobody knows."""
-        self._what, self._total, self._clock = what, total, clock
+        self.total, self._what, self._clock = total, what, clock
         self._done = 0
         self._began = self._said = clock()
         self._lock = Lock()
@@ -61,7 +61,7 @@ class Progress:
             if now - self._said < _SECONDS_BETWEEN_LINES:
                 return
             self._said = now
-            _LOG.info("%s: %s", self._what, describe_progress(self._done, self._total, now - self._began))
+            _LOG.info("%s: %s", self._what, describe_progress(self._done, self.total, now - self._began))
 
     def finish(self) -> None:
         """Say what has come in all."""
