@@ -16,6 +16,7 @@ _MODULES = {
     "coredns": "github.com/coredns/coredns@v1.14.3",
     "helm": "helm.sh/helm/v3/cmd/helm@v3.22.0",
     "kubeconform": "github.com/yannh/kubeconform/cmd/kubeconform@v0.7.0",
+    "versitygw": "github.com/versity/versitygw/cmd/versitygw@v1.8.0",
 }
 _PARTS = (
     "etcd",
@@ -78,6 +79,15 @@ def install_node() -> None:
     if missing:
         tell(f"installing {', '.join(missing)}")
         _apt("install", "-y", "-qq", "--no-install-recommends", *missing)
+
+
+def install_object_store() -> Path:
+    """Return the program that speaks S3, built where it is missing."""
+    if shutil.which("go") is None and not (BIN / "versitygw").exists():
+        raise ClusterError("the S3 server of the tests is built with Go 1.26 or newer: install it")
+    BIN.mkdir(parents=True, exist_ok=True)
+    _install_modules("versitygw")
+    return BIN / "versitygw"
 
 
 def unpack_prometheus() -> Path:

@@ -18,10 +18,15 @@ import sys
 from pathlib import Path
 from finetune_api.data import DataSource
 from finetune_trainer.failures import StageError
+from finetune_trainer.provenance import describe_files
 from finetune_trainer.sources import find_data
+from finetune_api import fetching
+fetching.FIRST_WAIT = 0.01
 try:
     source = DataSource(uri=sys.argv[1], revision=sys.argv[2] or None)
-    print(*(f"{path.name}: {path.read_text()}" for path in find_data(source, Path("/"), "HF_TOKEN_TRAIN")), sep=", ")
+    files = find_data(source, Path("/"), "TRAIN")
+    print(*(f"{path.name}: {path.read_text()}" for path in files), sep=", ")
+    print(describe_files(source.uri, files)["commit"])
 except StageError as error:
     print(error.code.name, error.reason, error)
 """
@@ -53,13 +58,14 @@ class Hub(BaseHTTPRequestHandler):
             self.send_header("X-Error-Code", "RepoNotFound")
             self.end_headers()
             return
-        revision = next((one for one in ("main", "v2") if one in parts), COMMITS["main"])
+        revision = next((name for name, commit in COMMITS.items() if {name, commit} & set(parts)), "main")
         body = f"one line of {revision}".encode()
         if self.path.startswith("/api/"):
-            body = json.dumps([{"type": "file", "path": name, "size": 8, "oid": "a"} for name in FILES]).encode()
+            siblings = [{"rfilename": name} for name in FILES]
+            body = json.dumps({"id": repository, "sha": COMMITS[revision], "siblings": siblings}).encode()
         self.send_response(200)
         self.send_header("ETag", f'"{revision}"')
-        self.send_header("X-Repo-Commit", COMMITS.get(revision, revision))
+        self.send_header("X-Repo-Commit", COMMITS[revision])
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if with_body:
@@ -95,15 +101,18 @@ def fetch(hub: str, home: Path, uri: str, revision: str = "", **env: str) -> str
 
 
 def test_a_file_of_a_data_set_is_fetched(hub: str, tmp_path: Path) -> None:
-    assert fetch(hub, tmp_path, "hf://org/data/train.jsonl") == "train.jsonl: one line of main"
-    assert fetch(hub, tmp_path, "hf://org/data/train.jsonl", "v2") == "train.jsonl: one line of v2"
+    read = fetch(hub, tmp_path, "hf://org/data/train.jsonl").split("\n")
+    assert read == ["train.jsonl: one line of main", COMMITS["main"]]
+    read = fetch(hub, tmp_path, "hf://org/data/train.jsonl", "v2").split("\n")
+    assert read == ["train.jsonl: one line of v2", COMMITS["v2"]]
 
 
 @pytest.mark.parametrize(("uri", "names"), [("hf://org/data", "ab"), ("hf://org/data/more", "b")])
 def test_all_data_files_of_a_data_set_or_of_a_folder_in_it_are_fetched(
     hub: str, tmp_path: Path, uri: str, names: str
 ) -> None:
-    assert fetch(hub, tmp_path, uri) == ", ".join(f"{name}.jsonl: one line of main" for name in names)
+    read, _ = fetch(hub, tmp_path, uri).split("\n")
+    assert read == ", ".join(f"{name}.jsonl: one line of main" for name in names)
 
 
 def test_a_folder_without_data_is_refused(hub: str, tmp_path: Path) -> None:

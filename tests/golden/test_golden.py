@@ -24,7 +24,11 @@ HERE = Path(__file__).parent
 CASES = sorted(path.parent.name for path in HERE.glob("*/observed.yaml"))
 NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 SETTINGS = Settings.model_validate(
-    {"images": {"trainer": "trainer:1", "serving": "serving:1"}, "gpu": {"nodeSelector": {"gpu": "yes"}}}
+    {
+        "images": {"trainer": "trainer:1", "serving": "serving:1"},
+        "gpu": {"nodeSelector": {"gpu": "yes"}},
+        "sources": {"httpsHosts": ["data.example.com", "*.mirror.example.com"]},
+    }
 )
 
 
@@ -53,6 +57,7 @@ def decide(observed: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
     server = view_server(observed["server"]) if observed.get("server") else None
     seen = Seen(
         attempts=attempts,
+        earlier=view_job(observed["earlier"]) if observed.get("earlier") else None,
         server=server,
         server_is_ours=observed.get("serverIsOurs", False),
         has_default_claim=observed.get("hasDefaultClaim", False),

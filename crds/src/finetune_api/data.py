@@ -33,17 +33,23 @@ class DataSource(ApiModel):
     """A file with examples, or a directory with several: JSONL, JSON, CSV, TSV or Parquet, plain or compressed."""
 
     uri: Annotated[str, Field(pattern=DATA_URI, max_length=512)]
-    """Where it lies: `pvc://claim/path`, `configmap://name/key`, `hf://org/name` of a dataset or a path in it."""
+    """Where it lies: `pvc://claim/path`, `configmap://name/key`, `hf://org/name` of a dataset or a path in it,
+    `s3://bucket/key` or a prefix, `https://host/path` of a file at a host that the administrator lists."""
     revision: Revision | None = None
     """Branch, tag or commit on the hub."""
     secret_ref: SecretRef | None = None
-    """Secret with the token for a private dataset on the hub."""
+    """Secret for a private dataset on the hub, for the bucket or for the host."""
 
     rules = (
         Rule(
-            "self.uri.startsWith('hf://') || (!has(self.revision) && !has(self.secretRef))",
-            "revision and secretRef are for datasets on the hub (hf://)",
-            lambda source: source.uri.startswith("hf://") or (source.revision is None and source.secret_ref is None),
+            "self.uri.startsWith('hf://') || !has(self.revision)",
+            "revision is for datasets on the hub (hf://)",
+            lambda source: source.uri.startswith("hf://") or source.revision is None,
+        ),
+        Rule(
+            "!has(self.secretRef) || ['hf', 's3', 'https'].exists(scheme, self.uri.startsWith(scheme + '://'))",
+            "secretRef is for data that is fetched (hf://, s3://, https://)",
+            lambda source: source.uri.startswith(("hf://", "s3://", "https://")) or source.secret_ref is None,
         ),
     )
 

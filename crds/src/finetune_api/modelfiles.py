@@ -4,6 +4,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+SMALL_FILES = ("*.json", "*.txt", "*.model", "*.jinja")
+"""What configuration and tokenizer are made of."""
+WEIGHT_FILES = ("*.safetensors", "*.safetensors.index.json")
+"""What is fetched of the weights; never pickles."""
+
 
 class ModelFilesError(Exception):
     """A directory that is no model, or one that would run code of its own."""

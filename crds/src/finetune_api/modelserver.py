@@ -1,6 +1,6 @@
 """ModelServer: one base model on vLLM that hosts the adapters of many FineTuneJobs."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
@@ -24,24 +24,31 @@ class SecretRef(ApiModel):
     """A Secret in the same namespace. The kubelet hands it to the pod; the operator never reads it."""
 
     name: ObjectName
-    """Name of the Secret; its key `HF_TOKEN` holds the token of the hub."""
+    """Name of the Secret. For the hub its key `HF_TOKEN` holds the token; for `s3://` it has `AWS_ACCESS_KEY_ID` and
+    `AWS_SECRET_ACCESS_KEY`, and where they are needed `AWS_SESSION_TOKEN`, `AWS_ENDPOINT_URL` and `AWS_REGION`;
+    for `https://` its key `HTTPS_TOKEN` holds a bearer token."""
 
 
 class Model(ApiModel):
     """A base model."""
 
     uri: Annotated[str, Field(pattern=MODEL_URI, max_length=512)]
-    """Where it lies: `hf://org/name` or `pvc://claim/path`."""
+    """Where it lies: `hf://org/name`, `s3://bucket/prefix` or `pvc://claim/path`."""
     revision: Revision | None = None
     """Branch, tag or commit on the hub."""
     secret_ref: SecretRef | None = None
-    """Secret with the token for a private or gated model on the hub."""
+    """Secret for a private or gated model on the hub, or for the bucket."""
 
-    rules = (
+    rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
-            "self.uri.startsWith('hf://') || (!has(self.revision) && !has(self.secretRef))",
-            "revision and secretRef are for models on the hub (hf://)",
-            lambda model: model.uri.startswith("hf://") or (model.revision is None and model.secret_ref is None),
+            "self.uri.startsWith('hf://') || !has(self.revision)",
+            "revision is for models on the hub (hf://)",
+            lambda model: model.uri.startswith("hf://") or model.revision is None,
+        ),
+        Rule(
+            "self.uri.startsWith('hf://') || self.uri.startsWith('s3://') || !has(self.secretRef)",
+            "secretRef is for models that are fetched (hf://, s3://)",
+            lambda model: model.uri.startswith(("hf://", "s3://")) or model.secret_ref is None,
         ),
     )
 

@@ -1,8 +1,9 @@
 """Where things lie inside the pods: the one place on which operator, trainer and server agree."""
 
 from pathlib import PurePosixPath
+from typing import Literal
 
-from finetune_api.uris import parse_uri
+from finetune_api.uris import Scheme, parse_uri
 
 CLAIMS = PurePosixPath("/claims")
 """Each claim is mounted below by its name."""
@@ -15,15 +16,37 @@ ROUTES_FILE = PurePosixPath("/etc/finetune/routes/routes.json")
 SCRATCH = PurePosixPath("/scratch")
 """An emptyDir, the only other place that may be written: HOME, caches, temporary files."""
 
-MODEL_TOKEN = "HF_TOKEN"
-"""Environment variable with the hub's token for the base model; the name that the hub's own client reads."""
-TRAIN_TOKEN = "HF_TOKEN_TRAIN"
-"""The same for `dataset.train`: a token is sent for nothing but what its Secret was named for."""
-VALIDATION_TOKEN = "HF_TOKEN_VALIDATION"
-"""The same for `dataset.validation`."""
+Source = Literal["MODEL", "TRAIN", "VALIDATION"]
+"""What is read: the base model, `dataset.train`, `dataset.validation`."""
+MODEL: Source = "MODEL"
+TRAIN: Source = "TRAIN"
+VALIDATION: Source = "VALIDATION"
+
+REQUIRED_KEYS: dict[Scheme, tuple[str, ...]] = {
+    "hf": ("HF_TOKEN",),
+    "s3": ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),
+    "https": ("HTTPS_TOKEN",),
+}
+"""Keys that the Secret of a source must have."""
+OPTIONAL_KEYS: dict[Scheme, tuple[str, ...]] = {
+    "s3": ("AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL", "AWS_REGION"),
+}
+"""Keys that it may have."""
+
+HTTPS_HOSTS = "FINETUNE_HTTPS_HOSTS"
+"""Environment variable with the hosts that `https://` data may come from, with commas between."""
 
 DEFAULT_CLAIM = "finetune-artifacts"
 """The claim that the operator makes in a namespace where a job names no `output`."""
+
+
+def credential_variable(source: Source, key: str) -> str:
+    """Return the environment variable with a key of a source's Secret.
+
+    Each source has its own, so that a credential is sent for nothing but what its Secret was named for. The model's
+    token has the name that the hub's own client reads.
+    """
+    return key if (source, key) == (MODEL, "HF_TOKEN") else f"{key}_{source}"
 
 
 def path_of(uri: str) -> PurePosixPath:

@@ -3,19 +3,24 @@
 Only this list of schemes exists. Nothing here touches a network or a file.
 """
 
-import re
 from dataclasses import dataclass
 from typing import Literal
 
-Scheme = Literal["hf", "pvc", "configmap"]
+Scheme = Literal["hf", "s3", "https", "pvc", "configmap", "finetunejob"]
 
 DNS_LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 _SEGMENT = r"[A-Za-z0-9_][A-Za-z0-9._=-]*"
 _PATH = rf"{_SEGMENT}(/{_SEGMENT})*"
 _REPOSITORY = rf"{_SEGMENT}/{_SEGMENT}"
+_BUCKET = r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"
+_HTTPS = r"https://[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?(:[0-9]{1,5})?(/[A-Za-z0-9_%~+@][A-Za-z0-9._=%~+@-]*)+"
+_S3 = rf"s3://{_BUCKET}(/{_PATH})?"
 
-MODEL_URI = rf"^(hf://{_REPOSITORY}|pvc://{DNS_LABEL}/{_PATH})$"
-DATA_URI = rf"^(hf://{_REPOSITORY}(/{_PATH})?|pvc://{DNS_LABEL}/{_PATH}|configmap://{DNS_LABEL}/{_SEGMENT})$"
+MODEL_URI = rf"^(hf://{_REPOSITORY}|{_S3}|pvc://{DNS_LABEL}/{_PATH})$"
+JOB_MODEL_URI = rf"^(hf://{_REPOSITORY}|{_S3}|pvc://{DNS_LABEL}/{_PATH}|finetunejob://{DNS_LABEL})$"
+DATA_URI = (
+    rf"^(hf://{_REPOSITORY}(/{_PATH})?|{_S3}|{_HTTPS}|pvc://{DNS_LABEL}/{_PATH}|configmap://{DNS_LABEL}/{_SEGMENT})$"
+)
 OUTPUT_URI = rf"^pvc://{DNS_LABEL}(/{_PATH})?$"
 
 
@@ -23,8 +28,9 @@ OUTPUT_URI = rf"^pvc://{DNS_LABEL}(/{_PATH})?$"
 class Uri:
     """The parts of a URI: `pvc://models/base` is scheme `pvc`, authority `models`, path `base`.
 
-    The authority of `hf` is the repository (`org/name`), that of `pvc` the claim, that of
-    `configmap` the ConfigMap's name. The path is empty or relative and never leaves its root.
+    The authority of `hf` is the repository (`org/name`), that of `s3` the bucket, that of `https` the host with its
+    port, that of `pvc` the claim, that of `configmap` and `finetunejob` the object's name. The
+    path is empty or relative and never leaves its root.
     """
 
     scheme: Scheme
@@ -40,19 +46,14 @@ def parse_uri(uri: str) -> Uri:
     """Take a URI apart that one of the patterns of this module has accepted.
 
     Raises:
-        ValueError: the scheme is not one of `hf`, `pvc`, `configmap`.
+        ValueError: the scheme is not one of `hf`, `s3`, `https`, `pvc`, `configmap`, `finetunejob`.
     """
     scheme, _, rest = uri.partition("://")
     match scheme:
         case "hf":
             parts = rest.split("/", 2)
             return Uri("hf", "/".join(parts[:2]), parts[2] if len(parts) > 2 else "")
-        case "pvc" | "configmap":
+        case "s3" | "https" | "pvc" | "configmap" | "finetunejob":
             authority, _, path = rest.partition("/")
             return Uri(scheme, authority, path)
-    raise ValueError(f"{uri}: use hf://, pvc:// or configmap://")
-
-
-def is_pvc(uri: str) -> bool:
-    """Tell whether the URI names a claim."""
-    return re.match(r"^pvc://", uri) is not None
+    raise ValueError(f"{uri}: use hf://, s3://, https://, pvc://, configmap:// or finetunejob://")

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import yaml
 from finetune_api.compute import Toleration
+from finetune_api.hosts import HOST_ENTRY
 from finetune_api.jobfile import describe_errors
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
@@ -39,12 +40,20 @@ class Artifacts(_Part):
     access_mode: Literal["ReadWriteMany", "ReadWriteOnce"] = "ReadWriteMany"
 
 
+class Sources(_Part):
+    """Where data may come from."""
+
+    https_hosts: list[Annotated[str, Field(pattern=HOST_ENTRY)]] = []
+    """Hosts of `https://` data; `*.` and a domain stands for every host below it that has a public address."""
+
+
 class Settings(_Part):
     """The whole file."""
 
     images: Images
     gpu: Gpu = Gpu()
     artifacts: Artifacts = Artifacts()
+    sources: Sources = Sources()
     audit_seconds: Annotated[float, Field(gt=0)] = 60
     """Seconds between two complete lists of everything."""
     log_level: Literal["Debug", "Info", "Warning"] = "Info"

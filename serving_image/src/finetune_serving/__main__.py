@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from finetune_api.conditions import Reason
+from finetune_api.fetching import FetchError
 from finetune_api.jobfile import read_job_file
 from finetune_api.meta import SERVER_PORT
 from finetune_api.modelfiles import ModelFilesError
@@ -15,6 +16,7 @@ from finetune_api.reports import ExitCode, StageReport, write_report
 from finetune_serving.adapters import AdapterRefusedError
 
 _LOG = logging.getLogger("finetune_serving")
+_FETCH_REASONS = {ExitCode.NOT_FOUND: Reason.MODEL_NOT_FOUND, ExitCode.ACCESS_DENIED: Reason.ACCESS_DENIED}
 
 
 def main() -> None:
@@ -35,7 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--root", type=Path, default=Path("/"), help="directory below which claims are mounted")
     commands = parser.add_subparsers(dest="command", required=True)
     server = commands.add_parser("serve", help="serve the base model and the adapters of the routes file")
-    server.add_argument("--model-uri", required=True, help="the base model: hf:// or pvc://")
+    server.add_argument("--model-uri", required=True, help="the base model: hf://, s3:// or pvc://")
     server.add_argument("--revision", help="branch, tag or commit on the hub")
     server.add_argument("--max-model-length", type=int, help="tokens of prompt and answer together")
     server.add_argument("--max-rank", type=int, required=True, help="largest rank of an adapter")
@@ -70,6 +72,9 @@ def _serve(arguments: argparse.Namespace) -> None:
     except ModelFilesError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(ExitCode.BAD_CONFIG)
+    except FetchError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(error.code)
 
 
 def _evaluate(arguments: argparse.Namespace) -> tuple[StageReport, ExitCode]:
@@ -84,6 +89,9 @@ def _evaluate(arguments: argparse.Namespace) -> tuple[StageReport, ExitCode]:
         reason, code, message = Reason.ADAPTER_REFUSED, ExitCode.BAD_CONFIG, f"the adapter: {error}"
     except ModelFilesError as error:
         reason, code, message = Reason.MODEL_UNSUPPORTED, ExitCode.BAD_CONFIG, str(error)
+    except FetchError as error:
+        reason = _FETCH_REASONS.get(error.code, Reason.RETRYING)
+        code, message = error.code, str(error)
     except Exception as error:  # noqa: BLE001 - every failure becomes a report
         _LOG.exception("the evaluation failed")
         is_full = isinstance(error, MemoryError) or "out of memory" in str(error).lower()

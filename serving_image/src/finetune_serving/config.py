@@ -3,11 +3,12 @@
 import json
 import os
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from finetune_api.modelfiles import ModelFilesError, read_model_config
-from finetune_api.mounts import path_of
-from finetune_api.uris import is_pvc, parse_uri
+from finetune_api.mounts import SCRATCH, path_of
+from finetune_api.objectstore import fetch_model
+from finetune_api.uris import parse_uri
 
 LORA_MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 """The layers that take adapters. The output layer is left out: with it, prompt logprobs kill vLLM on CPUs."""
@@ -66,15 +67,24 @@ def set_environment(*, gpu: bool) -> None:
 
 
 def resolve_model(uri: str, root: Path) -> str:
-    """Return what vLLM calls the model: a checked directory, or a repository on the hub.
+    """Return what vLLM calls the model: a checked directory, or a repository on the hub, which vLLM fetches itself.
 
     Raises:
+        FetchError: it cannot be fetched.
         ModelFilesError: the directory is no model, or holds code or pickles instead of safetensors.
     """
-    if not is_pvc(uri):
-        return parse_uri(uri).authority
-    directory = root / str(path_of(uri)).lstrip("/")
+    match parse_uri(uri).scheme:
+        case "hf":
+            return parse_uri(uri).authority
+        case "s3":
+            directory = fetch_model(uri, _below(root, SCRATCH / "models"), weights=True)
+        case _:
+            directory = _below(root, path_of(uri))
     read_model_config(directory, uri)
     if not list(directory.glob("*.safetensors")):
         raise ModelFilesError(f"{uri} holds no *.safetensors: pickles are not loaded")
     return str(directory)
+
+
+def _below(root: Path, path: PurePosixPath) -> Path:
+    return root / str(path).lstrip("/")

@@ -38,6 +38,7 @@ def serve(options: Serve) -> None:
     """Replace this process by vLLM; it does not return.
 
     Raises:
+        FetchError: the model cannot be fetched.
         ModelFilesError: the model cannot be served.
     """
     model = resolve_model(options.model_uri, options.root)

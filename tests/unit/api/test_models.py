@@ -8,6 +8,7 @@ from finetune_api.crd import build_crds
 from finetune_api.data import SFT_FORMATS, Format, accepted_formats
 from finetune_api.digest import digest_directory, digest_value
 from finetune_api.finetunejob import FineTuneJobSpec
+from finetune_api.hosts import find_entry
 from finetune_api.jobfile import JobDirectory, JobFile, read_job_file
 from finetune_api.mounts import path_of
 from finetune_api.reports import MAX_MESSAGE, StageReport, parse_report, write_report
@@ -32,9 +33,22 @@ def spec(**changes: Any) -> dict[str, Any]:
     [
         ({"method": {}}, "choose exactly one method"),
         ({"adapter": {}}, "choose exactly one adapter"),
-        ({"model": {"uri": "s3://bucket/key"}}, "pattern"),
+        ({"model": {"uri": "ftp://bucket/key"}}, "pattern"),
+        ({"model": {"uri": "s3://b/key"}}, "pattern"),
+        ({"model": {"uri": "s3://bucket/../key"}}, "pattern"),
+        ({"model": {"uri": "s3://bucket/key", "revision": "main"}}, "revision is for models on the hub"),
+        ({"model": {"uri": "pvc://models/base", "secretRef": {"name": "x"}}}, "models that are fetched"),
+        ({"dataset": {"train": {"uri": "https://example.com/x.jsonl?token=1"}}}, "pattern"),
+        ({"dataset": {"train": {"uri": "https://user@example.com/x.jsonl"}}}, "pattern"),
+        ({"dataset": {"train": {"uri": "https://example.com"}}}, "pattern"),
+        ({"dataset": {"train": {"uri": "http://example.com/x.jsonl"}}}, "pattern"),
+        ({"model": {"uri": "https://example.com/model"}}, "pattern"),
+        ({"model": {"uri": "finetunejob://first/adapter"}}, "pattern"),
+        ({"model": {"uri": "finetunejob://first", "secretRef": {"name": "x"}}}, "models that are fetched"),
+        ({"model": {"uri": "hf://org/name", "earlierAdapter": "Merge"}}, "models of an earlier job"),
+        ({"dataset": {"train": {"uri": "configmap://d/x", "secretRef": {"name": "x"}}}}, "data that is fetched"),
         ({"model": {"uri": "pvc://models/../etc"}}, "pattern"),
-        ({"model": {"uri": "pvc://models/base", "revision": "main"}}, "are for models on the hub"),
+        ({"model": {"uri": "pvc://models/base", "revision": "main"}}, "revision is for models on the hub"),
         (
             {"dataset": {"train": {"uri": "pvc://data/a"}, "validation": {"uri": "pvc://data/b"}, "holdout": 0.1}},
             "both",
@@ -72,12 +86,32 @@ def test_unknown_fields_are_ignored_so_that_older_programs_survive() -> None:
         ("hf://org/name", Uri("hf", "org/name", "")),
         ("hf://org/name/data/train.jsonl", Uri("hf", "org/name", "data/train.jsonl")),
         ("pvc://claim/a/b", Uri("pvc", "claim", "a/b")),
+        ("s3://my.bucket/a/b.jsonl", Uri("s3", "my.bucket", "a/b.jsonl")),
+        ("https://example.com:8443/a/b.jsonl", Uri("https", "example.com:8443", "a/b.jsonl")),
+        ("finetunejob://first", Uri("finetunejob", "first", "")),
+        ("s3://bucket", Uri("s3", "bucket", "")),
         ("configmap://data/train.jsonl", Uri("configmap", "data", "train.jsonl")),
     ],
 )
 def test_uris_are_taken_apart_and_put_together(text: str, uri: Uri) -> None:
     assert parse_uri(text) == uri
     assert str(uri) == text
+
+
+@pytest.mark.parametrize(
+    ("host", "entry"),
+    [
+        ("data.example.com", "data.example.com"),
+        ("data.example.com:8443", None),
+        ("other.org:8443", "other.org:8443"),
+        ("a.b.mirror.org", "*.mirror.org"),
+        ("mirror.org", None),
+        ("evilmirror.org", None),
+        ("data.example.com.evil.org", None),
+    ],
+)
+def test_a_host_is_listed_by_its_name_or_by_a_domain_above_it(host: str, entry: str | None) -> None:
+    assert find_entry(host, ["data.example.com", "other.org:8443", "*.mirror.org"]) == entry
 
 
 def test_mounted_uris_have_a_path_and_fetched_ones_have_none() -> None:

@@ -14,13 +14,14 @@ from finetune_api.data import DataSource, Format, accepted_formats
 from finetune_api.digest import digest_directory
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.jobfile import JobDirectory, JobFile
-from finetune_api.mounts import TRAIN_TOKEN, VALIDATION_TOKEN
+from finetune_api.mounts import TRAIN, VALIDATION, Source
 from finetune_api.reports import ChosenHyperparameters, DatasetSummary, ExitCode, StageReport
 
 from finetune_trainer.base_model import Tokenizer
 from finetune_trainer.dataset import Measure, Survey, find_format, invalid, survey
 from finetune_trainer.failures import StageError
 from finetune_trainer.measure import measure
+from finetune_trainer.provenance import describe_files, describe_model
 from finetune_trainer.schedule import choose, estimate_steps
 from finetune_trainer.sources import below, find_data, find_model
 from finetune_trainer.splits import (
@@ -55,13 +56,15 @@ def prepare(job: JobFile, root: Path) -> StageReport:
         StageError: the data or the model cannot be used.
     """
     directory = JobDirectory.of(job)
-    tokenizer = Tokenizer(find_model(job.spec.model, root, weights=False), job.spec.model.uri)
+    model_directory = find_model(job.spec.model, root, weights=False)
+    tokenizer = Tokenizer(model_directory, job.spec.model.uri)
+    sources = [describe_model(job.spec.model.uri, model_directory)]
     report = below(root, directory.report("prepare"))
     surveys: list[Survey] = []
     try:
-        parts = _read(job, root, partial(measure, tokenizer, job.spec.hyperparameters.max_length), surveys)
+        parts = _read(job, root, partial(measure, tokenizer, job.spec.hyperparameters.max_length), surveys, sources)
     except StageError:
-        _write_report(report, surveys, {})
+        _write_report(report, sources, surveys, {})
         raise
     chosen = _choose(job.spec, int(parts.is_trained.sum()))
     summary = _summarise(job.spec, chosen, parts, surveys, below(root, directory.train_data).parent)
@@ -70,7 +73,7 @@ def prepare(job: JobFile, root: Path) -> StageReport:
         "tokensQuantiles": _quantiles(parts.train.longest),
         "turnsQuantiles": _quantiles(parts.train.turns),
     }
-    _write_report(report, surveys, statistics)
+    _write_report(report, sources, surveys, statistics)
     message = f"taken for {summary.format}, {summary.train_tokens} tokens, {summary.describe()}"
     _LOG.info("%s", message)
     return StageReport(
@@ -78,13 +81,14 @@ def prepare(job: JobFile, root: Path) -> StageReport:
     )
 
 
-def _read(job: JobFile, root: Path, measure: Measure, surveys: list[Survey]) -> _Parts:
-    """Go through the sources and divide them; each survey is kept, for the report of what is wrong."""
+def _read(job: JobFile, root: Path, measure: Measure, surveys: list[Survey], sources: list[dict[str, Any]]) -> _Parts:
+    """Go through the sources and divide them; each survey is kept, for the report of what was read and is wrong."""
     spec, directory = job.spec, JobDirectory.of(job)
     train_path, heldout_path = below(root, directory.train_data), below(root, directory.heldout_data)
 
-    def read(source: DataSource, token: str, path: Path) -> Survey:
-        files = find_data(source, root, token)
+    def read(source: DataSource, role: Source, path: Path) -> Survey:
+        files = find_data(source, root, role)
+        sources.append(describe_files(source.uri, files))
         name = surveys[0].format if surveys else spec.dataset.format or find_format(source.uri, files)
         _check_format(spec, source.uri, name)
         found = survey(source.uri, files, name, spec.method.name, measure, path)
@@ -93,14 +97,14 @@ def _read(job: JobFile, root: Path, measure: Measure, surveys: list[Survey]) -> 
         return found
 
     if spec.dataset.validation is None:
-        train = read(spec.dataset.train, TRAIN_TOKEN, train_path.with_name("all.jsonl"))
+        train = read(spec.dataset.train, TRAIN, train_path.with_name("all.jsonl"))
         check_survey(train)
         is_heldout = choose_heldout(train, spec.dataset.holdout or _DEFAULT_HOLDOUT, spec.hyperparameters.seed)
         write_parts(train, is_heldout, train_path, heldout_path)
         heldout_examples = int(is_heldout.sum())
     else:
-        train = read(spec.dataset.train, TRAIN_TOKEN, train_path)
-        heldout = read(spec.dataset.validation, VALIDATION_TOKEN, heldout_path)
+        train = read(spec.dataset.train, TRAIN, train_path)
+        heldout = read(spec.dataset.validation, VALIDATION, heldout_path)
         check_survey(train)
         find_leaks(train, heldout)
         check_survey(heldout)
@@ -161,8 +165,9 @@ def _quantiles(values: Any) -> dict[str, int]:
     return {name: int(value) for name, value in zip(shares, found, strict=True)}
 
 
-def _write_report(path: Path, surveys: list[Survey], statistics: dict[str, Any]) -> None:
+def _write_report(path: Path, sources: list[dict[str, Any]], surveys: list[Survey], statistics: dict[str, Any]) -> None:
     report = {
+        "sources": sources,
         "files": [
             {
                 "uri": found.uri,

@@ -1,24 +1,24 @@
-"""Brings models and data to where they can be read: mounted paths, or downloads from the hub."""
+"""Brings models and data to where they can be read: mounted paths, or downloads."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import NoReturn
 
 from finetune_api.conditions import Reason
 from finetune_api.data import DataSource
+from finetune_api.fetching import FetchError
+from finetune_api.modelfiles import ModelFilesError
 from finetune_api.modelserver import Model
-from finetune_api.mounts import MODEL_TOKEN, path_of
+from finetune_api.mounts import HTTPS_HOSTS, SCRATCH, Source, credential_variable, path_of
+from finetune_api.objectstore import fetch_model, fetch_objects
 from finetune_api.reports import ExitCode
 from finetune_api.uris import parse_uri
 
 from finetune_trainer.failures import StageError
 from finetune_trainer.files import is_data_file
-
-_Result = TypeVar("_Result")
-
-_WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
-_SMALL = ("*.json", "*.txt", "*.model", "*.jinja")
+from finetune_trainer.hub import fetch_hub_data, fetch_hub_model
 
 
 def below(root: Path, path: os.PathLike[str] | str) -> Path:
@@ -26,20 +26,30 @@ def below(root: Path, path: os.PathLike[str] | str) -> Path:
     return root / str(path).lstrip("/")
 
 
-def find_data(source: DataSource, root: Path, token_variable: str) -> list[Path]:
+def find_data(source: DataSource, root: Path, role: Source) -> list[Path]:
     """Return the files with the data, sorted by name: the file itself, or all data files below a directory.
 
     Args:
         source: where they lie.
         root: directory below which claims and ConfigMaps are mounted.
-        token_variable: environment variable that holds the hub's token for them, if there is one.
+        role: whose credentials are sent, if there are any.
 
     Raises:
         StageError: there are none, or they may not be read.
     """
     uri = parse_uri(source.uri)
-    if uri.scheme == "hf":
-        return _fetch_data(source, os.environ.get(token_variable))
+    match uri.scheme:
+        case "hf":
+            with _fetching(Reason.DATASET_NOT_FOUND):
+                files = fetch_hub_data(source, role, _is_wanted)
+            return files or _refuse_empty(source.uri)
+        case "s3":
+            directory = below(root, SCRATCH / "data" / role.lower())
+            with _fetching(Reason.DATASET_NOT_FOUND):
+                files = fetch_objects(source.uri, role, directory, _is_wanted)
+            return files or _refuse_empty(source.uri)
+        case "https":
+            return [_fetch_https(source.uri, role, below(root, SCRATCH / "data" / role.lower()))]
     path = below(root, path_of(source.uri))
     if path.is_file():
         return [path]
@@ -53,25 +63,20 @@ def find_data(source: DataSource, root: Path, token_variable: str) -> list[Path]
     return files or _refuse_empty(source.uri)
 
 
-def _fetch_data(source: DataSource, token: str | None) -> list[Path]:
-    """Download the data files of a dataset on the hub that lie at or below the path."""
-    from huggingface_hub import HfApi, hf_hub_download
+def _fetch_https(uri: str, role: Source, directory: Path) -> Path:
+    from finetune_trainer.https import fetch_file
 
-    uri = parse_uri(source.uri)
-    options: dict[str, Any] = {"repo_type": "dataset", "revision": source.revision, "token": token or False}
-
-    def fetch() -> list[Path]:
-        if is_data_file(Path(uri.path)):
-            return [Path(hf_hub_download(uri.authority, uri.path, **options))]
-        names = HfApi().list_repo_files(uri.authority, **options)
-        wanted = [name for name in sorted(names) if _lies_below(name, uri.path)]
-        return [Path(hf_hub_download(uri.authority, name, **options)) for name in wanted]
-
-    return _from_hub(source.uri, Reason.DATASET_NOT_FOUND, fetch) or _refuse_empty(source.uri)
+    target = directory / uri.rpartition("/")[2]
+    if not is_data_file(target):
+        _refuse_empty(uri)
+    hosts = [host for host in os.environ.get(HTTPS_HOSTS, "").split(",") if host]
+    with _fetching(Reason.DATASET_NOT_FOUND):
+        fetch_file(uri, os.environ.get(credential_variable(role, "HTTPS_TOKEN")), hosts, target)
+    return target
 
 
-def _lies_below(name: str, directory: str) -> bool:
-    return is_data_file(Path(name)) and (not directory or name.startswith(f"{directory}/"))
+def _is_wanted(name: str) -> bool:
+    return is_data_file(Path(name))
 
 
 def _refuse_empty(uri: str) -> NoReturn:
@@ -89,22 +94,12 @@ def find_model(model: Model, root: Path, *, weights: bool) -> Path:
         StageError: it is not there, may not be read, or would run code or pickles of its own.
     """
     uri = parse_uri(model.uri)
-    if uri.scheme == "hf":
-        from huggingface_hub import snapshot_download
-
-        patterns = [*_SMALL, *(_WEIGHTS if weights else ())]
-        directory = _from_hub(
-            model.uri,
-            Reason.MODEL_NOT_FOUND,
-            lambda: Path(
-                snapshot_download(
-                    uri.authority,
-                    revision=model.revision,
-                    allow_patterns=patterns,
-                    token=os.environ.get(MODEL_TOKEN) or False,
-                )
-            ),
-        )
+    if uri.scheme == "s3":
+        with _fetching(Reason.MODEL_NOT_FOUND):
+            directory = fetch_model(model.uri, below(root, SCRATCH / "models"), weights=weights)
+    elif uri.scheme == "hf":
+        with _fetching(Reason.MODEL_NOT_FOUND):
+            directory = fetch_hub_model(model, weights=weights)
     else:
         directory = below(root, path_of(model.uri))
     if not (directory / "config.json").is_file():
@@ -113,7 +108,7 @@ def find_model(model: Model, root: Path, *, weights: bool) -> Path:
             Reason.MODEL_NOT_FOUND,
             f"{model.uri} holds no config.json: is it a model's directory?",
         )
-    if uri.scheme != "hf" and not list(directory.glob("*.safetensors")):
+    if uri.scheme == "pvc" and not list(directory.glob("*.safetensors")):
         raise StageError(
             ExitCode.BAD_CONFIG,
             Reason.MODEL_UNSUPPORTED,
@@ -122,37 +117,17 @@ def find_model(model: Model, root: Path, *, weights: bool) -> Path:
     return directory
 
 
-def _from_hub(uri: str, missing: Reason, download: Callable[[], _Result]) -> _Result:
-    """Run a download, and turn the hub's answers into reasons."""
-    from huggingface_hub.errors import (  # type: ignore[attr-defined]
-        EntryNotFoundError,
-        GatedRepoError,
-        HfHubHTTPError,
-        HTTPError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
+@contextmanager
+def _fetching(missing: Reason) -> Iterator[None]:
+    """Turn the failures of a download into reasons."""
     try:
-        return download()
-    except GatedRepoError:
-        raise StageError(
-            ExitCode.ACCESS_DENIED,
-            Reason.ACCESS_DENIED,
-            f"{uri} is gated: accept its terms on the hub, and give a token's Secret in secretRef",
-        ) from None
-    except LocalEntryNotFoundError as error:
-        raise StageError(ExitCode.TRANSIENT, Reason.RETRYING, f"{uri}: the hub cannot be reached: {error}") from None
-    except (RepositoryNotFoundError, RevisionNotFoundError, EntryNotFoundError) as error:
-        hint = "check the name; a private one needs a token's Secret in secretRef"
-        raise StageError(ExitCode.NOT_FOUND, missing, f"{uri}: {str(error).splitlines()[0]}; {hint}") from None
-    except HfHubHTTPError as error:
-        status = error.response.status_code if error.response is not None else 0
-        if status in (401, 403):
-            raise StageError(
-                ExitCode.ACCESS_DENIED, Reason.ACCESS_DENIED, f"{uri}: the hub refuses the token in secretRef"
-            ) from None
-        raise StageError(ExitCode.TRANSIENT, Reason.RETRYING, f"{uri}: the hub answers {status}") from None
-    except HTTPError as error:
-        raise StageError(ExitCode.TRANSIENT, Reason.RETRYING, f"{uri}: the hub cannot be reached: {error}") from None
+        yield
+    except FetchError as error:
+        reasons = {
+            ExitCode.NOT_FOUND: missing,
+            ExitCode.ACCESS_DENIED: Reason.ACCESS_DENIED,
+            ExitCode.TRANSIENT: Reason.RETRYING,
+        }
+        raise StageError(error.code, reasons.get(error.code, Reason.INVALID_SPEC), str(error)) from None
+    except ModelFilesError as error:
+        raise StageError(ExitCode.BAD_CONFIG, Reason.MODEL_UNSUPPORTED, str(error)) from None

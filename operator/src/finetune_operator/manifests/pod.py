@@ -1,11 +1,20 @@
 """What all pods have in common: the restricted profile, mounts from a list, no Kubernetes token."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from finetune_api.compute import Placement, Resources
-from finetune_api.modelserver import SecretRef
-from finetune_api.mounts import CLAIMS, CONFIG_MAPS, SCRATCH
+from finetune_api.data import DataSource
+from finetune_api.modelserver import Model
+from finetune_api.mounts import (
+    CLAIMS,
+    CONFIG_MAPS,
+    OPTIONAL_KEYS,
+    REQUIRED_KEYS,
+    SCRATCH,
+    Source,
+    credential_variable,
+)
 from finetune_api.uris import parse_uri
 
 from finetune_operator.kinds import Manifest
@@ -78,13 +87,18 @@ def build_resources(settings: Settings, resources: Resources) -> Manifest:
     return {"requests": {"cpu": resources.cpu} | limited, "limits": limited}
 
 
-def build_token_env(secrets: dict[str, SecretRef | None]) -> list[dict[str, Any]]:
-    """Return the hub's tokens, by environment variable, as the kubelet hands them over; the operator sees none."""
-    return [
-        {"name": name, "valueFrom": {"secretKeyRef": {"name": secret.name, "key": "HF_TOKEN"}}}
-        for name, secret in secrets.items()
-        if secret
-    ]
+def build_credential_env(sources: Mapping[Source, Model | DataSource]) -> list[dict[str, Any]]:
+    """Return the keys of each source's Secret as the kubelet hands them over; the operator sees none."""
+    env = []
+    for source, one in sources.items():
+        if one.secret_ref is None:
+            continue
+        scheme = parse_uri(one.uri).scheme
+        required, optional = REQUIRED_KEYS.get(scheme, ()), OPTIONAL_KEYS.get(scheme, ())
+        for key in (*required, *optional):
+            reference = {"name": one.secret_ref.name, "key": key} | ({"optional": True} if key in optional else {})
+            env.append({"name": credential_variable(source, key), "valueFrom": {"secretKeyRef": reference}})
+    return env
 
 
 class Volumes:

@@ -1,10 +1,13 @@
 """The children of a FineTuneJob: its file, its claim, and one Job for each attempt at a stage."""
 
+from typing import Any
+
 from finetune_api.compute import Compute, Placement, Resources
 from finetune_api.data import DataSource
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.meta import ATTEMPT_LABEL, JOB_LABEL, METRICS_PORT, STAGE_LABEL
-from finetune_api.mounts import DEFAULT_CLAIM, JOB_FILE, MODEL_TOKEN, TRAIN_TOKEN, VALIDATION_TOKEN
+from finetune_api.modelserver import Model
+from finetune_api.mounts import DEFAULT_CLAIM, HTTPS_HOSTS, JOB_FILE, MODEL, TRAIN, VALIDATION, Source
 from finetune_api.uris import parse_uri
 
 from finetune_operator.kinds import Manifest
@@ -17,7 +20,7 @@ from finetune_operator.manifests.names import (
     stage_labels,
     training_service_name,
 )
-from finetune_operator.manifests.pod import Volumes, build_pod_spec, build_token_env
+from finetune_operator.manifests.pod import Volumes, build_credential_env, build_pod_spec
 from finetune_operator.observe import JobView, Stage
 from finetune_operator.settings import Settings
 
@@ -78,13 +81,14 @@ def build_stage_job(job: JobView, stage: Stage, attempt: int, settings: Settings
     spec = file.spec
     name, labels = stage_job_name(job, stage, attempt), stage_labels(job, stage, attempt)
     sources = _sources(spec, stage)
-    readable = [spec.model.uri, *(source.uri for source in sources.values())]
-    secrets = {MODEL_TOKEN: spec.model.secret_ref} | {name: source.secret_ref for name, source in sources.items()}
     placement: Placement = _PREPARE_PLACEMENT if stage is Stage.PREPARE else spec.compute
+    readable = [source.uri for source in sources.values()]
+    if file.continuation and stage is Stage.TRAIN:
+        readable.append(file.continuation.artifact.uri)
     volumes = Volumes(writable=[file.output_uri], readable=readable)
     volumes.add_config_map("job", job_file_name(job), str(JOB_FILE.parent))
     container = _build_container(job, stage, attempt, settings)
-    pod = build_pod_spec(settings, placement, container, volumes, build_token_env(secrets))
+    pod = build_pod_spec(settings, placement, container, volumes, _build_env(sources, settings))
     pod |= {"restartPolicy": "Never", "terminationGracePeriodSeconds": _STOP_SECONDS}
     nodes = spec.compute.nodes if stage is Stage.TRAIN else 1
     if nodes > 1:
@@ -123,15 +127,25 @@ def attempt_of(manifest: Manifest) -> tuple[Stage, int]:
     return Stage(labels[STAGE_LABEL]), int(labels[ATTEMPT_LABEL])
 
 
-def _sources(spec: FineTuneJobSpec, stage: Stage) -> dict[str, DataSource]:
-    """Return the data that a stage reads from where the user put it, by the variable with its token.
+def _sources(spec: FineTuneJobSpec, stage: Stage) -> dict[Source, Model | DataSource]:
+    """Return what a stage reads from where the user put it.
 
-    Only `prepare` does: later stages read what it wrote.
+    The data only `prepare` does: later stages read what it wrote.
     """
-    if stage is not Stage.PREPARE:
-        return {}
-    sources = {TRAIN_TOKEN: spec.dataset.train}
-    return sources | ({VALIDATION_TOKEN: spec.dataset.validation} if spec.dataset.validation else {})
+    sources: dict[Source, Model | DataSource] = {MODEL: spec.model}
+    if stage is Stage.PREPARE:
+        sources[TRAIN] = spec.dataset.train
+        if spec.dataset.validation:
+            sources[VALIDATION] = spec.dataset.validation
+    return sources
+
+
+def _build_env(sources: dict[Source, Model | DataSource], settings: Settings) -> list[dict[str, Any]]:
+    """Return the credentials of the sources, and for those that need it the administrator's list of hosts."""
+    env = build_credential_env(sources)
+    if any(parse_uri(one.uri).scheme == "https" for one in sources.values()):
+        env.append({"name": HTTPS_HOSTS, "value": ",".join(settings.sources.https_hosts)})
+    return env
 
 
 def _build_container(job: JobView, stage: Stage, attempt: int, settings: Settings) -> Manifest:

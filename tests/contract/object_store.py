@@ -1,0 +1,128 @@
+"""A real S3 server (versitygw), and a relay in front of it that breaks connections."""
+
+import contextlib
+import os
+import socket
+import subprocess
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+from cluster.packages import install_object_store
+from waiting import wait_for
+
+KEY, SECRET = "key-of-the-tests", "secret-of-the-tests"
+
+
+@dataclass(frozen=True)
+class ObjectStore:
+    """The running server; a directory below `root` is a bucket, a file in it an object."""
+
+    root: Path
+    port: int
+
+    @property
+    def endpoint(self) -> str:
+        """Where it answers."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def credentials(self, source: str, *, secret: str = SECRET, endpoint: str = "") -> dict[str, str]:
+        """Return the variables in which the kubelet hands a source's Secret to a pod."""
+        return {
+            f"AWS_ACCESS_KEY_ID_{source}": KEY,
+            f"AWS_SECRET_ACCESS_KEY_{source}": secret,
+            f"AWS_ENDPOINT_URL_{source}": endpoint or self.endpoint,
+        }
+
+
+@contextlib.contextmanager
+def object_store(root: Path) -> Iterator[ObjectStore]:
+    """Run the server on a directory."""
+    program = install_object_store()
+    store = ObjectStore(root, find_port())
+    log = root.with_suffix(".log")
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [program, f"--port=127.0.0.1:{store.port}", f"--access={KEY}", f"--secret={SECRET}", "posix", root],
+            env=os.environ,
+            stdout=output,
+            stderr=output,
+        )
+
+    def answers() -> bool:
+        assert process.poll() is None, log.read_text()
+        try:
+            urllib.request.urlopen(store.endpoint, timeout=2)
+        except urllib.error.HTTPError:
+            return True
+        except OSError:
+            return False
+        return True
+
+    try:
+        wait_for(answers, log.read_text)
+        yield store
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+@dataclass
+class Relay:
+    """Passes connections on, and breaks the first ones after so many bytes."""
+
+    target: int
+    broken: int
+    after: int
+    seen: int = 0
+    _listener: socket.socket = field(init=False)
+
+    def __enter__(self) -> Self:
+        """Begin to listen."""
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        threading.Thread(target=self._listen, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop."""
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    @property
+    def endpoint(self) -> str:
+        """Where it listens."""
+        return f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+
+    def _listen(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                self.seen += 1
+                threading.Thread(target=self._pass_on, args=(client, self.seen <= self.broken), daemon=True).start()
+
+    def _pass_on(self, client: socket.socket, is_broken: bool) -> None:
+        server = socket.create_connection(("127.0.0.1", self.target))
+        threading.Thread(target=_copy, args=(client, server), daemon=True).start()
+        _copy(server, client, self.after if is_broken else None)
+        for one in (client, server):
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+            one.close()
+
+
+def _copy(source: socket.socket, target: socket.socket, limit: int | None = None) -> None:
+    with contextlib.suppress(OSError):
+        while (limit is None or limit > 0) and (block := source.recv(min(limit or 1 << 16, 1 << 16))):
+            target.sendall(block)
+            limit = None if limit is None else limit - len(block)
+
+
+def find_port() -> int:
+    """Return a port that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
