@@ -7,6 +7,7 @@ from pydantic import Field
 from finetune_api.compute import Compute
 from finetune_api.data import METHOD_FORMATS, Dataset, Format, Output
 from finetune_api.evaluation import Evaluation
+from finetune_api.graders import Grader
 from finetune_api.jobstatus import FineTuneJobStatus
 from finetune_api.model import ApiModel, Rule
 from finetune_api.modelserver import NAME_RULE, Model, ObjectName, ServerTemplate
@@ -127,6 +128,11 @@ class FineTuneJobSpec(ApiModel):
             lambda spec: not spec.adapter.is_merged or spec.serving is None or spec.serving.server is None,
         ),
     )
+
+    @property
+    def graders(self) -> list[Grader]:
+        """The graders of the evaluation: its own, or those that gave the rewards."""
+        return self.evaluation.graders or (self.method.grpo.graders if self.method.grpo else [])
 
 
 class FineTuneJob(ApiModel):
