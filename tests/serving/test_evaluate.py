@@ -25,6 +25,15 @@ CHATS = [
     }
     for number in range(8)
 ]
+PAIRS = [
+    {
+        "prompt": chat["messages"][:1],
+        "chosen": [chat["messages"][1]],
+        "rejected": [{"role": "assistant", "content": f"nobody knows {number}"}],
+    }
+    for number, chat in enumerate(CHATS)
+]
+REJECTED = [{"messages": [*pair["prompt"], *pair["rejected"]]} for pair in PAIRS]
 
 
 @dataclass(frozen=True)
@@ -39,7 +48,7 @@ class Work:
         """The full report."""
         return json.loads(self.directory.report("evaluate").read_text())
 
-    def ask(self, examples: list[dict[str, Any]], **evaluation: Any) -> None:
+    def ask(self, examples: list[dict[str, Any]], method: str = "sft", **evaluation: Any) -> None:
         """Hold these examples out, and measure them so."""
         self.directory.heldout_data.write_text("".join(json.dumps(one) + "\n" for one in examples))
         manifest = {
@@ -47,7 +56,7 @@ class Work:
             "spec": {
                 "model": {"uri": MODEL_URI},
                 "dataset": {"train": {"uri": "pvc://data/x"}},
-                "method": {"sft": {}},
+                "method": {method: {}},
                 "adapter": {"lora": {"rank": 8}},
                 "evaluation": {"maxAnswerTokens": 4} | evaluation,
             },
@@ -150,28 +159,44 @@ def test_prompts_are_answered_and_graded(work: Work) -> None:
 def test_a_whole_model_is_judged_beside_its_base_by_preferences(work: Work) -> None:
     models = work.root / "claims" / "models"
     model = make_tiny_model(work.directory.adapter(1).parents[1] / "model" / "1", seed=7)
-    pairs = [
-        {
-            "prompt": chat["messages"][:1],
-            "chosen": [chat["messages"][1]],
-            "rejected": [{"role": "assistant", "content": f"nobody knows {number}"}],
-        }
-        for number, chat in enumerate(CHATS)
-    ]
-    work.ask(pairs)
+    work.ask(PAIRS, "dpo")
     status, report = work.evaluate(digest_directory(model), "--kind=Model")
     assert status == 0, report
     measured = {metric.metric: metric for metric in report.evaluation.metrics}
     assert list(measured) == ["Perplexity", "PreferenceAccuracy"]
     assert [gate.metric for gate in report.evaluation.gates] == ["PreferenceAccuracy"]
-    rejected = [{"messages": [*pair["prompt"], *pair["rejected"]]} for pair in pairs]
     for directory, found in ((models / "tiny", "base"), (model, "tuned")):
-        likelihoods = [[mean for mean, _ in direct_likelihoods(directory, None, chats)] for chats in (CHATS, rejected)]
+        likelihoods = [[mean for mean, _ in direct_likelihoods(directory, None, chats)] for chats in (CHATS, REJECTED)]
         prefers = [one > other for one, other in zip(*likelihoods, strict=True)]
         assert getattr(measured["PreferenceAccuracy"], found) == pytest.approx(sum(prefers) / len(prefers))
         assert getattr(measured["Perplexity"], found) == pytest.approx(
             direct_perplexities(directory, [None])[0], rel=0.01
         )
+
+
+def test_a_reward_model_prefers_by_its_scores(work: Work) -> None:
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    base = work.root / "claims" / "models" / "tiny"
+    torch.manual_seed(3)
+    reward: Any = AutoModelForSequenceClassification.from_pretrained(base, num_labels=1)
+    reward.score.weight.data.normal_()
+    directory = work.directory.adapter(1).parents[1] / "model" / "2"
+    reward.save_pretrained(directory)
+    work.ask(PAIRS, "reward")
+    status, report = work.evaluate(digest_directory(directory), "--kind=Model", "--train-attempt=2")
+    assert status == 0, report
+    (measured,) = report.evaluation.metrics
+    tokenizer: Any = AutoTokenizer.from_pretrained(base)
+    scores = []
+    for chats in (CHATS, REJECTED):
+        texts = [tokenizer.apply_chat_template(one["messages"], tokenize=False) for one in chats]
+        ids = [tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"] for text in texts]
+        scores.append([reward(input_ids=one).logits.item() for one in ids])
+    prefers = [better > worse for better, worse in zip(*scores, strict=True)]
+    assert measured.tuned == pytest.approx(sum(prefers) / len(prefers))
+    assert 0 < measured.tuned < 1
 
 
 def direct_perplexities(model: Path, adapters: list[Path | None]) -> list[float]:

@@ -123,11 +123,21 @@ class FineTuneJobSpec(ApiModel):
             lambda spec: spec.method.reward is None or spec.serving is None,
         ),
         Rule(
+            "!has(self.method.reward) || !has(self.adapter.qlora)",
+            "method.reward makes a whole model, into which adapter.qlora cannot be merged: use adapter.lora",
+            lambda spec: spec.method.reward is None or spec.adapter.qlora is None,
+        ),
+        Rule(
             "!(has(self.adapter.dora) || has(self.adapter.full)) || !has(self.serving) || !has(self.serving.server)",
             "adapter.dora and adapter.full make a whole model, which needs a server of its own: use serving.template",
             lambda spec: not spec.adapter.is_merged or spec.serving is None or spec.serving.server is None,
         ),
     )
+
+    @property
+    def makes_model(self) -> bool:
+        """Whether the result is a whole model: merged, trained as such, or a reward model, which has a layer more."""
+        return self.adapter.is_merged or self.method.reward is not None
 
     @property
     def graders(self) -> list[Grader]:

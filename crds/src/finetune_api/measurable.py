@@ -43,6 +43,8 @@ class Traits:
     """Whether a reference calls a tool."""
     verdicts: frozenset[bool]
     """The labels of judged completions."""
+    is_scored: bool = False
+    """Whether the tuned model scores answers and writes none, as a reward model does."""
 
 
 def shape_of(example: Example) -> Shape:
@@ -85,8 +87,8 @@ def text_of(message: dict[str, Any]) -> str:
     return "".join(part.get("text", "") for part in content if isinstance(part, dict)).strip()
 
 
-def read_traits(examples: Iterable[Example]) -> Traits:
-    """Go through the examples once.
+def read_traits(examples: Iterable[Example], *, is_scored: bool = False) -> Traits:
+    """Go through the examples once; `is_scored` tells that the tuned model is a reward model.
 
     Raises:
         ValueError: there are none.
@@ -107,7 +109,7 @@ def read_traits(examples: Iterable[Example]) -> Traits:
             verdicts.add(bool(example["label"]))
     if shape is None:
         raise ValueError("there are no held-out examples")
-    return Traits(shape, count, len(labels), has_references, is_json, calls, frozenset(verdicts))
+    return Traits(shape, count, len(labels), has_references, is_json, calls, frozenset(verdicts), is_scored)
 
 
 def _is_json(text: str) -> bool:
@@ -120,6 +122,10 @@ def _is_json(text: str) -> bool:
 def why_not(metric: Metric, traits: Traits, graders: list[Grader]) -> str:
     """Return why a metric cannot be measured on this data; empty where it can."""
     checks: tuple[tuple[bool, str], ...] = (
+        (
+            metric != "PreferenceAccuracy" and traits.is_scored,
+            "needs a model that answers, and a reward model scores only: use PreferenceAccuracy",
+        ),
         (
             metric == "Perplexity" and traits.shape == "Prompt",
             "needs answers to be likely, and the rows are prompts without",

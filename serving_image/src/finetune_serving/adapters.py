@@ -70,7 +70,7 @@ def fetch_adapter(source: Path, digest: str, directory: Path, model_uri: str, ma
     return target
 
 
-def check_model(directory: Path, digest: str, uri: str) -> None:
+def check_model(directory: Path, digest: str, uri: str, *, is_reward: bool) -> None:
     """Check a trained model where it lies: it is too large to be copied.
 
     Raises:
@@ -80,7 +80,7 @@ def check_model(directory: Path, digest: str, uri: str) -> None:
     if not directory.is_dir():
         raise FileNotFoundError(2, "no such directory", str(directory))
     try:
-        read_model_config(directory, uri)
+        read_model_config(directory, uri, "ForSequenceClassification" if is_reward else "ForCausalLM")
         found = digest_directory(directory)
     except (ModelFilesError, ValueError) as error:
         raise AdapterRefusedError(str(error)) from None

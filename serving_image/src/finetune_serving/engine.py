@@ -44,9 +44,7 @@ class Engine:
         """
         from vllm import LLM
 
-        options: dict[str, Any] = {}
-        if not gpu:
-            options |= {"dtype": "float32", "enforce_eager": True, "distributed_executor_backend": "uni"}
+        options = _common_options(gpu=gpu)
         if rank is not None:
             options |= {
                 "enable_lora": True,
@@ -59,9 +57,6 @@ class Engine:
             tokenizer=tokenizer,
             revision=revision,
             tokenizer_revision=revision,
-            load_format="safetensors",
-            enable_prefix_caching=False,
-            disable_log_stats=True,
             **options,
         )
         self.tokenizer: Any = self._llm.get_tokenizer()
@@ -124,6 +119,37 @@ class Engine:
             else ()
         )
         return [next(outputs).outputs[0] if prompt else None for prompt in prompts]
+
+
+class RewardModel:
+    """A reward model in vLLM: scores conversations."""
+
+    def __init__(self, model: str, tokenizer: str, *, gpu: bool) -> None:
+        """Load the model; the tokenizer is the base model's."""
+        from vllm import LLM
+
+        self._llm = LLM(model=model, tokenizer=tokenizer, runner="pooling", **_common_options(gpu=gpu))
+        self.tokenizer: Any = self._llm.get_tokenizer()
+        self.longest = int(self._llm.model_config.max_model_len)
+
+    def score(self, sequences: list[Sequence]) -> list[float]:
+        """Return the score of each sequence, as it is learnt: without an activation function."""
+        from vllm import PoolingParams
+
+        prompts = [{"prompt_token_ids": one.ids} for one in sequences]
+        found = self._llm.classify(prompts, pooling_params=PoolingParams(use_activation=False), use_tqdm=False)
+        return [float(one.outputs.probs[0]) for one in found]
+
+
+def _common_options(*, gpu: bool) -> dict[str, Any]:
+    options: dict[str, Any] = {
+        "load_format": "safetensors",
+        "enable_prefix_caching": False,
+        "disable_log_stats": True,
+    }
+    if not gpu:
+        options |= {"dtype": "float32", "enforce_eager": True, "distributed_executor_backend": "uni"}
+    return options
 
 
 def _sum_targets(sequence: Sequence, logprobs: list[Any]) -> tuple[float, int]:

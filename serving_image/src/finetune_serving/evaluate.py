@@ -39,7 +39,7 @@ def evaluate(job: JobFile, root: Path, tuned: Artifact, incumbent: Incumbent) ->
     spec, directory = job.spec, JobDirectory.of(job)
     asked = spec.evaluation
     examples = _read(below(root, directory.heldout_data), asked.max_examples)
-    traits = read_traits(examples)
+    traits = read_traits(examples, is_scored=spec.method.reward is not None)
     gates = choose_gates(asked, traits, spec.graders)
     scoring = Scoring(
         tuple(dict.fromkeys([*choose_metrics(asked, traits, spec.graders), *(gate.metric for gate in gates)])),
@@ -73,8 +73,9 @@ def _find_candidate(artifact: Artifact, spec: FineTuneJobSpec, root: Path, scrat
     """Check an artifact, and return it as a candidate."""
     source = below(root, Path(path_of(artifact.uri)))
     if artifact.kind == "Model":
-        check_model(source, artifact.digest, artifact.uri)
-        return Candidate(str(source))
+        is_reward = spec.method.reward is not None
+        check_model(source, artifact.digest, artifact.uri, is_reward=is_reward)
+        return Candidate(str(source), is_reward=is_reward)
     adapter = fetch_adapter(source, artifact.digest, scratch, spec.model.uri, LARGEST_RANK)
     rank = int(json.loads((adapter / "adapter_config.json").read_text())["r"])
     return Candidate(resolve_model(spec.model.uri, root), adapter, rank)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from finetune_serving.config import has_gpu
-from finetune_serving.engine import Engine
+from finetune_serving.engine import Engine, RewardModel
 from finetune_serving.estimators import Sample
 from finetune_serving.questions import Asker, Question
 from finetune_serving.scoring import Scoring, score
@@ -28,6 +28,8 @@ class Candidate:
     """The adapter on it; None is the model itself."""
     rank: int = 0
     """The adapter's rank."""
+    is_reward: bool = False
+    """Whether it is a reward model: it scores and does not answer."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,8 @@ def judge_all(
             judged = judge(task)
         else:
             with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
-                judged = process.submit(judge, task).result()
+                rewarded = any(one.is_reward for one in mine.values())
+                judged = process.submit(judge_reward if rewarded else judge, task).result()
         if questions and len(judged.questions) != len(examples):
             raise ValueError("the tuned model takes fewer tokens than its base model")
         # What the first model has no room for, the others are not asked.
@@ -100,12 +103,7 @@ def judge(task: Task) -> Judged:
     revision = task.revision if model == task.tokenizer else None
     engine = Engine(model, task.tokenizer, revision, rank, gpu=has_gpu())
     asker = Asker(engine.tokenizer)
-    asked = [asker.build_question(example) for example in task.examples]
-    room = engine.longest - task.max_tokens
-    questions = [one for one in asked if one.length < engine.longest and len(one.prompt) <= room]
-    if not questions:
-        raise ValueError(f"none of {len(asked)} held-out examples fits into {engine.longest} tokens")
-    _LOG.info("%d of %d held-out examples fit the model", len(questions), len(asked))
+    questions = _build_questions(asker, task, engine.longest)
     written = asker.learn_tool_format() if "ToolCallValid" in task.scoring.metrics else None
     samples: dict[Role, list[Sample]] = {}
     for role, candidate in candidates.items():
@@ -115,3 +113,33 @@ def judge(task: Task) -> Judged:
         ]
         _LOG.info("%s is measured", role)
     return Judged(questions, samples)
+
+
+def judge_reward(task: Task) -> Judged:
+    """Let a reward model score the answers of every pair, in this process.
+
+    Raises:
+        ValueError: no example fits the model.
+    """
+    ((role, candidate),) = task.candidates.items()
+    model = RewardModel(candidate.model, task.tokenizer, gpu=has_gpu())
+    questions = _build_questions(Asker(model.tokenizer), task, model.longest)
+    chosen = model.score([one.likely for one in questions if one.likely])
+    rejected = model.score([one.rejected for one in questions if one.rejected])
+    samples = [
+        Sample(scores={"PreferenceAccuracy": float(better > worse)})
+        for better, worse in zip(chosen, rejected, strict=True)
+    ]
+    _LOG.info("%s is measured", role)
+    return Judged(questions, {role: samples})
+
+
+def _build_questions(asker: Asker, task: Task, longest: int) -> list[Question]:
+    """Return the examples that fit the model, ready for it."""
+    asked = [asker.build_question(example) for example in task.examples]
+    room = longest - task.max_tokens
+    questions = [one for one in asked if one.length < longest and len(one.prompt) <= room]
+    if not questions:
+        raise ValueError(f"none of {len(asked)} held-out examples fits into {longest} tokens")
+    _LOG.info("%d of %d held-out examples fit the model", len(questions), len(asked))
+    return questions

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from finetune_api.chat import Message, Rendered, render_example
+from finetune_api.chat import Message, Rendered, render_all
 from finetune_api.measurable import Example, answer_of, reference_of, shape_of, text_of
 from finetune_api.toolcalls import ToolFormat, learn_format
 
@@ -49,36 +49,32 @@ class Asker:
         Raises:
             TemplateError: the chat template cannot render it.
         """
-        match shape_of(example):
-            case "Text":
-                return Question(example, self._encode(self._render(example)))
-            case "Prompt":
-                text = self._apply(example["prompt"], None, opening=True)
-                return Question(example, prompt=self._ids(text), reference=text_of(answer_of(example)))
-            case "Pair":
-                rejected = self._encode(self._render(_join(example, "rejected")))
-                return self._ask(example, _join(example, "chosen"), rejected)
-            case "Judged":
-                return self._ask(example, _join(example, "completion"), None)
-        return self._ask(example, example, None)
+        tools = example.get("tools")
+        rendered = render_all(
+            example,
+            lambda messages, opening: self._apply(messages, tools, opening=opening),
+            self._tokenizer.eos_token or "",
+        )
+        if "text" in rendered:
+            return Question(example, self._encode(rendered["text"]))
+        if "prompt" in rendered:
+            prompt = self._ids(rendered["prompt"].text)
+            return Question(example, prompt=prompt, reference=text_of(answer_of(example)))
+        likely = next(rendered[field] for field in ("messages", "chosen", "completion") if field in rendered)
+        begin, end = likely.spans[-1]
+        reference = self._tokenizer.decode(self._ids(likely.text[begin:end]), skip_special_tokens=True).strip()
+        return Question(
+            example,
+            self._encode(likely),
+            self._encode(rendered["rejected"]) if "rejected" in rendered else None,
+            self._ids(likely.text[:begin]),
+            # What was judged bad is nothing to compare an answer with.
+            reference if example.get("label", True) else "",
+        )
 
     def learn_tool_format(self) -> ToolFormat | None:
         """Return how the model writes calls of tools; None where its template has no such thing."""
         return learn_format(lambda messages, tools, opening: self._apply(messages, tools, opening=opening))
-
-    def _ask(self, example: Example, conversation: Example, rejected: Sequence | None) -> Question:
-        rendered = self._render(conversation)
-        begin, end = rendered.spans[-1]
-        reference = self._tokenizer.decode(self._ids(rendered.text[begin:end]), skip_special_tokens=True).strip()
-        if shape_of(example) == "Judged" and not example["label"]:
-            reference = ""
-        return Question(example, self._encode(rendered), rejected, self._ids(rendered.text[:begin]), reference)
-
-    def _render(self, conversation: Example) -> Rendered:
-        def render(messages: list[Message], opening: bool) -> str:  # noqa: FBT001 - finetune_api.chat.Render
-            return self._apply(messages, conversation.get("tools"), opening=opening)
-
-        return render_example(conversation, render, self._tokenizer.eos_token or "")
 
     def _apply(self, messages: list[Message], tools: Any, *, opening: bool) -> str:
         return str(
@@ -98,12 +94,6 @@ def graders_compare_with(question: Question) -> dict[str, Any]:
     """Return the fields that graders compare an answer with."""
     fields = reference_of(question.example)
     return fields if shape_of(question.example) == "Prompt" else fields | {"answer": question.reference}
-
-
-def _join(example: Example, answer: str) -> Example:
-    """Return prompt and answer as a conversation; of earlier turns of the assistant nothing is judged."""
-    prompt = [one | {"weight": 0} if one["role"] == "assistant" else one for one in example["prompt"]]
-    return {"messages": [*prompt, *example[answer]], "tools": example.get("tools")}
 
 
 def _is_inside(begin: int, rendered: Rendered) -> bool:

@@ -30,7 +30,8 @@ def choose_samples(questions: list[Question], models: dict[str, list[Sample]]) -
 def _gain(before: Sample, after: Sample) -> tuple[float, float]:
     """Return by how much the scores rose together, and the likelihood where they did not tell."""
     scores = sum(after.scores[name] - value for name, value in before.scores.items() if name in after.scores)
-    return round(scores, 9), _likelihood(after) - _likelihood(before)
+    likelihood = _likelihood(after) - _likelihood(before) if before.tokens and after.tokens else 0.0
+    return round(scores, 9), likelihood
 
 
 def _likelihood(sample: Sample) -> float:

@@ -71,6 +71,13 @@ def test_what_is_measured_by_default_follows_from_the_data(
     assert find_problem(evaluation, traits, graders, examples) == ""
 
 
+def test_of_a_reward_model_only_the_preferences_are_measured() -> None:
+    traits = read_traits(PAIRS, is_scored=True)
+    assert choose_metrics(Evaluation(), traits, []) == ["PreferenceAccuracy"]
+    problem = find_problem(Evaluation.model_validate({"metrics": ["Perplexity"]}), traits, [], PAIRS)
+    assert "a reward model scores only: use PreferenceAccuracy" in problem
+
+
 def gate(metric: str, **more: Any) -> dict[str, Any]:
     return {"gates": [{"metric": metric, "minGain": 0} | more]}
 

@@ -30,9 +30,10 @@ def check_evaluation(spec: FineTuneJobSpec, heldout: Path, tokenizer: Tokenizer)
     def read() -> Iterator[Example]:
         return islice(read_examples(heldout), asked.max_examples)
 
+    traits = read_traits(read(), is_scored=spec.method.reward is not None)
     problem = (
         _check_schema(asked.json_schema)
-        or find_problem(asked, read_traits(read()), spec.graders, read())
+        or find_problem(asked, traits, spec.graders, read())
         or _check_calls(asked, tokenizer)
     )
     if problem:
