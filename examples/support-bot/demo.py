@@ -161,10 +161,11 @@ def _show_evaluation(target: Target, status: dict[str, Any]) -> None:
     if not evaluation:
         return
     print(f"Evaluation on {evaluation['examples']} held-out conversations (gain with its 95 % interval)")
-    print(f"{'metric':12} {'base':>9} {'tuned':>9} {'gain':>9}   interval")
+    print(f"{'metric':12} {'base':>9} {'tuned':>9} {'gain':>9}   {'interval':16} verdict")
     for metric in evaluation["metrics"]:
         interval = f"[{metric['gainLow']:.3f}, {metric['gainHigh']:.3f}]"
-        print(f"{metric['metric']:12} {metric['base']:9.3f} {metric['tuned']:9.3f} {metric['gain']:9.3f}   {interval}")
+        figures = f"{metric['base']:9.3f} {metric['tuned']:9.3f} {metric['gain']:9.3f}"
+        print(f"{metric['metric']:12} {figures}   {interval:16} {metric['verdict']}")
     for gate in evaluation["gates"]:
         print(f"gate: {gate['message']}")
 

@@ -24,6 +24,7 @@ _DATASET = {
     "digest": DIGEST,
 }
 _GAIN = {"metric": "Perplexity", "base": 9.0, "tuned": 3.0, "gain": 0.66, "gainLow": 0.6, "gainHigh": 0.7}
+_GAIN["verdict"] = "Improved"
 _EVALUATION = {
     "examples": 1,
     "passed": True,

@@ -14,6 +14,7 @@ import yaml
 from finetune_api.jobstatus import Progress
 from finetune_api.meta import ROUTES_ANNOTATION
 from finetune_api.routes import LoadedReport
+from finetune_operator.incumbent import find_incumbent
 from finetune_operator.observe import view_attempt, view_job, view_server, view_server_pod
 from finetune_operator.plan_job import Seen, plan_job
 from finetune_operator.plan_server import SeenServer, plan_server
@@ -62,6 +63,9 @@ def decide(observed: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
         server_is_ours=observed.get("serverIsOurs", False),
         has_default_claim=observed.get("hasDefaultClaim", False),
         progress=Progress.model_validate(observed["progress"]) if observed.get("progress") else None,
+        incumbent=find_incumbent(
+            job.spec.serving if job.spec else None, server, [view_job(one) for one in observed.get("servedJobs", [])]
+        ),
         newer_job=observed.get("newerJob"),
     )
     plan = plan_job(job, seen, SETTINGS, NOW)

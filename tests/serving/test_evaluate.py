@@ -4,14 +4,16 @@ import json
 import math
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
 from finetune_api.conditions import Reason
 from finetune_api.digest import digest_directory
-from finetune_api.jobfile import JobDirectory, read_job_file
+from finetune_api.jobfile import JobDirectory
 from finetune_api.reports import ExitCode, parse_report
+from model.tiny import make_tiny_model
 from serving.conftest import MODEL_URI, make_adapter
 
 CHATS = [
@@ -23,103 +25,213 @@ CHATS = [
     }
     for number in range(8)
 ]
+PAIRS = [
+    {
+        "prompt": chat["messages"][:1],
+        "chosen": [chat["messages"][1]],
+        "rejected": [{"role": "assistant", "content": f"nobody knows {number}"}],
+    }
+    for number, chat in enumerate(CHATS)
+]
+REJECTED = [{"messages": [*pair["prompt"], *pair["rejected"]]} for pair in PAIRS]
+
+
+@dataclass(frozen=True)
+class Work:
+    """A job after its training."""
+
+    root: Path
+    directory: JobDirectory
+
+    @property
+    def report(self) -> Any:
+        """The full report."""
+        return json.loads(self.directory.report("evaluate").read_text())
+
+    def ask(self, examples: list[dict[str, Any]], method: str = "sft", **evaluation: Any) -> None:
+        """Hold these examples out, and measure them so."""
+        self.directory.heldout_data.write_text("".join(json.dumps(one) + "\n" for one in examples))
+        manifest = {
+            "metadata": {"name": "job", "uid": "0123456789"},
+            "spec": {
+                "model": {"uri": MODEL_URI},
+                "dataset": {"train": {"uri": "pvc://data/x"}},
+                "method": {method: {}},
+                "adapter": {"lora": {"rank": 8}},
+                "evaluation": {"maxAnswerTokens": 4} | evaluation,
+            },
+        }
+        (self.root / "job.json").write_text(json.dumps(manifest))
+
+    def evaluate(self, digest: str, *more: str) -> tuple[int, Any]:
+        """Run the evaluation; return its exit status and its report."""
+        (self.root / "report.json").unlink(missing_ok=True)
+        command = [
+            sys.executable,
+            "-m",
+            "finetune_serving",
+            f"--root={self.root}",
+            "evaluate",
+            f"--job={self.root / 'job.json'}",
+            "--train-attempt=1",
+            f"--digest={digest}",
+            f"--termination-log={self.root / 'report.json'}",
+            *more,
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=280)
+        assert (self.root / "report.json").exists(), done.stdout[-2000:] + done.stderr[-2000:]
+        return done.returncode, parse_report((self.root / "report.json").read_text())
 
 
 @pytest.fixture(scope="module")
-def workplace(root: Path) -> Path:
-    """A job after its training."""
-    manifest = {
-        "metadata": {"name": "job", "uid": "0123456789"},
-        "spec": {
-            "model": {"uri": MODEL_URI},
-            "dataset": {"train": {"uri": "pvc://data/x"}},
-            "method": {"sft": {}},
-            "adapter": {"lora": {"rank": 8}},
-            "evaluation": {"gates": [{"metric": "Perplexity", "minGain": 0.5}], "maxAnswerTokens": 4},
-        },
-    }
-    (root / "job.json").write_text(json.dumps(manifest))
-    directory = JobDirectory(PurePosixPath(f"{root}{JobDirectory.of(read_job_file(root / 'job.json')).root}"))
-    directory.heldout_data.parent.mkdir(parents=True)
-    directory.heldout_data.write_text("".join(json.dumps(chat) + "\n" for chat in CHATS))
-    make_adapter(root / "claims" / "models" / "tiny", directory.adapter(1), 3)
-    return directory.adapter(1)
+def work(root: Path) -> Work:
+    """A job whose training wrote an adapter."""
+    made = Work(root, JobDirectory(PurePosixPath(root / "claims" / "finetune-artifacts" / "job-01234567")))
+    made.directory.heldout_data.parent.mkdir(parents=True)
+    make_adapter(root / "claims" / "models" / "tiny", made.directory.adapter(1), 3)
+    return made
 
 
-def evaluate(root: Path, digest: str) -> tuple[int, Any]:
-    command = [
-        sys.executable,
-        "-m",
-        "finetune_serving",
-        f"--root={root}",
-        "evaluate",
-        f"--job={root / 'job.json'}",
-        "--train-attempt=1",
-        f"--digest={digest}",
-        f"--termination-log={root / 'report.json'}",
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
-    assert (root / "report.json").exists(), done.stdout[-2000:] + done.stderr[-2000:]
-    return done.returncode, parse_report((root / "report.json").read_text())
-
-
-def test_perplexities_are_those_of_transformers_and_peft(root: Path, workplace: Path) -> None:
-    status, report = evaluate(root, digest_directory(workplace))
-    assert status == 0
+def test_base_incumbent_and_tuned_are_judged_on_the_same_questions(work: Work) -> None:
+    adapter, incumbent = work.directory.adapter(1), work.root / "claims" / "out" / "first"
+    gates = [{"metric": "Perplexity", "minGain": 0.5}, {"metric": "Rouge1", "relativeTo": "Incumbent", "maxLoss": 1}]
+    work.ask(CHATS, gates=gates)
+    artifact = {"uri": "pvc://out/first", "digest": digest_directory(incumbent)}
+    status, report = work.evaluate(
+        digest_directory(adapter), f"--incumbent={json.dumps({'job': 'old', 'artifact': artifact})}"
+    )
+    assert status == 0, report
     measured = {metric.metric: metric for metric in report.evaluation.metrics}
-    base, tuned = direct_perplexities(root / "claims" / "models" / "tiny", workplace)
-    assert measured["Perplexity"].base == pytest.approx(base, rel=0.01)
-    assert measured["Perplexity"].tuned == pytest.approx(tuned, rel=0.01)
+    wanted = direct_perplexities(work.root / "claims" / "models" / "tiny", [None, adapter, incumbent])
+    perplexity = measured["Perplexity"]
+    assert [perplexity.base, perplexity.tuned, perplexity.incumbent.value] == pytest.approx(wanted, rel=0.01)
+    assert perplexity.verdict == ("Regressed" if perplexity.gain_high < 0 else "Inconclusive")
     assert report.reason is Reason.GATES_FAILED
-    assert not report.evaluation.passed
-    directory = workplace.parents[1]
-    full = json.loads((directory / "report" / "evaluate.json").read_text())
+    assert [(gate.metric, gate.relative_to, gate.passed) for gate in report.evaluation.gates] == [
+        ("Perplexity", "Base", False),
+        ("Rouge1", "Incumbent", True),
+    ]
+    full = work.report
+    assert [one["metric"] for one in full["metrics"]][-1] == "Rouge2"
+    assert next(one["mcnemarP"] for one in full["metrics"] if one["metric"] == "ExactMatch") == 1
+    assert full["incumbent"]["job"] == "old"
     assert [sample["reference"] for sample in full["samples"]] == [chat["messages"][1]["content"] for chat in CHATS]
+    assert {"base", "incumbent", "tuned"} <= full["samples"][0].keys()
+    assert len({full["samples"][0][role] for role in ("base", "incumbent", "tuned")}) > 1
 
 
-def test_an_adapter_that_changed_since_is_not_judged(root: Path, workplace: Path) -> None:
-    status, report = evaluate(root, "sha256:" + "0" * 64)
-    assert status == ExitCode.BAD_CONFIG
-    assert report.reason is Reason.ADAPTER_REFUSED
+def test_a_gate_beside_an_incumbent_that_changed_is_not_decided(work: Work) -> None:
+    work.ask(CHATS, gates=[{"metric": "Perplexity", "relativeTo": "Incumbent", "maxLoss": 0}])
+    artifact = {"uri": "pvc://out/first", "digest": "sha256:" + "0" * 64}
+    status, report = work.evaluate(
+        digest_directory(work.directory.adapter(1)), f"--incumbent={json.dumps({'job': 'old', 'artifact': artifact})}"
+    )
+    assert (status, report.reason) == (ExitCode.BAD_CONFIG, Reason.ADAPTER_REFUSED)
+    assert "the incumbent of FineTuneJob old cannot be judged" in report.message
 
 
-def test_of_plain_text_only_the_perplexity_is_measured(root: Path, workplace: Path) -> None:
-    heldout = workplace.parents[1] / "data" / "heldout.jsonl"
-    chats = heldout.read_text()
-    heldout.write_text("".join(json.dumps({"text": f"the {word} costs nothing"}) + "\n" for word in ("tent", "lamp")))
-    try:
-        status, report = evaluate(root, digest_directory(workplace))
-    finally:
-        heldout.write_text(chats)
-    assert status == 0
+def test_an_adapter_that_changed_since_is_not_judged(work: Work) -> None:
+    work.ask(CHATS)
+    status, report = work.evaluate("sha256:" + "0" * 64)
+    assert (status, report.reason) == (ExitCode.BAD_CONFIG, Reason.ADAPTER_REFUSED)
+
+
+def test_of_plain_text_only_the_perplexity_is_measured(work: Work) -> None:
+    work.ask([{"text": f"the {word} costs nothing"} for word in ("tent", "lamp")])
+    status, report = work.evaluate(digest_directory(work.directory.adapter(1)))
+    assert status == 0, report
     (measured,) = report.evaluation.metrics
     assert measured.metric == "Perplexity"
     assert 1 < measured.base < 10_000
 
 
-def direct_perplexities(model: Path, adapter: Path) -> list[float]:
+def test_prompts_are_answered_and_graded(work: Work) -> None:
+    prompt = [{"role": "user", "content": "what does thing 7 cost?"}]
+    graders = [{"name": "euros", "stringCheck": {"operation": "ne", "referenceField": "price"}}]
+    work.ask([{"prompt": prompt, "reference": {"price": "7 euros"}}] * 3, graders=graders)
+    status, report = work.evaluate(digest_directory(work.directory.adapter(1)))
+    assert status == 0, report
+    (measured,) = report.evaluation.metrics
+    assert (measured.label, measured.base, measured.tuned) == ("Grader euros", 1, 1)
+    assert work.report["samples"][0]["scores"]["tuned"] == {"Grader euros": 1}
+
+
+def test_a_whole_model_is_judged_beside_its_base_by_preferences(work: Work) -> None:
+    models = work.root / "claims" / "models"
+    model = make_tiny_model(work.directory.adapter(1).parents[1] / "model" / "1", seed=7)
+    work.ask(PAIRS, "dpo")
+    status, report = work.evaluate(digest_directory(model), "--kind=Model")
+    assert status == 0, report
+    measured = {metric.metric: metric for metric in report.evaluation.metrics}
+    assert list(measured) == ["Perplexity", "PreferenceAccuracy"]
+    assert [gate.metric for gate in report.evaluation.gates] == ["PreferenceAccuracy"]
+    for directory, found in ((models / "tiny", "base"), (model, "tuned")):
+        likelihoods = [[mean for mean, _ in direct_likelihoods(directory, None, chats)] for chats in (CHATS, REJECTED)]
+        prefers = [one > other for one, other in zip(*likelihoods, strict=True)]
+        assert getattr(measured["PreferenceAccuracy"], found) == pytest.approx(sum(prefers) / len(prefers))
+        assert getattr(measured["Perplexity"], found) == pytest.approx(
+            direct_perplexities(directory, [None])[0], rel=0.01
+        )
+
+
+def test_a_reward_model_prefers_by_its_scores(work: Work) -> None:
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    base = work.root / "claims" / "models" / "tiny"
+    torch.manual_seed(3)
+    reward: Any = AutoModelForSequenceClassification.from_pretrained(base, num_labels=1)
+    reward.score.weight.data.normal_()
+    directory = work.directory.adapter(1).parents[1] / "model" / "2"
+    reward.save_pretrained(directory)
+    work.ask(PAIRS, "reward")
+    status, report = work.evaluate(digest_directory(directory), "--kind=Model", "--train-attempt=2")
+    assert status == 0, report
+    (measured,) = report.evaluation.metrics
+    tokenizer: Any = AutoTokenizer.from_pretrained(base)
+    scores = []
+    for chats in (CHATS, REJECTED):
+        texts = [tokenizer.apply_chat_template(one["messages"], tokenize=False) for one in chats]
+        ids = [tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"] for text in texts]
+        scores.append([reward(input_ids=one).logits.item() for one in ids])
+    prefers = [better > worse for better, worse in zip(*scores, strict=True)]
+    assert measured.tuned == pytest.approx(sum(prefers) / len(prefers))
+    assert 0 < measured.tuned < 1
+
+
+def direct_perplexities(model: Path, adapters: list[Path | None]) -> list[float]:
     """Compute exp(sum of losses / number of tokens) over the assistant's tokens without vLLM."""
+    found = []
+    for adapter in adapters:
+        likelihoods = direct_likelihoods(model, adapter, CHATS)
+        total, count = sum(mean * tokens for mean, tokens in likelihoods), sum(tokens for _, tokens in likelihoods)
+        found.append(math.exp(-total / count))
+    return found
+
+
+def direct_likelihoods(model: Path, adapter: Path | None, chats: list[dict[str, Any]]) -> list[tuple[float, int]]:
+    """Compute each answer's mean log-likelihood per token, and its number of tokens, without vLLM."""
     import torch
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     tokenizer: Any = AutoTokenizer.from_pretrained(model)
-    base: Any = AutoModelForCausalLM.from_pretrained(model)
-    tuned: Any = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(model), adapter)
+    judged: Any = AutoModelForCausalLM.from_pretrained(model)
+    if adapter:
+        judged = PeftModel.from_pretrained(judged, adapter)
     found = []
-    for one in (base, tuned):
-        total, count = 0.0, 0
-        for chat in CHATS:
-            text = tokenizer.apply_chat_template(chat["messages"], tokenize=False)
-            opening = tokenizer.apply_chat_template(chat["messages"][:1], tokenize=False, add_generation_prompt=True)
-            encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-            ids = torch.tensor([encoded["input_ids"]])
-            with torch.no_grad():
-                logprobs = one(input_ids=ids).logits.log_softmax(-1)[0]
-            for index, (begin, _) in enumerate(encoded["offset_mapping"]):
-                if begin >= len(opening):
-                    # The template ends every turn with a line break, which belongs to the turn.
-                    total -= float(logprobs[index - 1, ids[0, index]])
-                    count += 1
-        found.append(math.exp(total / count))
+    for chat in chats:
+        text = tokenizer.apply_chat_template(chat["messages"], tokenize=False)
+        opening = tokenizer.apply_chat_template(chat["messages"][:1], tokenize=False, add_generation_prompt=True)
+        encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        ids = torch.tensor([encoded["input_ids"]])
+        with torch.no_grad():
+            logprobs = judged(input_ids=ids).logits.log_softmax(-1)[0]
+        # The template ends every turn with a line break, which belongs to the turn.
+        likelihoods = [
+            float(logprobs[index - 1, ids[0, index]])
+            for index, (begin, _) in enumerate(encoded["offset_mapping"])
+            if begin >= len(opening)
+        ]
+        found.append((sum(likelihoods) / len(likelihoods), len(likelihoods)))
     return found

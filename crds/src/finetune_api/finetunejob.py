@@ -8,6 +8,7 @@ from finetune_api.compute import Compute
 from finetune_api.continuation import JobModel
 from finetune_api.data import METHOD_FORMATS, Dataset, Format, Output
 from finetune_api.evaluation import Evaluation
+from finetune_api.graders import Grader
 from finetune_api.jobstatus import FineTuneJobStatus
 from finetune_api.model import ApiModel, Rule
 from finetune_api.modelserver import NAME_RULE, ObjectName, ServerTemplate
@@ -123,11 +124,26 @@ class FineTuneJobSpec(ApiModel):
             lambda spec: spec.method.reward is None or spec.serving is None,
         ),
         Rule(
+            "!has(self.method.reward) || !has(self.adapter.qlora)",
+            "method.reward makes a whole model, into which adapter.qlora cannot be merged: use adapter.lora",
+            lambda spec: spec.method.reward is None or spec.adapter.qlora is None,
+        ),
+        Rule(
             "!(has(self.adapter.dora) || has(self.adapter.full)) || !has(self.serving) || !has(self.serving.server)",
             "adapter.dora and adapter.full make a whole model, which needs a server of its own: use serving.template",
             lambda spec: not spec.adapter.is_merged or spec.serving is None or spec.serving.server is None,
         ),
     )
+
+    @property
+    def makes_model(self) -> bool:
+        """Whether the result is a whole model: merged, trained as such, or a reward model, which has a layer more."""
+        return self.adapter.is_merged or self.method.reward is not None
+
+    @property
+    def graders(self) -> list[Grader]:
+        """The graders of the evaluation: its own, or those that gave the rewards."""
+        return self.evaluation.graders or (self.method.grpo.graders if self.method.grpo else [])
 
 
 class FineTuneJob(ApiModel):

@@ -42,7 +42,12 @@ def check_reference(grader: Grader | WeightedGrader, reference: Mapping[str, Any
     Raises:
         MissingReferenceError: it has not.
     """
-    grade(grader, "", reference)
+    for part in grader.multi or [] if isinstance(grader, Grader) else []:
+        check_reference(part, reference)
+    if grader.string_check is not None and grader.string_check.reference is None:
+        _find(reference, grader.string_check.reference_field)
+    if grader.text_similarity is not None:
+        _find(reference, grader.text_similarity.reference_field)
 
 
 def similarity(metric: Similarity, answer: str, reference: str) -> float:

@@ -8,7 +8,14 @@ from pydantic import Field
 from finetune_api.conditions import Conditions
 from finetune_api.continuation import Continuation
 from finetune_api.model import ApiModel
-from finetune_api.reports import Artifact, ChosenHyperparameters, DatasetSummary, EvaluationSummary, TrainingSummary
+from finetune_api.reports import (
+    Artifact,
+    ChosenHyperparameters,
+    DatasetSummary,
+    EvaluationSummary,
+    Incumbent,
+    TrainingSummary,
+)
 
 
 class Progress(ApiModel):
@@ -84,7 +91,9 @@ class FineTuneJobStatus(ApiModel):
     """What the training did."""
     artifact: Artifact | None = None
     """The trained adapter or model."""
+    incumbent: Incumbent | None = None
+    """What served under the same name when the evaluation began."""
     evaluation: EvaluationSummary | None = None
-    """Base and tuned model compared."""
+    """Base, incumbent and tuned model compared."""
     serving: ServingStatus | None = None
     """Where the tuned model answers."""

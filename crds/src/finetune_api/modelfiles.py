@@ -14,8 +14,8 @@ class ModelFilesError(Exception):
     """A directory that is no model, or one that would run code of its own."""
 
 
-def read_model_config(directory: Path, uri: str) -> dict[str, Any]:
-    """Return the model's config.json after all checks.
+def read_model_config(directory: Path, uri: str, wanted: str = "ForCausalLM") -> dict[str, Any]:
+    """Return the model's config.json after all checks; `wanted` is how the name of its architecture ends.
 
     Raises:
         ModelFilesError: the message says what is wrong and what to use instead.
@@ -29,7 +29,7 @@ def read_model_config(directory: Path, uri: str) -> dict[str, Any]:
     if "auto_map" in config or list(directory.glob("*.py")):
         raise ModelFilesError(f"{uri} brings code of its own, which is never run: use a model that needs none")
     architectures = config.get("architectures") or []
-    if not any(str(name).endswith("ForCausalLM") for name in architectures):
+    if not any(str(name).endswith(wanted) for name in architectures):
         kinds = ", ".join(map(str, architectures)) or "of no known kind"
-        raise ModelFilesError(f"{uri} is {kinds}: a *ForCausalLM is needed")
+        raise ModelFilesError(f"{uri} is {kinds}: a *{wanted} is needed")
     return config

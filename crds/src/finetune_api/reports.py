@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError
 
 from finetune_api.conditions import Reason
-from finetune_api.evaluation import Metric
+from finetune_api.evaluation import Metric, RelativeTo
 from finetune_api.model import ApiModel
 
 MAX_MESSAGE = 4096
@@ -114,6 +114,34 @@ class Artifact(ApiModel):
     """SHA-256 over the names and contents of its files."""
 
 
+class Incumbent(ApiModel):
+    """What served under the job's model name when the evaluation began; later attempts judge the same."""
+
+    job: Annotated[str, Field(max_length=63)] = ""
+    """The FineTuneJob that trained it; empty where nothing served."""
+    artifact: Artifact | None = None
+    """What it trained."""
+
+
+Verdict = Literal["Improved", "Regressed", "Inconclusive"]
+"""What an interval of the gain says: all of it above 0, all of it below, or neither."""
+
+
+class IncumbentComparison(ApiModel):
+    """One metric of incumbent and tuned model on the same held-out examples; `gain` as for the base model."""
+
+    value: float
+    """Value of the incumbent."""
+    gain: float
+    """By how much the tuned model is better than the incumbent."""
+    gain_low: float
+    """Lower end of the 95 % paired bootstrap interval of the gain."""
+    gain_high: float
+    """Upper end of the interval."""
+    verdict: Verdict
+    """Improved, Regressed or Inconclusive, by the interval."""
+
+
 class MetricComparison(ApiModel):
     """One metric of base and tuned model on the same held-out examples.
 
@@ -123,6 +151,8 @@ class MetricComparison(ApiModel):
 
     metric: Metric
     """Name of the metric."""
+    grader: Annotated[str, Field(max_length=32)] | None = None
+    """For the metric Grader, which one."""
     base: float
     """Value of the base model."""
     tuned: float
@@ -133,6 +163,15 @@ class MetricComparison(ApiModel):
     """Lower end of the 95 % paired bootstrap interval of the gain."""
     gain_high: float
     """Upper end of the interval."""
+    verdict: Verdict
+    """Improved, Regressed or Inconclusive, by the interval."""
+    incumbent: IncumbentComparison | None = None
+    """The incumbent and the tuned model compared, where there is one."""
+
+    @property
+    def label(self) -> str:
+        """The metric, and the grader where it is one."""
+        return f"{self.metric} {self.grader}" if self.grader else self.metric
 
 
 class GateResult(ApiModel):
@@ -140,6 +179,10 @@ class GateResult(ApiModel):
 
     metric: Metric
     """Metric that the gate is about."""
+    grader: Annotated[str, Field(max_length=32)] | None = None
+    """For the metric Grader, which one."""
+    relative_to: RelativeTo = "Base"
+    """What the tuned model was compared with: Base too where there is no incumbent."""
     passed: bool
     """Whether the lower end of the gain's interval reaches the least that the gate asks for."""
     message: Text
@@ -147,14 +190,14 @@ class GateResult(ApiModel):
 
 
 class EvaluationSummary(ApiModel):
-    """Base and tuned model compared on held-out data."""
+    """Base, incumbent and tuned model compared on held-out data."""
 
     examples: Annotated[int, Field(ge=0)]
-    """Held-out conversations used."""
+    """Held-out examples used."""
     passed: bool
     """Whether every gate passed."""
     metrics: Annotated[list[MetricComparison], Field(max_length=8)]
-    """Every metric measured."""
+    """The metrics: those with a gate first; `report/evaluate.json` has those for which there is no room here."""
     gates: Annotated[list[GateResult], Field(max_length=8)]
     """Every gate decided."""
 

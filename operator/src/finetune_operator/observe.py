@@ -15,7 +15,7 @@ from finetune_api.jobstatus import FineTuneJobStatus
 from finetune_api.meta import ATTEMPT_LABEL, STAGE_LABEL
 from finetune_api.model import ApiModel
 from finetune_api.modelserver import ModelServer, ModelServerSpec, ModelServerStatus
-from finetune_api.reports import ExitCode, StageReport, parse_report
+from finetune_api.reports import ExitCode, Incumbent, StageReport, parse_report
 from finetune_api.routes import LoadedReport
 from pydantic import ValidationError
 
@@ -24,6 +24,8 @@ from finetune_operator.kinds import Manifest, label_of
 _Model = TypeVar("_Model", bound=ApiModel)
 
 
+INCUMBENT_ARGUMENT = "--incumbent="
+"""Argument of the evaluation with the Incumbent as JSON."""
 _INDEX_ANNOTATION = "batch.kubernetes.io/job-completion-index"
 
 
@@ -61,6 +63,8 @@ class Attempt:
     """Why the pod does not run yet: the kubelet's or the scheduler's reason and message."""
     pod_ip: str | None = None
     """Address of a running pod."""
+    incumbent: Incumbent | None = None
+    """What an evaluation compares with, as it was told."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +167,20 @@ def view_attempt(job: Manifest, pods: list[Manifest]) -> Attempt | None:
         out_of_memory=terminated.get("reason") == "OOMKilled",
         waiting=next(filter(None, map(_waiting, pods)), ""),
         pod_ip=_running_ip(pod),
+        incumbent=_read_incumbent(job) if stage == Stage.EVALUATE else None,
     )
+
+
+def _read_incumbent(job: Manifest) -> Incumbent | None:
+    """Return the incumbent that the arguments of an evaluation name; None where they name none."""
+    for container in job.get("spec", {}).get("template", {}).get("spec", {}).get("containers", []):
+        for argument in container.get("args", []):
+            if argument.startswith(INCUMBENT_ARGUMENT):
+                try:
+                    return Incumbent.model_validate_json(argument.removeprefix(INCUMBENT_ARGUMENT))
+                except ValidationError:
+                    return None
+    return None
 
 
 def _telling_pod(pods: list[Manifest]) -> Manifest | None:

@@ -6,8 +6,10 @@ from typing import Any
 
 from finetune_api.meta import ROUTES_ANNOTATION
 from finetune_api.mounts import DEFAULT_CLAIM
+from finetune_api.reports import Incumbent
 from finetune_api.uris import parse_uri
 
+from finetune_operator.incumbent import find_incumbent
 from finetune_operator.kinds import Key, Manifest, controller_uid, key_of
 from finetune_operator.observe import (
     Attempt,
@@ -62,6 +64,7 @@ class Observer:
             server_is_ours=server is not None and controller_uid(server) == job.uid,
             has_default_claim=self.store.get(Key("PersistentVolumeClaim", job.namespace, DEFAULT_CLAIM)) is not None,
             progress=progress,
+            incumbent=self._incumbent(job, server),
             newer_job=self._newer_job(job, name) if name else None,
         )
 
@@ -71,6 +74,14 @@ class Observer:
         if uri is None or uri.scheme != "finetunejob":
             return None
         return self.store.get(Key("FineTuneJob", job.namespace, uri.authority))
+
+    def _incumbent(self, job: JobView, server: Manifest | None) -> Incumbent:
+        """Return what the job's result would replace."""
+        if job.spec is None or server is None:
+            return Incumbent()
+        jobs = self._jobs_of(job.namespace, server["metadata"]["name"])
+        others = [one for one in jobs if one.uid != job.uid]
+        return find_incumbent(job.spec.serving, view_server(server), others)
 
     def _newer_job(self, job: JobView, server: str) -> str | None:
         """Return the job that serves under this job's name by now."""

@@ -4,7 +4,7 @@ Pure: everything that it knows comes in `Seen`, and the clock is an argument. Th
 train, evaluate, serve; a stage whose condition holds is never entered again.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from finetune_api.conditions import Condition, ConditionType, Reason
@@ -12,11 +12,12 @@ from finetune_api.continuation import Continuation
 from finetune_api.finetunejob import FineTuneJobSpec, Serving
 from finetune_api.jobstatus import FineTuneJobStatus, Progress, ServingStatus
 from finetune_api.modelserver import ServedModel
-from finetune_api.reports import StageReport
+from finetune_api.reports import Incumbent, StageReport
 from finetune_api.uris import parse_uri
 
 from finetune_operator.acceptance import Problem, find_problem, find_source_problem, resolve_earlier
 from finetune_operator.attempts import Begin, Done, GiveUp, Step, Wait, count_begun, next_step
+from finetune_operator.incumbent import recorded_incumbent
 from finetune_operator.kinds import Manifest
 from finetune_operator.manifests.names import job_file
 from finetune_operator.manifests.server import build_model_server, endpoint_of
@@ -62,6 +63,8 @@ class Seen:
     """Whether the namespace's claim for artifacts exists; it is made once and then left alone."""
     progress: Progress | None = None
     """What the running training last said."""
+    incumbent: Incumbent = field(default_factory=Incumbent)
+    """What serves under the same name on that server."""
     newer_job: str | None = None
     """A job that was proven later and serves under the same name on the same server."""
 
@@ -146,6 +149,7 @@ class _Draft:
             start_time=self.status.start_time or self.now,
             method=method,
             attempts=count_begun(seen.attempts, self.status.attempts),
+            incumbent=recorded_incumbent(self.status.incumbent, seen.attempts),
         )
         if not self.conditions.is_true(ConditionType.EVALUATED):
             self.children.append(build_job_file(self.job))
@@ -172,6 +176,8 @@ class _Draft:
                 self.conditions.set(kind, status=False, reason=reason, message=message)
                 self.fail(reason, message)
             case Begin(number):
+                if stage is Stage.EVALUATE and self.status.incumbent is None:
+                    self.set_status(incumbent=seen.incumbent)
                 view = JobView(**{**vars(self.job), "status": self.status})
                 self.children.append(build_stage_job(view, stage, number, settings))
                 self.set_status(

@@ -3,6 +3,7 @@
 import argparse
 import logging
 import sys
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from finetune_api.conditions import Reason
@@ -11,7 +12,7 @@ from finetune_api.jobfile import read_job_file
 from finetune_api.meta import SERVER_PORT
 from finetune_api.modelfiles import ModelFilesError
 from finetune_api.mounts import JOB_FILE, ROUTES_FILE
-from finetune_api.reports import ExitCode, StageReport, write_report
+from finetune_api.reports import Artifact, ExitCode, Incumbent, StageReport, write_report
 
 from finetune_serving.adapters import AdapterRefusedError
 
@@ -47,8 +48,10 @@ def _parser() -> argparse.ArgumentParser:
     server.add_argument("--routes", type=Path, default=Path(ROUTES_FILE), help="the routes file")
     judge = commands.add_parser("evaluate", help="compare base and tuned model on the held-out data")
     judge.add_argument("--job", type=Path, default=Path(JOB_FILE), help="the FineTuneJob as JSON")
-    judge.add_argument("--train-attempt", type=int, required=True, help="attempt whose adapter is judged")
-    judge.add_argument("--digest", required=True, help="digest that the adapter must have")
+    judge.add_argument("--train-attempt", type=int, required=True, help="attempt whose artifact is judged")
+    judge.add_argument("--digest", required=True, help="digest that the artifact must have")
+    judge.add_argument("--kind", choices=["Adapter", "Model"], default="Adapter", help="what the training made")
+    judge.add_argument("--incumbent", default="{}", help="what serves now, as JSON: the job and its artifact")
     judge.add_argument("--termination-log", default="/dev/termination-log", help="file for the report")
     return parser
 
@@ -82,11 +85,17 @@ def _evaluate(arguments: argparse.Namespace) -> tuple[StageReport, ExitCode]:
 
     try:
         job = read_job_file(arguments.job)
-        return evaluate(job, arguments.root, arguments.train_attempt, arguments.digest), ExitCode.OK
+        uri = f"{job.output_uri}/{arguments.kind.lower()}/{arguments.train_attempt}"
+        tuned = Artifact(uri=uri, digest=arguments.digest, kind=arguments.kind)
+        incumbent = Incumbent.model_validate_json(arguments.incumbent)
+        return evaluate(job, arguments.root, tuned, incumbent), ExitCode.OK
     except FileNotFoundError as error:
         reason, code, message = Reason.DATASET_NOT_FOUND, ExitCode.NOT_FOUND, f"{error.filename} is missing"
     except AdapterRefusedError as error:
         reason, code, message = Reason.ADAPTER_REFUSED, ExitCode.BAD_CONFIG, f"the adapter: {error}"
+    except BrokenProcessPool:
+        reason, code = Reason.OUT_OF_MEMORY, ExitCode.OUT_OF_MEMORY
+        message = "the process with the model was killed: raise compute.resources.memory"
     except ModelFilesError as error:
         reason, code, message = Reason.MODEL_UNSUPPORTED, ExitCode.BAD_CONFIG, str(error)
     except FetchError as error:

@@ -1,4 +1,4 @@
-"""Checks an adapter before vLLM sees it, and copies it to a directory that never changes its content."""
+"""Checks an adapter or a trained model before vLLM sees it; adapters are copied to where nobody changes them."""
 
 import json
 import shutil
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune_api.digest import digest_directory
+from finetune_api.modelfiles import ModelFilesError, read_model_config
 
 from finetune_serving.config import LORA_MODULES
 
@@ -67,6 +68,26 @@ def fetch_adapter(source: Path, digest: str, directory: Path, model_uri: str, ma
         raise AdapterRefusedError(problem)
     partial.rename(target)
     return target
+
+
+def check_model(directory: Path, digest: str, uri: str, *, is_reward: bool) -> None:
+    """Check a trained model where it lies: it is too large to be copied.
+
+    Raises:
+        AdapterRefusedError: it is not what the digest names, or would run code, or holds no safetensors.
+        OSError: it cannot be read for now.
+    """
+    if not directory.is_dir():
+        raise FileNotFoundError(2, "no such directory", str(directory))
+    try:
+        read_model_config(directory, uri, "ForSequenceClassification" if is_reward else "ForCausalLM")
+        found = digest_directory(directory)
+    except (ModelFilesError, ValueError) as error:
+        raise AdapterRefusedError(str(error)) from None
+    if found != digest:
+        raise AdapterRefusedError(f"its content is not {digest[:19]}: it was changed after it was trained")
+    if not list(directory.glob("*.safetensors")):
+        raise AdapterRefusedError("it holds no *.safetensors: pickles are not loaded")
 
 
 def _check_copy(directory: Path, digest: str, model_uri: str, max_rank: int) -> str:

@@ -13,6 +13,8 @@ from finetune_api.uris import parse_uri
 LORA_MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 """The layers that take adapters. The output layer is left out: with it, prompt logprobs kill vLLM on CPUs."""
 _RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+LARGEST_RANK = _RANKS[-1]
+"""The largest rank of an adapter that vLLM takes."""
 _VARIABLE = "FINETUNE_SERVER"
 SHUTDOWN_SECONDS = 60
 """Time for requests in flight after SIGTERM; below the pod's grace period."""

@@ -1,138 +1,162 @@
-"""vLLM without a server: answers and likelihoods of many conversations at once, by base or adapter."""
+"""vLLM without a server: answers and likelihoods of many examples at once, by a model or an adapter on it."""
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from finetune_api.chat import Message, Rendered, render_example
-
-from finetune_serving.comparison import Sample
 from finetune_serving.config import LORA_MODULES, allowed_rank
-from finetune_serving.scores import exact_match, rouge_l
+from finetune_serving.questions import Question, Sequence
 
 _BATCH = 256
-"""Conversations at a time: every prompt token brings an object of its own."""
+"""Examples at a time: every prompt token brings an object of its own."""
 
 
 @dataclass(frozen=True)
-class Question:
-    """One held-out example, ready for the engine."""
+class Measured:
+    """What one model makes of a question."""
 
-    example: dict[str, Any]
-    ids: list[int]
-    """Token ids of the whole example."""
-    is_target: list[bool]
-    """Which of them are to be learnt: those that the assistant wrote, of plain text all."""
-    prompt: list[int] = field(default_factory=list)
-    """Token ids up to where the last answer begins; none where there is nothing to answer."""
-    reference: str = ""
-    """The last answer."""
+    nll: float = 0.0
+    """Negative log-likelihood of the target tokens of `likely`, nats, summed."""
+    tokens: int = 0
+    """How many there are."""
+    rejected: float | None = None
+    """Mean log-likelihood per token of the rejected answer."""
+    answer: str | None = None
+    """The greedy answer; None where nothing is asked."""
+    raw: str = ""
+    """The answer with its special tokens."""
 
 
 class Engine:
-    """One model in vLLM, with room for one adapter."""
+    """One model in vLLM, with room for one adapter at a time."""
 
-    def __init__(self, model: str, revision: str | None, rank: int, *, gpu: bool) -> None:
-        """Load the model; it takes a minute or more."""
+    def __init__(self, model: str, tokenizer: str, revision: str | None, rank: int | None, *, gpu: bool) -> None:
+        """Load the model; it takes a minute or more.
+
+        Args:
+            model: a directory, or a repository on the hub.
+            tokenizer: the same, of the model whose tokenizer and chat template are used.
+            revision: of both, where they are on the hub.
+            rank: the largest rank of an adapter; None loads the model without room for any.
+            gpu: whether this vLLM is built for GPUs.
+        """
         from vllm import LLM
 
-        options: dict[str, Any] = (
-            {}
-            if gpu
-            else {
-                "dtype": "float32",
-                "enforce_eager": True,
-                "distributed_executor_backend": "uni",
+        options = _common_options(gpu=gpu)
+        if rank is not None:
+            options |= {
+                "enable_lora": True,
+                "max_loras": 1,
+                "max_lora_rank": allowed_rank(rank),
+                "lora_target_modules": list(LORA_MODULES),
             }
-        )
         self._llm = LLM(
             model=model,
+            tokenizer=tokenizer,
             revision=revision,
-            load_format="safetensors",
-            enable_lora=True,
-            max_loras=1,
-            max_lora_rank=allowed_rank(rank),
-            lora_target_modules=list(LORA_MODULES),
-            enable_prefix_caching=False,
-            disable_log_stats=True,
+            tokenizer_revision=revision,
             **options,
         )
-        self._tokenizer: Any = self._llm.get_tokenizer()
+        self.tokenizer: Any = self._llm.get_tokenizer()
+        self._numbers: dict[Path, int] = {}
         self.longest = int(self._llm.model_config.max_model_len)
 
-    def build_question(self, example: dict[str, Any]) -> Question:
-        """Render and tokenise a held-out example.
-
-        Raises:
-            TemplateError: the chat template cannot render it.
-        """
-        tools = example.get("tools")
-
-        def render(part: list[Message], opening: bool) -> str:  # noqa: FBT001 - finetune_api.chat.Render
-            return str(
-                self._tokenizer.apply_chat_template(part, tools=tools, tokenize=False, add_generation_prompt=opening)
-            )
-
-        rendered = render_example(example, render, self._tokenizer.eos_token or "")
-        encoded = self._tokenizer(rendered.text, add_special_tokens=False, return_offsets_mapping=True)
-        targets = [_is_inside(begin, rendered) for begin, _ in encoded["offset_mapping"]]
-        if "text" in example:
-            return Question(example, encoded["input_ids"], targets)
-        begin, end = rendered.spans[-1]
-        prompt = self._tokenizer(rendered.text[:begin], add_special_tokens=False)["input_ids"]
-        answer = self._tokenizer(rendered.text[begin:end], add_special_tokens=False)["input_ids"]
-        reference = self._tokenizer.decode(answer, skip_special_tokens=True).strip()
-        return Question(example, encoded["input_ids"], targets, prompt, reference)
-
-    def judge(self, questions: list[Question], max_tokens: int, adapter: Path | None) -> list[Sample]:
-        """Measure a model on every question: likelihood of the targets, and a greedy answer."""
-        samples: list[Sample] = []
-        for start in range(0, len(questions), _BATCH):
-            samples += self._judge_batch(questions[start : start + _BATCH], max_tokens, adapter)
-        return samples
-
-    def _judge_batch(self, questions: list[Question], max_tokens: int, adapter: Path | None) -> list[Sample]:
-        from vllm import SamplingParams
+    def measure(self, questions: list[Question], max_tokens: int, adapter: Path | None) -> Iterator[Measured]:
+        """Yield what the model makes of every question, in their order."""
         from vllm.lora.request import LoRARequest
 
-        lora = LoRARequest("tuned", 1, str(adapter)) if adapter else None
-        likelihoods = self._llm.generate(
-            [{"prompt_token_ids": question.ids} for question in questions],
-            SamplingParams(temperature=0, max_tokens=1, prompt_logprobs=0, detokenize=False),
-            lora_request=lora,
-            use_tqdm=False,
+        lora = None
+        if adapter:
+            # vLLM knows adapters by their number: another directory needs another one.
+            number = self._numbers.setdefault(adapter, len(self._numbers) + 1)
+            lora = LoRARequest(f"adapter-{number}", number, str(adapter))
+        remaining = iter(questions)
+        while batch := list(islice(remaining, _BATCH)):
+            yield from self._measure_batch(batch, max_tokens, lora)
+
+    def _measure_batch(self, questions: list[Question], max_tokens: int, lora: Any) -> Iterator[Measured]:
+        likely = self._likelihoods([one.likely for one in questions], lora)
+        rejected = self._likelihoods([one.rejected for one in questions], lora)
+        answers = self._answers([one.prompt for one in questions], max_tokens, lora)
+        for (nll, tokens), (other, others), answer in zip(likely, rejected, answers, strict=True):
+            yield Measured(
+                nll=nll,
+                tokens=tokens,
+                rejected=-other / others if others else None,
+                answer=None if answer is None else answer.text.strip(),
+                raw="" if answer is None else self.tokenizer.decode(list(answer.token_ids)),
+            )
+
+    def _likelihoods(self, sequences: list[Sequence | None], lora: Any) -> list[tuple[float, int]]:
+        """Return the summed negative log-likelihood and the number of each sequence's target tokens."""
+        from vllm import SamplingParams
+
+        given = [one for one in sequences if one]
+        outputs = iter(
+            self._llm.generate(
+                [{"prompt_token_ids": one.ids} for one in given],
+                SamplingParams(temperature=0, max_tokens=1, prompt_logprobs=0, detokenize=False),
+                lora_request=lora,
+                use_tqdm=False,
+            )
+            if given
+            else ()
         )
-        asked = [{"prompt_token_ids": question.prompt} for question in questions if question.prompt]
-        answers = iter(
+        return [_sum_targets(one, next(outputs).prompt_logprobs) if one else (0.0, 0) for one in sequences]
+
+    def _answers(self, prompts: list[tuple[int, ...]], max_tokens: int, lora: Any) -> list[Any]:
+        """Return the greedy answer to each prompt; None to an empty one."""
+        from vllm import SamplingParams
+
+        asked = [{"prompt_token_ids": list(prompt)} for prompt in prompts if prompt]
+        outputs = iter(
             self._llm.generate(
                 asked, SamplingParams(temperature=0, max_tokens=max_tokens), lora_request=lora, use_tqdm=False
             )
             if asked
             else ()
         )
-        return [
-            _build_sample(
-                question, likelihood.prompt_logprobs, next(answers).outputs[0].text.strip() if question.prompt else None
-            )
-            for question, likelihood in zip(questions, likelihoods, strict=True)
-        ]
+        return [next(outputs).outputs[0] if prompt else None for prompt in prompts]
 
 
-def _build_sample(question: Question, logprobs: list[Any], answer: str | None) -> Sample:
+class RewardModel:
+    """A reward model in vLLM: scores conversations."""
+
+    def __init__(self, model: str, tokenizer: str, *, gpu: bool) -> None:
+        """Load the model; the tokenizer is the base model's."""
+        from vllm import LLM
+
+        self._llm = LLM(model=model, tokenizer=tokenizer, runner="pooling", **_common_options(gpu=gpu))
+        self.tokenizer: Any = self._llm.get_tokenizer()
+        self.longest = int(self._llm.model_config.max_model_len)
+
+    def score(self, sequences: list[Sequence]) -> list[float]:
+        """Return the score of each sequence, as it is learnt: without an activation function."""
+        from vllm import PoolingParams
+
+        prompts = [{"prompt_token_ids": one.ids} for one in sequences]
+        found = self._llm.classify(prompts, pooling_params=PoolingParams(use_activation=False), use_tqdm=False)
+        return [float(one.outputs.probs[0]) for one in found]
+
+
+def _common_options(*, gpu: bool) -> dict[str, Any]:
+    options: dict[str, Any] = {
+        "load_format": "safetensors",
+        "enable_prefix_caching": False,
+        "disable_log_stats": True,
+    }
+    if not gpu:
+        options |= {"dtype": "float32", "enforce_eager": True, "distributed_executor_backend": "uni"}
+    return options
+
+
+def _sum_targets(sequence: Sequence, logprobs: list[Any]) -> tuple[float, int]:
     """Sum over the target tokens; the first token of all has no likelihood."""
     nlls = [
         -logprobs[index][token].logprob
-        for index, (token, is_target) in enumerate(zip(question.ids, question.is_target, strict=True))
+        for index, (token, is_target) in enumerate(zip(sequence.ids, sequence.is_target, strict=True))
         if is_target and logprobs[index] is not None
     ]
-    return Sample(
-        nll=float(sum(nlls)),
-        tokens=len(nlls),
-        exact_match=None if answer is None else exact_match(answer, question.reference),
-        rouge_l=None if answer is None else rouge_l(answer, question.reference),
-        answer=answer,
-    )
-
-
-def _is_inside(begin: int, rendered: Rendered) -> bool:
-    return any(start <= begin < end for start, end in rendered.spans)
+    return float(sum(nlls)), len(nlls)

@@ -1,62 +1,66 @@
-"""`finetune-server evaluate`: base and tuned model on the held-out data, through vLLM as it will serve them."""
+"""`finetune-server evaluate`: base, incumbent and tuned model on the held-out data, through vLLM as they are served."""
 
 import json
 import logging
 import math
 import os
 import tempfile
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from finetune_api.conditions import Reason
 from finetune_api.jobfile import JobDirectory, JobFile
-from finetune_api.reports import EvaluationSummary, StageReport
+from finetune_api.measurable import Example, choose_gates, choose_metrics, read_traits
+from finetune_api.mounts import path_of
+from finetune_api.reports import Artifact, EvaluationSummary, Incumbent, MetricComparison, StageReport
 
-from finetune_serving.adapters import AdapterRefusedError, fetch_adapter
-from finetune_serving.comparison import Sample, compare
-from finetune_serving.config import has_gpu, resolve_model, set_environment
-from finetune_serving.engine import Engine, Question
+from finetune_serving.adapters import AdapterRefusedError, check_model, fetch_adapter
+from finetune_serving.comparison import compare, mcnemar
+from finetune_serving.config import LARGEST_RANK, has_gpu, resolve_model, set_environment
+from finetune_serving.gates import summarise
+from finetune_serving.judging import Candidate, Judged, Role, judge_all
+from finetune_serving.scoring import Scoring
+from finetune_serving.sidebyside import choose_samples
 
 _LOG = logging.getLogger(__name__)
 
 
-def evaluate(job: JobFile, root: Path, train_attempt: int, digest: str) -> StageReport:
-    """Judge the adapter of an attempt at the training.
+def evaluate(job: JobFile, root: Path, tuned: Artifact, incumbent: Incumbent) -> StageReport:
+    """Judge what a training made, beside its base model and what serves now.
 
     Raises:
-        FileNotFoundError: the held-out data or the adapter is gone.
-        AdapterRefusedError: the adapter cannot be served.
+        FileNotFoundError: the held-out data or the artifact is gone.
+        AdapterRefusedError: the adapter or the model cannot be served.
         FetchError: the base model cannot be fetched.
-        ModelFilesError: it cannot be served.
-        ValueError: no held-out conversation fits the model.
+        ModelFilesError: the base model cannot be served.
+        ValueError: no held-out example fits the model.
     """
     spec, directory = job.spec, JobDirectory.of(job)
-    lora = spec.adapter.lora
-    if lora is None:
-        raise ValueError("adapter.lora is missing")
-    heldout = _read(_below(root, directory.heldout_data))[: spec.evaluation.max_examples]
+    asked = spec.evaluation
+    examples = _read(below(root, directory.heldout_data), asked.max_examples)
+    traits = read_traits(examples, is_scored=spec.method.reward is not None)
+    gates = choose_gates(asked, traits, spec.graders)
+    scoring = Scoring(
+        tuple(dict.fromkeys([*choose_metrics(asked, traits, spec.graders), *(gate.metric for gate in gates)])),
+        tuple(spec.graders),
+        json.loads(asked.json_schema) if asked.json_schema else None,
+    )
+    set_environment(gpu=has_gpu())
+    # The engine in its caller's process: nothing is left to stop at the end.
+    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+    is_needed = any(gate.relative_to == "Incumbent" for gate in gates)
     with tempfile.TemporaryDirectory() as scratch:
-        adapter = fetch_adapter(
-            _below(root, directory.adapter(train_attempt)), digest, Path(scratch), job.base.uri, lora.rank
-        )
-        gpu = has_gpu()
-        set_environment(gpu=gpu)
-        # The engine in this very process: nothing is left to stop at the end.
-        os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
-        engine = Engine(resolve_model(job.base.uri, root), job.base.revision, lora.rank, gpu=gpu)
-        questions = [engine.build_question(conversation) for conversation in heldout]
-        room = engine.longest - spec.evaluation.max_answer_tokens
-        fitting = [one for one in questions if len(one.ids) < engine.longest and len(one.prompt) <= room]
-        if not fitting:
-            raise ValueError(f"none of {len(questions)} held-out conversations fits into {engine.longest} tokens")
-        _LOG.info("%d of %d held-out conversations fit the model", len(fitting), len(questions))
-        base = engine.judge(fitting, spec.evaluation.max_answer_tokens, None)
-        _LOG.info("the base model is measured")
-        tuned = engine.judge(fitting, spec.evaluation.max_answer_tokens, adapter)
-    if not all(math.isfinite(sample.nll) for sample in tuned):
+        candidates: dict[Role, Candidate] = {"base": Candidate(resolve_model(job.base.uri, root))}
+        candidates |= _find_incumbent(incumbent, job, root, Path(scratch), is_needed=is_needed)
+        candidates["tuned"] = _find_candidate(tuned, job, root, Path(scratch))
+        judged = judge_all(candidates, job.base.revision, examples, scoring, asked.max_answer_tokens)
+    samples = judged.samples
+    if not all(math.isfinite(sample.nll) for sample in samples["tuned"]):
         raise AdapterRefusedError("its likelihoods are no numbers: lower hyperparameters.learningRate")
-    summary = compare(base, tuned, spec.evaluation.gates)
-    _write(_below(root, directory.report("evaluate")), summary, fitting, base, tuned)
+    metrics = compare(scoring.wanted, samples["base"], samples["tuned"], samples.get("incumbent"))
+    summary = summarise(len(judged.questions), metrics, gates)
+    _write(below(root, directory.report("evaluate")), summary, metrics, incumbent, judged)
     return StageReport(
         outcome="Succeeded",
         reason=Reason.GATES_PASSED if summary.passed else Reason.GATES_FAILED,
@@ -65,26 +69,71 @@ def evaluate(job: JobFile, root: Path, train_attempt: int, digest: str) -> Stage
     )
 
 
-def _read(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+def _find_candidate(artifact: Artifact, job: JobFile, root: Path, scratch: Path) -> Candidate:
+    """Check an artifact, and return it as a candidate."""
+    source = below(root, Path(path_of(artifact.uri)))
+    if artifact.kind == "Model":
+        is_reward = job.spec.method.reward is not None
+        check_model(source, artifact.digest, artifact.uri, is_reward=is_reward)
+        return Candidate(str(source), is_reward=is_reward)
+    adapter = fetch_adapter(source, artifact.digest, scratch, job.base.uri, LARGEST_RANK)
+    rank = int(json.loads((adapter / "adapter_config.json").read_text())["r"])
+    return Candidate(resolve_model(job.base.uri, root), adapter, rank)
+
+
+def _find_incumbent(
+    incumbent: Incumbent, job: JobFile, root: Path, scratch: Path, *, is_needed: bool
+) -> dict[Role, Candidate]:
+    """Return the incumbent, where there is one; one that is gone fails only what a gate compares with it.
+
+    Raises:
+        AdapterRefusedError: it cannot be judged, and a gate asks for it.
+    """
+    if incumbent.artifact is None:
+        return {}
+    try:
+        return {"incumbent": _find_candidate(incumbent.artifact, job, root, scratch)}
+    except (AdapterRefusedError, OSError) as error:
+        message = f"the incumbent of FineTuneJob {incumbent.job} cannot be judged: {error}"
+        if is_needed:
+            raise AdapterRefusedError(f"{message}; a gate is relative to it") from error
+        _LOG.warning("%s; the evaluation goes on without it", message)
+        return {}
+
+
+def _read(path: Path, most: int) -> list[Example]:
+    with path.open(encoding="utf-8") as file:
+        return [json.loads(line) for line in islice(file, most)]
 
 
 def _write(
-    path: Path, summary: EvaluationSummary, questions: list[Question], base: list[Sample], tuned: list[Sample]
+    path: Path, summary: EvaluationSummary, metrics: list[MetricComparison], incumbent: Incumbent, judged: Judged
 ) -> None:
-    """Write the whole result with every answer side by side."""
-    samples = [
-        {
-            "example": question.example,
-            "reference": question.reference,
-            "base": before.answer,
-            "tuned": after.answer,
-        }
-        for question, before, after in zip(questions, base, tuned, strict=True)
-    ]
+    """Write all figures, and some answers side by side."""
+    samples = judged.samples
+    report = summary.to_dict() | {
+        "metrics": [_with_mcnemar(one, judged) for one in metrics],
+        "incumbent": incumbent.to_dict(),
+        "samples": choose_samples(
+            judged.questions, {role: samples[role] for role in get_args(Role) if role in samples}
+        ),
+    }
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(summary.to_dict() | {"samples": samples}, indent=1, ensure_ascii=False))
+    path.write_text(json.dumps(report, indent=1, ensure_ascii=False))
 
 
-def _below(root: Path, path: Path) -> Path:
+def _with_mcnemar(comparison: MetricComparison, judged: Judged) -> dict[str, Any]:
+    """Return a comparison with McNemar's p where the metric is right or wrong for each example."""
+    found = comparison.to_dict()
+    if comparison.metric != "ExactMatch":
+        return found
+    right = {role: [one.scores["ExactMatch"] for one in samples] for role, samples in judged.samples.items()}
+    found["mcnemarP"] = mcnemar(right["base"], right["tuned"])
+    if "incumbent" in right:
+        found["incumbent"]["mcnemarP"] = mcnemar(right["incumbent"], right["tuned"])
+    return found
+
+
+def below(root: Path, path: Path) -> Path:
+    """Return where an absolute path of the pod's lies."""
     return root / str(path).lstrip("/")

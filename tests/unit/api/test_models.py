@@ -143,10 +143,16 @@ def test_reports_fit_the_kubelet_and_keep_their_parts(tmp_path: Path) -> None:
 
 
 def test_the_longest_report_keeps_its_figures_and_loses_text(tmp_path: Path) -> None:
-    gate = {"metric": "Perplexity", "passed": True, "message": "\\ü" * 512}
-    metric = {"metric": "Perplexity"} | dict.fromkeys(
-        ("base", "tuned", "gain", "gainLow", "gainHigh"), -1.23456789e-300
-    )
+    gate: dict[str, Any] = {"metric": "ClassificationF1", "grader": "g" * 32, "relativeTo": "Incumbent"}
+    gate |= {"passed": True, "message": "\\ü" * 512}
+    ends: dict[str, Any] = dict.fromkeys(("gain", "gainLow", "gainHigh"), -123456.123456) | {"verdict": "Inconclusive"}
+    metric: dict[str, Any] = {
+        "metric": "ClassificationF1",
+        "grader": "g" * 32,
+        "base": 123456.123456,
+        "tuned": 123456.123456,
+    } | ends
+    metric |= {"incumbent": {"value": 123456.123456} | ends}
     report = StageReport.model_validate(
         {
             "outcome": "Succeeded",

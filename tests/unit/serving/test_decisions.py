@@ -1,18 +1,14 @@
-"""The server's decisions: what to host, what to rewrite, who is better."""
+"""The server's decisions: what to host, what to rewrite."""
 
 import json
 from typing import Any
 
-import numpy as np
 import pytest
-from finetune_api.evaluation import Gate
 from finetune_api.routes import Route, Routes
 from finetune_serving.adapters import find_problem
-from finetune_serving.comparison import Sample, compare, decide, perplexity
 from finetune_serving.config import LORA_MODULES, allowed_rank
 from finetune_serving.hosting import Hosting
 from finetune_serving.openai_messages import NameRewriter, RequestError, error_body, model_list, read_body
-from finetune_serving.scores import exact_match, rouge_l
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -122,52 +118,3 @@ def test_a_body_without_a_model_is_refused_in_openais_shape(body: bytes) -> None
 
 def test_models_are_listed_in_openais_shape() -> None:
     assert [one["id"] for one in json.loads(model_list(["base", "bot"], 1))["data"]] == ["base", "bot"]
-
-
-def samples(nlls: list[float], match: float = 0.0) -> list[Sample]:
-    return [Sample(nll, 10, match, match, "x") for nll in nlls]
-
-
-def test_perplexity_is_weighted_by_tokens() -> None:
-    two = [Sample(10.0, 10, 0, 0, ""), Sample(90.0, 30, 0, 0, "")]
-    assert perplexity(two) == pytest.approx(np.exp(100 / 40))
-
-
-def test_a_better_model_passes_and_luck_does_not() -> None:
-    random = np.random.default_rng(1)
-    base = list(random.uniform(20, 30, 40))
-    gate = Gate(metric="Perplexity", min_gain=0)
-    better = compare(samples(base), samples([one - 5 for one in base]), [gate])
-    assert better.passed
-    assert better.metrics[0].gain == pytest.approx(1 - np.exp(-0.5), abs=1e-6)
-    noise = [one + change for one, change in zip(base, random.normal(0, 5, 40), strict=True)]
-    lucky = compare(samples(base), samples(noise), [gate])
-    assert lucky.metrics[0].gain_low < 0 < lucky.metrics[0].gain_high
-    assert not lucky.passed
-
-
-def test_the_same_model_twice_gains_nothing() -> None:
-    same = compare(samples([10, 20, 30]), samples([10, 20, 30]), [Gate(metric="RougeL", max_loss=0)])
-    assert same.metrics[0].gain == same.metrics[0].gain_low == same.metrics[0].gain_high == 0
-    assert same.passed
-
-
-@pytest.mark.parametrize(
-    ("gate", "passed"), [({"min_gain": 0.4}, True), ({"min_gain": 0.6}, False), ({"max_loss": 0}, True)]
-)
-def test_the_lower_end_of_the_interval_decides(gate: dict[str, float], passed: bool) -> None:
-    measured = compare(samples([10] * 5), samples([10] * 5, match=0.5), []).metrics[1]
-    assert measured.gain_low == 0.5
-    assert decide(Gate(metric="ExactMatch", **gate), measured).passed is passed
-
-
-def test_different_examples_cannot_be_compared() -> None:
-    with pytest.raises(ValueError, match="same examples"):
-        compare(samples([1]), samples([1, 2]), [])
-
-
-def test_answers_are_compared_as_people_read_them() -> None:
-    assert exact_match("The  Kettle!", "kettle") == 1
-    assert exact_match("a pot", "kettle") == 0
-    assert rouge_l("it ships in two days", "it ships in two days") == 1
-    assert 0 < rouge_l("it ships in two days", "it ships in five days") < 1

@@ -60,13 +60,14 @@ class Tokenizer:
         """
         return render_all(example, self._template(example.get("tools")), self.tokenizer.eos_token or "")
 
-    def _template(self, tools: list[dict[str, Any]] | None) -> Render:
-        def render(messages: list[Message], opening: bool) -> str:  # noqa: FBT001 - finetune_api.chat.Render
-            return str(
-                self.tokenizer.apply_chat_template(messages, tools=tools, tokenize=False, add_generation_prompt=opening)
-            )
+    def apply(self, messages: list[Message], tools: Any, opening: bool) -> str:  # noqa: FBT001
+        """Render messages and tools through the chat template; the flag asks for the opening of an assistant's turn."""
+        return str(
+            self.tokenizer.apply_chat_template(messages, tools=tools, tokenize=False, add_generation_prompt=opening)
+        )
 
-        return render
+    def _template(self, tools: list[dict[str, Any]] | None) -> Render:
+        return lambda messages, opening: self.apply(messages, tools, opening)
 
     def encode_all(self, rendered: list[Rendered]) -> list[tuple[list[int], Labels]]:
         """Return token ids and labels of each text, both of its length in tokens; -100 is not learnt."""

@@ -17,6 +17,7 @@ from finetune_api.jobfile import JobDirectory, JobFile
 from finetune_api.mounts import TRAIN, VALIDATION, Source
 from finetune_api.reports import ChosenHyperparameters, DatasetSummary, ExitCode, StageReport
 
+from finetune_trainer.asked import check_evaluation
 from finetune_trainer.base_model import Tokenizer
 from finetune_trainer.dataset import Measure, Survey, find_format, invalid, survey
 from finetune_trainer.failures import StageError
@@ -66,6 +67,7 @@ def prepare(job: JobFile, root: Path) -> StageReport:
     except StageError:
         _write_report(report, sources, surveys, {})
         raise
+    check_evaluation(job.spec, below(root, directory.heldout_data), tokenizer)
     chosen = _choose(job.spec, int(parts.is_trained.sum()))
     summary = _summarise(job.spec, chosen, parts, surveys, below(root, directory.train_data).parent)
     statistics = summary.to_dict() | {
@@ -116,19 +118,12 @@ def _read(job: JobFile, root: Path, measure: Measure, surveys: list[Survey], sou
 
 
 def _check_format(spec: FineTuneJobSpec, uri: str, name: Format | None) -> None:
-    """Refuse data that the method does not learn from, and gates that compare answers where there are none."""
+    """Refuse data that the method does not learn from."""
     accepted = accepted_formats(spec.method.name)
     if name and name not in accepted:
         raise invalid(
             f"{uri}: the rows are taken for {name} by their fields;"
             f" method.{spec.method.name} learns from {', '.join(accepted)}"
-        )
-    asked = [gate.metric for gate in spec.evaluation.gates if gate.metric != "Perplexity"]
-    if name == "Text" and asked:
-        raise StageError(
-            ExitCode.BAD_CONFIG,
-            Reason.INVALID_SPEC,
-            f"evaluation.gates asks for {asked[0]}, which compares answers, and plain text has none: use Perplexity",
         )
 
 

@@ -85,8 +85,8 @@ def train(job: JobFile, root: Path, attempt: int, metrics_port: int, scratch: Pa
             Reason.RETRYING,
             f"stopped at step {state.global_step} of {state.max_steps}; the next attempt goes on from there",
         )
-    kind = "Model" if spec.adapter.is_merged else "Adapter"
-    result = directory.model(attempt) if spec.adapter.is_merged else directory.adapter(attempt)
+    kind = "Model" if spec.makes_model else "Adapter"
+    result = directory.model(attempt) if spec.makes_model else directory.adapter(attempt)
     save_result(trainer, tokenizer.tokenizer, job, below(root, result), is_main=is_main)
     if is_main:
         write_history(below(root, directory.history), state.log_history)

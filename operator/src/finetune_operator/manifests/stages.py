@@ -1,5 +1,6 @@
 """The children of a FineTuneJob: its file, its claim, and one Job for each attempt at a stage."""
 
+import json
 from typing import Any
 
 from finetune_api.compute import Compute, Placement, Resources
@@ -8,6 +9,7 @@ from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.meta import ATTEMPT_LABEL, JOB_LABEL, METRICS_PORT, STAGE_LABEL
 from finetune_api.modelserver import Model
 from finetune_api.mounts import DEFAULT_CLAIM, HTTPS_HOSTS, JOB_FILE, MODEL, TRAIN, VALIDATION, Source
+from finetune_api.reports import Incumbent
 from finetune_api.uris import parse_uri
 
 from finetune_operator.kinds import Manifest
@@ -21,7 +23,7 @@ from finetune_operator.manifests.names import (
     training_service_name,
 )
 from finetune_operator.manifests.pod import Volumes, build_credential_env, build_pod_spec
-from finetune_operator.observe import JobView, Stage
+from finetune_operator.observe import INCUMBENT_ARGUMENT, JobView, Stage
 from finetune_operator.settings import Settings
 
 _PREPARE_PLACEMENT = Placement(resources=Resources(cpu="1", memory="2Gi"))
@@ -82,7 +84,7 @@ def build_stage_job(job: JobView, stage: Stage, attempt: int, settings: Settings
     name, labels = stage_job_name(job, stage, attempt), stage_labels(job, stage, attempt)
     sources = _sources(spec, stage)
     placement: Placement = _PREPARE_PLACEMENT if stage is Stage.PREPARE else spec.compute
-    readable = [source.uri for source in sources.values()]
+    readable = [*(source.uri for source in sources.values()), *_incumbent_uri(job, stage)]
     if file.continuation and stage is Stage.TRAIN:
         readable.append(file.continuation.artifact.uri)
     volumes = Volumes(writable=[file.output_uri], readable=readable)
@@ -172,11 +174,25 @@ def _leader(job: JobView, attempt: int) -> list[str]:
 
 
 def _judged(job: JobView) -> list[str]:
-    """Name the adapter that the evaluation judges: the one that the status records."""
+    """Name what the evaluation judges, and beside what, as the status records it: every attempt judges alike."""
     artifact = job.status.artifact
     if artifact is None:
         raise ValueError(f"{job.name}: there is no artifact to evaluate")
-    return [f"--train-attempt={artifact.uri.rpartition('/')[2]}", f"--digest={artifact.digest}"]
+    incumbent = job.status.incumbent or Incumbent()
+    return [
+        f"--train-attempt={artifact.uri.rpartition('/')[2]}",
+        f"--digest={artifact.digest}",
+        f"--kind={artifact.kind}",
+        f"{INCUMBENT_ARGUMENT}{json.dumps(incumbent.to_dict(), sort_keys=True)}",
+    ]
+
+
+def _incumbent_uri(job: JobView, stage: Stage) -> list[str]:
+    """Return where the evaluation finds the incumbent's artifact, where there is one."""
+    incumbent = job.status.incumbent
+    if stage is not Stage.EVALUATE or incumbent is None or incumbent.artifact is None:
+        return []
+    return [incumbent.artifact.uri]
 
 
 def _queue_label(stage: Stage, compute: Compute) -> dict[str, str]:

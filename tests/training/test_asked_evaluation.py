@@ -1,0 +1,30 @@
+"""What the evaluation could not measure is refused in prepare, with the field and what to do."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from finetune_api.conditions import Reason
+from finetune_api.reports import ExitCode
+from workplace import make_workplace, price_chats
+
+
+@pytest.mark.parametrize(
+    ("evaluation", "message"),
+    [
+        (
+            {"gates": [{"metric": "ToolCallValid", "minGain": 0.1}]},
+            "evaluation.gates asks for ToolCallValid, which judges calls of tools, and no held-out answer calls one",
+        ),
+        ({"jsonSchema": '{"type": "objekt"}'}, "evaluation.jsonSchema is no JSON schema: 'objekt' is not valid"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(
+    model: Path, tmp_path: Path, evaluation: dict[str, Any], message: str
+) -> None:
+    workplace = make_workplace(tmp_path, model, price_chats(20), evaluation=evaluation)
+    status, report = workplace.run("prepare")
+    assert status == ExitCode.BAD_CONFIG, workplace.log
+    assert report is not None
+    assert report.reason is Reason.INVALID_SPEC
+    assert report.message.startswith(message)
