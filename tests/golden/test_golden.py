@@ -24,7 +24,16 @@ HERE = Path(__file__).parent
 CASES = sorted(path.parent.name for path in HERE.glob("*/observed.yaml"))
 NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 SETTINGS = Settings.model_validate(
-    {"images": {"trainer": "trainer:1", "serving": "serving:1"}, "gpu": {"nodeSelector": {"gpu": "yes"}}}
+    {
+        "images": {"trainer": "trainer:1", "serving": "serving:1"},
+        "gpu": {
+            "nodeSelector": {"gpu": "yes"},
+            "kinds": [
+                {"nodeSelector": {"gpu": "old"}, "memory": "16Gi", "tflops": 65},
+                {"memory": "80Gi", "tflops": 989, "hourPrice": 3},
+            ],
+        },
+    }
 )
 
 

@@ -21,12 +21,12 @@ class JobFile:
     spec: FineTuneJobSpec
 
     def to_json(self) -> str:
-        """Return the file's text: the manifest as it was applied, defaults included."""
+        """Return the file's text: the manifest as it was applied, defaults included; approving it changes nothing."""
         manifest: dict[str, Any] = {
             "apiVersion": API_VERSION,
             "kind": "FineTuneJob",
             "metadata": {"name": self.name, "uid": self.uid},
-            "spec": self.spec.to_dict(),
+            "spec": self.spec.to_work(),
         }
         return json.dumps(manifest, indent=1, sort_keys=True)
 

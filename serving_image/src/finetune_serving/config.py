@@ -5,12 +5,13 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from finetune_api import servability
 from finetune_api.modelfiles import ModelFilesError, read_model_config
 from finetune_api.mounts import path_of
 from finetune_api.uris import is_pvc, parse_uri
 
-LORA_MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-"""The layers that take adapters. The output layer is left out: with it, prompt logprobs kill vLLM on CPUs."""
+LORA_MODULES = servability.LORA_MODULES
+"""The layers that take adapters."""
 _RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 _VARIABLE = "FINETUNE_SERVER"
 SHUTDOWN_SECONDS = 60
