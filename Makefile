@@ -28,7 +28,8 @@ check: .venv/ready ## formatting, lint, types, import contracts, generated files
 	  && for directory in crds charts/finetune-operator/files/crds; do for file in "$$generated"/*; do \
 	    diff -u "$$directory/$$(basename $$file)" "$$file" || { echo "run: make generate"; exit 1; }; done; done
 
-generate: .venv/ready ## write the CustomResourceDefinitions from the models
+generate: .venv/ready ## write the CustomResourceDefinitions, and what vLLM serves no adapters for
+	@$(PYTHON) -m finetune_serving.architectures crds/src/finetune_api/architectures.py
 	@$(PYTHON) -m finetune_api.crd crds charts/finetune-operator/files/crds
 
 bench: .venv/ready ## how fast training and planning are; BENCH=--gpu trains on a GPU

@@ -23,6 +23,18 @@ _DATASET = {
     "steps": 5,
     "digest": DIGEST,
 }
+_PARTS = ("total", "weights", "gradients", "optimizer", "activations", "logits", "overhead")
+_ESTIMATE = {
+    "trainedTokens": 270,
+    "steps": 5,
+    "parameters": 1000,
+    "trainableParameters": 10,
+    "memory": dict.fromkeys(_PARTS, "2048Mi"),
+    "hours": 3.2,
+    "gpuHours": 3.2,
+    "cost": 9.6,
+    "currency": "USD",
+}
 _GAIN = {"metric": "Perplexity", "base": 9.0, "tuned": 3.0, "gain": 0.66, "gainLow": 0.6, "gainHigh": 0.7}
 _GAIN["verdict"] = "Improved"
 _EVALUATION = {
@@ -43,6 +55,7 @@ def succeed(pod: dict[str, Any]) -> tuple[int, str]:
     match labels["finetune.dev/stage"]:
         case "Prepare":
             report["dataset"] = _DATASET
+            report["estimate"] = _ESTIMATE
         case "Train":
             report["training"] = {"steps": 5, "loss": 1.0, "seconds": 2.0}
             report["artifact"] = {"uri": f"pvc://finetune-artifacts/{job}/adapter/{attempt}", "digest": DIGEST}

@@ -1,5 +1,6 @@
 """What `kubectl apply` refuses, and what it fills in: by the real API server, from the generated schema alone."""
 
+import json
 from typing import Any
 
 import pytest
@@ -54,6 +55,9 @@ LONG = "a" * 41
             "above",
         ),
         ({"retries": 99}, "spec.retries"),
+        ({"budget": {"maxCost": 0}}, "spec.budget.maxCost"),
+        ({"budget": {"approval": "Maybe"}}, "spec.budget.approval"),
+        ({"budget": {"currency": "EUR"}}, "currency is that of gpuHourPrice"),
         ({"podTemplate": {"hostNetwork": True}}, "unknown field"),
     ],
 )
@@ -71,14 +75,32 @@ def test_a_name_that_children_could_not_carry_is_refused(cluster: Cluster, name:
         apply(cluster, finetunejob(name, "default"))
 
 
-def test_defaults_are_filled_in_and_the_spec_cannot_be_changed(cluster: Cluster) -> None:
-    apply(cluster, finetunejob("defaults", "default"))
+def test_defaults_are_filled_in_and_only_the_approval_can_be_changed(cluster: Cluster) -> None:
+    apply(cluster, finetunejob("defaults", "default", budget={"maxCost": 5}))
     path = "{.spec.hyperparameters.learningRate} {.spec.compute.resources.cpu} {.spec.evaluation.gates[0].metric}"
     shown = cluster.run_kubectl("get", "ftj", "defaults", "-o", f"jsonpath={path} {{.spec.retries}}")
     assert shown == "0.0002 2 Perplexity 3"
-    with pytest.raises(ClusterError, match="the spec cannot be changed: make another FineTuneJob"):
-        apply(cluster, finetunejob("defaults", "default", retries=1))
+    for changes in (
+        {"retries": 1},
+        {"budget": None},
+        {"budget": {"maxCost": 6}},
+        {"budget": {"approval": "Manual"}},
+        {"output": {"uri": "pvc://other"}},
+        {"adapter": {"lora": {"rank": 8}}},
+        {"approved": True, "retries": 1},
+    ):
+        with pytest.raises(ClusterError, match="only approved can be changed: make another FineTuneJob"):
+            patch(cluster, "defaults", changes)
+    for approved in (True, False):
+        patch(cluster, "defaults", {"approved": approved})
+        shown = cluster.run_kubectl("get", "ftj", "defaults", "-o", "jsonpath={.spec.approved}")
+        assert shown == str(approved).lower()
     cluster.run_kubectl("delete", "ftj", "defaults")
+
+
+def patch(cluster: Cluster, name: str, spec: dict[str, Any]) -> None:
+    """Change fields as `kubectl patch` does."""
+    cluster.run_kubectl("patch", "ftj", name, "--type=merge", "-p", json.dumps({"spec": spec}))
 
 
 def test_a_servers_model_cannot_be_changed(cluster: Cluster) -> None:

@@ -47,14 +47,18 @@ def test_the_longest_release_name_gives_names_that_are_admitted(cluster: Cluster
 
 
 def test_the_operator_reads_the_settings_that_the_chart_writes(cluster: Cluster, tmp_path: Path) -> None:
-    values = {"trainer": {"image": {"repository": "r/t", "tag": "2"}}, "gpu": {"resourceName": "amd.com/gpu"}}
-    values["sources"] = {"httpsHosts": ["data.example.com", "*.mirror.org"]}
+    values = {
+        "trainer": {"image": {"repository": "r/t", "tag": "2"}},
+        "sources": {"httpsHosts": ["data.example.com", "*.mirror.org"]},
+        "gpu": {"resourceName": "amd.com/gpu", "kinds": [{"memory": "192Gi", "hourPrice": 4}]},
+    }
     (config,) = [one for one in render(cluster, **values) if one["kind"] == "ConfigMap"]
     (tmp_path / "settings.yaml").write_text(config["data"]["settings.yaml"])
     settings = read_settings(tmp_path / "settings.yaml")
     assert settings.images.trainer == "r/t:2"
     assert settings.gpu.resource_name == "amd.com/gpu"
     assert settings.sources.https_hosts == ["data.example.com", "*.mirror.org"]
+    assert (settings.gpu.kinds[0].memory, settings.gpu.kinds[0].hour_price) == ("192Gi", 4)
 
 
 def test_the_chart_holds_the_generated_kinds(cluster: Cluster) -> None:
@@ -71,6 +75,8 @@ def test_the_chart_holds_the_generated_kinds(cluster: Cluster) -> None:
     [
         ({"logLevel": "Loud"}, "logLevel"),
         ({"gpu": {"resourceName": "gpu"}}, "resourceName"),
+        ({"gpu": {"kinds": [{"tflop": 989}]}}, "tflop"),
+        ({"gpu": {"currency": "euro"}}, "currency"),
         ({"artifacts": {"accessMode": "ReadOnlyMany"}}, "accessMode"),
         ({"replicas": 3}, "replicas"),
         ({"auditSeconds": 0}, "auditSeconds"),

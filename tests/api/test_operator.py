@@ -1,5 +1,6 @@
 """The operator against a real API server and its controllers, with played pods: what it makes and survives."""
 
+import shlex
 import signal
 from typing import Any
 
@@ -77,6 +78,31 @@ def test_bad_data_ends_before_training(cluster: Cluster, operator: Operator, pla
     assert not jobs_of(cluster, namespace, "Train")
     notes = [event["note"] for event in get_all(cluster, "events.events.k8s.io", namespace) if "note" in event]
     assert "line 3: not JSON" in notes
+
+
+def test_a_job_above_its_budget_asks_for_no_gpu_until_it_is_approved(
+    cluster: Cluster, operator: Operator, player: Player, namespace: str
+) -> None:
+    apply(cluster, finetunejob("job", namespace, budget={"maxCost": 5}))
+    wait_for(
+        lambda: condition_of(status_of(cluster, namespace, "job"), "Approved") == ("False", "BudgetExceeded"),
+        lambda: str(status_of(cluster, namespace, "job")),
+    )
+    status = status_of(cluster, namespace, "job")
+    assert (status["stage"], status["estimate"]["cost"]) == ("Approve", 9.6)
+    messages = {condition["type"]: condition["message"] for condition in status["conditions"]}
+    assert "3.2 GPU hours, 9.60 USD, 2 GiB of memory a GPU, above budget.maxCost of 5.00 USD" in messages["Ready"]
+    assert not jobs_of(cluster, namespace, "Train")
+    _, _, command = messages["Approved"].partition("approve it with: kubectl ")
+    cluster.run_kubectl(*shlex.split(command))
+    wait_for_condition(cluster, namespace, "job", "Ready", "Completed")
+    assert condition_of(status_of(cluster, namespace, "job"), "Approved") == ("True", "ApprovedByHand")
+    assert status_of(cluster, namespace, "job")["attempts"] == {
+        "prepare": 1,
+        "train": 1,
+        "evaluate": 1,
+        "disruptions": 0,
+    }
 
 
 def test_a_pod_that_vanishes_costs_no_retry(

@@ -27,8 +27,14 @@ NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 SETTINGS = Settings.model_validate(
     {
         "images": {"trainer": "trainer:1", "serving": "serving:1"},
-        "gpu": {"nodeSelector": {"gpu": "yes"}},
         "sources": {"httpsHosts": ["data.example.com", "*.mirror.example.com"]},
+        "gpu": {
+            "nodeSelector": {"gpu": "yes"},
+            "kinds": [
+                {"nodeSelector": {"gpu": "old"}, "memory": "16Gi", "tflops": 65},
+                {"memory": "80Gi", "tflops": 989, "hourPrice": 3},
+            ],
+        },
     }
 )
 

@@ -14,6 +14,7 @@ class ConditionType(StrEnum):
 
     ACCEPTED = "Accepted"
     DATASET_READY = "DatasetReady"
+    APPROVED = "Approved"
     TRAINED = "Trained"
     EVALUATED = "Evaluated"
     SERVED = "Served"
@@ -36,6 +37,8 @@ class Reason(StrEnum):
     SERVING = "Serving"
     COMPLETED = "Completed"
     WAITING = "Waiting"
+    WITHIN_BUDGET = "WithinBudget"
+    APPROVED_BY_HAND = "ApprovedByHand"
     # what a user can put right
     INVALID_SPEC = "InvalidSpec"
     CONFLICT = "Conflict"
@@ -44,6 +47,10 @@ class Reason(StrEnum):
     MODEL_NOT_FOUND = "ModelNotFound"
     MODEL_UNSUPPORTED = "ModelUnsupported"
     ACCESS_DENIED = "AccessDenied"
+    NOT_SERVABLE = "NotServable"
+    GPU_TOO_SMALL = "GpuTooSmall"
+    WAITING_FOR_APPROVAL = "WaitingForApproval"
+    BUDGET_EXCEEDED = "BudgetExceeded"
     GATES_FAILED = "GatesFailed"
     SERVER_NOT_FOUND = "ServerNotFound"
     SERVER_MISMATCH = "ServerMismatch"

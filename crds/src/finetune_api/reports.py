@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError
 
 from finetune_api.conditions import Reason
+from finetune_api.estimate import Estimate
 from finetune_api.evaluation import Metric, RelativeTo
 from finetune_api.model import ApiModel
 
@@ -210,6 +211,7 @@ class StageReport(ApiModel):
     message: Text = ""
     dataset: DatasetSummary | None = None
     hyperparameters: ChosenHyperparameters | None = None
+    estimate: Estimate | None = None
     training: TrainingSummary | None = None
     artifact: Artifact | None = None
     evaluation: EvaluationSummary | None = None

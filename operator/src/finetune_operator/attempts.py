@@ -20,6 +20,8 @@ _PERMANENT = {
     Reason.ACCESS_DENIED,
     Reason.INVALID_SPEC,
     Reason.ADAPTER_REFUSED,
+    Reason.NOT_SERVABLE,
+    Reason.GPU_TOO_SMALL,
     Reason.OUT_OF_MEMORY,
     Reason.LOSS_NOT_FINITE,
 }

@@ -16,6 +16,7 @@ from finetune_api.reports import Incumbent, StageReport
 from finetune_api.uris import parse_uri
 
 from finetune_operator.acceptance import Problem, find_problem, find_source_problem, resolve_earlier
+from finetune_operator.approval import judge
 from finetune_operator.attempts import Begin, Done, GiveUp, Step, Wait, count_begun, next_step
 from finetune_operator.incumbent import recorded_incumbent
 from finetune_operator.kinds import Manifest
@@ -160,11 +161,26 @@ class _Draft:
         for stage in Stage:
             if self.conditions.is_true(_CONDITIONS[stage]):
                 continue
+            if stage is Stage.TRAIN and not self.approve(spec):
+                return
             begun: int = getattr(self.status.attempts, stage.lower())
             step = next_step(stage, seen.attempts, begun, spec.retries, self.now)
             if not self.take(stage, step, seen, settings):
                 return
         self.serve(spec.serving, seen)
+
+    def approve(self, spec: FineTuneJobSpec) -> bool:
+        """Tell whether the job may ask for GPUs; once it may, it may for good."""
+        if self.conditions.is_true(ConditionType.APPROVED):
+            return True
+        verdict = judge(self.job.name, self.job.namespace, spec, self.status.estimate)
+        self.conditions.set(
+            ConditionType.APPROVED, status=verdict.approved, reason=verdict.reason, message=verdict.message
+        )
+        if not verdict.approved:
+            self.conditions.set(ConditionType.READY, status=False, reason=verdict.reason, message=verdict.message)
+            self.set_status(stage="Approve")
+        return verdict.approved
 
     def take(self, stage: Stage, step: Step, seen: Seen, settings: Settings) -> bool:
         """Do what the step says; tell whether the stage is done and the next may follow."""
@@ -207,7 +223,9 @@ class _Draft:
         """Take over what a stage reports; tell whether the job goes on."""
         match stage:
             case Stage.PREPARE if report.dataset:
-                self.set_status(dataset=report.dataset, hyperparameters=report.hyperparameters)
+                self.set_status(
+                    dataset=report.dataset, hyperparameters=report.hyperparameters, estimate=report.estimate
+                )
                 message = report.dataset.describe()
             case Stage.TRAIN if report.training and report.artifact:
                 steps = report.training.steps

@@ -4,7 +4,9 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
+from finetune_api.budget import Currency
 from finetune_api.compute import Toleration
+from finetune_api.estimate import GpuKind
 from finetune_api.hosts import HOST_ENTRY
 from finetune_api.jobfile import describe_errors
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -30,6 +32,15 @@ class Gpu(_Part):
     resource_name: str = "nvidia.com/gpu"
     node_selector: dict[str, str] = {}
     tolerations: list[Toleration] = []
+    kinds: list[GpuKind] = []
+    """The GPUs that the cluster has, for estimates; the first whose labels a pod asks for is taken."""
+    currency: Currency = "USD"
+    """Currency of the prices of `kinds`."""
+
+    def find_kind(self, node_selector: dict[str, str]) -> GpuKind | None:
+        """Return the kind of GPU that a pod with this node selector gets, as far as it was described."""
+        asked = (self.node_selector | node_selector).items()
+        return next((kind for kind in self.kinds if kind.node_selector.items() <= asked), None)
 
 
 class Artifacts(_Part):

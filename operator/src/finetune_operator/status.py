@@ -85,6 +85,8 @@ _WARNINGS: set[Any] = {
     Reason.UNSCHEDULABLE,
     Reason.CREATE_REFUSED,
     Reason.GATES_FAILED,
+    Reason.NOT_SERVABLE,
+    Reason.BUDGET_EXCEEDED,
 }
 
 

@@ -5,13 +5,14 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
+from finetune_api import servability
 from finetune_api.modelfiles import ModelFilesError, read_model_config
 from finetune_api.mounts import SCRATCH, path_of
 from finetune_api.objectstore import fetch_model
 from finetune_api.uris import parse_uri
 
-LORA_MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-"""The layers that take adapters. The output layer is left out: with it, prompt logprobs kill vLLM on CPUs."""
+LORA_MODULES = servability.LORA_MODULES
+"""The layers that take adapters."""
 _RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 LARGEST_RANK = _RANKS[-1]
 """The largest rank of an adapter that vLLM takes."""

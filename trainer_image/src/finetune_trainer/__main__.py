@@ -6,10 +6,12 @@ import sys
 from pathlib import Path
 
 from finetune_api.conditions import Reason
-from finetune_api.jobfile import read_job_file
+from finetune_api.estimate import GpuKind
+from finetune_api.jobfile import describe_errors, read_job_file
 from finetune_api.meta import METRICS_PORT
 from finetune_api.mounts import JOB_FILE
 from finetune_api.reports import ExitCode, StageReport, write_report
+from pydantic import ValidationError
 
 from finetune_trainer.failures import StageError, diagnose
 
@@ -20,6 +22,8 @@ _EXIT_CODES = {
     Reason.MODEL_NOT_FOUND: ExitCode.NOT_FOUND,
     Reason.MODEL_UNSUPPORTED: ExitCode.BAD_CONFIG,
     Reason.INVALID_SPEC: ExitCode.BAD_CONFIG,
+    Reason.NOT_SERVABLE: ExitCode.BAD_CONFIG,
+    Reason.GPU_TOO_SMALL: ExitCode.BAD_CONFIG,
     Reason.ACCESS_DENIED: ExitCode.ACCESS_DENIED,
     Reason.OUT_OF_MEMORY: ExitCode.OUT_OF_MEMORY,
     Reason.STORAGE_FULL: ExitCode.STORAGE_FULL,
@@ -34,7 +38,9 @@ def main() -> None:
     parser.add_argument("--root", type=Path, default=Path("/"), help="directory below which claims are mounted")
     parser.add_argument("--termination-log", default="/dev/termination-log", help="file for the report of the stage")
     stages = parser.add_subparsers(dest="stage", required=True)
-    stages.add_parser("prepare", help="check and split the data, count its tokens")
+    preparing = stages.add_parser("prepare", help="check and split the data, estimate what the training will take")
+    preparing.add_argument("--gpu", type=_read_gpu, help="the GPU of the training, as JSON: memory, tflops, hourPrice")
+    preparing.add_argument("--currency", default="USD", help="that of hourPrice")
     training = stages.add_parser("train", help="train the adapter")
     training.add_argument("--attempt", type=int, required=True, help="number of the attempt, from 1")
     training.add_argument("--leader", default="localhost", help="DNS name of the first node, with several nodes")
@@ -48,6 +54,13 @@ def main() -> None:
     sys.exit(code)
 
 
+def _read_gpu(text: str) -> GpuKind:
+    try:
+        return GpuKind.model_validate_json(text)
+    except ValidationError as error:
+        raise argparse.ArgumentTypeError(describe_errors(error)) from None
+
+
 def _run(arguments: argparse.Namespace) -> tuple[StageReport, ExitCode]:
     """Run the stage and return its report with the exit code that goes with it."""
     fallback = Reason.PREPARE_FAILED if arguments.stage == "prepare" else Reason.TRAINING_FAILED
@@ -59,7 +72,7 @@ def _run(arguments: argparse.Namespace) -> tuple[StageReport, ExitCode]:
         if arguments.stage == "prepare":
             from finetune_trainer.prepare import prepare
 
-            report = prepare(job, arguments.root)
+            report = prepare(job, arguments.root, arguments.gpu, arguments.currency)
         else:
             from finetune_trainer.launch import launch_training
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from finetune_api import servability
 from finetune_api.chat import Message, Render, Rendered, render_all, render_example
 from finetune_api.conditions import Reason
 from finetune_api.modelfiles import ModelFilesError, read_model_config
@@ -15,7 +16,7 @@ from finetune_trainer.failures import StageError
 
 Labels = np.ndarray[Any, np.dtype[np.int64]]
 
-LORA_MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+LORA_MODULES = servability.LORA_MODULES
 """The linear layers that get an adapter: those that vLLM serves. The output layer stays as it is."""
 
 
@@ -68,6 +69,11 @@ class Tokenizer:
 
     def _template(self, tools: list[dict[str, Any]] | None) -> Render:
         return lambda messages, opening: self.apply(messages, tools, opening)
+
+    @property
+    def largest_token(self) -> int:
+        """The largest id that a text can be given."""
+        return int(max(self.tokenizer.get_vocab().values()))
 
     def encode_all(self, rendered: list[Rendered]) -> list[tuple[list[int], Labels]]:
         """Return token ids and labels of each text, both of its length in tokens; -100 is not learnt."""

@@ -5,21 +5,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from finetune_api.conditions import Reason
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.jobfile import JobFile
-from finetune_api.reports import ExitCode
 
 from finetune_trainer.base_model import LORA_MODULES
-from finetune_trainer.failures import StageError
 
 
 def load_model(spec: FineTuneJobSpec, directory: Path) -> Any:
-    """Load the base model for training.
-
-    Raises:
-        StageError: it has none of the layers that the job trains.
-    """
+    """Load the base model for training; `prepare` has checked that it has the layers that are trained."""
     import torch
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, BitsAndBytesConfig
 
@@ -41,7 +34,6 @@ def load_model(spec: FineTuneJobSpec, directory: Path) -> Any:
         model = AutoModelForSequenceClassification.from_pretrained(directory, num_labels=1, **options)
     else:
         model = AutoModelForCausalLM.from_pretrained(directory, **options)
-    _check_layers(model, spec)
     if spec.adapter.full and spec.adapter.full.layers:
         _freeze_others(model, spec.adapter.full.layers)
     return model
@@ -65,20 +57,6 @@ def build_peft_config(spec: FineTuneJobSpec) -> Any:
         task_type="SEQ_CLS" if spec.method.reward else "CAUSAL_LM",
         modules_to_save=["score"] if spec.method.reward else None,
     )
-
-
-def _check_layers(model: Any, spec: FineTuneJobSpec) -> None:
-    uri, low_rank = spec.model.uri, spec.adapter.low_rank
-    names = {name.rpartition(".")[2] for name, _ in model.named_modules()}
-    wanted = (low_rank.target_modules or LORA_MODULES) if low_rank else ()
-    missing = [name for name in wanted if name not in names]
-    if missing:
-        raise _unsupported(f"{uri} has no layers {', '.join(missing)}: LoRA is trained on {', '.join(wanted)}")
-    layers = low_rank.layers if low_rank else spec.adapter.full.layers if spec.adapter.full else None
-    count = model.config.get_text_config().num_hidden_layers
-    if layers and max(layers) >= count:
-        field = f"adapter.{spec.adapter.name}.layers"
-        raise _unsupported(f"{field} names layer {max(layers)}, {uri} has {count}, counted from 0")
 
 
 def _freeze_others(model: Any, layers: list[int]) -> None:
@@ -132,7 +110,3 @@ def _tidy(directory: Path, job: JobFile) -> None:
         "target_modules": sorted(config["target_modules"]),
     }
     config_path.write_text(json.dumps(config, indent=1, sort_keys=True))
-
-
-def _unsupported(message: str) -> StageError:
-    return StageError(ExitCode.BAD_CONFIG, Reason.MODEL_UNSUPPORTED, message)

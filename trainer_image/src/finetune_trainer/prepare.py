@@ -1,4 +1,4 @@
-"""Checks the data before a GPU is taken: every row, the split, the tokens, the model's template."""
+"""Checks data and model before a GPU is taken: every row, the split, the tokens, what the training will take."""
 
 import json
 import logging
@@ -12,6 +12,7 @@ import numpy as np
 from finetune_api.conditions import Reason
 from finetune_api.data import DataSource, Format, accepted_formats
 from finetune_api.digest import digest_directory
+from finetune_api.estimate import GpuKind, describe_estimate
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.jobfile import JobDirectory, JobFile
 from finetune_api.mounts import TRAIN, VALIDATION, Source
@@ -20,10 +21,14 @@ from finetune_api.reports import ChosenHyperparameters, DatasetSummary, ExitCode
 from finetune_trainer.asked import check_evaluation
 from finetune_trainer.base_model import Tokenizer
 from finetune_trainer.dataset import Measure, Survey, find_format, invalid, survey
+from finetune_trainer.estimate import estimate, find_misfit, find_rate
 from finetune_trainer.failures import StageError
+from finetune_trainer.fitness import check_fitness
 from finetune_trainer.measure import measure
 from finetune_trainer.provenance import describe_files, describe_model
 from finetune_trainer.schedule import choose, estimate_steps
+from finetune_trainer.setup import ExampleLengths, build_setup
+from finetune_trainer.shape import read_shape
 from finetune_trainer.sources import below, find_data, find_model
 from finetune_trainer.splits import (
     check_survey,
@@ -49,16 +54,30 @@ class _Parts:
     heldout_examples: int
     duplicates: int
 
+    @property
+    def lengths(self) -> ExampleLengths:
+        """The lengths of what is trained on."""
+        tokens, longest = (np.asarray(one)[self.is_trained] for one in (self.train.tokens, self.train.longest))
+        return ExampleLengths(tokens, longest)
 
-def prepare(job: JobFile, root: Path) -> StageReport:
+
+def prepare(job: JobFile, root: Path, kind: GpuKind | None, currency: str) -> StageReport:
     """Run the stage.
 
+    Args:
+        job: the job.
+        root: directory below which claims and ConfigMaps are mounted.
+        kind: the GPU that the training will get, as far as the administrator has described it.
+        currency: that of the administrator's prices.
+
     Raises:
-        StageError: the data or the model cannot be used.
+        StageError: the data or the model cannot be used, or the training would not fit into the GPU.
     """
     directory = JobDirectory.of(job)
     model_directory = find_model(job.spec.model, root, weights=False)
+    shape = read_shape(model_directory, job.spec.model.uri)
     tokenizer = Tokenizer(model_directory, job.spec.model.uri)
+    check_fitness(job.spec, shape, tokenizer.largest_token)
     sources = [describe_model(job.spec.model.uri, model_directory)]
     report = below(root, directory.report("prepare"))
     surveys: list[Survey] = []
@@ -70,7 +89,13 @@ def prepare(job: JobFile, root: Path) -> StageReport:
     check_evaluation(job.spec, below(root, directory.heldout_data), tokenizer)
     chosen = _choose(job.spec, int(parts.is_trained.sum()))
     summary = _summarise(job.spec, chosen, parts, surveys, below(root, directory.train_data).parent)
+    figures = estimate(build_setup(job.spec, chosen, shape, parts.lengths), shape, find_rate(job.spec, kind, currency))
+    misfit = find_misfit(job.spec, chosen, shape, parts.lengths, figures.gpu_memory)
+    if misfit:
+        raise StageError(ExitCode.BAD_CONFIG, Reason.GPU_TOO_SMALL, misfit)
+    _LOG.info("%s", describe_estimate(figures))
     statistics = summary.to_dict() | {
+        "estimate": figures.to_dict(),
         "learntTokens": int(np.asarray(parts.train.learnt)[parts.is_trained].sum()),
         "tokensQuantiles": _quantiles(parts.train.longest),
         "turnsQuantiles": _quantiles(parts.train.turns),
@@ -79,7 +104,12 @@ def prepare(job: JobFile, root: Path) -> StageReport:
     message = f"taken for {summary.format}, {summary.train_tokens} tokens, {summary.describe()}"
     _LOG.info("%s", message)
     return StageReport(
-        outcome="Succeeded", reason=Reason.SUCCEEDED, message=message, dataset=summary, hyperparameters=chosen
+        outcome="Succeeded",
+        reason=Reason.SUCCEEDED,
+        message=message,
+        dataset=summary,
+        hyperparameters=chosen,
+        estimate=figures,
     )
 
 
@@ -138,7 +168,7 @@ def _choose(spec: FineTuneJobSpec, examples: int) -> ChosenHyperparameters:
 def _summarise(
     spec: FineTuneJobSpec, chosen: ChosenHyperparameters, parts: _Parts, surveys: list[Survey], directory: Path
 ) -> DatasetSummary:
-    tokens, longest = (np.asarray(one)[parts.is_trained] for one in (parts.train.tokens, parts.train.longest))
+    tokens, longest = parts.lengths.tokens, parts.lengths.longest
     warned: Counter[str] = sum((found.warnings.counts for found in surveys), Counter())
     return DatasetSummary(
         format=parts.train.format,

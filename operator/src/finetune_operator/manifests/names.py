@@ -13,7 +13,7 @@ OWNED_LABEL = f"{GROUP}/owned"
 
 def stage_job_name(job: JobView, stage: Stage, attempt: int) -> str:
     """Return the name of an attempt's Job: another attempt, spec or object has another name."""
-    spec = job.spec.to_dict() if job.spec else {}
+    spec = job.spec.to_work() if job.spec else {}
     return f"{job.name}-{stage.lower()}-{attempt}-{digest_value([job.uid, spec])[:6]}"
 
 

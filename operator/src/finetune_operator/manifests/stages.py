@@ -155,7 +155,10 @@ def _build_container(job: JobView, stage: Stage, attempt: int, settings: Setting
     container: Manifest = {"name": stage.lower()}
     match stage:
         case Stage.PREPARE:
-            return container | {"image": settings.images.trainer, "args": ["prepare"]}
+            return container | {
+                "image": settings.images.trainer,
+                "args": ["prepare", *_describe_gpu(job_file(job).spec.compute, settings)],
+            }
         case Stage.TRAIN:
             return container | {
                 "image": settings.images.trainer,
@@ -171,6 +174,15 @@ def _leader(job: JobView, attempt: int) -> list[str]:
     if job.spec is None or job.spec.compute.nodes == 1:
         return []
     return [f"--leader={stage_job_name(job, Stage.TRAIN, attempt)}-0.{training_service_name(job)}"]
+
+
+def _describe_gpu(compute: Compute, settings: Settings) -> list[str]:
+    """Name the GPU that the estimate is made for, as far as the administrator has described it."""
+    if not compute.resources.gpus:
+        return []
+    kind = settings.gpu.find_kind(compute.node_selector)
+    facts = [f"--gpu={json.dumps(kind.to_dict(), sort_keys=True)}"] if kind else []
+    return [*facts, f"--currency={settings.gpu.currency}"]
 
 
 def _judged(job: JobView) -> list[str]:

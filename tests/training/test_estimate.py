@@ -1,0 +1,211 @@
+"""The estimate of memory against what torch really allocates in TRL's steps, and what prepare refuses by the model."""
+
+import json
+import weakref
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+from finetune_api.conditions import Reason
+from finetune_api.finetunejob import FineTuneJobSpec
+from finetune_api.reports import ExitCode
+from finetune_trainer.base_model import LORA_MODULES
+from finetune_trainer.estimate import estimate_memory
+from finetune_trainer.failures import StageError
+from finetune_trainer.prepare import prepare
+from finetune_trainer.schedule import choose
+from finetune_trainer.setup import ExampleLengths, build_setup
+from finetune_trainer.shape import read_shape
+from peft import LoraConfig
+from safetensors import safe_open
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, TrainerCallback
+from trl import SFTConfig, SFTTrainer
+from workplace import Workplace, make_workplace, price_chats
+
+ROW, ROWS, RANK = 256, 4, 16
+
+
+class Allocations(TorchDispatchMode):
+    """Counts the bytes of all tensors that live, as torch's operations make them."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.peak = 0
+        self._live: dict[int, int] = {}
+
+    def add(self, tensor: torch.Tensor) -> None:
+        storage = tensor.untyped_storage()
+        key = storage._cdata
+        if key not in self._live:
+            self._live[key] = storage.nbytes()
+            self.peak = max(self.peak, sum(self._live.values()))
+            weakref.finalize(storage, self._live.pop, key, None)
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = function(*args, **(kwargs or {}))
+        for leaf in tree_leaves(out):
+            if isinstance(leaf, torch.Tensor):
+                self.add(leaf)
+        return out
+
+
+class Watch(TrainerCallback):  # type: ignore[misc]
+    """Counts from the first step to the last."""
+
+    def __init__(self) -> None:
+        self.allocations = Allocations()
+
+    def on_train_begin(self, *_: Any, model: Any = None, **__: Any) -> None:
+        for weight in model.parameters():
+            self.allocations.add(weight)
+        self.allocations.__enter__()  # type: ignore[no-untyped-call]
+
+    def on_train_end(self, *_: Any, **__: Any) -> None:
+        self.allocations.__exit__(None, None, None)  # type: ignore[no-untyped-call]
+
+
+def measure(directory: Path, tiny: Path, *, packing: bool) -> int:
+    """Return the bytes at the peak of two steps of TRL, set up as on a GPU: bfloat16, gradient checkpointing."""
+    config = LlamaConfig.from_pretrained(directory)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    watch = Watch()
+    values = [[1] * ROW] * (ROWS * 2)
+    trainer = SFTTrainer(
+        model=model,
+        args=SFTConfig(
+            output_dir=str(directory / "out"),
+            per_device_train_batch_size=ROWS,
+            max_steps=2,
+            max_length=ROW,
+            packing=packing,
+            save_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+            use_cpu=True,
+            bf16=True,
+            gradient_checkpointing=True,
+            dataloader_pin_memory=False,
+        ),
+        train_dataset=Dataset.from_dict({"input_ids": values, "labels": values}),
+        processing_class=AutoTokenizer.from_pretrained(tiny),
+        peft_config=LoraConfig(r=RANK, target_modules=list(LORA_MODULES), task_type="CAUSAL_LM"),
+        callbacks=[watch],
+    )
+    trainer.train()
+    return watch.allocations.peak
+
+
+@pytest.mark.parametrize("packing", [True, False])
+@pytest.mark.parametrize(("hidden", "inner", "layers"), [(256, 1024, 8), (512, 1024, 4)])
+@pytest.mark.filterwarnings("ignore")
+def test_the_formula_is_near_what_torch_allocates(
+    hidden: int,
+    inner: int,
+    layers: int,
+    packing: bool,
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Without Triton the output layer takes memory that it does not take on a GPU: it is made small.
+    monkeypatch.setattr("trl.trainer.utils._CHUNKED_LOGPROB_CHUNK_SIZE", 64)
+    LlamaConfig(
+        vocab_size=512,
+        hidden_size=hidden,
+        intermediate_size=inner,
+        num_hidden_layers=layers,
+        num_attention_heads=hidden // 64,
+        num_key_value_heads=hidden // 128,
+        tie_word_embeddings=False,
+        pad_token_id=0,
+        architectures=["LlamaForCausalLM"],
+    ).save_pretrained(tmp_path)
+    shape = read_shape(tmp_path, "pvc://models/x")
+    spec = FineTuneJobSpec.model_validate(
+        {
+            "model": {"uri": "pvc://models/x"},
+            "dataset": {"train": {"uri": "pvc://data/x"}},
+            "method": {"sft": {"packing": packing}},
+            "adapter": {"lora": {"rank": RANK}},
+            "hyperparameters": {"maxLength": ROW, "batchSize": ROWS, "microBatchSize": ROWS},
+            "compute": {"resources": {"gpus": 1}},
+        }
+    )
+    examples = np.full(100, ROW)
+    setup = build_setup(spec, choose(spec, 100), shape, ExampleLengths(examples, examples))
+    memory = estimate_memory(shape, setup)
+    found = measure(tmp_path, model, packing=packing)
+    assert memory.total - memory.overhead - memory.logits == pytest.approx(found, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason", "message"),
+    [
+        (
+            {"max_position_embeddings": 32},
+            Reason.INVALID_SPEC,
+            "hyperparameters.maxLength is 64, pvc://models/tiny was made for 32 tokens at most: lower it",
+        ),
+        ({"vocab_size": 100}, Reason.MODEL_UNSUPPORTED, "its embedding has 100 rows: they are not of one model"),
+        (
+            {"architectures": ["BloomForCausalLM"]},
+            Reason.NOT_SERVABLE,
+            "pvc://models/tiny is a BloomForCausalLM, for which vLLM takes no adapters: use another base model",
+        ),
+        ({"model_type": "gpt_neox"}, Reason.MODEL_UNSUPPORTED, "has no linear layers q_proj, k_proj"),
+        ({"hidden_size": "wide"}, Reason.MODEL_UNSUPPORTED, "its config.json makes no model"),
+    ],
+)
+def test_a_model_that_could_not_be_trained_or_served_is_refused(
+    changes: dict[str, Any], reason: Reason, message: str, model: Path, tmp_path: Path
+) -> None:
+    base = tmp_path / "base"
+    base.mkdir()
+    for file in model.iterdir():
+        (base / file.name).symlink_to(file)
+    config = json.loads((model / "config.json").read_text()) | changes
+    (base / "config.json").unlink()
+    (base / "config.json").write_text(json.dumps(config))
+    job = make_workplace(tmp_path / "work", base, price_chats(20)).job
+    with pytest.raises(StageError) as error:
+        prepare(job, tmp_path / "work", None, "USD")
+    assert (error.value.code, error.value.reason) == (ExitCode.BAD_CONFIG, reason)
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "reason", "message"),
+    [
+        (
+            1,
+            Reason.GPU_TOO_SMALL,
+            "GiB of memory a GPU, even one sequence of 64 tokens at a time, and a GPU has 0.1 GiB: lower",
+        ),
+        (3, Reason.INVALID_SPEC, "batchSize 2 is no multiple of 3 processes"),
+    ],
+)
+def test_prepare_refuses_what_does_not_fit_the_gpus(
+    gpus: int, reason: Reason, message: str, model: Path, tmp_path: Path
+) -> None:
+    workplace = make_workplace(tmp_path, model, price_chats(20), compute={"resources": {"gpus": gpus}})
+    status, report = workplace.run("prepare", '--gpu={"memory": "100Mi"}')
+    assert report is not None
+    assert (status, report.reason) == (ExitCode.BAD_CONFIG, reason), workplace.log
+    assert message in report.message
+
+
+def test_prepare_estimates_what_training_then_counts(trained: Workplace) -> None:
+    estimate = json.loads(trained.directory.report("prepare").read_text())["statistics"]["estimate"]
+    report = trained.report()
+    assert report is not None
+    assert report.training is not None
+    assert estimate["steps"] == report.training.steps
+    with safe_open(trained.directory.adapter(1) / "adapter_model.safetensors", "pt") as weights:
+        counted = sum(weights.get_tensor(name).numel() for name in weights.keys())  # noqa: SIM118 - no mapping
+    assert estimate["trainableParameters"] == counted
+    assert (estimate["gpuHours"], estimate["cost"]) == (0, 0)
