@@ -122,6 +122,23 @@ def rewrite(path: Path, **values: Any) -> None:
     config.write_text(json.dumps(json.loads(config.read_text()) | values))
 
 
+def test_a_whole_model_answers_under_its_name_where_the_server_was_started_with_it(server: Server) -> None:
+    own = server.root / "claims" / "models" / "tiny"
+    other = out(server, "model")
+    shutil.rmtree(other, ignore_errors=True)
+    shutil.copytree(own, other)
+    server.route(bot=out(server, "first"), mine=own, foreign=other)
+    routes = json.loads((server.root / "routes.json").read_text())
+    for route in routes["routes"]:
+        route["kind"] = "Adapter" if route["modelName"] == "bot" else "Model"
+    server.write(json.dumps(routes))
+    server.wait_for_states(bot="Loaded", mine="Loaded", foreign="Refused")
+    assert "this server was started with pvc://models/tiny" in server.get("/finetune/loaded")["models"][2]["message"]
+    answer = ask(server, "mine")
+    assert answer.model == "mine"
+    assert answer.choices[0].message.content == ask(server, "base").choices[0].message.content
+
+
 def test_wrong_routes_leave_everything_as_it_was(server: Server) -> None:
     server.write('{"routes": [{"modelName": "bot"}]}')
     server.write("not json")

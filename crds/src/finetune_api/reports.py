@@ -18,6 +18,7 @@ MAX_MESSAGE = 4096
 """Bytes that the kubelet keeps of a termination message."""
 
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
+ArtifactKind = Literal["Adapter", "Model"]
 Text = Annotated[str, Field(max_length=1024)]
 
 
@@ -106,7 +107,7 @@ class TrainingSummary(ApiModel):
 class Artifact(ApiModel):
     """What was trained."""
 
-    kind: Literal["Adapter", "Model"] = "Adapter"
+    kind: ArtifactKind = "Adapter"
     """An adapter for the base model, or a whole model."""
 
     uri: Annotated[str, Field(max_length=512)]

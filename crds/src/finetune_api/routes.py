@@ -1,7 +1,7 @@
 """The routes file that tells a server which adapters to host, and what its pods answer about them.
 
 The operator writes `routes.json` into a ConfigMap; the plugin in the server reads it and answers
-LOADED_PATH with what is really loaded. vLLM itself sees only `version_name`s.
+LOADED_PATH with what is really loaded. vLLM itself sees only `served_name`s.
 """
 
 from typing import Annotated, Literal
@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from finetune_api.model import ApiModel
-from finetune_api.reports import Digest, Text
+from finetune_api.reports import ArtifactKind, Digest, Text
 
 BASE_NAME = "base"
 """The name under which a server's base model answers."""
@@ -18,21 +18,28 @@ LOADED_PATH = "/finetune/loaded"
 
 
 class Route(ApiModel):
-    """One public model name and the adapter behind it."""
+    """One public model name and what answers under it: an adapter, or the server's own model."""
 
     model_name: Annotated[str, Field(max_length=63)]
     """The name that clients ask for."""
     job: Annotated[str, Field(max_length=63)]
-    """The FineTuneJob that trained the adapter."""
+    """The FineTuneJob that trained it."""
+    kind: ArtifactKind = "Adapter"
+    """An adapter to load, or a whole model, which the server must have been started with."""
     path: Annotated[str, Field(max_length=512)]
-    """Directory of the adapter inside the pod."""
+    """Its directory inside the pod."""
     digest: Digest
     """What the directory must hold."""
 
     @property
-    def version_name(self) -> str:
-        """The name under which vLLM knows this adapter; a new content has a new name."""
-        return f"{self.model_name}--{self.digest.removeprefix('sha256:')[:12]}"
+    def version(self) -> str:
+        """The version, for metrics: the beginning of the digest."""
+        return self.digest.removeprefix("sha256:")[:12]
+
+    @property
+    def served_name(self) -> str:
+        """The name under which vLLM knows it; an adapter of new content has a new name."""
+        return BASE_NAME if self.kind == "Model" else f"{self.model_name}--{self.version}"
 
 
 class Routes(ApiModel):

@@ -71,9 +71,9 @@ def build_route_list(jobs: list[JobView]) -> Routes:
     """Return what the server should host."""
     routes = []
     for name, job in sorted(newest_by_name(jobs).items()):
-        if job.status.artifact:
-            path = str(path_of(job.status.artifact.uri))
-            routes.append(Route(model_name=name, job=job.name, path=path, digest=job.status.artifact.digest))
+        if made := job.status.artifact:
+            path = str(path_of(made.uri))
+            routes.append(Route(model_name=name, job=job.name, kind=made.kind, path=path, digest=made.digest))
     return Routes(routes=routes)
 
 

@@ -57,8 +57,7 @@ class Gateway:
         model, version, code = "unknown", "", 0
         try:
             request = read_body(await _read_all(receive))
-            model, version = self._find(request["model"])
-            name = f"{model}--{version}" if version else model
+            model, version, name = self._find(request["model"])
             code = await self._forward(scope, request | {"model": name}, receive, _Answer(send, name, model))
         except RequestError as error:
             code = error.status
@@ -67,17 +66,17 @@ class Gateway:
             REQUESTS.labels(model, version, str(code or "aborted")).inc()
             SECONDS.labels(model).observe(time.monotonic() - began)
 
-    def _find(self, name: str) -> tuple[str, str]:
-        """Return the public name and the version that answers; the base model has none.
+    def _find(self, name: str) -> tuple[str, str, str]:
+        """Return the public name, the version that answers, and vLLM's name for it; the base model has no version.
 
         Raises:
             RequestError: there is no such model, or it is not loaded yet.
         """
         if name == BASE_NAME:
-            return name, ""
+            return name, "", name
         version = self._hosting.answering.get(name)
         if version is not None:
-            return name, version.route.version_name.removeprefix(f"{name}--")
+            return name, version.route.version, version.route.served_name
         if name in self._hosting.wanted:
             raise RequestError(503, "server_error", f"{name} is not loaded yet: try again")
         names = ", ".join([BASE_NAME, *sorted(self._hosting.answering)])

@@ -62,7 +62,7 @@ class Hosting:
         """Return which of vLLM's names nothing answers with any more, and forget models without a route."""
         for name in self.answering.keys() - self.wanted.keys():
             del self.answering[name]
-        needed = {version.route.version_name for version in self.answering.values()}
+        needed = {version.route.served_name for version in self.answering.values()}
         return sorted(known - needed)
 
     def is_settled(self) -> bool:

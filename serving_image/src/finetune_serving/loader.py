@@ -6,10 +6,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from finetune_api.routes import Routes
+from finetune_api.mounts import path_of
+from finetune_api.routes import Route, Routes
+from finetune_api.uris import parse_uri
 from pydantic import ValidationError
 
-from finetune_serving.adapters import AdapterRefusedError, fetch_adapter
+from finetune_serving.adapters import AdapterRefusedError, check_model, fetch_adapter
 from finetune_serving.config import ServerConfig
 from finetune_serving.hosting import Hosting, Version
 from finetune_serving.metrics import LOADED, LOADS
@@ -65,15 +67,18 @@ class Loader:
         route = version.route
         source = Path(self._config.root) / route.path.lstrip("/")
         try:
-            path = await asyncio.to_thread(
-                fetch_adapter,
-                source,
-                route.digest,
-                Path(self._config.adapters),
-                self._config.model_uri,
-                self._config.max_rank,
-            )
-            await self._hand_over(route.version_name, path)
+            if route.kind == "Model":
+                await asyncio.to_thread(self._check_own_model, route)
+            else:
+                path = await asyncio.to_thread(
+                    fetch_adapter,
+                    source,
+                    route.digest,
+                    Path(self._config.adapters),
+                    self._config.model_uri,
+                    self._config.max_rank,
+                )
+                await self._hand_over(route.served_name, path)
         except (AdapterRefusedError, OSError, ValueError) as error:
             LOADS.labels("refused").inc()
             version.fail(str(error), time.monotonic())
@@ -81,7 +86,14 @@ class Loader:
             return
         LOADS.labels("loaded").inc()
         self._hosting.loaded(version)
-        _LOG.info("%s answers as %s", route.version_name, route.model_name)
+        _LOG.info("%s answers as %s", route.served_name, route.model_name)
+
+    def _check_own_model(self, route: Route) -> None:
+        """Check that the server was started with the very model of a route."""
+        uri = self._config.model_uri
+        if parse_uri(uri).scheme != "pvc" or str(path_of(uri)) != route.path:
+            raise AdapterRefusedError(f"{route.path} is a whole model, and this server was started with {uri}")
+        check_model(Path(self._config.root) / route.path.lstrip("/"), route.digest, uri, is_reward=False)
 
     async def _hand_over(self, name: str, path: Path) -> None:
         from vllm.entrypoints.serve.lora.protocol import LoadLoRAAdapterRequest

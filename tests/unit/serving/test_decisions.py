@@ -66,7 +66,7 @@ def test_a_new_version_answers_only_once_it_is_loaded() -> None:
     assert second is not None
     hosting.loaded(second)
     assert hosting.answering["bot"] is second
-    assert hosting.to_drop({first.route.version_name, second.route.version_name}) == [first.route.version_name]
+    assert hosting.to_drop({first.route.served_name, second.route.served_name}) == [first.route.served_name]
 
 
 def test_a_refused_adapter_waits_longer_each_time_and_its_siblings_go_on() -> None:
@@ -92,7 +92,7 @@ def test_a_model_without_a_route_is_dropped_and_a_known_one_stays() -> None:
     hosting.want(routes(route("bot"), route("new", "b")))
     assert hosting.wanted["bot"].is_loaded
     hosting.want(routes())
-    assert hosting.to_drop({route("bot").version_name}) == [route("bot").version_name]
+    assert hosting.to_drop({route("bot").served_name}) == [route("bot").served_name]
     assert not hosting.answering
 
 

@@ -24,14 +24,17 @@ _START_SECONDS = 1800
 
 
 def build_model_server(job: JobView) -> Manifest:
-    """Return the server of the job's own, named like the job.
+    """Return the server of the job's own, named like the job: of its base model, or of the whole model that it made.
 
     Raises:
         ValueError: the job asks for none.
     """
     if job.spec is None or job.spec.serving is None or job.spec.serving.template is None:
         raise ValueError(f"{job.name} has no serving.template")
-    spec = ModelServerSpec(model=Model.model_validate(job_file(job).base.to_dict()), **dict(job.spec.serving.template))
+    made = job.status.artifact
+    base = Model.model_validate(job_file(job).base.to_dict())
+    model = Model(uri=made.uri) if made and made.kind == "Model" else base
+    spec = ModelServerSpec(model=model, **dict(job.spec.serving.template))
     return {
         "apiVersion": API_VERSION,
         "kind": "ModelServer",
