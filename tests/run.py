@@ -12,7 +12,7 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 TESTS = Path(__file__).parent
-TIERS = ("unit", "golden", "contract", "training", "serving", "api", "e2e")
+TIERS = ("unit", "golden", "bad_inputs", "contract", "training", "serving", "api", "e2e")
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ EXAMPLE = Path(__file__).parents[3] / "examples" / "support-bot"
 def look(name: str, directory: Path) -> Survey:
     measured = Measured(1, 1, 1)
     files = [EXAMPLE / name]
-    return survey(name, files, "Chat", "sft", lambda examples: [measured] * len(examples), directory / name)
+    return survey(name, files, "Chat", lambda one: [one], lambda examples: [measured] * len(examples), directory / name)
 
 
 def test_the_script_writes_what_is_committed() -> None:

@@ -1,6 +1,7 @@
 """A whole data source: its rows counted, its mistakes named by place, its examples written, split and compared."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,8 @@ import numpy as np
 import pytest
 from finetune_api.data import Format
 from finetune_api.reports import ExitCode
+from finetune_api.training import Method
+from finetune_trainer.conversions import convert_example
 from finetune_trainer.dataset import Survey, find_format, read_examples, survey
 from finetune_trainer.failures import StageError
 from finetune_trainer.findings import RowError, Warned
@@ -26,6 +29,12 @@ from hypothesis import strategies as st
 
 ANSWER = {"role": "assistant", "content": "good day"}
 URI = "pvc://data/train.jsonl"
+
+
+METHODS: dict[str, dict[str, Any]] = {
+    **{name: {name: {}} for name in ("sft", "dpo", "kto")},
+    "grpo": {"grpo": {"graders": [{"name": "right", "stringCheck": {}}]}},
+}
 
 
 def chat(question: Any) -> dict[str, Any]:
@@ -56,7 +65,8 @@ def look(
         paths.append(directory / f"part-{number}.jsonl")
         paths[-1].write_bytes(lines(rows))
     name = wanted or find_format(uri, paths)
-    return survey(uri, paths, name, method, count_words, directory / "out" / "all.jsonl")
+    convert = partial(convert_example, Method.model_validate(METHODS[method]))
+    return survey(uri, paths, name, convert, count_words, directory / "out" / "all.jsonl")
 
 
 def test_wrong_rows_are_counted_and_named_with_their_places(tmp_path: Path) -> None:
@@ -113,7 +123,7 @@ def test_a_mistake_of_ours_is_not_called_bad_data(tmp_path: Path) -> None:
 
     (tmp_path / "a.jsonl").write_bytes(lines([chat(1)]))
     with pytest.raises(ValueError, match="a bug"):
-        survey(URI, [tmp_path / "a.jsonl"], "Chat", "sft", fail, tmp_path / "out.jsonl")
+        survey(URI, [tmp_path / "a.jsonl"], "Chat", lambda example: [example], fail, tmp_path / "out.jsonl")
 
 
 def test_an_empty_source_is_refused(tmp_path: Path) -> None:
@@ -241,16 +251,14 @@ def test_for_grpo_the_last_answer_is_the_reference(tmp_path: Path) -> None:
         (b'{"text": "\\ud800"}', "encoding", "half of a character (\\ud800) stands alone"),
         (b'{"text": "x", "text": "y"}', "json", "the field 'text' stands twice in an object: keep one"),
         (b'{"text": NaN}', "json", "JSON has no NaN"),
-        (b'{"text": ' + b"1" * 5000 + b"}", "json", "not JSON that can be read: Exceeds the limit"),
-        (b'{"text": "x", "messages": []}', "messages", ""),
+        (b'{"prompt": "x", "answer": 1e999}', "value", "answer is not a number (NaN, Infinity): leave it out"),
+        (b'{"text": ' + b"1" * 5000 + b"}", "json", "a number of so many digits, write it as a text"),
     ],
 )
 def test_what_cannot_be_written_again_is_refused(tmp_path: Path, row: bytes, kind: str, message: str) -> None:
-    found = look(tmp_path, [row, {"text": "x"}], wanted="Text")
-    if message:
-        assert found.errors.listed[kind][0][1].startswith(message) or message in found.errors.listed[kind][0][1]
-    else:
-        assert found.wrong == 0
+    is_prompt = b"prompt" in row
+    found = look(tmp_path, [row], wanted="Prompt" if is_prompt else "Text", method="grpo" if is_prompt else "sft")
+    assert message in found.errors.listed[kind][0][1]
 
 
 def test_examples_have_arguments_as_objects(tmp_path: Path) -> None:

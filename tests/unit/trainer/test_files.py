@@ -77,12 +77,12 @@ MESSAGE = pa.struct([("role", pa.string()), ("content", pa.string()), ("id", pa.
     [
         ("a.jsonl", b"not json", (1, "json", "not JSON: Expecting value (column 1): write one object on each line")),
         ("a.jsonl", b"\xff", (1, "encoding", "not UTF-8 (byte 1): save the file as UTF-8")),
-        ("a.jsonl", b"[1]", (1, "object", "a list, not an object with named fields")),
+        ("a.jsonl", b"[1]", (1, "object", "a list, not an object with named fields:")),
         ("a.jsonl", b"[" * 100_000, (1, "json", "not JSON that can be read: nested too deeply")),
         ("a.jsonl", b"x" * (LONGEST_ROW + 1), (1, "long", f"more than {LONGEST_ROW} bytes")),
         ("a.json", b'{"data": []}', (1, "json", "not a list of objects: begin with [, or name the file .jsonl")),
         ("a.json", b"", (1, "json", "not a list of objects: begin with [, or name the file .jsonl")),
-        ("a.json", b"[1]", (1, "object", "a int, not an object with named fields")),
+        ("a.json", b"[1]", (1, "object", "a number, not an object with named fields:")),
         ("a.json", b'[{"a": 1}, {"a"', (2, "damaged", "the file cannot be read further, write it anew:")),
         ("a.csv", b"a,a\n1,2\n", (1, "header", "the column 'a' has no name of its own")),
         ("a.csv", b"a,\n1,2\n", (1, "header", "the column '' has no name of its own")),
@@ -90,7 +90,7 @@ MESSAGE = pa.struct([("role", pa.string()), ("content", pa.string()), ("id", pa.
         (
             "a.csv",
             b'a,b\n1,"2\n',
-            (None, "damaged", "the file cannot be read further, write it anew: unexpected end of data"),
+            (2, "quotes", "the file cannot be read further: unexpected end of data: put"),
         ),
         ("a.csv", b"a,b\n\xff,2\n", (2, "encoding", "not UTF-8: save the file as UTF-8")),
         ("a.parquet", b"PAR1", (1, "damaged", "the file cannot be read further, write it anew:")),

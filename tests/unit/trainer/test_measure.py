@@ -138,6 +138,12 @@ def test_what_does_not_fit_is_refused(tmp_path: Path, example: dict[str, Any], l
     assert message in str(problem)
 
 
+def test_where_questions_are_learnt_too_a_cut_answer_is_only_warned_of(tmp_path: Path) -> None:
+    example = {"messages": [{"role": "user", "content": "x" * 50}, ANSWER]}
+    (measured,) = measure(load(tmp_path), 30, [example], learns_all=True)
+    assert (measured.problem, measured.learnt, kinds(measured)) == (None, 30, ["truncated"])
+
+
 def test_an_answer_that_is_cut_is_warned_of_and_counted_as_far_as_it_is_learnt(tmp_path: Path) -> None:
     tokenizer = load(tmp_path)
     whole, cut = (look(tokenizer, {"messages": [USER, ANSWER]}, limit) for limit in (200, 22))

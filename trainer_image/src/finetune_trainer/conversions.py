@@ -1,23 +1,28 @@
 """Makes examples of one shape into those that a method learns from. Pure."""
 
-from collections.abc import Callable
+from finetune_api.graders import Grader
+from finetune_api.grading import MissingReferenceError, check_reference
+from finetune_api.training import Method
 
 from finetune_trainer.findings import RowError
 from finetune_trainer.formats import Example
 
 
-def convert_example(example: Example, method: str) -> list[Example]:
+def convert_example(method: Method, example: Example) -> list[Example]:
     """Return the examples that a method learns from, out of one that `parse_row` returned.
 
     Args:
-        example: of a format that the method accepts.
-        method: its field in `spec.method`.
+        method: the method.
+        example: of a format that it accepts.
 
     Raises:
         RowError: the example lacks what the method needs.
     """
-    convert = _CONVERSIONS.get(method)
-    return convert(example) if convert else [example]
+    if method.kto:
+        return _unpair(example)
+    if method.grpo:
+        return [_ask_again(example, method.grpo.graders)]
+    return [example]
 
 
 def _unpair(example: Example) -> list[Example]:
@@ -31,10 +36,18 @@ def _unpair(example: Example) -> list[Example]:
     ]
 
 
-def _ask_again(example: Example) -> list[Example]:
+def _ask_again(example: Example, graders: list[Grader]) -> Example:
     """Of a conversation the last answer is asked for again; the one that is there is for the graders."""
-    if "prompt" in example:
-        return [example]
+    asked = example if "prompt" in example else _take_answer(example)
+    try:
+        for grader in graders:
+            check_reference(grader, asked["reference"])
+    except MissingReferenceError as error:
+        raise RowError("reference", f"{error}: add the field, or correct method.grpo.graders") from None
+    return asked
+
+
+def _take_answer(example: Example) -> Example:
     messages = example["messages"]
     last = max(index for index, message in enumerate(messages) if message["role"] == "assistant")
     answer = messages[last].get("content")
@@ -43,7 +56,4 @@ def _ask_again(example: Example) -> list[Example]:
     if not answer:
         raise RowError("tool_calls", f"messages[{last}] is a call of a tool: end with an answer in text")
     rest = {key: value for key, value in example.items() if key != "messages"}
-    return [rest | {"prompt": messages[:last], "reference": {"answer": answer}}]
-
-
-_CONVERSIONS: dict[str, Callable[[Example], list[Example]]] = {"kto": _unpair, "grpo": _ask_again}
+    return rest | {"prompt": messages[:last], "reference": {"answer": answer}}

@@ -21,7 +21,6 @@ from finetune_api.data import Format
 from finetune_api.reports import ExitCode
 
 from finetune_trainer.cautions import find_cautions
-from finetune_trainer.conversions import convert_example
 from finetune_trainer.failures import StageError
 from finetune_trainer.files import LONGEST_ROW, Problem, Row, UnknownFileError, read_rows, unit_of
 from finetune_trainer.findings import Findings, RowError
@@ -32,6 +31,7 @@ _BATCH = 256
 _MESSAGES = ("messages", "prompt", "chosen", "rejected", "completion")
 
 
+Convert = Callable[[Example], list[Example]]
 Measure = Callable[[list[Example]], list[Measured]]
 
 
@@ -45,8 +45,6 @@ class Survey:
     path: Path
     """The file with its examples, one JSON object a line."""
     format: Format | None = None
-    method: str = "sft"
-    """The method that is to learn from the examples."""
     read: int = 0
     errors: Findings = field(default_factory=Findings)
     """What is wrong; a row has one mistake at most, its first."""
@@ -107,27 +105,27 @@ def find_format(uri: str, files: list[Path]) -> Format | None:
     return None
 
 
-def survey(uri: str, files: list[Path], name: Format | None, method: str, measure: Measure, path: Path) -> Survey:
+def survey(uri: str, files: list[Path], name: Format | None, convert: Convert, measure: Measure, path: Path) -> Survey:
     """Go through the files of a data source.
 
     Args:
         uri: how the user names it.
         files: its files.
         name: the format of its rows; None where `find_format` found none.
-        method: the method that learns from it, by its field in `spec.method`.
+        convert: makes an example into those that the job's method learns from.
         measure: measures examples with the model's tokenizer, many at once.
         path: the file to write the examples to; it is whole or not at all.
 
     Raises:
         StageError: a file's name tells of no known format.
     """
-    found = Survey(uri, unit_of(files[0]), path, name, method)
+    found = Survey(uri, unit_of(files[0]), path, name)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".part")
     with partial.open("w", encoding="utf-8") as out:
         for file in files:
             found.places.append((len(found.numbers), file.name))
-            parsed = _parse(found, file)
+            parsed = _parse(found, file, convert)
             while rows := list(islice(parsed, _BATCH)):
                 _take(found, file.name, rows, measure, out.write)
     partial.replace(path)
@@ -143,7 +141,7 @@ class _Parsed:
     text: str
 
 
-def _parse(found: Survey, file: Path) -> Iterator[_Parsed]:
+def _parse(found: Survey, file: Path, convert: Convert) -> Iterator[_Parsed]:
     """Yield the examples of each row that can be used."""
     try:
         for row in read_rows(file):
@@ -152,7 +150,7 @@ def _parse(found: Survey, file: Path) -> Iterator[_Parsed]:
                 found.errors.add(found.name_place(file.name, row.number), row.kind, row.message)
                 continue
             try:
-                examples = _parse_row(found, row.value)
+                examples = _parse_row(found, row.value, convert)
                 parsed = [_Parsed(row.number, one, _write(one)) for one in examples]
             except RowError as error:
                 found.errors.add(found.name_place(file.name, row.number), error.kind, str(error))
@@ -162,12 +160,12 @@ def _parse(found: Survey, file: Path) -> Iterator[_Parsed]:
         raise invalid(f"{found.uri}: {error}") from None
 
 
-def _parse_row(found: Survey, row: dict[str, Any]) -> list[Example]:
+def _parse_row(found: Survey, row: dict[str, Any], convert: Convert) -> list[Example]:
     name = found.format or detect_format(row)
     check_format(row, name)
     found.ignored.update(unknown_fields(row, name))
     try:
-        examples = convert_example(parse_row(row, name), found.method)
+        examples = convert(parse_row(row, name))
         return [
             {key: parse_arguments(value) if key in _MESSAGES else value for key, value in example.items()}
             for example in examples
@@ -188,13 +186,21 @@ def _write(example: Example) -> str:
     except UnicodeEncodeError as error:
         sign = f"\\u{ord(error.object[error.start]):04x}"
         raise RowError("encoding", f"half of a character ({sign}) stands alone: write the whole one") from None
-    except TypeError as error:
-        raise RowError("value", f"a value that JSON has not ({error}): write it as a text") from None
-    except ValueError as error:
-        raise RowError("value", f"a number that is none ({error}): leave it out") from None
+    except ValueError:
+        raise RowError("value", f"{_find_unwritable(example)} is not a number (NaN, Infinity): leave it out") from None
     if size > LONGEST_ROW:
         raise RowError("long", f"more than {LONGEST_ROW} bytes: divide it into several rows")
     return text
+
+
+def _find_unwritable(example: Example) -> str:
+    """Name the first field of a row whose value JSON cannot write."""
+    for name, value in (example | example.get("reference", {})).items():
+        try:
+            json.dumps(value if name != "reference" else None, allow_nan=False)
+        except ValueError:
+            return str(name)
+    return "a value"
 
 
 def _take(found: Survey, name: str, rows: list[_Parsed], measure: Measure, write: Callable[[str], Any]) -> None:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from finetune_trainer.findings import kind_of
+
 LONGEST_ROW = 1 << 22
 """Bytes of a row at most: a longer one is a mistake, and would not fit into any model's context."""
 _COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
@@ -123,9 +125,16 @@ def _parse_line(number: int, line: bytes) -> Row | Problem:
         return Problem(number, "json", f"not JSON: {error.msg} (column {error.colno}): {hint}")
     except RecursionError:
         return Problem(number, "json", "not JSON that can be read: nested too deeply, write it with fewer levels")
-    except ValueError as error:
+    except _UnreadableError as error:
         return Problem(number, "json", f"not JSON that can be read: {error}")
+    except ValueError:
+        # Python reads integers of 4,300 digits at most.
+        return Problem(number, "json", "not JSON that can be read: a number of so many digits, write it as a text")
     return _check_object(number, value)
+
+
+class _UnreadableError(Exception):
+    """A value that cannot be taken as it is."""
 
 
 def _build_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -134,18 +143,19 @@ def _build_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(built) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the field {twice[:30]!r} stands twice in an object: keep one")
+        raise _UnreadableError(f"the field {twice[:30]!r} stands twice in an object: keep one")
     return built
 
 
 def _refuse_constant(name: str) -> None:
-    raise ValueError(f"JSON has no {name}: leave the field out")
+    raise _UnreadableError(f"JSON has no {name}: leave the field out")
 
 
 def _check_object(number: int, value: Any) -> Row | Problem:
     if not isinstance(value, dict):
-        kind = type(value).__name__
-        return Problem(number, "object", f'a {kind}, not an object with named fields: write {{"messages": [...]}}')
+        return Problem(
+            number, "object", f'{kind_of(value)}, not an object with named fields: write {{"messages": [...]}}'
+        )
     return Row(number, value)
 
 
@@ -173,15 +183,19 @@ def _read_csv(path: Path, delimiter: str = ",") -> Iterator[Row | Problem]:
             yield Problem(1, "header", f"the column {repeated[:30]!r} has no name of its own: give each one")
             return
         begins = reader.line_num + 1
-        for values in reader:
-            if not all(value.isascii() or _is_text(value) for value in values):
-                yield Problem(begins, "encoding", "not UTF-8: save the file as UTF-8")
-            elif len(values) == len(header):
-                yield Row(begins, dict(zip(header, values, strict=True)))
-            elif values:
-                counts = f"{len(values)} columns, the header has {len(header)}"
-                yield Problem(begins, "columns", f"{counts}: put texts with commas or line ends in double quotes")
-            begins = reader.line_num + 1
+        try:
+            for values in reader:
+                if not all(value.isascii() or _is_text(value) for value in values):
+                    yield Problem(begins, "encoding", "not UTF-8: save the file as UTF-8")
+                elif len(values) == len(header):
+                    yield Row(begins, dict(zip(header, values, strict=True)))
+                elif values:
+                    counts = f"{len(values)} columns, the header has {len(header)}"
+                    yield Problem(begins, "columns", f"{counts}: put texts with commas or line ends in double quotes")
+                begins = reader.line_num + 1
+        except csv.Error as error:
+            hint = "put the whole text in double quotes, and one inside it twice"
+            yield Problem(begins, "quotes", f"the file cannot be read further: {error}: {hint}")
 
 
 def _is_text(value: str) -> bool:
@@ -205,7 +219,12 @@ def _read_parquet(path: Path) -> Iterator[Row | Problem]:
         for batch in file.iter_batches(_choose_batch(file.metadata)):
             for value in batch.to_pylist():
                 number += 1
-                yield Row(number, _without_nulls(value))
+                try:
+                    row = {name: _take_value(name, one) for name, one in value.items() if one is not None}
+                except _UnreadableError as error:
+                    yield Problem(number, "value", str(error))
+                else:
+                    yield Row(number, row)
 
 
 def _choose_batch(metadata: Any) -> int:
@@ -214,12 +233,14 @@ def _choose_batch(metadata: Any) -> int:
     return int(max(1, min(_BATCH, _BATCH_BYTES * metadata.num_rows // max(size, 1))))
 
 
-def _without_nulls(value: Any) -> Any:
-    """Drop fields without a value: Parquet gives each row every field that any row has."""
+def _take_value(name: str, value: Any) -> Any:
+    """Return a column's value without fields that are null: Parquet gives each row every field that any row has."""
     if isinstance(value, dict):
-        return {key: _without_nulls(one) for key, one in value.items() if one is not None}
+        return {key: _take_value(name, one) for key, one in value.items() if one is not None}
     if isinstance(value, list):
-        return [_without_nulls(one) for one in value]
+        return [_take_value(name, one) for one in value]
+    if value is not None and not isinstance(value, str | int | float):
+        raise _UnreadableError(f"the column {name} holds a {type(value).__name__}, which JSON has not: make it a text")
     return value
 
 

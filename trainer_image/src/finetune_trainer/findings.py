@@ -1,11 +1,27 @@
 """What is found in the rows of a data source: mistakes and warnings, counted by kind, the first of each listed."""
 
+import json
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 LISTED = 100
 """Rows of a kind that are listed; all are counted."""
+
+
+_KINDS = {dict: "an object", list: "a list", str: "a text", bool: "a boolean", int: "a number", float: "a number"}
+_LONGEST_SHOWN = 40
+
+
+def kind_of(value: Any) -> str:
+    """Say what a value of a row is, as JSON has it."""
+    return "null" if value is None else _KINDS.get(type(value), f"a {type(value).__name__}")
+
+
+def show(value: Any) -> str:
+    """Return a value of a row as a message shows it: as JSON, and short."""
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
 
 
 class RowError(Exception):

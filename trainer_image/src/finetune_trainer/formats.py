@@ -12,12 +12,11 @@ All but Text have `"tools": [...]` where tools were declared.
 
 import json
 from collections.abc import Callable
-from reprlib import repr as shorten
 from typing import Any
 
 from finetune_api.data import Format
 
-from finetune_trainer.findings import RowError
+from finetune_trainer.findings import RowError, kind_of, show
 from finetune_trainer.messages import Message, check_messages
 from finetune_trainer.rewriting import rewrite_messages, rewrite_tools
 from finetune_trainer.tools import Schemas, check_tools
@@ -60,7 +59,9 @@ def detect_format(row: dict[str, Any]) -> Format:
         if signs <= row.keys():
             return name
     wanted = "; ".join(f"{name}: {', '.join(sorted(signs))}" for name, signs in _SIGNS)
-    raise RowError("format", f"the fields {name_fields(row)} are those of no format ({wanted})")
+    raise RowError(
+        "format", f"the fields {name_fields(row)} are those of no format: name them like those of one ({wanted})"
+    )
 
 
 def name_fields(row: dict[str, Any]) -> str:
@@ -171,6 +172,10 @@ def _split_prompt(row: dict[str, Any], chosen: Any, rejected: Any) -> tuple[Any,
     shared = 0
     while shared < min(len(chosen), len(rejected)) - 1 and chosen[shared] == rejected[shared]:
         shared += 1
+    if not shared:
+        raise RowError(
+            "messages", "there is no prompt: give one, or let chosen and rejected begin with the same messages"
+        )
     return chosen[:shared], chosen[shared:], rejected[shared:]
 
 
@@ -181,7 +186,7 @@ def _parse_unpaired(row: dict[str, Any]) -> Example:
     _check_answer(completion, schemas, "completion")
     label = {"true": True, "false": False}.get(row["label"].lower()) if isinstance(row["label"], str) else row["label"]
     if not isinstance(label, bool):
-        raise RowError("label", f"label {shorten(row['label'])} is neither true nor false: write one of them")
+        raise RowError("label", f"label {show(row['label'])} is neither true nor false: write one of them")
     return {"prompt": prompt, "completion": completion, "label": label} | tools
 
 
@@ -219,8 +224,7 @@ def _turns(row: dict[str, Any], field: str, role: str) -> Any:
             raise RowError("content", f"{field} is empty: write a text, or leave the row out")
         return [{"role": role, "content": value}]
     if not isinstance(value, list):
-        kind = "null" if value is None else f"a {type(value).__name__}"
-        raise RowError("messages", f"{field} is {kind}: write a text or a list of messages")
+        raise RowError("messages", f"{field} is {kind_of(value)}: write a text or a list of messages")
     return rewrite_messages(value, field)
 
 

@@ -35,8 +35,15 @@ class Measured:
 _Sequence = tuple[list[int], Labels]
 
 
-def measure(tokenizer: Tokenizer, limit: int, examples: list[Example]) -> list[Measured]:
-    """Measure examples, in order; sequences are cut after `limit` tokens."""
+def measure(tokenizer: Tokenizer, limit: int, examples: list[Example], *, learns_all: bool = False) -> list[Measured]:
+    """Measure examples, in order.
+
+    Args:
+        tokenizer: the model's.
+        limit: tokens after which sequences are cut.
+        examples: as `parse_row` returns them.
+        learns_all: whether questions are learnt as well as answers.
+    """
     drawn = [_render(tokenizer, example) for example in examples]
     encoded = iter(tokenizer.encode_all([one for parts in drawn if isinstance(parts, dict) for one in parts.values()]))
     measured = []
@@ -45,6 +52,8 @@ def measure(tokenizer: Tokenizer, limit: int, examples: list[Example]) -> list[M
             measured.append(Measured(problem=parts))
             continue
         sequences = {field: next(encoded) for field in parts}
+        if learns_all:
+            sequences = {field: (ids, np.asarray(ids)) for field, (ids, _) in sequences.items()}
         try:
             _check_length(sequences, tokenizer, limit)
         except RowError as error:

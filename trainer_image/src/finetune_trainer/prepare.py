@@ -20,6 +20,7 @@ from finetune_api.reports import ChosenHyperparameters, DatasetSummary, ExitCode
 
 from finetune_trainer.asked import check_evaluation
 from finetune_trainer.base_model import Tokenizer
+from finetune_trainer.conversions import convert_example
 from finetune_trainer.dataset import Measure, Survey, find_format, invalid, survey
 from finetune_trainer.estimate import estimate, find_misfit, find_rate
 from finetune_trainer.failures import StageError
@@ -82,7 +83,7 @@ def prepare(job: JobFile, root: Path, kind: GpuKind | None, currency: str) -> St
     report = below(root, directory.report("prepare"))
     surveys: list[Survey] = []
     try:
-        parts = _read(job, root, partial(measure, tokenizer, job.spec.hyperparameters.max_length), surveys, sources)
+        parts = _read(job, root, _build_measure(job.spec, tokenizer), surveys, sources)
     except StageError:
         _write_report(report, sources, surveys, {})
         raise
@@ -113,6 +114,11 @@ def prepare(job: JobFile, root: Path, kind: GpuKind | None, currency: str) -> St
     )
 
 
+def _build_measure(spec: FineTuneJobSpec, tokenizer: Tokenizer) -> Measure:
+    learns_all = spec.method.sft is not None and not spec.method.sft.assistant_only_loss
+    return partial(measure, tokenizer, spec.hyperparameters.max_length, learns_all=learns_all)
+
+
 def _read(job: JobFile, root: Path, measure: Measure, surveys: list[Survey], sources: list[dict[str, Any]]) -> _Parts:
     """Go through the sources and divide them; each survey is kept, for the report of what was read and is wrong."""
     spec, directory = job.spec, JobDirectory.of(job)
@@ -123,7 +129,7 @@ def _read(job: JobFile, root: Path, measure: Measure, surveys: list[Survey], sou
         sources.append(describe_files(source.uri, files))
         name = surveys[0].format if surveys else spec.dataset.format or find_format(source.uri, files)
         _check_format(spec, source.uri, name)
-        found = survey(source.uri, files, name, spec.method.name, measure, path)
+        found = survey(source.uri, files, name, partial(convert_example, spec.method), measure, path)
         surveys.append(found)
         _LOG.info("%s: %d examples, %d wrong", source.uri, len(found.numbers), found.wrong)
         return found
@@ -153,7 +159,7 @@ def _check_format(spec: FineTuneJobSpec, uri: str, name: Format | None) -> None:
     if name and name not in accepted:
         raise invalid(
             f"{uri}: the rows are taken for {name} by their fields;"
-            f" method.{spec.method.name} learns from {', '.join(accepted)}"
+            f" method.{spec.method.name} learns from {', '.join(accepted)}: give such rows, or choose another method"
         )
 
 

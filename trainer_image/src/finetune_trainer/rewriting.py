@@ -6,7 +6,7 @@ a value, which OpenAI's own programs write, go. Anything else stays as it is, fo
 
 from typing import Any
 
-from finetune_trainer.findings import RowError
+from finetune_trainer.findings import RowError, kind_of
 
 _CALLED = "call_{}"
 
@@ -49,9 +49,10 @@ def _is_empty(key: str, value: Any) -> bool:
 def _join_parts(parts: list[Any], where: str) -> str:
     """Join texts by line ends, as vLLM does with what clients send."""
     for index, part in enumerate(parts):
-        kind = part.get("type") if isinstance(part, dict) else type(part).__name__
+        kind = part.get("type") if isinstance(part, dict) else kind_of(part)
         if kind != "text" or not isinstance(part.get("text"), str):
             raise RowError(
-                "content", f"{where}[{index}] is of type {kind}: only text is learnt, leave such a row or part out"
+                "content",
+                f'{where}[{index}] is of type {kind}: give {{"type": "text", "text": ...}}, only text is learnt',
             )
     return "\n".join(part["text"] for part in parts)

@@ -3,7 +3,6 @@
 import json
 import re
 from functools import lru_cache
-from reprlib import repr as shorten
 from typing import Any
 
 from jsonschema import Draft202012Validator, SchemaError
@@ -11,7 +10,7 @@ from jsonschema.protocols import Validator
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 
-from finetune_trainer.findings import RowError
+from finetune_trainer.findings import RowError, kind_of, show
 
 Schemas = dict[str, Validator]
 """What judges the arguments of each tool, by the tool's name."""
@@ -29,7 +28,7 @@ def check_tools(tools: Any) -> Schemas:
     if tools is None:
         return {}
     if not isinstance(tools, list):
-        raise RowError("tools", f"tools is a {type(tools).__name__}, not a list: write [{_TOOL}]")
+        raise RowError("tools", f"tools is {kind_of(tools)}, not a list: write [{_TOOL}]")
     # The rows of a file share their tools as a rule.
     return _check_tools(json.dumps(tools, default=str))
 
@@ -43,14 +42,14 @@ def _check_tools(tools: str) -> Schemas:
         if not isinstance(function, dict) or not isinstance(name, str) or not name:
             raise RowError("tools", f"tools[{index}] is not {_TOOL}")
         if name in schemas:
-            raise RowError("tools", f"tools[{index}].function.name {shorten(name)} is declared twice: give each a name")
+            raise RowError("tools", f"tools[{index}].function.name {show(name)} is declared twice: give each a name")
         schemas[name] = _build_validator(function.get("parameters") or {}, f"tools[{index}].function.parameters")
     return schemas
 
 
 def _build_validator(schema: Any, where: str) -> Validator:
     if not isinstance(schema, dict):
-        raise RowError("tools", f"{where} is a {type(schema).__name__}, not a JSON schema: write an object")
+        raise RowError("tools", f"{where} is {kind_of(schema)}, not a JSON schema: write an object")
     try:
         Draft202012Validator.check_schema(schema)
     except SchemaError as error:
@@ -76,11 +75,11 @@ def check_calls(calls: Any, where: str, schemas: Schemas) -> dict[str, str]:
         name = function.get("name")
         if not isinstance(name, str) or name not in schemas:
             raise RowError(
-                "tool_calls", f"{place}.function.name {shorten(name)} is not declared in tools: declare the tool"
+                "tool_calls", f"{place}.function.name {show(name)} is not declared in tools: declare the tool"
             )
         _check_arguments(function.get("arguments"), f"{place}.function.arguments", schemas[name])
         if call["id"] in called:
-            raise RowError("tool_calls", f"{place}.id {shorten(call['id'])} is used twice: give each call its own")
+            raise RowError("tool_calls", f"{place}.id {show(call['id'])} is used twice: give each call its own")
         called[call["id"]] = name
     return called
 
@@ -92,7 +91,7 @@ def _check_arguments(given: Any, where: str, schema: Validator) -> None:
     except (TypeError, ValueError, RecursionError):
         raise RowError("tool_calls", f'{where} is not a string of JSON: write it as "{{\\"key\\": ...}}"') from None
     if not isinstance(arguments, dict):
-        raise RowError("tool_calls", f"{where} holds a {type(arguments).__name__}: write an object in JSON")
+        raise RowError("tool_calls", f"{where} holds {kind_of(arguments)}: write an object in JSON")
     try:
         problem = next(iter(schema.iter_errors(arguments)), None)
     except (Unresolvable, re.error, RecursionError) as error:
