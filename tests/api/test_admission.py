@@ -27,8 +27,8 @@ LONG = "a" * 41
         ({"dataset": {"train": {"uri": "pvc://d/x"}, "format": "Excel"}}, "spec.dataset.format"),
         ({"dataset": {"train": {"uri": "pvc://d/x"}, "format": "Preference"}}, "method.sft learns from"),
         ({"dataset": {"train": {"uri": "pvc://d/x", "revision": "v1"}}}, "revision and secretRef are for datasets"),
-        ({"method": {}}, "choose a method"),
-        ({"adapter": {}}, "choose an adapter"),
+        ({"method": {}}, "choose exactly one method"),
+        ({"adapter": {}}, "choose exactly one adapter"),
         ({"adapter": {"lora": {"rank": 0}}}, "spec.adapter.lora.rank"),
         ({"adapter": {"lora": {"dropout": 1}}}, "spec.adapter.lora.dropout"),
         ({"hyperparameters": {"learningRate": 0}}, "spec.hyperparameters.learningRate"),
@@ -50,6 +50,23 @@ LONG = "a" * 41
             "above",
         ),
         ({"retries": 99}, "spec.retries"),
+        (
+            {"evaluation": {"metrics": ["RougeL"], "gates": [{"metric": "Bleu", "minGain": 0}]}},
+            "gates ask for a metric that is not in metrics",
+        ),
+        (
+            {
+                "evaluation": {
+                    "graders": [{"name": "a", "stringCheck": {}}],
+                    "gates": [{"metric": "Grader", "grader": "b", "minGain": 0}],
+                }
+            },
+            "gates[].grader is the name of none of graders",
+        ),
+        (
+            {"evaluation": {"graders": [{"name": "a", "stringCheck": {}, "textSimilarity": {"metric": "Bleu"}}]}},
+            "give exactly one of stringCheck, textSimilarity and multi",
+        ),
         ({"podTemplate": {"hostNetwork": True}}, "unknown field"),
     ],
 )
@@ -69,9 +86,9 @@ def test_a_name_that_children_could_not_carry_is_refused(cluster: Cluster, name:
 
 def test_defaults_are_filled_in_and_the_spec_cannot_be_changed(cluster: Cluster) -> None:
     apply(cluster, finetunejob("defaults", "default"))
-    path = "{.spec.hyperparameters.learningRate} {.spec.compute.resources.cpu} {.spec.evaluation.gates[0].metric}"
+    path = "{.spec.hyperparameters.seed} {.spec.compute.resources.cpu} {.spec.evaluation.maxExamples}"
     shown = cluster.run_kubectl("get", "ftj", "defaults", "-o", f"jsonpath={path} {{.spec.retries}}")
-    assert shown == "0.0002 2 Perplexity 3"
+    assert shown == "42 2 200 3"
     with pytest.raises(ClusterError, match="the spec cannot be changed: make another FineTuneJob"):
         apply(cluster, finetunejob("defaults", "default", retries=1))
     cluster.run_kubectl("delete", "ftj", "defaults")
