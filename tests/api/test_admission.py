@@ -47,9 +47,9 @@ def modelserver(name: str, spec: dict[str, Any]) -> dict[str, Any]:
 
 def test_defaults_are_filled_in_and_only_the_approval_can_be_changed(cluster: Cluster) -> None:
     apply(cluster, finetunejob("defaults", "default", budget={"maxCost": 5}))
-    path = "{.spec.hyperparameters.learningRate} {.spec.compute.resources.cpu} {.spec.evaluation.gates[0].metric}"
+    path = "{.spec.hyperparameters.seed} {.spec.compute.resources.cpu} {.spec.evaluation.maxExamples}"
     shown = cluster.run_kubectl("get", "ftj", "defaults", "-o", f"jsonpath={path} {{.spec.retries}}")
-    assert shown == "0.0002 2 Perplexity 3"
+    assert shown == "42 2 200 3"
     for changes in (
         {"retries": 1},
         {"budget": None},
