@@ -28,6 +28,7 @@ class Dpo(ApiModel):
 
     beta: Beta = 0.1
     """How strongly the model is held to the base: higher stays closer."""
+    # The API server rounds the bounds of whole numbers down: below 0.5 exclusive it would refuse 0.
     label_smoothing: Annotated[float, Field(ge=0, le=0.49)] = 0.0
     """Share of the preferences that are assumed to be the wrong way round."""
 
