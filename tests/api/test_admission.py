@@ -23,6 +23,7 @@ LONG = "a" * 41
             {"model": {"uri": "pvc://models/base", "revision": "main"}},
             "revision is for models on the hub",
         ),
+        ({"model": {"uri": "hf://org/name", "earlierAdapter": "Merge"}}, "earlierAdapter is for models of an earlier"),
         ({"dataset": {"train": {"uri": "http://example.com/x"}}}, "spec.dataset.train.uri"),
         ({"dataset": {"train": {"uri": "pvc://d/x"}, "holdout": 0.9}}, "spec.dataset.holdout"),
         ({"dataset": {"train": {"uri": "pvc://d/x"}, "holdout": 0}}, "spec.dataset.holdout"),

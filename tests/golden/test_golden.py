@@ -57,6 +57,7 @@ def decide(observed: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
     server = view_server(observed["server"]) if observed.get("server") else None
     seen = Seen(
         attempts=attempts,
+        earlier=view_job(observed["earlier"]) if observed.get("earlier") else None,
         server=server,
         server_is_ours=observed.get("serverIsOurs", False),
         has_default_claim=observed.get("hasDefaultClaim", False),

@@ -5,11 +5,12 @@ from typing import Annotated
 from pydantic import Field
 
 from finetune_api.compute import Compute
+from finetune_api.continuation import JobModel
 from finetune_api.data import METHOD_FORMATS, Dataset, Format, Output
 from finetune_api.evaluation import Evaluation
 from finetune_api.jobstatus import FineTuneJobStatus
 from finetune_api.model import ApiModel, Rule
-from finetune_api.modelserver import NAME_RULE, Model, ObjectName, ServerTemplate
+from finetune_api.modelserver import NAME_RULE, ObjectName, ServerTemplate
 from finetune_api.routes import BASE_NAME
 from finetune_api.training import Adapter, Hyperparameters, Method
 
@@ -71,8 +72,8 @@ def _fits_template(adapter: str) -> Rule:
 class FineTuneJobSpec(ApiModel):
     """What to train, prove and serve."""
 
-    model: Model
-    """The base model."""
+    model: JobModel
+    """The base model, or the result of an earlier job."""
     dataset: Dataset
     """The data."""
     method: Method

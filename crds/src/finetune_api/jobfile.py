@@ -7,8 +7,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from finetune_api.continuation import Continuation
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.meta import API_VERSION
+from finetune_api.modelserver import Model
 from finetune_api.mounts import DEFAULT_CLAIM, path_of
 
 
@@ -19,6 +21,9 @@ class JobFile:
     name: str
     uid: str
     spec: FineTuneJobSpec
+    """As it was applied, but for a `finetunejob://` in `model.uri`: there stands the model that it stood for."""
+    continuation: Continuation | None = None
+    """What that was."""
 
     def to_json(self) -> str:
         """Return the file's text: the manifest as it was applied, defaults included."""
@@ -28,7 +33,16 @@ class JobFile:
             "metadata": {"name": self.name, "uid": self.uid},
             "spec": self.spec.to_dict(),
         }
+        if self.continuation:
+            manifest["continuation"] = self.continuation.to_dict()
         return json.dumps(manifest, indent=1, sort_keys=True)
+
+    @property
+    def base(self) -> Model:
+        """The model that the result belongs to: where an earlier adapter is merged into it, the merged one."""
+        if self.continuation and self.continuation.earlier_adapter == "Merge":
+            return Model(uri=f"{self.output_uri}/merged")
+        return self.spec.model
 
     @property
     def output_uri(self) -> str:
@@ -49,6 +63,7 @@ def read_job_file(path: Path) -> JobFile:
             name=manifest["metadata"]["name"],
             uid=manifest["metadata"]["uid"],
             spec=FineTuneJobSpec.model_validate(manifest["spec"]),
+            continuation=Continuation.model_validate(earlier) if (earlier := manifest.get("continuation")) else None,
         )
     except ValidationError as error:
         raise ValueError(f"{path}: {describe_errors(error)}") from None
@@ -97,6 +112,11 @@ class JobDirectory:
     def model(self, attempt: int) -> Path:
         """The whole model that an attempt at the training wrote, where that is the result instead of an adapter."""
         return Path(self.root / "model" / str(attempt))
+
+    @property
+    def merged(self) -> Path:
+        """The base model with the adapter of an earlier job in its weights, where the job begins with that."""
+        return Path(self.root / "merged")
 
     @property
     def history(self) -> Path:

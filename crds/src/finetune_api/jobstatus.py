@@ -6,6 +6,7 @@ from typing import Annotated
 from pydantic import Field
 
 from finetune_api.conditions import Conditions
+from finetune_api.continuation import Continuation
 from finetune_api.model import ApiModel
 from finetune_api.reports import Artifact, ChosenHyperparameters, DatasetSummary, EvaluationSummary, TrainingSummary
 
@@ -71,6 +72,8 @@ class FineTuneJobStatus(ApiModel):
     """When the job was Ready for the first time, or failed."""
     attempts: Attempts = Attempts()
     """How often each stage was begun."""
+    continuation: Continuation | None = None
+    """What a `finetunejob://` in `model.uri` stood for when the job began."""
     dataset: DatasetSummary | None = None
     """What the data check found."""
     hyperparameters: ChosenHyperparameters | None = None

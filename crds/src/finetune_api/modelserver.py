@@ -1,6 +1,6 @@
 """ModelServer: one base model on vLLM that hosts the adapters of many FineTuneJobs."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
@@ -39,7 +39,7 @@ class Model(ApiModel):
     secret_ref: SecretRef | None = None
     """Secret for a private or gated model on the hub, or for the bucket."""
 
-    rules = (
+    rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
             "self.uri.startsWith('hf://') || !has(self.revision)",
             "revision is for models on the hub (hf://)",

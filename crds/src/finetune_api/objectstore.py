@@ -181,7 +181,7 @@ def _explain(error: Exception, uri: Uri) -> FetchError:
     code = int(status[1]) if status else 0
     if isinstance(error, FileNotFoundError) or code == 404:
         return FetchError(ExitCode.NOT_FOUND, f"{uri} is not there: check the bucket, the key and the endpoint")
-    if code in (400, 401, 403):
+    if code in (301, 400, 401, 403):
         return FetchError(
             ExitCode.ACCESS_DENIED, f"{uri}: the server answers {code}: check the keys and the region in secretRef"
         )

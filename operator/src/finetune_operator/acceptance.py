@@ -1,12 +1,15 @@
 """Whether a job may begin: what can be known before a GPU is spent is checked here. Pure."""
 
-from finetune_api.conditions import Reason
+from finetune_api.conditions import ConditionType, Reason
+from finetune_api.continuation import Continuation
 from finetune_api.data import Dataset
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.hosts import explain_refusal, find_entry
+from finetune_api.modelserver import Model
 from finetune_api.uris import parse_uri
 
-from finetune_operator.observe import ServerView
+from finetune_operator.manifests.names import job_file
+from finetune_operator.observe import JobView, ServerView
 
 Problem = tuple[Reason, str]
 
@@ -20,11 +23,47 @@ def find_source_problem(dataset: Dataset, hosts: list[str]) -> Problem | None:
     return None
 
 
-def find_problem(spec: FineTuneJobSpec, server: ServerView | None, *, server_is_ours: bool) -> Problem | None:
+def resolve_earlier(spec: FineTuneJobSpec, earlier: JobView | None) -> Continuation | Problem:
+    """Return what a `finetunejob://` in `model.uri` stands for, or why the job may not begin with it.
+
+    Args:
+        spec: the job's.
+        earlier: the FineTuneJob that it names, if it exists.
+    """
+    name = parse_uri(spec.model.uri).authority
+    if earlier is None or earlier.spec is None:
+        why = f"FineTuneJob {name} is invalid: {earlier.problem}" if earlier else f"there is no FineTuneJob {name}"
+        return Reason.MODEL_NOT_FOUND, f"{why}: correct model.uri"
+    holding = {one.type: one for one in earlier.status.conditions if one.status == "True"}
+    artifact = earlier.status.artifact
+    if ConditionType.FAILED in holding:
+        return Reason.MODEL_NOT_FOUND, f"FineTuneJob {name} failed: {holding[ConditionType.FAILED].message}"[:1024]
+    if ConditionType.EVALUATED not in holding or artifact is None:
+        return Reason.WAITING, f"FineTuneJob {name} has no proven result yet"
+    if earlier.spec.method.reward:
+        return Reason.MODEL_UNSUPPORTED, f"FineTuneJob {name} made a model that scores: begin with one that answers"
+    if artifact.kind == "Model":
+        if spec.model.earlier_adapter:
+            return Reason.INVALID_SPEC, f"FineTuneJob {name} made a whole model: leave model.earlierAdapter out"
+        return Continuation(job=name, model=Model(uri=artifact.uri), artifact=artifact)
+    wanted = spec.model.earlier_adapter or "Train"
+    if wanted == "Train" and spec.adapter != earlier.spec.adapter:
+        return Reason.INVALID_SPEC, (
+            f"adapter is not as in FineTuneJob {name}, whose adapter goes on training:"
+            " copy it from there, or begin a new one with model.earlierAdapter: Merge"
+        )
+    base = Model.model_validate(job_file(earlier).base.to_dict())
+    return Continuation(job=name, model=base, artifact=artifact, earlier_adapter=wanted)
+
+
+def find_problem(
+    spec: FineTuneJobSpec, base: Model, server: ServerView | None, *, server_is_ours: bool
+) -> Problem | None:
     """Return why a job may not begin, as a reason and a message; None where it may.
 
     Args:
         spec: the job's.
+        base: the model that its result will belong to.
         server: the ModelServer that the job names or makes, if it exists.
         server_is_ours: whether that server is controlled by this very job.
     """
@@ -45,9 +84,9 @@ def find_problem(spec: FineTuneJobSpec, server: ServerView | None, *, server_is_
         )
     if server.spec is None:
         return Reason.SERVER_NOT_FOUND, f"ModelServer {server.name} is invalid: {server.problem}"
-    if (server.spec.model.uri, server.spec.model.revision) != (spec.model.uri, spec.model.revision):
+    if (server.spec.model.uri, server.spec.model.revision) != (base.uri, base.revision):
         return Reason.SERVER_MISMATCH, (
-            f"ModelServer {server.name} serves {server.spec.model.uri}, the job trains {spec.model.uri}:"
+            f"ModelServer {server.name} serves {server.spec.model.uri}, the job trains {base.uri}:"
             " an adapter works on its own base model only"
         )
     rank = spec.adapter.low_rank.rank if spec.adapter.low_rank else 0

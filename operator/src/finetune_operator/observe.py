@@ -8,6 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, TypeVar
 
+from finetune_api.continuation import JobModel
 from finetune_api.finetunejob import FineTuneJob, FineTuneJobSpec
 from finetune_api.jobfile import describe_errors
 from finetune_api.jobstatus import FineTuneJobStatus
@@ -101,12 +102,15 @@ class ServerPod:
 
 
 def view_job(manifest: Manifest) -> JobView:
-    """Read a FineTuneJob."""
+    """Read a FineTuneJob; the model that a `finetunejob://` stood for when it began takes its place."""
     parsed, problem = _parse(FineTuneJob, {"spec": manifest.get("spec")})
     status, _ = _parse(FineTuneJobStatus, manifest.get("status") or {})
+    spec = parsed.spec if parsed else None
+    if spec and status and status.continuation:
+        spec = spec.model_copy(update={"model": JobModel.model_validate(status.continuation.model.to_dict())})
     return JobView(
         **_identity(manifest),
-        spec=parsed.spec if parsed else None,
+        spec=spec,
         problem=problem,
         status=status or FineTuneJobStatus(),
     )

@@ -6,6 +6,7 @@ from typing import Any
 
 from finetune_api.meta import ROUTES_ANNOTATION
 from finetune_api.mounts import DEFAULT_CLAIM
+from finetune_api.uris import parse_uri
 
 from finetune_operator.kinds import Key, Manifest, controller_uid, key_of
 from finetune_operator.observe import (
@@ -53,14 +54,23 @@ class Observer:
         raw = self.store.get(key)
         name = server_of(raw) if raw else None
         server = self.store.get(Key("ModelServer", job.namespace, name)) if name else None
+        earlier = self._earlier(job)
         return Seen(
             attempts=attempts,
+            earlier=view_job(earlier) if earlier else None,
             server=view_server(server) if server else None,
             server_is_ours=server is not None and controller_uid(server) == job.uid,
             has_default_claim=self.store.get(Key("PersistentVolumeClaim", job.namespace, DEFAULT_CLAIM)) is not None,
             progress=progress,
             newer_job=self._newer_job(job, name) if name else None,
         )
+
+    def _earlier(self, job: JobView) -> Manifest | None:
+        """Return the FineTuneJob that the job begins with, while its result is not taken over yet."""
+        uri = parse_uri(job.spec.model.uri) if job.spec else None
+        if uri is None or uri.scheme != "finetunejob":
+            return None
+        return self.store.get(Key("FineTuneJob", job.namespace, uri.authority))
 
     def _newer_job(self, job: JobView, server: str) -> str | None:
         """Return the job that serves under this job's name by now."""

@@ -8,14 +8,17 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from finetune_api.conditions import Condition, ConditionType, Reason
+from finetune_api.continuation import Continuation
 from finetune_api.finetunejob import FineTuneJobSpec, Serving
 from finetune_api.jobstatus import FineTuneJobStatus, Progress, ServingStatus
 from finetune_api.modelserver import ServedModel
 from finetune_api.reports import StageReport
+from finetune_api.uris import parse_uri
 
-from finetune_operator.acceptance import Problem, find_problem, find_source_problem
+from finetune_operator.acceptance import Problem, find_problem, find_source_problem, resolve_earlier
 from finetune_operator.attempts import Begin, Done, GiveUp, Step, Wait, count_begun, next_step
 from finetune_operator.kinds import Manifest
+from finetune_operator.manifests.names import job_file
 from finetune_operator.manifests.server import build_model_server, endpoint_of
 from finetune_operator.manifests.stages import (
     build_claim,
@@ -30,6 +33,7 @@ from finetune_operator.status import Conditions, Event, changed_conditions
 
 PROGRESS_SECONDS = 5.0
 """How often the progress of a running training is read."""
+_AT_ONCE = 0.1
 
 _CONDITIONS = {
     Stage.PREPARE: ConditionType.DATASET_READY,
@@ -48,6 +52,8 @@ class Seen:
     """Everything in the cluster that bears on one FineTuneJob."""
 
     attempts: list[Attempt]
+    earlier: JobView | None = None
+    """The FineTuneJob that it begins with, if it names one that exists."""
     server: ServerView | None = None
     """The ModelServer that the job names or makes, if it exists."""
     server_is_ours: bool = False
@@ -79,7 +85,9 @@ def plan_job(job: JobView, seen: Seen, settings: Settings, now: datetime) -> Pla
     draft = _Draft(job, conditions, now)
     if job.spec is None:
         draft.refuse(Reason.INVALID_SPEC, job.problem)
-    elif not (problem := _find_problem(job.spec, seen, settings, conditions)):
+    elif parse_uri(job.spec.model.uri).scheme == "finetunejob":
+        draft.continue_from(resolve_earlier(job.spec, seen.earlier))
+    elif not (problem := _find_problem(job, job.spec, seen, settings, conditions)):
         conditions.set(ConditionType.ACCEPTED, status=True, reason=Reason.ACCEPTED)
         draft.walk(job.spec, seen, settings)
     elif problem[0] is Reason.CONFLICT or not conditions.is_true(ConditionType.TRAINED):
@@ -89,13 +97,15 @@ def plan_job(job: JobView, seen: Seen, settings: Settings, now: datetime) -> Pla
     return draft.plan()
 
 
-def _find_problem(spec: FineTuneJobSpec, seen: Seen, settings: Settings, conditions: Conditions) -> Problem | None:
+def _find_problem(
+    job: JobView, spec: FineTuneJobSpec, seen: Seen, settings: Settings, conditions: Conditions
+) -> Problem | None:
     """Return why the job may not go on; what its data came from does not matter once it is there."""
     if not conditions.is_true(ConditionType.DATASET_READY):
         problem = find_source_problem(spec.dataset, settings.sources.https_hosts)
         if problem:
             return problem
-    return find_problem(spec, seen.server, server_is_ours=seen.server_is_ours)
+    return find_problem(spec, job_file(job).base, seen.server, server_is_ours=seen.server_is_ours)
 
 
 class _Draft:
@@ -118,6 +128,16 @@ class _Draft:
         self.set_status(conditions=listed, reason=ready.reason)
         events = changed_conditions(self.job.status.conditions, listed)
         return Plan(tuple(self.children), self.status.to_dict(), tuple(events), self.again_after)
+
+    def continue_from(self, earlier: Continuation | Problem) -> None:
+        """Write down what the job begins with before anything is made from it: it never changes later."""
+        if isinstance(earlier, Continuation):
+            self.conditions.set(ConditionType.ACCEPTED, status=True, reason=Reason.ACCEPTED)
+            self.set_status(continuation=earlier)
+            self.wait(Stage.PREPARE, Reason.PREPARING, f"begins with the result of {earlier.job}")
+            self.again_after = _AT_ONCE
+        else:
+            self.refuse(*earlier)
 
     def walk(self, spec: FineTuneJobSpec, seen: Seen, settings: Settings) -> None:
         """Go through the stages as far as they are done, and begin or await the next one."""

@@ -75,6 +75,7 @@ def changed_conditions(before: list[Condition], after: list[Condition]) -> list[
 _WARNINGS: set[Any] = {
     Reason.INVALID_SPEC,
     Reason.ACCESS_DENIED,
+    Reason.MODEL_NOT_FOUND,
     Reason.CONFLICT,
     Reason.RETRYING,
     Reason.SERVER_NOT_FOUND,

@@ -113,7 +113,7 @@ def concerned(store: Store, manifest: Manifest) -> set[Key]:
     spec = manifest.get("spec", {})
     match key.kind:
         case "FineTuneJob":
-            return {key, *_rivals(store, key, spec.get("serving") or {})}
+            return {key, *_rivals(store, key, spec.get("serving") or {}), *_followers(store, key)}
         case "ModelServer":
             jobs = store.objects("FineTuneJob", key.namespace)
             return {key} | {key_of(job) for job in jobs if server_of(job) == key.name}
@@ -126,6 +126,13 @@ def server_of(job: Manifest) -> str | None:
     if not isinstance(serving, dict):
         return None
     return str(serving.get("server") or job["metadata"]["name"])
+
+
+def _followers(store: Store, key: Key) -> set[Key]:
+    """Return the jobs that begin with the result of this one."""
+    uri = f"finetunejob://{key.name}"
+    jobs = store.objects("FineTuneJob", key.namespace)
+    return {key_of(job) for job in jobs if (job.get("spec", {}).get("model") or {}).get("uri") == uri}
 
 
 def _rivals(store: Store, key: Key, serving: Manifest) -> set[Key]:

@@ -37,13 +37,13 @@ def evaluate(job: JobFile, root: Path, train_attempt: int, digest: str) -> Stage
     heldout = _read(_below(root, directory.heldout_data))[: spec.evaluation.max_examples]
     with tempfile.TemporaryDirectory() as scratch:
         adapter = fetch_adapter(
-            _below(root, directory.adapter(train_attempt)), digest, Path(scratch), spec.model.uri, lora.rank
+            _below(root, directory.adapter(train_attempt)), digest, Path(scratch), job.base.uri, lora.rank
         )
         gpu = has_gpu()
         set_environment(gpu=gpu)
         # The engine in this very process: nothing is left to stop at the end.
         os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
-        engine = Engine(resolve_model(spec.model.uri, root), spec.model.revision, lora.rank, gpu=gpu)
+        engine = Engine(resolve_model(job.base.uri, root), job.base.revision, lora.rank, gpu=gpu)
         questions = [engine.build_question(conversation) for conversation in heldout]
         room = engine.longest - spec.evaluation.max_answer_tokens
         fitting = [one for one in questions if len(one.ids) < engine.longest and len(one.prompt) <= room]

@@ -76,6 +76,14 @@ def test_a_job_concerns_its_server_and_its_rivals() -> None:
     assert concerned(store, mine) == {KEY, Key("FineTuneJob", "team", "b"), Key("ModelServer", "team", "s")}
 
 
+def test_a_job_concerns_those_that_begin_with_its_result() -> None:
+    store = Store()
+    follower = job("b", uid="v")
+    follower["spec"]["model"] = {"uri": "finetunejob://a"}
+    store.put(follower)
+    assert concerned(store, job("a")) == {KEY, Key("FineTuneJob", "team", "b")}
+
+
 async def test_a_key_is_worked_on_once_and_again_when_it_changed_meanwhile() -> None:
     queue = WorkQueue()
     queue.add(KEY)

@@ -120,12 +120,15 @@ def _tidy(directory: Path, job: JobFile) -> None:
     if not config_path.exists():
         return
     for path in directory.iterdir():
-        if not path.name.startswith("adapter_"):
+        if path.is_dir():
+            # TRL's copy of an earlier adapter, which the training is held to.
+            shutil.rmtree(path)
+        elif not path.name.startswith("adapter_"):
             path.unlink()
     config = json.loads(config_path.read_text())
     config |= {
-        "base_model_name_or_path": job.spec.model.uri,
-        "revision": job.spec.model.revision,
+        "base_model_name_or_path": job.base.uri,
+        "revision": job.base.revision,
         "target_modules": sorted(config["target_modules"]),
     }
     config_path.write_text(json.dumps(config, indent=1, sort_keys=True))

@@ -81,9 +81,7 @@ def prepare(job: JobFile, root: Path) -> StageReport:
     )
 
 
-def _read(
-    job: JobFile, root: Path, measure: Measure, surveys: list[Survey], sources: list[dict[str, Any]]
-) -> _Parts:
+def _read(job: JobFile, root: Path, measure: Measure, surveys: list[Survey], sources: list[dict[str, Any]]) -> _Parts:
     """Go through the sources and divide them; each survey is kept, for the report of what was read and is wrong."""
     spec, directory = job.spec, JobDirectory.of(job)
     train_path, heldout_path = below(root, directory.train_data), below(root, directory.heldout_data)
@@ -167,9 +165,7 @@ def _quantiles(values: Any) -> dict[str, int]:
     return {name: int(value) for name, value in zip(shares, found, strict=True)}
 
 
-def _write_report(
-    path: Path, sources: list[dict[str, Any]], surveys: list[Survey], statistics: dict[str, Any]
-) -> None:
+def _write_report(path: Path, sources: list[dict[str, Any]], surveys: list[Survey], statistics: dict[str, Any]) -> None:
     report = {
         "sources": sources,
         "files": [

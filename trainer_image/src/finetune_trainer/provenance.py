@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from finetune_api.modelfiles import SMALL_FILES
+
 _COMMIT = re.compile(r"/snapshots/([0-9a-f]{40})/")
 
 
@@ -29,8 +31,7 @@ def describe_files(uri: str, files: list[Path]) -> dict[str, Any]:
 
 def describe_model(uri: str, directory: Path) -> dict[str, Any]:
     """Return the same of a model: of its configuration and tokenizer, whose weights nobody has read yet."""
-    files = [path for path in directory.iterdir() if path.is_file() and path.suffix != ".safetensors"]
-    return describe_files(uri, sorted(files))
+    return describe_files(uri, sorted({path for pattern in SMALL_FILES for path in directory.glob(pattern)}))
 
 
 def _digest_file(path: Path) -> str:

@@ -15,6 +15,7 @@ from finetune_api.reports import Artifact, ExitCode, StageReport, TrainingSummar
 
 from finetune_trainer.base_model import Tokenizer
 from finetune_trainer.checkpoints import is_whole, newest_whole, step_of
+from finetune_trainer.continuation import load_earlier_adapter, merge_earlier_adapter
 from finetune_trainer.dataset import count_examples
 from finetune_trainer.failures import StageError, diagnose
 from finetune_trainer.history import write_history
@@ -55,16 +56,18 @@ def train(job: JobFile, root: Path, attempt: int, metrics_port: int, scratch: Pa
         serve_metrics(metrics_port)
     train_data, checkpoints = below(root, directory.train_data), below(root, directory.checkpoints)
     chosen = read_micro_batch(checkpoints, choose(spec, count_examples(train_data)))
-    model_directory = find_model(spec.model, root, weights=True)
+    model_directory = merge_earlier_adapter(job, find_model(spec.model, root, weights=True), root, processes)
     tokenizer = Tokenizer(model_directory, spec.model.uri)
     # TRL makes the adapter before the trainer seeds anything.
     set_seed(spec.hyperparameters.seed)
     follower = Follower(began)
+    model = load_model(spec, model_directory)
+    adapted = load_earlier_adapter(job, model, model_directory, root)
     trainer = build_trainer(
         spec,
         chosen,
-        load_model(spec, model_directory),
-        build_peft_config(spec),
+        adapted or model,
+        None if adapted else build_peft_config(spec),
         tokenizer.tokenizer,
         load_examples(train_data, spec, tokenizer, scratch),
         checkpoints,

@@ -40,7 +40,7 @@ def job_file(job: JobView) -> JobFile:
     """
     if job.spec is None:
         raise ValueError(f"{job.name}: {job.problem}")
-    return JobFile(job.name, job.uid, job.spec)
+    return JobFile(job.name, job.uid, job.spec, job.status.continuation)
 
 
 def job_labels(job: JobView) -> dict[str, str]:

@@ -5,12 +5,12 @@ from collections.abc import Iterable
 
 from finetune_api.digest import digest_value
 from finetune_api.meta import API_VERSION, SERVER_PORT
-from finetune_api.modelserver import ModelServerSpec
+from finetune_api.modelserver import Model, ModelServerSpec
 from finetune_api.mounts import MODEL, ROUTES_FILE
 from finetune_api.routes import Routes
 
 from finetune_operator.kinds import Manifest
-from finetune_operator.manifests.names import build_metadata, job_labels, routes_name, server_labels
+from finetune_operator.manifests.names import build_metadata, job_file, job_labels, routes_name, server_labels
 from finetune_operator.manifests.pod import Volumes, build_credential_env, build_pod_spec
 from finetune_operator.observe import JobView, ServerView
 from finetune_operator.settings import Settings
@@ -31,7 +31,7 @@ def build_model_server(job: JobView) -> Manifest:
     """
     if job.spec is None or job.spec.serving is None or job.spec.serving.template is None:
         raise ValueError(f"{job.name} has no serving.template")
-    spec = ModelServerSpec(model=job.spec.model, **dict(job.spec.serving.template))
+    spec = ModelServerSpec(model=Model.model_validate(job_file(job).base.to_dict()), **dict(job.spec.serving.template))
     return {
         "apiVersion": API_VERSION,
         "kind": "ModelServer",

@@ -82,7 +82,10 @@ def build_stage_job(job: JobView, stage: Stage, attempt: int, settings: Settings
     name, labels = stage_job_name(job, stage, attempt), stage_labels(job, stage, attempt)
     sources = _sources(spec, stage)
     placement: Placement = _PREPARE_PLACEMENT if stage is Stage.PREPARE else spec.compute
-    volumes = Volumes(writable=[file.output_uri], readable=[source.uri for source in sources.values()])
+    readable = [source.uri for source in sources.values()]
+    if file.continuation and stage is Stage.TRAIN:
+        readable.append(file.continuation.artifact.uri)
+    volumes = Volumes(writable=[file.output_uri], readable=readable)
     volumes.add_config_map("job", job_file_name(job), str(JOB_FILE.parent))
     container = _build_container(job, stage, attempt, settings)
     pod = build_pod_spec(settings, placement, container, volumes, _build_env(sources, settings))

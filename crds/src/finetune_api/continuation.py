@@ -1,0 +1,45 @@
+"""Beginning with what an earlier FineTuneJob made: how a job asks for it, and what it was given."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from finetune_api.model import ApiModel, Rule
+from finetune_api.modelserver import Model, ObjectName
+from finetune_api.reports import Artifact
+from finetune_api.uris import JOB_MODEL_URI
+
+EarlierAdapter = Literal["Train", "Merge"]
+
+
+class JobModel(Model):
+    """The model that a FineTuneJob begins with."""
+
+    uri: Annotated[str, Field(pattern=JOB_MODEL_URI, max_length=512)]
+    """Where it lies: `hf://org/name`, `s3://bucket/prefix` or `pvc://claim/path`; `finetunejob://name` begins with the
+    proven result of an earlier FineTuneJob in the namespace."""
+    earlier_adapter: EarlierAdapter | None = None
+    """What becomes of the adapter of a `finetunejob://`: `Train` (when left out) goes on training it, and `adapter`
+    must be as it was there; `Merge` merges it into the base model, and a new adapter begins."""
+
+    rules = (
+        *Model.rules,
+        Rule(
+            "!has(self.earlierAdapter) || self.uri.startsWith('finetunejob://')",
+            "earlierAdapter is for models of an earlier job (finetunejob://)",
+            lambda model: model.earlier_adapter is None or model.uri.startswith("finetunejob://"),
+        ),
+    )
+
+
+class Continuation(ApiModel):
+    """What `finetunejob://` stood for when the job began; later changes of the earlier job do not matter."""
+
+    job: ObjectName
+    """The earlier FineTuneJob."""
+    model: Model
+    """The base model of its adapter, or the whole model that it made."""
+    artifact: Artifact
+    """What it made; the trainer checks the digest."""
+    earlier_adapter: EarlierAdapter | None = None
+    """What becomes of its adapter; nothing where it made a whole model."""

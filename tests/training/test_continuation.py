@@ -1,0 +1,84 @@
+"""A job that begins with what an earlier one made: its adapter goes on training, or is merged and a new one begins."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from finetune_api.conditions import Reason
+from finetune_api.digest import digest_directory
+from workplace import Workplace, make_workplace, price_chats
+
+ARTIFACT = "pvc://earlier/job-01234567/adapter/1"
+
+
+def follow(root: Path, model: Path, trained: Workplace, what: str, **artifact: Any) -> Workplace:
+    """Lay out a short job that begins with the adapter that was trained."""
+    values = {"epochs": 1, "learningRate": 1e-6, "batchSize": 2, "maxLength": 64}
+    place = make_workplace(root, model, price_chats(20), hyperparameters=values)
+    (root / "claims" / "earlier").symlink_to(trained.root / "claims" / "finetune-artifacts")
+    manifest = json.loads(place.job_path.read_text())
+    manifest["continuation"] = {
+        "job": "earlier",
+        "model": {"uri": "pvc://models/tiny"},
+        "artifact": {"uri": ARTIFACT, "digest": digest_directory(trained.directory.adapter(1))} | artifact,
+        "earlierAdapter": what,
+    }
+    place.job_path.write_text(json.dumps(manifest))
+    status, _ = place.run("prepare")
+    assert status == 0, place.log
+    return place
+
+
+def first_loss(place: Workplace) -> float:
+    """Return the loss of the first step, which tells what the training began with."""
+    status, _ = place.run("train", "--attempt=1")
+    assert status == 0, place.log
+    _, first, *_ = place.directory.history.read_text().splitlines()
+    header = place.directory.history.read_text().splitlines()[0].split(",")
+    return float(first.split(",")[header.index("train_loss")])
+
+
+@pytest.fixture(scope="module")
+def earlier_loss(trained: Workplace) -> float:
+    """The loss with which the earlier job began, on the base model."""
+    lines = trained.directory.history.read_text().splitlines()
+    return float(lines[1].split(",")[lines[0].split(",").index("train_loss")])
+
+
+def test_the_adapter_goes_on_training(trained: Workplace, model: Path, tmp_path: Path, earlier_loss: float) -> None:
+    place = follow(tmp_path, model, trained, "Train")
+    assert first_loss(place) < 0.6 * earlier_loss
+    adapter = place.directory.adapter(1)
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == "pvc://models/tiny"
+    assert sorted(path.name for path in adapter.iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
+    assert digest_directory(adapter) != digest_directory(trained.directory.adapter(1))
+
+
+def test_the_adapter_is_merged_and_a_new_one_begins(
+    trained: Workplace, model: Path, tmp_path: Path, earlier_loss: float
+) -> None:
+    place = follow(tmp_path, model, trained, "Merge")
+    assert first_loss(place) < 0.6 * earlier_loss
+    merged = {path.name for path in place.directory.merged.iterdir()}
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= merged
+    config = json.loads((place.directory.adapter(1) / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == place.job.base.uri == f"{place.job.output_uri}/merged"
+
+
+@pytest.mark.parametrize(
+    ("artifact", "reason"),
+    [
+        ({"digest": f"sha256:{'0' * 64}"}, Reason.ADAPTER_REFUSED),
+        ({"uri": "pvc://earlier/none/adapter/1"}, Reason.MODEL_NOT_FOUND),
+    ],
+)
+def test_a_result_that_was_changed_or_is_gone_is_not_trained_on(
+    trained: Workplace, model: Path, tmp_path: Path, artifact: dict[str, str], reason: Reason
+) -> None:
+    place = follow(tmp_path, model, trained, "Train", **artifact)
+    status, report = place.run("train", "--attempt=1")
+    assert status != 0
+    assert report is not None
+    assert (report.reason, "earlier" in report.message) == (reason, True)
