@@ -26,7 +26,7 @@ from finetune_operator.manifests.pod import Volumes, build_credential_env, build
 from finetune_operator.observe import INCUMBENT_ARGUMENT, JobView, Stage
 from finetune_operator.settings import Settings
 
-_PREPARE_PLACEMENT = Placement(resources=Resources(cpu="1", memory="2Gi"))
+_PREPARE_PLACEMENT = Placement(resources=Resources(cpu="1", memory="3Gi"))
 """Checking data takes one core and no GPU."""
 _STOP_SECONDS = 120
 """Time for a checkpoint after SIGTERM."""
