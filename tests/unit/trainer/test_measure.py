@@ -129,11 +129,10 @@ def test_what_a_template_moves_or_escapes_is_not_lost(tmp_path: Path, template: 
         ({"messages": [{"role": "user", "content": "x" * 50}, ANSWER]}, 30, "its first 30 tokens hold no answer"),
         (PAIR | {"prompt": [{"role": "user", "content": "x" * 50}]}, 30, "its first 30 tokens hold no answer"),
         ({"prompt": [{"role": "user", "content": "x" * 50}], "reference": {}}, 30, "leave no room for an answer"),
-        ({"messages": [USER, {"role": "assistant", "content": "x" * 90}]}, 200, "messages has 105 tokens, the model's"),
     ],
 )
 def test_what_does_not_fit_is_refused(tmp_path: Path, example: dict[str, Any], limit: int, message: str) -> None:
-    problem = look(load(tmp_path, max_position_embeddings=64), example, limit).problem
+    problem = look(load(tmp_path), example, limit).problem
     assert problem is not None
     assert message in str(problem)
 

@@ -38,8 +38,6 @@ class Tokenizer:
             raise _unsupported(f"{uri}: its tokenizer cannot be loaded: {error}") from error
         if not self.tokenizer.chat_template:
             raise _unsupported(f"{uri} has no chat template: use the instruction-tuned variant of the model")
-        self.context: int | None = config.get("max_position_embeddings")
-        """Tokens that the model can look back on; None where its configuration does not say."""
         self.stops = _find_stops(directory, config) | {self.tokenizer.eos_token_id}
         """Ids of the tokens that end an answer when the model is served."""
         self.special = re.compile("|".join(map(re.escape, self.tokenizer.all_special_tokens)) or r"(?!)")

@@ -55,7 +55,7 @@ def measure(tokenizer: Tokenizer, limit: int, examples: list[Example], *, learns
         if learns_all:
             sequences = {field: (ids, np.asarray(ids)) for field, (ids, _) in sequences.items()}
         try:
-            _check_length(sequences, tokenizer, limit)
+            _check_length(sequences, limit)
         except RowError as error:
             measured.append(Measured(problem=error))
             continue
@@ -84,20 +84,13 @@ def _render(tokenizer: Tokenizer, example: Example) -> dict[str, Rendered] | Row
     return rendered
 
 
-def _check_length(sequences: dict[str, _Sequence], tokenizer: Tokenizer, limit: int) -> None:
+def _check_length(sequences: dict[str, _Sequence], limit: int) -> None:
     for field, (ids, labels) in sequences.items():
-        cut = min(len(ids), limit)
-        if tokenizer.context and cut > tokenizer.context:
-            raise RowError(
-                "context",
-                f"{field} has {len(ids)} tokens, the model's context {tokenizer.context}:"
-                " shorten it, or lower hyperparameters.maxLength to cut it",
-            )
         if field == "prompt" and len(ids) >= limit:
             raise RowError(
                 "truncated", f"its {len(ids)} tokens leave no room for an answer: raise hyperparameters.maxLength"
             )
-        if field != "prompt" and np.all(labels[:cut] == -100):
+        if field != "prompt" and np.all(labels[:limit] == -100):
             raise RowError("truncated", f"its first {limit} tokens hold no answer: raise hyperparameters.maxLength")
 
 
