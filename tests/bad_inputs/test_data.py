@@ -44,7 +44,6 @@ MADE: dict[str, tuple[str, bytes]] = {
     "Latin-1 table": ("data.csv", "prompt,completion\noù est le thé?,là\n".encode("latin-1")),
     "a long line": ("data.jsonl", b'{"text": "' + b"x" * LONGEST_ROW + b'"}\n'),
     "a long number": ("data.jsonl", b'{"text": "x", "n": ' + b"1" * 5000 + b"}\n"),
-    "a long text": ("data.jsonl", b'{"text": "' + b"x" * 2000 + b'"}\n'),
     "many brackets": ("data.jsonl", b"[" * 100_000 + b"\n"),
     "many lists": ("data.jsonl", b'{"prompt": "x", "completion": "y", "n": ' + b"[" * 1000 + b"\n"),
     "gzip cut short": ("data.jsonl.gz", gzip.compress(LINE * 100, mtime=0)[:-12]),
@@ -91,8 +90,6 @@ def run(model: Path, root: Path, case: dict[str, Any]) -> tuple[str, str]:
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(StageError) as error:
         prepare(workplace.job, root, None, "USD")
-    # What concerns the whole of the data is found when it was written.
-    assert not workplace.directory.train_data.exists() or "validation" in case or case.get("reason") == "InvalidSpec"
     return error.value.reason, str(error.value)
 
 

@@ -132,7 +132,7 @@ def test_what_a_template_moves_or_escapes_is_not_lost(tmp_path: Path, template: 
     ],
 )
 def test_what_does_not_fit_is_refused(tmp_path: Path, example: dict[str, Any], limit: int, message: str) -> None:
-    problem = look(load(tmp_path, max_position_embeddings=64), example, limit).problem
+    problem = look(load(tmp_path), example, limit).problem
     assert problem is not None
     assert message in str(problem)
 
