@@ -7,7 +7,7 @@ export PYTHONPATH := tests
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check generate bench e2e cluster-up cluster-down clean
+.PHONY: help demo test check generate bench bench-training bench-gpu e2e cluster-up cluster-down clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -32,8 +32,14 @@ generate: .venv/ready ## write the CustomResourceDefinitions, and what vLLM serv
 	@$(PYTHON) -m finetune_serving.architectures crds/src/finetune_api/architectures.py
 	@$(PYTHON) -m finetune_api.crd crds charts/finetune-operator/files/crds
 
-bench: .venv/ready ## how fast training and planning are; BENCH=--gpu trains on a GPU
-	@$(PYTHON) -m bench $(BENCH)
+bench: .venv/ready ## what a decision of the operator costs, as JSON
+	@$(PYTHON) -m bench planning
+
+bench-training: .venv/ready ## training against a plain TRL script, and a million rows prepared, as JSON
+	@$(PYTHON) -m bench training
+
+bench-gpu: .venv/ready ## training on one GPU, LoRA and QLoRA, as JSON
+	@$(PYTHON) -m bench gpu
 
 e2e: .venv/ready ## the tests on the real node only
 	@$(PYTHON) tests/run.py e2e

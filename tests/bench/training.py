@@ -17,9 +17,9 @@ from model.tiny import make_tiny_model
 from scipy import stats
 from workplace import Workplace, make_workplace
 
-_ROWS = 1000
+_ROWS = 600
 _RUNS = 3
-_LAYERS = 6
+_LAYERS = 2
 _PLAIN_BATCH = 32
 _WORDS = ("shop", "sells", "kettles", "lamps", "chairs", "tables", "for", "a", "fair", "price", "every", "day")
 
@@ -36,6 +36,7 @@ class Run:
 
 def measure_training(root: Path) -> dict[str, Any]:
     """Return the figures of the benchmark; ratios are medians over runs that alternate."""
+    root.mkdir(exist_ok=True)
     base = make_tiny_model(root / "base", layers=_LAYERS)
     rows = make_rows(_ROWS)
     ours, plain, differences = [], [], []

@@ -1,0 +1,56 @@
+"""What one GPU trains in a second: LoRA with and without packing, and QLoRA, in bfloat16, turn by turn."""
+
+import statistics
+from pathlib import Path
+from typing import Any
+
+from finetune_api.reports import StageReport
+from model.tiny import make_tiny_model
+from workplace import Workplace, make_workplace, price_chats
+
+_CONVERSATIONS = 512
+_RUNS = 3
+_LAYERS = 24
+_CASES: dict[str, tuple[bool, str]] = {
+    "plain": (False, "lora"),
+    "packed": (True, "lora"),
+    "packed_qlora": (True, "qlora"),
+}
+
+
+def measure_on_gpu(root: Path) -> dict[str, Any]:
+    """Return tokens a second of each case, and the ratio to training without packing."""
+    base = make_tiny_model(root / "base", layers=_LAYERS)
+    rates: dict[str, list[float]] = {name: [] for name in _CASES}
+    for turn in range(_RUNS):
+        for name, (packing, adapter) in _CASES.items():
+            rates[name].append(_measure(root / f"{name}-{turn}", base, packing=packing, adapter=adapter))
+    figures: dict[str, Any] = {f"tokens_per_s_{name}": round(statistics.median(all_)) for name, all_ in rates.items()}
+    for name in ("packed", "packed_qlora"):
+        ratios = [one / plain for one, plain in zip(rates[name], rates["plain"], strict=True)]
+        figures[f"ratio_{name}"] = round(statistics.median(ratios), 2)
+    return figures | {"runs": _RUNS}
+
+
+def _measure(directory: Path, base: Path, *, packing: bool, adapter: str) -> float:
+    """Return the tokens that one training takes in a second, from its first step to its last."""
+    workplace = make_workplace(
+        directory,
+        base,
+        [*price_chats(_CONVERSATIONS)],
+        method={"sft": {"packing": packing}},
+        adapter={adapter: {"rank": 8}},
+        hyperparameters={"epochs": 1, "batchSize": 8, "maxLength": 256},
+        compute={"checkpointEvery": 10_000, "resources": {"cpu": "4", "memory": "16Gi", "gpus": 1}},
+    )
+    prepared, trained = (_run(workplace, *stage) for stage in (["prepare"], ["train", "--attempt=1"]))
+    if prepared.dataset is None or trained.training is None:
+        raise SystemExit("the reports hold no figures")
+    return prepared.dataset.train_tokens / trained.training.seconds
+
+
+def _run(workplace: Workplace, *arguments: str) -> StageReport:
+    status, report = workplace.run(*arguments)
+    if status != 0 or report is None:
+        raise SystemExit(f"{arguments[0]} ended with {status}:\n{workplace.log[-3000:]}")
+    return report

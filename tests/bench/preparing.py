@@ -1,0 +1,27 @@
+"""Prepares a million short rows: how many in a second, and with how much memory."""
+
+import json
+import resource
+import time
+from pathlib import Path
+from typing import Any
+
+from model.tiny import make_tiny_model
+from workplace import make_workplace
+
+
+def measure_preparing(root: Path, count: int) -> dict[str, Any]:
+    """Return rows a second, and the peak memory of the process in MiB."""
+    root.mkdir()
+    workplace = make_workplace(root / "job", make_tiny_model(root / "model"), [])
+    with (root / "job" / "claims" / "data" / "train.jsonl").open("w") as file:
+        for number in range(count):
+            row = {"prompt": f"what does thing {number} cost?", "completion": f"{number} euros"}
+            file.write(json.dumps(row) + "\n")
+    began = time.monotonic()
+    status = workplace.start("prepare").wait()
+    seconds = time.monotonic() - began
+    if status != 0:
+        raise SystemExit(workplace.log[-3000:])
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    return {"prepare_rows": count, "prepare_rows_per_s": round(count / seconds), "prepare_peak_mib": peak >> 10}
