@@ -52,6 +52,28 @@ def test_the_whole_way(cluster: Cluster, operator: Operator, player: Player, nam
     assert claims == ["finetune-artifacts"]
 
 
+def test_a_job_waits_for_the_one_that_it_begins_with_and_then_needs_it_no_more(
+    cluster: Cluster, operator: Operator, player: Player, namespace: str
+) -> None:
+    apply(cluster, finetunejob("second", namespace, model={"uri": "finetunejob://first"}))
+    wait_for(
+        lambda: condition_of(status_of(cluster, namespace, "second"), "Accepted") == ("False", "ModelNotFound"),
+        lambda: f"second: {status_of(cluster, namespace, 'second')}",
+    )
+    apply(cluster, finetunejob("first", namespace))
+    wait_for_condition(cluster, namespace, "first", "Ready", "Completed")
+    artifact = status_of(cluster, namespace, "first")["artifact"]
+    wait_for(lambda: "continuation" in status_of(cluster, namespace, "second"), "what it begins with")
+    cluster.run_kubectl("delete", "ftj", "first", "-n", namespace)
+    wait_for_condition(cluster, namespace, "second", "Ready", "Completed")
+    assert status_of(cluster, namespace, "second")["continuation"] == {
+        "job": "first",
+        "model": {"uri": "pvc://models/base"},
+        "artifact": artifact,
+        "earlierAdapter": "Train",
+    }
+
+
 def test_a_steady_cluster_costs_no_write(cluster: Cluster, operator: Operator, player: Player, namespace: str) -> None:
     apply(cluster, finetunejob("job", namespace, serving=OWN))
     wait_for_condition(cluster, namespace, "job", "Ready", "Serving")
