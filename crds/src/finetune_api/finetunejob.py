@@ -24,7 +24,11 @@ CHANGEABLE = ("approved",)
 
 def _unchanged(fields: Iterable[str]) -> str:
     """Return in CEL that fields are what they were, or are still not there."""
-    return " && ".join(f"self.?{to_camel(name)} == oldSelf.?{to_camel(name)}" for name in fields)
+    # Optionals (`self.?x`) would be shorter; the API server takes their comparison for too costly.
+    return " && ".join(
+        f"has(self.{name}) == has(oldSelf.{name}) && (!has(self.{name}) || self.{name} == oldSelf.{name})"
+        for name in map(to_camel, fields)
+    )
 
 
 class Serving(ApiModel):
