@@ -57,6 +57,7 @@ def test_status_tells_what_was_proven(kubectl: Kubectl, namespace: str, loop: st
     assert conditions == {
         "Accepted": ("True", "Accepted"),
         "DatasetReady": ("True", "Succeeded"),
+        "Approved": ("True", "WithinBudget"),
         "Trained": ("True", "Succeeded"),
         "Evaluated": ("True", "GatesPassed"),
         "Served": ("True", "AdapterLoaded"),
