@@ -84,6 +84,9 @@ def cluster() -> Iterator[Cluster]:
     with control_plane() as running:
         running.run_kubectl("apply", "--server-side", "-f", str(Path(__file__).parents[2] / "crds"))
         running.run_kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
+        for kind in ("finetunejobs", "modelservers"):
+            # Until its cache is filled the API server answers watches of a new kind with 429.
+            running.run_kubectl("get", "--raw", f"/apis/finetune.dev/v1alpha1/{kind}?resourceVersion=0")
         yield running
 
 
