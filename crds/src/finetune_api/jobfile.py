@@ -123,6 +123,11 @@ class JobDirectory:
         """The figures of each training step, as CSV."""
         return Path(self.root / "report" / "steps.csv")
 
+    @property
+    def tensorboard(self) -> Path:
+        """TensorBoard's event files, over all attempts."""
+        return Path(self.root / "tensorboard")
+
     def report(self, name: str) -> Path:
         """A full report of a stage: `prepare.json`, `train.json`, `evaluate.json`."""
         return Path(self.root / "report" / f"{name}.json")

@@ -48,6 +48,7 @@ def train(job: JobFile, root: Path, attempt: int, metrics_port: int, scratch: Pa
     from finetune_trainer.methods import build_trainer
     from finetune_trainer.metrics import serve_metrics
     from finetune_trainer.models import build_peft_config, load_model, save_result
+    from finetune_trainer.tracking import build_trackers
 
     spec, directory = job.spec, JobDirectory.of(job)
     processes = PartialState(cpu=spec.compute.resources.gpus == 0)
@@ -71,7 +72,7 @@ def train(job: JobFile, root: Path, attempt: int, metrics_port: int, scratch: Pa
         tokenizer.tokenizer,
         load_examples(train_data, spec, tokenizer, scratch),
         checkpoints,
-        [follower],
+        [follower, *(build_trackers(job, root, attempt) if is_main else [])],
     )
     resume = newest_whole(checkpoints)
     _remove_broken(checkpoints, is_main=is_main)
