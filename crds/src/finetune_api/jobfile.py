@@ -128,6 +128,11 @@ class JobDirectory:
         """TensorBoard's event files, over all attempts."""
         return Path(self.root / "tensorboard")
 
+    @property
+    def model_card(self) -> Path:
+        """The model card; beside the artifact, whose digest covers its own directory alone."""
+        return Path(self.root / "report" / "MODEL_CARD.md")
+
     def report(self, name: str) -> Path:
         """A full report of a stage: `prepare.json`, `train.json`, `evaluate.json`."""
         return Path(self.root / "report" / f"{name}.json")
