@@ -12,6 +12,7 @@ import pytest
 from finetune_api.conditions import Reason
 from finetune_api.digest import digest_directory
 from finetune_api.jobfile import JobDirectory
+from finetune_api.model_card import with_scores
 from finetune_api.reports import ExitCode, parse_report
 from model.tiny import make_tiny_model
 from serving.conftest import MODEL_URI, make_adapter
@@ -96,6 +97,8 @@ def test_base_incumbent_and_tuned_are_judged_on_the_same_questions(work: Work) -
     adapter, incumbent = work.directory.adapter(1), work.root / "claims" / "out" / "first"
     gates = [{"metric": "Perplexity", "minGain": 0.5}, {"metric": "Rouge1", "relativeTo": "Incumbent", "maxLoss": 1}]
     work.ask(CHATS, gates=gates)
+    work.directory.model_card.parent.mkdir(exist_ok=True)
+    work.directory.model_card.write_text(with_scores("# job\n", None))
     artifact = {"uri": "pvc://out/first", "digest": digest_directory(incumbent)}
     status, report = work.evaluate(
         digest_directory(adapter), f"--incumbent={json.dumps({'job': 'old', 'artifact': artifact})}"
@@ -111,6 +114,7 @@ def test_base_incumbent_and_tuned_are_judged_on_the_same_questions(work: Work) -
         ("Perplexity", "Base", False),
         ("Rouge1", "Incumbent", True),
     ]
+    assert work.directory.model_card.read_text() == with_scores("# job\n", report.evaluation)
     full = work.report
     assert [one["metric"] for one in full["metrics"]][-1] == "Rouge2"
     assert next(one["mcnemarP"] for one in full["metrics"] if one["metric"] == "ExactMatch") == 1

@@ -43,6 +43,14 @@ def test_the_adapter_has_learnt_and_is_what_its_digest_says(trained: Workplace) 
     assert len(names) == 2 * 7 * 2
 
 
+def test_the_model_card_names_data_and_result(trained: Workplace) -> None:
+    card = trained.directory.model_card.read_text()
+    statistics = json.loads(trained.directory.report("prepare").read_text())["statistics"]
+    assert statistics["digest"] in card
+    assert digest_directory(trained.directory.adapter(1)) in card
+    assert "not compared yet" in card
+
+
 def test_the_estimate_of_prepare_is_what_training_did(trained: Workplace) -> None:
     statistics = json.loads(trained.directory.report("prepare").read_text())["statistics"]
     assert statistics["steps"] == STEPS

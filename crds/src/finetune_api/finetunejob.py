@@ -16,6 +16,7 @@ from finetune_api.jobstatus import FineTuneJobStatus
 from finetune_api.model import ApiModel, Rule
 from finetune_api.modelserver import NAME_RULE, ObjectName, ServerTemplate
 from finetune_api.routes import BASE_NAME
+from finetune_api.tracking import Tracking
 from finetune_api.training import Adapter, Hyperparameters, Method
 
 CHANGEABLE = ("approved",)
@@ -106,6 +107,8 @@ class FineTuneJobSpec(ApiModel):
     """How good is good enough."""
     output: Output | None = None
     """Where the artifact goes; without it to the claim `finetune-artifacts`, which the operator makes."""
+    tracking: Tracking | None = None
+    """Where the figures of the training are sent."""
     serving: Serving | None = None
     """Under which name to serve; without it the job ends with the proven artifact."""
     retries: Annotated[int, Field(ge=0, le=10)] = 3

@@ -123,6 +123,16 @@ class JobDirectory:
         """The figures of each training step, as CSV."""
         return Path(self.root / "report" / "steps.csv")
 
+    @property
+    def tensorboard(self) -> Path:
+        """TensorBoard's event files, over all attempts."""
+        return Path(self.root / "tensorboard")
+
+    @property
+    def model_card(self) -> Path:
+        """The model card; beside the artifact, whose digest covers its own directory alone."""
+        return Path(self.root / "report" / "MODEL_CARD.md")
+
     def report(self, name: str) -> Path:
         """A full report of a stage: `prepare.json`, `train.json`, `evaluate.json`."""
         return Path(self.root / "report" / f"{name}.json")

@@ -6,8 +6,8 @@ from typing import Any
 
 SMALL_FILES = ("*.json", "*.txt", "*.model", "*.jinja")
 """What configuration and tokenizer are made of."""
-WEIGHT_FILES = ("*.safetensors", "*.safetensors.index.json")
-"""What is fetched of the weights; never pickles."""
+WEIGHT_FILES = ("*.safetensors", "*.safetensors.index.json", "README.md")
+"""What is fetched with the weights; never pickles. The model's card names its licence."""
 
 
 class ModelFilesError(Exception):

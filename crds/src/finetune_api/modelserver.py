@@ -26,7 +26,7 @@ class SecretRef(ApiModel):
     name: ObjectName
     """Name of the Secret. For the hub its key `HF_TOKEN` holds the token; for `s3://` it has `AWS_ACCESS_KEY_ID` and
     `AWS_SECRET_ACCESS_KEY`, and where they are needed `AWS_SESSION_TOKEN`, `AWS_ENDPOINT_URL` and `AWS_REGION`;
-    for `https://` its key `HTTPS_TOKEN` holds a bearer token."""
+    for `https://` its key `HTTPS_TOKEN` holds a bearer token. Trackers name their own keys."""
 
 
 class Model(ApiModel):

@@ -12,6 +12,7 @@ from typing import Any, get_args
 from finetune_api.conditions import Reason
 from finetune_api.jobfile import JobDirectory, JobFile
 from finetune_api.measurable import Example, choose_gates, choose_metrics, read_traits
+from finetune_api.model_card import with_scores
 from finetune_api.mounts import path_of
 from finetune_api.reports import Artifact, EvaluationSummary, Incumbent, MetricComparison, StageReport
 
@@ -61,6 +62,7 @@ def evaluate(job: JobFile, root: Path, tuned: Artifact, incumbent: Incumbent) ->
     metrics = compare(scoring.wanted, samples["base"], samples["tuned"], samples.get("incumbent"))
     summary = summarise(len(judged.questions), metrics, gates)
     _write(below(root, directory.report("evaluate")), summary, metrics, incumbent, judged)
+    _complete_card(below(root, directory.model_card), summary)
     return StageReport(
         outcome="Succeeded",
         reason=Reason.GATES_PASSED if summary.passed else Reason.GATES_FAILED,
@@ -132,6 +134,12 @@ def _with_mcnemar(comparison: MetricComparison, judged: Judged) -> dict[str, Any
     if "incumbent" in right:
         found["incumbent"]["mcnemarP"] = mcnemar(right["incumbent"], right["tuned"])
     return found
+
+
+def _complete_card(path: Path, summary: EvaluationSummary) -> None:
+    """Put the scores into the model card that the training wrote."""
+    if path.is_file():
+        path.write_text(with_scores(path.read_text(encoding="utf-8"), summary), encoding="utf-8")
 
 
 def below(root: Path, path: Path) -> Path:

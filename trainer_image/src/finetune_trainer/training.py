@@ -20,6 +20,7 @@ from finetune_trainer.dataset import count_examples
 from finetune_trainer.failures import StageError, diagnose
 from finetune_trainer.history import write_history
 from finetune_trainer.micro_batch import lower_micro_batch, read_micro_batch
+from finetune_trainer.model_card import Trained, read_license, write_card
 from finetune_trainer.schedule import choose
 from finetune_trainer.sources import below, find_model
 
@@ -48,6 +49,7 @@ def train(job: JobFile, root: Path, attempt: int, metrics_port: int, scratch: Pa
     from finetune_trainer.methods import build_trainer
     from finetune_trainer.metrics import serve_metrics
     from finetune_trainer.models import build_peft_config, load_model, save_result
+    from finetune_trainer.tracking import build_trackers
 
     spec, directory = job.spec, JobDirectory.of(job)
     processes = PartialState(cpu=spec.compute.resources.gpus == 0)
@@ -71,7 +73,7 @@ def train(job: JobFile, root: Path, attempt: int, metrics_port: int, scratch: Pa
         tokenizer.tokenizer,
         load_examples(train_data, spec, tokenizer, scratch),
         checkpoints,
-        [follower],
+        [follower, *(build_trackers(job, root, attempt) if is_main else [])],
     )
     resume = newest_whole(checkpoints)
     _remove_broken(checkpoints, is_main=is_main)
@@ -88,27 +90,30 @@ def train(job: JobFile, root: Path, attempt: int, metrics_port: int, scratch: Pa
     kind = "Model" if spec.makes_model else "Adapter"
     result = directory.model(attempt) if spec.makes_model else directory.adapter(attempt)
     save_result(trainer, tokenizer.tokenizer, job, below(root, result), is_main=is_main)
+    losses = [(entry["step"], entry["loss"]) for entry in state.log_history if "loss" in entry]
+    summary = TrainingSummary(
+        steps=state.global_step,
+        resumed_from_step=step_of(resume) if resume else 0,
+        loss=round(losses[-1][1], 6),
+        seconds=round(follower.seconds, 1),
+        startup_seconds=round(follower.startup_seconds, 1),
+        micro_batch_size=chosen.micro_batch_size,
+        stopped_early=state.global_step < state.max_steps,
+    )
+    artifact = Artifact(
+        kind=kind,
+        uri=f"{job.output_uri}/{kind.lower()}/{attempt}",
+        digest=digest_directory(below(root, result)),
+    )
     if is_main:
         write_history(below(root, directory.history), state.log_history)
-    losses = [entry["loss"] for entry in state.log_history if "loss" in entry]
+        write_card(job, root, Trained(chosen, summary, artifact, losses, read_license(model_directory)))
     return StageReport(
         outcome="Succeeded",
         reason=Reason.SUCCEEDED,
         message=f"{state.global_step} steps",
-        training=TrainingSummary(
-            steps=state.global_step,
-            resumed_from_step=step_of(resume) if resume else 0,
-            loss=round(losses[-1], 6),
-            seconds=round(follower.seconds, 1),
-            startup_seconds=round(follower.startup_seconds, 1),
-            micro_batch_size=chosen.micro_batch_size,
-            stopped_early=state.global_step < state.max_steps,
-        ),
-        artifact=Artifact(
-            kind=kind,
-            uri=f"{job.output_uri}/{kind.lower()}/{attempt}",
-            digest=digest_directory(below(root, result)),
-        ),
+        training=summary,
+        artifact=artifact,
     )
 
 

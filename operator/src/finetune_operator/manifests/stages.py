@@ -10,6 +10,7 @@ from finetune_api.meta import ATTEMPT_LABEL, JOB_LABEL, METRICS_PORT, STAGE_LABE
 from finetune_api.modelserver import Model
 from finetune_api.mounts import DEFAULT_CLAIM, HTTPS_HOSTS, JOB_FILE, MODEL, TRAIN, VALIDATION, Source
 from finetune_api.reports import Incumbent
+from finetune_api.tracking import MLFLOW_KEYS, WANDB_KEYS, Tracking
 from finetune_api.uris import parse_uri
 
 from finetune_operator.kinds import Manifest
@@ -90,7 +91,8 @@ def build_stage_job(job: JobView, stage: Stage, attempt: int, settings: Settings
     volumes = Volumes(writable=[file.output_uri], readable=readable)
     volumes.add_config_map("job", job_file_name(job), str(JOB_FILE.parent))
     container = _build_container(job, stage, attempt, settings)
-    pod = build_pod_spec(settings, placement, container, volumes, _build_env(sources, settings))
+    env = _build_env(sources, settings) + _tracker_env(spec.tracking if stage is Stage.TRAIN else None)
+    pod = build_pod_spec(settings, placement, container, volumes, env)
     pod |= {"restartPolicy": "Never", "terminationGracePeriodSeconds": _STOP_SECONDS}
     nodes = spec.compute.nodes if stage is Stage.TRAIN else 1
     if nodes > 1:
@@ -148,6 +150,23 @@ def _build_env(sources: dict[Source, Model | DataSource], settings: Settings) ->
     if any(parse_uri(one.uri).scheme == "https" for one in sources.values()):
         env.append({"name": HTTPS_HOSTS, "value": ",".join(settings.sources.https_hosts)})
     return env
+
+
+def _tracker_env(tracking: Tracking | None) -> list[Manifest]:
+    """Return the trackers' credentials as the kubelet hands them over.
+
+    A Secret for MLflow holds a user or a token, so each key may be missing; a tracker that lacks one is given up.
+    """
+    wanted = (
+        (tracking.wandb.secret_ref if tracking and tracking.wandb else None, WANDB_KEYS),
+        (tracking.mlflow.secret_ref if tracking and tracking.mlflow else None, MLFLOW_KEYS),
+    )
+    return [
+        {"name": key, "valueFrom": {"secretKeyRef": {"name": secret.name, "key": key, "optional": True}}}
+        for secret, keys in wanted
+        if secret
+        for key in keys
+    ]
 
 
 def _build_container(job: JobView, stage: Stage, attempt: int, settings: Settings) -> Manifest:
