@@ -30,6 +30,8 @@ def follow(root: Path, model: Path, trained: Workplace, what: str, **artifact: A
     }
     place.job_path.write_text(json.dumps(manifest))
     shutil.copytree(trained.directory.train_data.parent, place.directory.train_data.parent)
+    place.directory.report("prepare").parent.mkdir()
+    shutil.copy(trained.directory.report("prepare"), place.directory.report("prepare"))
     return place
 
 
