@@ -270,8 +270,8 @@ def _read_lines(path: Path) -> Iterator[str]:
     except FileNotFoundError:
         raise StageError(
             ExitCode.NOT_FOUND,
-            Reason.DATASET_NOT_FOUND,
-            f"{path} is missing: was the claim emptied after prepare?",
+            Reason.PREPARED_DATA_GONE,
+            f"{path} is missing: was the claim emptied after prepare? Make a new FineTuneJob",
         ) from None
 
 
