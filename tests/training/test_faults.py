@@ -11,7 +11,7 @@ import pytest
 import torch
 from finetune_api.conditions import Reason
 from finetune_api.reports import ExitCode, StageReport
-from finetune_trainer.checkpoints import newest_whole, step_of
+from finetune_trainer.checkpoints import mark_whole, newest_whole, step_of
 from finetune_trainer.failures import StageError, diagnose
 from finetune_trainer.prepare import prepare
 from safetensors.torch import load_file, save_file
@@ -181,13 +181,10 @@ def test_a_loss_that_is_no_number_ends_the_training(model: Path, tmp_path: Path)
     assert (status, reason_of(report)) == (ExitCode.SOFTWARE, Reason.LOSS_NOT_FINITE), workplace.log
 
 
-def test_a_damaged_checkpoint_costs_one_attempt_and_not_the_training(model: Path, tmp_path: Path) -> None:
-    values = {"epochs": 8, "batchSize": 2, "maxLength": 64}
-    workplace = make_workplace(
-        tmp_path, model, price_chats(12), hyperparameters=values, compute={"checkpointEvery": 10}
-    )
-    prepare(workplace.job, tmp_path, None, "USD")
-    assert workplace.run("train", "--attempt=1")[0] == 0, workplace.log
+def test_a_damaged_checkpoint_costs_one_attempt_and_not_the_training(trained: Workplace, tmp_path: Path) -> None:
+    workplace = Workplace(shutil.copytree(trained.root, tmp_path / "copy", symlinks=True))
+    for checkpoint in workplace.directory.checkpoints.glob("checkpoint-*"):
+        mark_whole(checkpoint)
     newest = newest_whole(workplace.directory.checkpoints)
     assert newest is not None
     damaged = newest / "optimizer.pt"

@@ -62,8 +62,9 @@ class Dataset(ApiModel):
     validation: DataSource | None = None
     """Held-out conversations for the evaluation; never trained on."""
     format: Format | None = None
-    """What the rows are: `Chat` (OpenAI's messages, with tools), `PromptCompletion`, `Instruction` (Alpaca's fields) or
-    `Text`; without it what the fields of the first row say."""
+    """What the rows are: `Chat` (OpenAI's messages, with tools), `PromptCompletion`, `Instruction` (Alpaca's fields),
+    `Text`, `Preference`, `UnpairedPreference` (an answer with a label) or `Prompt` (for graders); without it what the
+    fields of the first row say."""
     holdout: Annotated[float, Field(gt=0, le=0.5)] | None = None
     """Fraction of `train` kept for the evaluation instead; 0.1 when neither is given."""
 
