@@ -6,7 +6,7 @@ from pydantic import Field
 
 from finetune_api.model import ApiModel, Rule
 from finetune_api.modelserver import Revision, SecretRef
-from finetune_api.uris import DATA_URI, OUTPUT_URI
+from finetune_api.uris import DataUri, OutputUri
 
 Format = Literal["Chat", "PromptCompletion", "Instruction", "Text", "Preference", "UnpairedPreference", "Prompt"]
 """What the rows of a data file are."""
@@ -32,7 +32,7 @@ def accepted_formats(method_name: str) -> tuple[Format, ...]:
 class DataSource(ApiModel):
     """A file with examples, or a directory with several: JSONL, JSON, CSV, TSV or Parquet, plain or compressed."""
 
-    uri: Annotated[str, Field(pattern=DATA_URI, max_length=512)]
+    uri: DataUri
     """Where it lies: `pvc://claim/path`, `configmap://name/key`, `hf://org/name` of a dataset or a path in it,
     `s3://bucket/key` or a prefix, `https://host/path` of a file at a host that the administrator lists."""
     revision: Revision | None = None
@@ -80,5 +80,5 @@ class Dataset(ApiModel):
 class Output(ApiModel):
     """Where the artifact goes."""
 
-    uri: Annotated[str, Field(pattern=OUTPUT_URI, max_length=512)]
+    uri: OutputUri
     """A claim and a directory on it: `pvc://claim/path`."""
