@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import socket
 import subprocess
 import sys
@@ -36,12 +37,17 @@ class Workplace:
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Start the trainer."""
-        command = [sys.executable, "-m", "finetune_trainer", f"--job={self.job_path}", f"--root={self.root}"]
-        stage, *options = arguments
-        port = [f"--metrics-port={_find_port()}"] if stage == "train" else []
-        command += [f"--termination-log={self.root / 'report.json'}", stage, *port, *options]
         with (self.root / "log").open("a") as log:
-            return subprocess.Popen(command, env=os.environ, stdout=log, stderr=log, text=True)
+            return subprocess.Popen(self._build_command(*arguments), env=os.environ, stdout=log, stderr=log, text=True)
+
+    def command(self, *arguments: str) -> str:
+        """Return the command that starts the trainer, for a shell."""
+        return shlex.join(self._build_command(*arguments))
+
+    def _build_command(self, stage: str, *options: str) -> list[str]:
+        command = [sys.executable, "-m", "finetune_trainer", f"--job={self.job_path}", f"--root={self.root}"]
+        port = [f"--metrics-port={_find_port()}"] if stage == "train" else []
+        return [*command, f"--termination-log={self.root / 'report.json'}", stage, *port, *options]
 
     def run(self, *arguments: str) -> tuple[int, StageReport | None]:
         """Run the trainer to its end; return its exit status and its report."""

@@ -179,4 +179,4 @@ def test_below_a_listed_domain_private_addresses_are_refused(
 
 def test_a_server_that_stays_away_is_worth_a_new_attempt(host: str, tmp_path: Path) -> None:
     Files.asked["/busy.jsonl"] = -10
-    assert refuse(host, "busy.jsonl", tmp_path).reason == "Retrying"
+    assert refuse(host, "busy.jsonl", tmp_path).reason == "SourceUnreachable"

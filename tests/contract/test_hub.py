@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+STATUSES = {"org/broken": 500, "org/busy": 429, "org/private": 401}
 COMMITS = {"main": "a" * 40, "v2": "b" * 40}
 FILES = ("README.md", "a.jsonl", "more/b.jsonl")
 SCRIPT = """
@@ -33,7 +34,7 @@ except StageError as error:
 
 
 class Hub(BaseHTTPRequestHandler):
-    """One public data set, one gated, one that is broken."""
+    """One public data set, one gated, and some that only answer with a status."""
 
     def do_HEAD(self) -> None:
         self._answer(with_body=False)
@@ -44,8 +45,8 @@ class Hub(BaseHTTPRequestHandler):
     def _answer(self, *, with_body: bool) -> None:
         parts = self.path.removeprefix("/api").split("/")
         repository = "/".join(parts[2:4])
-        if repository == "org/broken":
-            self.send_response(503)
+        if repository in STATUSES:
+            self.send_response(STATUSES[repository])
             self.end_headers()
             return
         if repository == "org/gated" and self.headers.get("Authorization") != "Bearer secret":
@@ -121,7 +122,7 @@ def test_a_folder_without_data_is_refused(hub: str, tmp_path: Path) -> None:
 
 def test_a_gated_data_set_needs_a_token(hub: str, tmp_path: Path) -> None:
     refused = fetch(hub, tmp_path, "hf://org/gated/train.jsonl")
-    assert refused.startswith("ACCESS_DENIED AccessDenied")
+    assert refused.startswith("ACCESS_DENIED TermsNotAccepted")
     assert "secretRef" in refused
     assert fetch(hub, tmp_path, "hf://org/gated/train.jsonl", HF_TOKEN_TRAIN="secret").startswith(
         "train.jsonl: one line"
@@ -130,12 +131,29 @@ def test_a_gated_data_set_needs_a_token(hub: str, tmp_path: Path) -> None:
 
 def test_the_token_of_the_model_is_not_sent_for_data(hub: str, tmp_path: Path) -> None:
     refused = fetch(hub, tmp_path, "hf://org/gated/train.jsonl", HF_TOKEN="secret")
-    assert refused.startswith("ACCESS_DENIED AccessDenied")
+    assert refused.startswith("ACCESS_DENIED TermsNotAccepted")
 
 
 def test_what_is_not_there_is_named(hub: str, tmp_path: Path) -> None:
     assert fetch(hub, tmp_path, "hf://org/none/train.jsonl").startswith("NOT_FOUND DatasetNotFound hf://org/none")
 
 
+@pytest.mark.parametrize(
+    ("repository", "refusal"),
+    [
+        ("org/private", "ACCESS_DENIED AccessDenied hf://org/private/x: the hub refuses the token in secretRef"),
+        (
+            "org/busy",
+            "TRANSIENT RateLimited hf://org/busy/x: the hub limits the rate: give a token's Secret in secretRef",
+        ),
+        ("org/broken", "TRANSIENT SourceUnreachable hf://org/broken/x: the hub answers 500"),
+    ],
+)
+def test_what_the_hub_answers_has_a_reason(hub: str, tmp_path: Path, repository: str, refusal: str) -> None:
+    assert fetch(hub, tmp_path, f"hf://{repository}/x").startswith(refusal)
+
+
 def test_a_hub_that_is_away_is_tried_again(hub: str, tmp_path: Path) -> None:
-    assert fetch(hub, tmp_path, "hf://org/data/x", HF_ENDPOINT="http://127.0.0.1:1").startswith("TRANSIENT Retrying")
+    assert fetch(hub, tmp_path, "hf://org/data/x", HF_ENDPOINT="http://127.0.0.1:1").startswith(
+        "TRANSIENT SourceUnreachable"
+    )

@@ -143,7 +143,7 @@ def test_trainer_and_server_get_the_same_model(store: ObjectStore, tmp_path: Pat
 def test_models_with_code_or_pickles_are_refused_by_trainer_and_server(name: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(StageError, match=message) as error:
         find_model(Model(uri=f"s3://models/{name}"), tmp_path, weights=False)
-    assert error.value.reason == "ModelUnsupported"
+    assert error.value.reason == "ModelUnsafe"
     with pytest.raises(ModelFilesError, match=message):
         resolve_model(f"s3://models/{name}", tmp_path)
 

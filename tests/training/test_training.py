@@ -210,6 +210,6 @@ def test_a_model_with_code_of_its_own_is_never_loaded(model: Path, tmp_path: Pat
     status, report = workplace.run("prepare")
     assert status == ExitCode.BAD_CONFIG
     assert report is not None
-    assert report.reason is Reason.MODEL_UNSUPPORTED
+    assert report.reason is Reason.MODEL_UNSAFE
     assert "code of its own" in report.message
     assert not witness.exists()

@@ -1,13 +1,11 @@
 """Beginning with what an earlier FineTuneJob made: how a job asks for it, and what it was given."""
 
-from typing import Annotated, Literal
-
-from pydantic import Field
+from typing import Literal
 
 from finetune_api.model import ApiModel, Rule
 from finetune_api.modelserver import Model, ObjectName
 from finetune_api.reports import Artifact
-from finetune_api.uris import JOB_MODEL_URI
+from finetune_api.uris import JobModelUri
 
 EarlierAdapter = Literal["Train", "Merge"]
 
@@ -15,7 +13,7 @@ EarlierAdapter = Literal["Train", "Merge"]
 class JobModel(Model):
     """The model that a FineTuneJob begins with."""
 
-    uri: Annotated[str, Field(pattern=JOB_MODEL_URI, max_length=512)]
+    uri: JobModelUri
     """Where it lies: `hf://org/name`, `s3://bucket/prefix` or `pvc://claim/path`; `finetunejob://name` begins with the
     proven result of an earlier FineTuneJob in the namespace."""
     earlier_adapter: EarlierAdapter | None = None

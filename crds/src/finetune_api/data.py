@@ -6,7 +6,7 @@ from pydantic import Field
 
 from finetune_api.model import ApiModel, Rule
 from finetune_api.modelserver import Revision, SecretRef
-from finetune_api.uris import DATA_URI, OUTPUT_URI
+from finetune_api.uris import DataUri, OutputUri
 
 Format = Literal["Chat", "PromptCompletion", "Instruction", "Text", "Preference", "UnpairedPreference", "Prompt"]
 """What the rows of a data file are."""
@@ -32,7 +32,7 @@ def accepted_formats(method_name: str) -> tuple[Format, ...]:
 class DataSource(ApiModel):
     """A file with examples, or a directory with several: JSONL, JSON, CSV, TSV or Parquet, plain or compressed."""
 
-    uri: Annotated[str, Field(pattern=DATA_URI, max_length=512)]
+    uri: DataUri
     """Where it lies: `pvc://claim/path`, `configmap://name/key`, `hf://org/name` of a dataset or a path in it,
     `s3://bucket/key` or a prefix, `https://host/path` of a file at a host that the administrator lists."""
     revision: Revision | None = None
@@ -62,8 +62,9 @@ class Dataset(ApiModel):
     validation: DataSource | None = None
     """Held-out conversations for the evaluation; never trained on."""
     format: Format | None = None
-    """What the rows are: `Chat` (OpenAI's messages, with tools), `PromptCompletion`, `Instruction` (Alpaca's fields) or
-    `Text`; without it what the fields of the first row say."""
+    """What the rows are: `Chat` (OpenAI's messages, with tools), `PromptCompletion`, `Instruction` (Alpaca's fields),
+    `Text`, `Preference`, `UnpairedPreference` (an answer with a label) or `Prompt` (for graders); without it what the
+    fields of the first row say."""
     holdout: Annotated[float, Field(gt=0, le=0.5)] | None = None
     """Fraction of `train` kept for the evaluation instead; 0.1 when neither is given."""
 
@@ -79,5 +80,5 @@ class Dataset(ApiModel):
 class Output(ApiModel):
     """Where the artifact goes."""
 
-    uri: Annotated[str, Field(pattern=OUTPUT_URI, max_length=512)]
+    uri: OutputUri
     """A claim and a directory on it: `pvc://claim/path`."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
+from finetune_api.conditions import Reason
 from finetune_api.reports import ExitCode
 
 if TYPE_CHECKING:
@@ -21,10 +22,20 @@ FIRST_WAIT = 1.0
 class FetchError(Exception):
     """A source that cannot be fetched: NOT_FOUND, ACCESS_DENIED, BAD_CONFIG, or TRANSIENT, which is worth a retry."""
 
-    def __init__(self, code: ExitCode, message: str) -> None:
-        """Keep both; the message begins with the URI."""
+    def __init__(self, code: ExitCode, message: str, reason: Reason | None = None) -> None:
+        """Keep all; the message begins with the URI. Without a reason it is that of `reason_of`."""
         super().__init__(message)
         self.code = code
+        self._reason = reason
+
+    def reason_of(self, missing: Reason) -> Reason:
+        """Return the reason for the status; `missing` is that of a source which is not there."""
+        reasons = {
+            ExitCode.NOT_FOUND: missing,
+            ExitCode.ACCESS_DENIED: Reason.ACCESS_DENIED,
+            ExitCode.TRANSIENT: Reason.SOURCE_UNREACHABLE,
+        }
+        return self._reason or reasons.get(self.code, Reason.INVALID_SPEC)
 
 
 def retry_transient() -> "Retrying":

@@ -14,6 +14,10 @@ class ModelFilesError(Exception):
     """A directory that is no model, or one that would run code of its own."""
 
 
+class UnsafeModelError(ModelFilesError):
+    """A model that would run code of its own, or has nothing but pickles."""
+
+
 def read_model_config(directory: Path, uri: str, wanted: str = "ForCausalLM") -> dict[str, Any]:
     """Return the model's config.json after all checks; `wanted` is how the name of its architecture ends.
 
@@ -27,7 +31,7 @@ def read_model_config(directory: Path, uri: str, wanted: str = "ForCausalLM") ->
     if not isinstance(config, dict):
         raise ModelFilesError(f"{uri}: config.json is no object")
     if "auto_map" in config or list(directory.glob("*.py")):
-        raise ModelFilesError(f"{uri} brings code of its own, which is never run: use a model that needs none")
+        raise UnsafeModelError(f"{uri} brings code of its own, which is never run: use a model that needs none")
     architectures = config.get("architectures") or []
     if not any(str(name).endswith(wanted) for name in architectures):
         kinds = ", ".join(map(str, architectures)) or "of no known kind"

@@ -8,7 +8,7 @@ from finetune_api.compute import Placement
 from finetune_api.conditions import Conditions
 from finetune_api.model import ApiModel, Rule
 from finetune_api.reports import Digest
-from finetune_api.uris import MODEL_URI
+from finetune_api.uris import ModelUri
 
 ObjectName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", max_length=63)]
 Revision = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$", max_length=128)]
@@ -32,7 +32,7 @@ class SecretRef(ApiModel):
 class Model(ApiModel):
     """A base model."""
 
-    uri: Annotated[str, Field(pattern=MODEL_URI, max_length=512)]
+    uri: ModelUri
     """Where it lies: `hf://org/name`, `s3://bucket/prefix` or `pvc://claim/path`."""
     revision: Revision | None = None
     """Branch, tag or commit on the hub."""

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 from finetune_api.digest import digest_value
 from finetune_api.fetching import FetchError, Progress, retry_transient
-from finetune_api.modelfiles import SMALL_FILES, WEIGHT_FILES, ModelFilesError
+from finetune_api.modelfiles import SMALL_FILES, WEIGHT_FILES, UnsafeModelError
 from finetune_api.mounts import MODEL, Source, credential_variable
 from finetune_api.reports import ExitCode
 from finetune_api.uris import Uri, parse_uri
@@ -67,9 +67,9 @@ def fetch_model(uri: str, directory: Path, *, weights: bool) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         names = [one.name for one in _list(_open(parse_uri(uri), MODEL), parse_uri(uri))]
         if any(name.endswith(".py") for name in names):
-            raise ModelFilesError(f"{uri} brings code of its own, which is never run: use a model that needs none")
+            raise UnsafeModelError(f"{uri} brings code of its own, which is never run: use a model that needs none")
         if "config.json" in names and not any(name.endswith(".safetensors") for name in names):
-            raise ModelFilesError(f"{uri} holds no *.safetensors: pickles are not loaded")
+            raise UnsafeModelError(f"{uri} holds no *.safetensors: pickles are not loaded, convert them")
         _fetch(
             parse_uri(uri),
             MODEL,

@@ -3,8 +3,12 @@
 Only this list of schemes exists. Nothing here touches a network or a file.
 """
 
+import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field
+from pydantic.config import JsonDict
 
 Scheme = Literal["hf", "s3", "https", "pvc", "configmap", "finetunejob"]
 
@@ -16,12 +20,42 @@ _BUCKET = r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"
 _HTTPS = r"https://[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?(:[0-9]{1,5})?(/[A-Za-z0-9_%~+@][A-Za-z0-9._=%~+@-]*)+"
 _S3 = rf"s3://{_BUCKET}(/{_PATH})?"
 
-MODEL_URI = rf"^(hf://{_REPOSITORY}|{_S3}|pvc://{DNS_LABEL}/{_PATH})$"
-JOB_MODEL_URI = rf"^(hf://{_REPOSITORY}|{_S3}|pvc://{DNS_LABEL}/{_PATH}|finetunejob://{DNS_LABEL})$"
-DATA_URI = (
+
+def _matches(pattern: str, message: str) -> AfterValidator:
+    """Return the check of a URI for whoever reads the object; `_uri_field` is the same one for the API server."""
+
+    def check(uri: str) -> str:
+        if re.fullmatch(pattern, uri) is None:
+            raise ValueError(message)
+        return uri
+
+    return AfterValidator(check)
+
+
+def _uri_field(pattern: str, message: str) -> Any:
+    """Return a field whose refusal says what to write: a pattern of the schema would be shown itself."""
+    rule: JsonDict = {"rule": f"self.matches(r'{pattern}')", "message": message}
+    return Field(max_length=512, json_schema_extra={"x-kubernetes-validations": [rule]})
+
+
+_MODEL = rf"^(hf://{_REPOSITORY}|{_S3}|pvc://{DNS_LABEL}/{_PATH})$"
+_JOB_MODEL = rf"^(hf://{_REPOSITORY}|{_S3}|pvc://{DNS_LABEL}/{_PATH}|finetunejob://{DNS_LABEL})$"
+_DATA = (
     rf"^(hf://{_REPOSITORY}(/{_PATH})?|{_S3}|{_HTTPS}|pvc://{DNS_LABEL}/{_PATH}|configmap://{DNS_LABEL}/{_SEGMENT})$"
 )
-OUTPUT_URI = rf"^pvc://{DNS_LABEL}(/{_PATH})?$"
+_OUTPUT = rf"^pvc://{DNS_LABEL}(/{_PATH})?$"
+_MODEL_HINT = "give hf://org/name, s3://bucket/path or pvc://claim/path"
+_JOB_MODEL_HINT = "give hf://org/name, s3://bucket/path, pvc://claim/path or finetunejob://name"
+_DATA_HINT = (
+    "give hf://org/name/path, s3://bucket/path, https://host/path, pvc://claim/path or configmap://name/key,"
+    " without .. in it"
+)
+_OUTPUT_HINT = "give pvc://claim/path, without .. in it"
+
+ModelUri = Annotated[str, _matches(_MODEL, _MODEL_HINT), _uri_field(_MODEL, _MODEL_HINT)]
+JobModelUri = Annotated[str, _matches(_JOB_MODEL, _JOB_MODEL_HINT), _uri_field(_JOB_MODEL, _JOB_MODEL_HINT)]
+DataUri = Annotated[str, _matches(_DATA, _DATA_HINT), _uri_field(_DATA, _DATA_HINT)]
+OutputUri = Annotated[str, _matches(_OUTPUT, _OUTPUT_HINT), _uri_field(_OUTPUT, _OUTPUT_HINT)]
 
 
 @dataclass(frozen=True)

@@ -15,14 +15,21 @@ from finetune_operator.observe import Attempt, Stage, State
 _PERMANENT = {
     Reason.DATASET_INVALID,
     Reason.DATASET_NOT_FOUND,
+    Reason.PREPARED_DATA_GONE,
     Reason.MODEL_NOT_FOUND,
     Reason.MODEL_UNSUPPORTED,
+    Reason.MODEL_UNSAFE,
+    Reason.MODEL_DAMAGED,
+    Reason.TEMPLATE_INVALID,
     Reason.ACCESS_DENIED,
+    Reason.TERMS_NOT_ACCEPTED,
+    Reason.VOLUME_ACCESS_DENIED,
     Reason.INVALID_SPEC,
     Reason.ADAPTER_REFUSED,
     Reason.NOT_SERVABLE,
     Reason.GPU_TOO_SMALL,
     Reason.OUT_OF_MEMORY,
+    Reason.GPU_OUT_OF_MEMORY,
     Reason.LOSS_NOT_FINITE,
 }
 _FAILED = {
@@ -32,6 +39,8 @@ _FAILED = {
 }
 _FIRST_DELAY = timedelta(seconds=10)
 _LONGEST_DELAY = timedelta(minutes=5)
+_POD_DELAY = timedelta(minutes=1)
+"""How long the Job's controller may take for a pod before that is told."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +94,7 @@ def next_step(stage: Stage, attempts: list[Attempt], begun: int, retries: int, n
     if last.number < begun:
         return Begin(begun + 1)
     if last.state is State.ACTIVE:
-        return _explain_waiting(last)
+        return _explain_waiting(last, now)
     if last.state is State.SUCCEEDED and last.report and last.report.outcome == "Succeeded":
         return Done(last.report)
     reason, message = _diagnose(last)
@@ -114,11 +123,17 @@ def count_begun(attempts: list[Attempt], known: Attempts) -> Attempts:
     return Attempts(**numbers, disruptions=max(known.disruptions, disruptions))
 
 
-def _explain_waiting(attempt: Attempt) -> Wait:
+def _explain_waiting(attempt: Attempt, now: datetime) -> Wait:
     """An attempt that runs needs no word; one that cannot start gets its reason."""
+    if attempt.started and not attempt.has_pod:
+        due = attempt.started + _POD_DELAY
+        hint = f"Job {attempt.name} has no pod: a quota or a policy may forbid it, see kubectl describe job"
+        return Wait(until=due) if now < due else Wait(Reason.POD_NOT_CREATED, hint)
     kind, _, message = attempt.waiting.partition(": ")
     if kind in ("ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ErrImageNeverPull"):
         return Wait(Reason.IMAGE_PULL_FAILED, message)
+    if kind == "CreateContainerConfigError":
+        return Wait(Reason.SECRET_NOT_FOUND, f"{message}: make the Secret, or correct secretRef")
     if kind == "Unschedulable":
         return Wait(Reason.UNSCHEDULABLE, message)
     if kind:

@@ -55,6 +55,8 @@ class Attempt:
     name: str
     state: State
     started: datetime | None = None
+    has_pod: bool = True
+    """Whether the Job's controller has made a pod: a quota or a policy may forbid it."""
     finished: datetime | None = None
     report: StageReport | None = None
     exit_code: int | None = None
@@ -161,6 +163,7 @@ def view_attempt(job: Manifest, pods: list[Manifest]) -> Attempt | None:
         name=job["metadata"]["name"],
         state=_state(conditions, pod, terminated, vanished=len(pods) < job.get("spec", {}).get("parallelism", 1)),
         started=_time(status.get("startTime")),
+        has_pod=bool(pods),
         finished=_time(status.get("completionTime") or conditions.get("Failed", {}).get("lastTransitionTime")),
         report=parse_report(terminated.get("message", "")),
         exit_code=terminated.get("exitCode"),

@@ -83,6 +83,8 @@ _WARNINGS: set[Any] = {
     Reason.ADAPTER_REFUSED,
     Reason.IMAGE_PULL_FAILED,
     Reason.UNSCHEDULABLE,
+    Reason.SECRET_NOT_FOUND,
+    Reason.POD_NOT_CREATED,
     Reason.CREATE_REFUSED,
     Reason.GATES_FAILED,
     Reason.NOT_SERVABLE,

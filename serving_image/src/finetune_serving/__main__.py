@@ -10,14 +10,13 @@ from finetune_api.conditions import Reason
 from finetune_api.fetching import FetchError
 from finetune_api.jobfile import read_job_file
 from finetune_api.meta import SERVER_PORT
-from finetune_api.modelfiles import ModelFilesError
+from finetune_api.modelfiles import ModelFilesError, UnsafeModelError
 from finetune_api.mounts import JOB_FILE, ROUTES_FILE
 from finetune_api.reports import Artifact, ExitCode, Incumbent, StageReport, write_report
 
 from finetune_serving.adapters import AdapterRefusedError
 
 _LOG = logging.getLogger("finetune_serving")
-_FETCH_REASONS = {ExitCode.NOT_FOUND: Reason.MODEL_NOT_FOUND, ExitCode.ACCESS_DENIED: Reason.ACCESS_DENIED}
 
 
 def main() -> None:
@@ -90,17 +89,18 @@ def _evaluate(arguments: argparse.Namespace) -> tuple[StageReport, ExitCode]:
         incumbent = Incumbent.model_validate_json(arguments.incumbent)
         return evaluate(job, arguments.root, tuned, incumbent), ExitCode.OK
     except FileNotFoundError as error:
-        reason, code, message = Reason.DATASET_NOT_FOUND, ExitCode.NOT_FOUND, f"{error.filename} is missing"
+        reason, code = Reason.PREPARED_DATA_GONE, ExitCode.NOT_FOUND
+        message = f"{error.filename} is missing: was the claim emptied? Make a new FineTuneJob"
     except AdapterRefusedError as error:
         reason, code, message = Reason.ADAPTER_REFUSED, ExitCode.BAD_CONFIG, f"the adapter: {error}"
     except BrokenProcessPool:
         reason, code = Reason.OUT_OF_MEMORY, ExitCode.OUT_OF_MEMORY
         message = "the process with the model was killed: raise compute.resources.memory"
     except ModelFilesError as error:
-        reason, code, message = Reason.MODEL_UNSUPPORTED, ExitCode.BAD_CONFIG, str(error)
+        reason = Reason.MODEL_UNSAFE if isinstance(error, UnsafeModelError) else Reason.MODEL_UNSUPPORTED
+        code, message = ExitCode.BAD_CONFIG, str(error)
     except FetchError as error:
-        reason = _FETCH_REASONS.get(error.code, Reason.RETRYING)
-        code, message = error.code, str(error)
+        reason, code, message = error.reason_of(Reason.MODEL_NOT_FOUND), error.code, str(error)
     except Exception as error:  # noqa: BLE001 - every failure becomes a report
         _LOG.exception("the evaluation failed")
         is_full = isinstance(error, MemoryError) or "out of memory" in str(error).lower()

@@ -45,8 +45,10 @@ def test_arguments_become_objects_once() -> None:
     [
         (OSError(28, "No space left on device"), Reason.STORAGE_FULL),
         (MemoryError(), Reason.OUT_OF_MEMORY),
-        (RuntimeError("CUDA out of memory. Tried"), Reason.OUT_OF_MEMORY),
-        (PermissionError(13, "denied"), Reason.ACCESS_DENIED),
+        (RuntimeError("CUDA out of memory. Tried"), Reason.GPU_OUT_OF_MEMORY),
+        (PermissionError(13, "denied"), Reason.VOLUME_ACCESS_DENIED),
+        (OSError(30, "Read-only file system"), Reason.VOLUME_ACCESS_DENIED),
+        (RuntimeError("I/O error: No space left on device (os error 28)"), Reason.STORAGE_FULL),
         (KeyError("x"), Reason.TRAINING_FAILED),
     ],
 )

@@ -251,6 +251,7 @@ def test_for_grpo_the_last_answer_is_the_reference(tmp_path: Path) -> None:
         (b'{"text": "\\ud800"}', "encoding", "half of a character (\\ud800) stands alone"),
         (b'{"text": "x", "text": "y"}', "json", "the field 'text' stands twice in an object: keep one"),
         (b'{"text": NaN}', "json", "JSON has no NaN"),
+        (b'{"prompt": "x", "answer": ' + b"[" * 950 + b"]" * 950 + b"}", "json", "nested too deeply"),
         (b'{"prompt": "x", "answer": 1e999}', "value", "answer is not a number (NaN, Infinity): leave it out"),
         (b'{"text": ' + b"1" * 5000 + b"}", "json", "a number of so many digits, write it as a text"),
     ],

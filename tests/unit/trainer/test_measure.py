@@ -101,11 +101,10 @@ def test_of_every_shape_the_answers_are_learnt(tmp_path: Path, example: dict[str
         (ALTERNATING, {"messages": [USER, USER, ANSWER]}, "the chat template fails: roles must alternate"),
         (ALTERNATING, PAIR | {"prompt": [USER, USER]}, "the chat template fails: roles must alternate"),
         (
-            "{% for m in messages %}{{ loop.length }}{{ m.content }}{% endfor %}",
-            PAIR,
+            "{% if messages | length > 2 %}long{% endif %}" + NO_DEVELOPER,
+            PAIR | {"prompt": [SYSTEM, USER]},
             "renders the prompt differently with and without its answer",
         ),
-        ("{{ messages | map(attribute='content') | join(' ') }}{{ 1 / 0 }}", CHAT, "the chat template fails: "),
     ],
 )
 def test_what_a_template_loses_or_refuses_is_said(

@@ -19,14 +19,23 @@ _LOG = logging.getLogger("finetune_trainer")
 _EXIT_CODES = {
     Reason.DATASET_INVALID: ExitCode.BAD_DATA,
     Reason.DATASET_NOT_FOUND: ExitCode.NOT_FOUND,
+    Reason.PREPARED_DATA_GONE: ExitCode.NOT_FOUND,
     Reason.MODEL_NOT_FOUND: ExitCode.NOT_FOUND,
     Reason.MODEL_UNSUPPORTED: ExitCode.BAD_CONFIG,
+    Reason.MODEL_UNSAFE: ExitCode.BAD_CONFIG,
+    Reason.MODEL_DAMAGED: ExitCode.BAD_CONFIG,
+    Reason.TEMPLATE_INVALID: ExitCode.BAD_CONFIG,
     Reason.INVALID_SPEC: ExitCode.BAD_CONFIG,
     Reason.NOT_SERVABLE: ExitCode.BAD_CONFIG,
     Reason.GPU_TOO_SMALL: ExitCode.BAD_CONFIG,
     Reason.ACCESS_DENIED: ExitCode.ACCESS_DENIED,
+    Reason.TERMS_NOT_ACCEPTED: ExitCode.ACCESS_DENIED,
+    Reason.VOLUME_ACCESS_DENIED: ExitCode.ACCESS_DENIED,
     Reason.OUT_OF_MEMORY: ExitCode.OUT_OF_MEMORY,
+    Reason.GPU_OUT_OF_MEMORY: ExitCode.OUT_OF_MEMORY,
     Reason.STORAGE_FULL: ExitCode.STORAGE_FULL,
+    Reason.SOURCE_UNREACHABLE: ExitCode.TRANSIENT,
+    Reason.RATE_LIMITED: ExitCode.TRANSIENT,
     Reason.RETRYING: ExitCode.STOPPED,
 }
 

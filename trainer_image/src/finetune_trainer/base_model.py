@@ -7,17 +7,21 @@ from typing import Any
 
 import numpy as np
 from finetune_api import servability
-from finetune_api.chat import Message, Render, Rendered, render_all, render_example
+from finetune_api.chat import Message, Render, Rendered, TemplateError, render_all, render_example
 from finetune_api.conditions import Reason
 from finetune_api.modelfiles import ModelFilesError, read_model_config
 from finetune_api.reports import ExitCode
 
-from finetune_trainer.failures import StageError
+from finetune_trainer.failures import StageError, refuse_model
 
 Labels = np.ndarray[Any, np.dtype[np.int64]]
 
 LORA_MODULES = servability.LORA_MODULES
 """The linear layers that get an adapter: those that vLLM serves. The output layer stays as it is."""
+
+
+_SMALL_TALK = {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}
+"""What every chat template renders."""
 
 
 class Tokenizer:
@@ -27,7 +31,7 @@ class Tokenizer:
         """Load them.
 
         Raises:
-            StageError: the model brings code of its own, has no chat template, or cannot be read.
+            StageError: the model brings code of its own, has no chat template that works, or cannot be read.
         """
         config = check_model(directory, uri)
         from transformers import AutoTokenizer
@@ -37,7 +41,11 @@ class Tokenizer:
         except (OSError, ValueError, KeyError) as error:
             raise _unsupported(f"{uri}: its tokenizer cannot be loaded: {error}") from error
         if not self.tokenizer.chat_template:
-            raise _unsupported(f"{uri} has no chat template: use the instruction-tuned variant of the model")
+            raise _refuse_template(f"{uri} has no chat template: use the instruction-tuned variant of the model")
+        try:
+            self.render(_SMALL_TALK)
+        except TemplateError as error:
+            raise _refuse_template(f"{uri}: {error}: correct chat_template of its tokenizer") from None
         self.stops = _find_stops(directory, config) | {self.tokenizer.eos_token_id}
         """Ids of the tokens that end an answer when the model is served."""
         self.special = re.compile("|".join(map(re.escape, self.tokenizer.all_special_tokens)) or r"(?!)")
@@ -103,7 +111,7 @@ def check_model(directory: Path, uri: str) -> dict[str, Any]:
     try:
         return read_model_config(directory, uri)
     except ModelFilesError as error:
-        raise _unsupported(str(error)) from None
+        raise refuse_model(error) from None
 
 
 def _find_stops(directory: Path, config: dict[str, Any]) -> set[int]:
@@ -114,6 +122,10 @@ def _find_stops(directory: Path, config: dict[str, Any]) -> set[int]:
     for given in (config.get("eos_token_id"), generation.get("eos_token_id")):
         found |= set(given) if isinstance(given, list) else {given} if isinstance(given, int) else set()
     return found
+
+
+def _refuse_template(message: str) -> StageError:
+    return StageError(ExitCode.BAD_CONFIG, Reason.TEMPLATE_INVALID, message)
 
 
 def _unsupported(message: str) -> StageError:

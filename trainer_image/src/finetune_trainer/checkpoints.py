@@ -33,6 +33,22 @@ def is_whole(checkpoint: Path) -> bool:
         return False
 
 
+def is_damage(error: Exception) -> bool:
+    """Tell whether an exception says that a file of a checkpoint is not what was written."""
+    from pickle import UnpicklingError
+
+    from safetensors import SafetensorError
+
+    kinds = (SafetensorError, UnpicklingError, EOFError, json.JSONDecodeError)
+    # What torch.load says of a file that is no archive of its own, or one with wrong sums.
+    return isinstance(error, kinds) or any(sign in str(error) for sign in ("PytorchStreamReader", "weights_only"))
+
+
+def forget(checkpoint: Path) -> None:
+    """Take a checkpoint's mark away, so that nothing is resumed from it again."""
+    (checkpoint / _MARK).unlink(missing_ok=True)
+
+
 def step_of(checkpoint: Path) -> int:
     """Return the optimizer step of a checkpoint by its name; -1 where it has none."""
     number = checkpoint.name.rpartition("-")[2]

@@ -3,7 +3,6 @@
 A million rows take some 40 MB of memory here, whatever their length.
 """
 
-import hashlib
 import json
 from array import array
 from bisect import bisect_right
@@ -24,6 +23,7 @@ from finetune_trainer.cautions import find_cautions
 from finetune_trainer.failures import StageError
 from finetune_trainer.files import LONGEST_ROW, Problem, Row, UnknownFileError, read_rows, unit_of
 from finetune_trainer.findings import Findings, RowError
+from finetune_trainer.fingerprints import hash_content, hash_question, hash_statement
 from finetune_trainer.formats import Example, check_format, detect_format, parse_row, unknown_fields
 from finetune_trainer.measure import Measured
 
@@ -186,6 +186,8 @@ def _write(example: Example) -> str:
     except UnicodeEncodeError as error:
         sign = f"\\u{ord(error.object[error.start]):04x}"
         raise RowError("encoding", f"half of a character ({sign}) stands alone: write the whole one") from None
+    except RecursionError:
+        raise RowError("json", "it is nested too deeply: write it with fewer levels") from None
     except ValueError:
         raise RowError("value", f"{_find_unwritable(example)} is not a number (NaN, Infinity): leave it out") from None
     if size > LONGEST_ROW:
@@ -217,41 +219,11 @@ def _take(found: Survey, name: str, rows: list[_Parsed], measure: Measure, write
         found.longest.append(measured.longest)
         found.learnt.append(measured.learnt)
         found.turns.append(sum(len(row.example.get(key, ())) for key in _MESSAGES))
-        found.questions.append(_hash(_question_of(row.example)))
-        found.statements.append(_hash(_statement_of(row.example)))
-        found.contents.append(_hash(row.example))
+        found.questions.append(hash_question(row.example))
+        found.statements.append(hash_statement(row.example))
+        found.contents.append(hash_content(row.example))
         if "label" in row.example:
             found.labels[row.example["label"]] += 1
-
-
-def _question_of(example: Example) -> Any:
-    """Return what an example asks, without the system's words."""
-    messages = example.get("messages", example.get("prompt"))
-    if messages is None:
-        return example["text"]
-    if "messages" in example:
-        messages = messages[: _last_answer(messages)]
-    return [one for one in messages if one["role"] not in ("system", "developer")]
-
-
-def _statement_of(example: Example) -> Any:
-    """Return what an example decides about, which it can decide in more than one way."""
-    if "messages" in example:
-        return [example["messages"][: _last_answer(example["messages"])], example.get("tools")]
-    if "chosen" in example:
-        return [example["prompt"], sorted(json.dumps(example[key]) for key in ("chosen", "rejected"))]
-    if "label" in example:
-        return [example["prompt"], example["completion"]]
-    return example.get("prompt", example.get("text"))
-
-
-def _last_answer(messages: list[dict[str, Any]]) -> int:
-    return max(index for index, message in enumerate(messages) if message["role"] == "assistant")
-
-
-def _hash(value: Any) -> int:
-    text = json.dumps(value, sort_keys=True)
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest())
 
 
 def read_examples(path: Path) -> Iterator[Example]:
@@ -270,8 +242,8 @@ def _read_lines(path: Path) -> Iterator[str]:
     except FileNotFoundError:
         raise StageError(
             ExitCode.NOT_FOUND,
-            Reason.DATASET_NOT_FOUND,
-            f"{path} is missing: was the claim emptied after prepare?",
+            Reason.PREPARED_DATA_GONE,
+            f"{path} is missing: was the claim emptied after prepare? Make a new FineTuneJob",
         ) from None
 
 

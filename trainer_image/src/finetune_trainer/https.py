@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from finetune_api.conditions import Reason
 from finetune_api.fetching import FetchError, Progress, retry_transient
 from finetune_api.hosts import explain_refusal, find_entry
 from finetune_api.reports import ExitCode
@@ -100,7 +101,8 @@ class _Download:
             hint = "check the Secret in secretRef"
             raise FetchError(ExitCode.ACCESS_DENIED, f"{self._uri}: the server answers {status}: {hint}")
         if status in _TRANSIENT or status >= 500:
-            raise FetchError(ExitCode.TRANSIENT, f"{self._uri}: the server answers {status}")
+            reason = Reason.RATE_LIMITED if status == 429 else None
+            raise FetchError(ExitCode.TRANSIENT, f"{self._uri}: the server answers {status}", reason)
         raise FetchError(ExitCode.NOT_FOUND, f"{self._uri} is not there: the server answers {status}")
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from finetune_api.conditions import Reason
 from finetune_api.data import DataSource
 from finetune_api.fetching import FetchError, Progress, retry_transient
 from finetune_api.modelfiles import SMALL_FILES, WEIGHT_FILES
@@ -118,7 +119,7 @@ def _explain(error: Exception, uri: str) -> FetchError:
     match error:
         case GatedRepoError():
             hint = "accept its terms on the hub, and give a token's Secret in secretRef"
-            return FetchError(ExitCode.ACCESS_DENIED, f"{uri} is gated: {hint}")
+            return FetchError(ExitCode.ACCESS_DENIED, f"{uri} is gated: {hint}", Reason.TERMS_NOT_ACCEPTED)
         case LocalEntryNotFoundError():
             pass
         case RepositoryNotFoundError() | RevisionNotFoundError() | EntryNotFoundError():
@@ -128,5 +129,8 @@ def _explain(error: Exception, uri: str) -> FetchError:
             status = error.response.status_code if error.response is not None else 0
             if status in (401, 403):
                 return FetchError(ExitCode.ACCESS_DENIED, f"{uri}: the hub refuses the token in secretRef")
+            if status == 429:
+                hint = "give a token's Secret in secretRef, or wait"
+                return FetchError(ExitCode.TRANSIENT, f"{uri}: the hub limits the rate: {hint}", Reason.RATE_LIMITED)
             return FetchError(ExitCode.TRANSIENT, f"{uri}: the hub answers {status}")
     return FetchError(ExitCode.TRANSIENT, f"{uri}: the hub cannot be reached: {error}")

@@ -16,9 +16,10 @@ from finetune_api.objectstore import fetch_model, fetch_objects
 from finetune_api.reports import ExitCode
 from finetune_api.uris import parse_uri
 
-from finetune_trainer.failures import StageError
+from finetune_trainer.failures import StageError, refuse_model
 from finetune_trainer.files import is_data_file
 from finetune_trainer.hub import fetch_hub_data, fetch_hub_model
+from finetune_trainer.weights import check_weights
 
 
 def below(root: Path, path: os.PathLike[str] | str) -> Path:
@@ -108,12 +109,13 @@ def find_model(model: Model, root: Path, *, weights: bool) -> Path:
             Reason.MODEL_NOT_FOUND,
             f"{model.uri} holds no config.json: is it a model's directory?",
         )
-    if uri.scheme == "pvc" and not list(directory.glob("*.safetensors")):
+    if (weights or uri.scheme == "pvc") and not list(directory.glob("*.safetensors")):
         raise StageError(
             ExitCode.BAD_CONFIG,
-            Reason.MODEL_UNSUPPORTED,
-            f"{model.uri} holds no *.safetensors: pickles are not loaded",
+            Reason.MODEL_UNSAFE,
+            f"{model.uri} holds no *.safetensors: pickles are not loaded, convert them",
         )
+    check_weights(directory, model.uri)
     return directory
 
 
@@ -123,11 +125,6 @@ def _fetching(missing: Reason) -> Iterator[None]:
     try:
         yield
     except FetchError as error:
-        reasons = {
-            ExitCode.NOT_FOUND: missing,
-            ExitCode.ACCESS_DENIED: Reason.ACCESS_DENIED,
-            ExitCode.TRANSIENT: Reason.RETRYING,
-        }
-        raise StageError(error.code, reasons.get(error.code, Reason.INVALID_SPEC), str(error)) from None
+        raise StageError(error.code, error.reason_of(missing), str(error)) from None
     except ModelFilesError as error:
-        raise StageError(ExitCode.BAD_CONFIG, Reason.MODEL_UNSUPPORTED, str(error)) from None
+        raise refuse_model(error) from None

@@ -7,6 +7,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from finetune_api.conditions import Reason
 from finetune_api.digest import digest_directory
@@ -14,7 +15,7 @@ from finetune_api.jobfile import JobDirectory, JobFile, read_job_file
 from finetune_api.reports import Artifact, ExitCode, StageReport, TrainingSummary
 
 from finetune_trainer.base_model import Tokenizer
-from finetune_trainer.checkpoints import is_whole, newest_whole, step_of
+from finetune_trainer.checkpoints import forget, is_damage, is_whole, newest_whole, step_of
 from finetune_trainer.continuation import load_earlier_adapter, merge_earlier_adapter
 from finetune_trainer.dataset import count_examples
 from finetune_trainer.failures import StageError, diagnose
@@ -78,7 +79,7 @@ def train(job: JobFile, root: Path, attempt: int, metrics_port: int, scratch: Pa
     resume = newest_whole(checkpoints)
     _remove_broken(checkpoints, is_main=is_main)
     processes.wait_for_everyone()
-    trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    _run(trainer, resume, is_main=is_main)
     state = trainer.state
     is_done = state.global_step >= state.max_steps or (spec.hyperparameters.early_stopping and not follower.stopped)
     if not is_done:
@@ -117,6 +118,22 @@ def train(job: JobFile, root: Path, attempt: int, metrics_port: int, scratch: Pa
     )
 
 
+def _run(trainer: Any, resume: Path | None, *, is_main: bool) -> None:
+    """Train; a checkpoint that cannot be read is not tried again, and the next attempt takes the one before."""
+    try:
+        trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    except Exception as error:
+        if resume is None or not is_damage(error):
+            raise
+        if is_main:
+            forget(resume)
+        raise StageError(
+            ExitCode.SOFTWARE,
+            Reason.CHECKPOINT_DAMAGED,
+            f"{resume.name} cannot be read ({error}): the next attempt goes on from the one before; check the volume",
+        ) from error
+
+
 def _remove_broken(checkpoints: Path, *, is_main: bool) -> None:
     """Remove what an interrupted save left, so that it neither takes room nor a place among those kept."""
     for path in checkpoints.glob("checkpoint-*"):
@@ -145,7 +162,7 @@ def main() -> None:
         failure = diagnose(error, Reason.TRAINING_FAILED)
         if failure is not error:
             _LOG.exception("the training failed")
-        if failure.reason is Reason.OUT_OF_MEMORY:
+        if failure.reason in (Reason.OUT_OF_MEMORY, Reason.GPU_OUT_OF_MEMORY):
             lower_micro_batch(job, arguments.root)
         code = failure.code
         report = StageReport(outcome="Failed", reason=failure.reason, message=str(failure)[:1024])

@@ -1,0 +1,219 @@
+"""Faults of volumes, models, checkpoints and memory, injected for real: each ends with its reason in docs/faults.md."""
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from finetune_api.conditions import Reason
+from finetune_api.reports import ExitCode, StageReport
+from finetune_trainer.checkpoints import mark_whole, newest_whole, step_of
+from finetune_trainer.failures import StageError, diagnose
+from finetune_trainer.prepare import prepare
+from safetensors.torch import load_file, save_file
+from workplace import Workplace, make_workplace, price_chats
+
+WEIGHTS = "model.safetensors"
+
+
+def own_model(workplace: Workplace) -> Path:
+    """Give the job a copy of its model that may be spoilt."""
+    directory = workplace.root / "claims" / "models" / "tiny"
+    source = directory.resolve()
+    directory.unlink()
+    shutil.copytree(source, directory)
+    return directory
+
+
+def set_config(model: Path, name: str = "config.json", **fields: object) -> None:
+    path = model / name
+    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+
+
+def cut(model: Path) -> None:
+    with (model / WEIGHTS).open("r+b") as file:
+        file.truncate((model / WEIGHTS).stat().st_size // 2)
+
+
+def divide(model: Path) -> None:
+    """Make it a model of two files, of which one is missing."""
+    (model / WEIGHTS).rename(model / "model-00001-of-00002.safetensors")
+    parts = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
+    (model / "model.safetensors.index.json").write_text(json.dumps({"weight_map": parts}))
+
+
+def set_template(model: Path, template: str) -> None:
+    (model / "chat_template.jinja").write_text(template)
+
+
+MODELS: dict[str, tuple[Callable[[Path], object], Reason, str]] = {
+    "weights cut short": (cut, Reason.MODEL_DAMAGED, "model.safetensors is damaged or not whole"),
+    "weights of zeros": (
+        lambda model: (model / WEIGHTS).write_bytes(bytes(4096)),
+        Reason.MODEL_DAMAGED,
+        "model.safetensors is damaged or not whole",
+    ),
+    "a pointer of Git LFS": (
+        lambda model: (model / WEIGHTS).write_text("version https://git-lfs.github.com/spec/v1\nsize 4\n"),
+        Reason.MODEL_DAMAGED,
+        "copy the model anew",
+    ),
+    "one of two files missing": (divide, Reason.MODEL_DAMAGED, "model-00002-of-00002.safetensors is missing"),
+    "an index that is no JSON": (
+        lambda model: (model / "model.safetensors.index.json").write_text("{"),
+        Reason.MODEL_DAMAGED,
+        "model.safetensors.index.json cannot be read",
+    ),
+    "pickles only": (
+        lambda model: (model / WEIGHTS).rename(model / "pytorch_model.bin"),
+        Reason.MODEL_UNSAFE,
+        "pickles are not loaded, convert them",
+    ),
+    "code in its configuration": (
+        lambda model: set_config(model, auto_map={"AutoModelForCausalLM": "own.Model"}),
+        Reason.MODEL_UNSAFE,
+        "brings code of its own, which is never run",
+    ),
+    "no configuration": (
+        lambda model: (model / "config.json").unlink(),
+        Reason.MODEL_NOT_FOUND,
+        "holds no config.json: is it a model's directory?",
+    ),
+    "another kind of model": (
+        lambda model: set_config(model, architectures=["BertForMaskedLM"]),
+        Reason.MODEL_UNSUPPORTED,
+        "is BertForMaskedLM: a *ForCausalLM is needed",
+    ),
+    "no tokenizer": (
+        lambda model: (model / "tokenizer.json").unlink(),
+        Reason.MODEL_UNSUPPORTED,
+        "its tokenizer cannot be loaded",
+    ),
+    "no chat template": (
+        lambda model: (model / "chat_template.jinja").unlink(),
+        Reason.TEMPLATE_INVALID,
+        "has no chat template: use the instruction-tuned variant",
+    ),
+    "a chat template that is no Jinja": (
+        lambda model: set_template(model, "{% for message in messages %}"),
+        Reason.TEMPLATE_INVALID,
+        "the chat template fails: Unexpected end of template",
+    ),
+    "a chat template that leaves the answer out": (
+        lambda model: set_template(model, "{{ messages[0].content }}"),
+        Reason.TEMPLATE_INVALID,
+        "correct chat_template of its tokenizer",
+    ),
+    "a chat template that reaches for the machine": (
+        lambda model: set_template(model, "{{ messages.__class__.__base__.__subclasses__() }}"),
+        Reason.TEMPLATE_INVALID,
+        "the chat template fails: access to attribute '__class__'",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", MODELS)
+def test_a_model_that_cannot_be_used_is_refused_before_training(model: Path, tmp_path: Path, fault: str) -> None:
+    spoil, reason, message = MODELS[fault]
+    workplace = make_workplace(tmp_path, model, price_chats(4))
+    spoil(own_model(workplace))
+    with pytest.raises(StageError, match="pvc://models/tiny") as error:
+        prepare(workplace.job, tmp_path, None, "USD")
+    assert error.value.reason is reason
+    assert message in str(error.value)
+
+
+def test_a_full_volume_is_told(model: Path, tmp_path: Path) -> None:
+    workplace = make_workplace(tmp_path, model, price_chats(40))
+    workplace.directory.train_data.parent.mkdir(parents=True)
+    # The kernel's own full disk.
+    workplace.directory.train_data.with_name("all.part").symlink_to("/dev/full")
+    status, report = workplace.run("prepare")
+    assert (status, reason_of(report)) == (ExitCode.STORAGE_FULL, Reason.STORAGE_FULL), workplace.log
+    assert report is not None
+    assert "make it larger" in report.message
+
+
+def test_a_volume_that_fills_up_while_training_is_told(model: Path, tmp_path: Path) -> None:
+    workplace = make_workplace(tmp_path, model, price_chats(12), hyperparameters={"epochs": 4, "maxLength": 64})
+    prepare(workplace.job, tmp_path, None, "USD")
+    workplace.directory.checkpoints.mkdir()
+    # In a mount namespace of its own, which ends with the process.
+    mount = f"mount -t tmpfs -o size=512k none {workplace.directory.checkpoints}"
+    status = run_apart(workplace, mount, workplace.command("train", "--attempt=1"))
+    assert (status, reason_of(workplace.report())) == (ExitCode.STORAGE_FULL, Reason.STORAGE_FULL), workplace.log
+
+
+def test_a_volume_that_may_only_be_read_is_told(model: Path, tmp_path: Path) -> None:
+    workplace = make_workplace(tmp_path, model, price_chats(12))
+    Path(workplace.directory.root).mkdir(parents=True)
+    mount = f"mount -o bind,ro {workplace.directory.root} {workplace.directory.root}"
+    status = run_apart(workplace, mount, workplace.command("prepare"))
+    assert status == ExitCode.ACCESS_DENIED, workplace.log
+    report = workplace.report()
+    assert reason_of(report) is Reason.VOLUME_ACCESS_DENIED
+    assert report is not None
+    assert "give the group of the pods access to the volume" in report.message
+
+
+def run_apart(workplace: Workplace, mount: str, command: str) -> int:
+    """Mount something that nobody else sees, run a command with it, and return its exit status."""
+    apart = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--map-root-user", "--mount"]
+    with (workplace.root / "log").open("a") as log:
+        done = subprocess.run(
+            [*apart, "sh", "-c", f"{mount} && exec {command}"], stdout=log, stderr=log, check=False, timeout=300
+        )
+    return done.returncode
+
+
+def test_a_loss_that_is_no_number_ends_the_training(model: Path, tmp_path: Path) -> None:
+    workplace = make_workplace(tmp_path, model, price_chats(12))
+    weights = own_model(workplace) / WEIGHTS
+    tensors = load_file(weights)
+    tensors["model.norm.weight"][0] = float("nan")
+    save_file(tensors, weights, {"format": "pt"})
+    prepare(workplace.job, tmp_path, None, "USD")
+    status, report = workplace.run("train", "--attempt=1")
+    assert (status, reason_of(report)) == (ExitCode.SOFTWARE, Reason.LOSS_NOT_FINITE), workplace.log
+
+
+def test_a_damaged_checkpoint_costs_one_attempt_and_not_the_training(trained: Workplace, tmp_path: Path) -> None:
+    workplace = Workplace(shutil.copytree(trained.root, tmp_path / "copy", symlinks=True))
+    for checkpoint in workplace.directory.checkpoints.glob("checkpoint-*"):
+        mark_whole(checkpoint)
+    newest = newest_whole(workplace.directory.checkpoints)
+    assert newest is not None
+    damaged = newest / "optimizer.pt"
+    damaged.write_bytes(bytes(damaged.stat().st_size))
+    status, report = workplace.run("train", "--attempt=2")
+    assert (status, reason_of(report)) == (ExitCode.SOFTWARE, Reason.CHECKPOINT_DAMAGED), workplace.log
+    status, report = workplace.run("train", "--attempt=3")
+    assert status == 0, workplace.log
+    assert report is not None
+    assert report.training is not None
+    assert 0 < report.training.resumed_from_step < step_of(newest)
+
+
+def test_prepared_data_that_is_gone_is_told(model: Path, tmp_path: Path) -> None:
+    workplace = make_workplace(tmp_path, model, price_chats(4))
+    status, report = workplace.run("train", "--attempt=1")
+    assert (status, reason_of(report)) == (ExitCode.NOT_FOUND, Reason.PREPARED_DATA_GONE), workplace.log
+
+
+def test_the_allocators_errors_are_known() -> None:
+    with pytest.raises(RuntimeError) as error:
+        torch.empty(1 << 60)
+    assert diagnose(error.value, Reason.TRAINING_FAILED).reason is Reason.OUT_OF_MEMORY
+    with pytest.raises(MemoryError) as python:
+        bytes(1 << 60)
+    assert diagnose(python.value, Reason.TRAINING_FAILED).reason is Reason.OUT_OF_MEMORY
+    gpu = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+    assert diagnose(gpu, Reason.TRAINING_FAILED).reason is Reason.GPU_OUT_OF_MEMORY
+
+
+def reason_of(report: StageReport | None) -> Reason | None:
+    return report.reason if report else None
