@@ -10,6 +10,7 @@ from finetune_api.digest import digest_value
 from finetune_api.meta import APPLIED_ANNOTATION
 
 from finetune_operator.cluster import ApiError, Cluster
+from finetune_operator.draft import STAGE_CONDITIONS, Plan
 from finetune_operator.events import build_event
 from finetune_operator.kinds import SERVER_POD, Key, Manifest, controller_uid, key_of
 from finetune_operator.metrics import (
@@ -22,12 +23,11 @@ from finetune_operator.metrics import (
 )
 from finetune_operator.observe import (
     Attempt,
-    Stage,
     view_job,
     view_server,
 )
 from finetune_operator.observer import Observer
-from finetune_operator.plan_job import Plan, plan_job
+from finetune_operator.plan_job import plan_job
 from finetune_operator.plan_server import ServerPlan, plan_server
 from finetune_operator.settings import Settings
 from finetune_operator.status import Conditions, Event
@@ -188,15 +188,10 @@ def _observe_stages(before: Manifest, after: Manifest, attempts: list[Attempt]) 
         for condition in (before.get("status") or {}).get("conditions", [])
         if condition["status"] == "True"
     }
-    kinds = {
-        Stage.PREPARE: ConditionType.DATASET_READY,
-        Stage.TRAIN: ConditionType.TRAINED,
-        Stage.EVALUATE: ConditionType.EVALUATED,
-    }
     for attempt in attempts:
         if not attempt.started or not attempt.finished:
             continue
-        if kinds[attempt.stage] in ended:
+        if STAGE_CONDITIONS[attempt.stage] in ended:
             seconds = (attempt.finished - attempt.started).total_seconds()
             STAGE_SECONDS.labels(attempt.stage.lower(), attempt.state.lower()).observe(seconds)
 
