@@ -47,12 +47,14 @@ def test_what_was_preferred_or_rewarded_is_proven_on_held_out_data(
             method=method,
             hyperparameters=values,
             evaluation=evaluation,
+            output={"merged": True},
         ),
     )
     kubectl.wait_for_condition(namespace, name, "Ready", 600)
     status = kubectl.status(namespace, name)
     assert status["method"] == f"{name}/lora"
     assert status["hyperparameters"]["microBatchSize"] == 4
+    assert status["export"]["merged"]["uri"] == status["artifact"]["uri"].replace("/adapter/", "/model/")
     compared = next(one for one in status["evaluation"]["metrics"] if one["metric"] == metric)
     assert compared["tuned"] >= compared["base"]
 

@@ -17,6 +17,7 @@ class ConditionType(StrEnum):
     APPROVED = "Approved"
     TRAINED = "Trained"
     EVALUATED = "Evaluated"
+    EXPORTED = "Exported"
     SERVED = "Served"
     READY = "Ready"
     FAILED = "Failed"
@@ -30,6 +31,7 @@ class Reason(StrEnum):
     PREPARING = "Preparing"
     TRAINING = "Training"
     EVALUATING = "Evaluating"
+    EXPORTING = "Exporting"
     DEPLOYING = "Deploying"
     SUCCEEDED = "Succeeded"
     GATES_PASSED = "GatesPassed"
@@ -45,6 +47,7 @@ class Reason(StrEnum):
     DATASET_INVALID = "DatasetInvalid"
     DATASET_NOT_FOUND = "DatasetNotFound"
     PREPARED_DATA_GONE = "PreparedDataGone"
+    OUTPUT_NOT_FOUND = "OutputNotFound"
     MODEL_NOT_FOUND = "ModelNotFound"
     MODEL_UNSUPPORTED = "ModelUnsupported"
     MODEL_UNSAFE = "ModelUnsafe"
@@ -79,6 +82,7 @@ class Reason(StrEnum):
     PREPARE_FAILED = "PrepareFailed"
     TRAINING_FAILED = "TrainingFailed"
     EVALUATION_FAILED = "EvaluationFailed"
+    EXPORT_FAILED = "ExportFailed"
     SERVER_NOT_READY = "ServerNotReady"
 
 

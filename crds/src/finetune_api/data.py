@@ -1,4 +1,4 @@
-"""The data of a FineTuneJob: where its examples lie and what their rows are, and where its results go."""
+"""The data of a FineTuneJob: where its examples lie and what their rows are."""
 
 from typing import Annotated, Literal
 
@@ -6,7 +6,7 @@ from pydantic import Field
 
 from finetune_api.model import ApiModel, Rule
 from finetune_api.modelserver import Revision, SecretRef
-from finetune_api.uris import DataUri, OutputUri
+from finetune_api.uris import DataUri
 
 Format = Literal["Chat", "PromptCompletion", "Instruction", "Text", "Preference", "UnpairedPreference", "Prompt"]
 """What the rows of a data file are."""
@@ -75,10 +75,3 @@ class Dataset(ApiModel):
             lambda dataset: dataset.validation is None or dataset.holdout is None,
         ),
     )
-
-
-class Output(ApiModel):
-    """Where the artifact goes."""
-
-    uri: OutputUri
-    """A claim and a directory on it: `pvc://claim/path`."""

@@ -1,4 +1,4 @@
-"""What all downloads have in common: how they fail, and the lines that say how far they are."""
+"""What all downloads and uploads have in common: how they fail, and the lines that say how far they are."""
 
 import logging
 import time
@@ -74,10 +74,10 @@ class Progress:
             self._said = now
             _LOG.info("%s: %s", self._what, describe_progress(self._done, self.total, now - self._began))
 
-    def finish(self) -> None:
-        """Say what has come in all."""
+    def finish(self, verb: str = "fetched") -> None:
+        """Say how much it was in all."""
         seconds = self._clock() - self._began
-        _LOG.info("%s: fetched, %s in %.0f s", self._what, format_bytes(self._done), seconds)
+        _LOG.info("%s: %s, %s in %.0f s", self._what, verb, format_bytes(self._done), seconds)
 
 
 def describe_progress(done: int, total: int | None, seconds: float) -> str:

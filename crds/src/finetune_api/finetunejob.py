@@ -9,12 +9,13 @@ from pydantic.alias_generators import to_camel
 from finetune_api.budget import Budget
 from finetune_api.compute import Compute
 from finetune_api.continuation import JobModel
-from finetune_api.data import METHOD_FORMATS, Dataset, Format, Output
+from finetune_api.data import METHOD_FORMATS, Dataset, Format
 from finetune_api.evaluation import Evaluation
 from finetune_api.graders import Grader
 from finetune_api.jobstatus import FineTuneJobStatus
 from finetune_api.model import ApiModel, Rule
 from finetune_api.modelserver import NAME_RULE, ObjectName, ServerTemplate
+from finetune_api.output import Output
 from finetune_api.routes import BASE_NAME
 from finetune_api.tracking import Tracking
 from finetune_api.training import Adapter, Hyperparameters, Method
@@ -106,7 +107,7 @@ class FineTuneJobSpec(ApiModel):
     evaluation: Evaluation = Evaluation()
     """How good is good enough."""
     output: Output | None = None
-    """Where the artifact goes; without it to the claim `finetune-artifacts`, which the operator makes."""
+    """Where the results go; without it to the claim `finetune-artifacts`, which the operator makes."""
     tracking: Tracking | None = None
     """Where the figures of the training are sent."""
     serving: Serving | None = None
@@ -159,6 +160,12 @@ class FineTuneJobSpec(ApiModel):
             "!(has(self.adapter.dora) || has(self.adapter.full)) || !has(self.serving) || !has(self.serving.server)",
             "adapter.dora and adapter.full make a whole model, which needs a server of its own: use serving.template",
             lambda spec: not spec.adapter.is_merged or spec.serving is None or spec.serving.server is None,
+        ),
+        Rule(
+            "!(has(self.adapter.dora) || has(self.adapter.full) || has(self.method.reward)) || !has(self.output)"
+            " || !self.output.merged",
+            "output.merged is for adapters: adapter.dora, adapter.full and method.reward make a whole model already",
+            lambda spec: not (spec.makes_model and spec.output and spec.output.merged),
         ),
     )
 

@@ -47,8 +47,18 @@ class JobFile:
     @property
     def output_uri(self) -> str:
         """The job's own directory as a URI: one for each job, named by name and uid."""
-        root = self.spec.output.uri if self.spec.output else f"pvc://{DEFAULT_CLAIM}"
-        return f"{root}/{self.name}-{self.uid[:8]}"
+        root = (self.spec.output and self.spec.output.uri) or f"pvc://{DEFAULT_CLAIM}"
+        return f"{root}/{self._directory_name}"
+
+    @property
+    def bucket_uri(self) -> str | None:
+        """The job's own directory in `output.bucket`, if there is one."""
+        bucket = self.spec.output and self.spec.output.bucket
+        return f"{bucket.uri}/{self._directory_name}" if bucket else None
+
+    @property
+    def _directory_name(self) -> str:
+        return f"{self.name}-{self.uid[:8]}"
 
 
 def read_job_file(path: Path) -> JobFile:

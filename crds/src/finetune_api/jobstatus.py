@@ -14,6 +14,7 @@ from finetune_api.reports import (
     ChosenHyperparameters,
     DatasetSummary,
     EvaluationSummary,
+    ExportSummary,
     Incumbent,
     TrainingSummary,
 )
@@ -44,6 +45,7 @@ class Attempts(ApiModel):
     prepare: Annotated[int, Field(ge=0)] = 0
     train: Annotated[int, Field(ge=0)] = 0
     evaluate: Annotated[int, Field(ge=0)] = 0
+    export: Annotated[int, Field(ge=0)] = 0
     disruptions: Annotated[int, Field(ge=0)] = 0
     """Attempts that ended because the pod was disrupted; they use up no retry."""
 
@@ -67,9 +69,9 @@ class FineTuneJobStatus(ApiModel):
     observed_generation: int = 0
     """Generation of the spec that this status is about."""
     conditions: Conditions = []
-    """Accepted, DatasetReady, Approved, Trained, Evaluated, Served, Ready, Failed."""
+    """Accepted, DatasetReady, Approved, Trained, Evaluated, Exported, Served, Ready, Failed."""
     stage: Annotated[str, Field(max_length=32)] | None = None
-    """Prepare, Approve, Train, Evaluate, Serve, Complete or Failed; for the table only."""
+    """Prepare, Approve, Train, Evaluate, Export, Serve, Complete or Failed; for the table only."""
     reason: Annotated[str, Field(max_length=64)] | None = None
     """Reason of Ready, for the table."""
     method: Annotated[str, Field(max_length=32)] | None = None
@@ -98,5 +100,7 @@ class FineTuneJobStatus(ApiModel):
     """What served under the same name when the evaluation began."""
     evaluation: EvaluationSummary | None = None
     """Base, incumbent and tuned model compared."""
+    export: ExportSummary | None = None
+    """Where the proven result was copied to, beside `artifact`."""
     serving: ServingStatus | None = None
     """Where the tuned model answers."""

@@ -16,11 +16,13 @@ ROUTES_FILE = PurePosixPath("/etc/finetune/routes/routes.json")
 SCRATCH = PurePosixPath("/scratch")
 """An emptyDir, the only other place that may be written: HOME, caches, temporary files."""
 
-Source = Literal["MODEL", "TRAIN", "VALIDATION"]
-"""What is read: the base model, `dataset.train`, `dataset.validation`."""
+Source = Literal["MODEL", "TRAIN", "VALIDATION", "BUCKET", "HUB"]
+"""What has a Secret: the base model, `dataset.train`, `dataset.validation`, `output.bucket`, `output.hub`."""
 MODEL: Source = "MODEL"
 TRAIN: Source = "TRAIN"
 VALIDATION: Source = "VALIDATION"
+BUCKET: Source = "BUCKET"
+HUB: Source = "HUB"
 
 REQUIRED_KEYS: dict[Scheme, tuple[str, ...]] = {
     "hf": ("HF_TOKEN",),

@@ -1,9 +1,9 @@
-"""Fetches models and data from S3 and whatever speaks its protocol, for trainer and server alike."""
+"""Fetches models and data from S3 and whatever speaks its protocol, and stores results there."""
 
 import fcntl
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -77,6 +77,40 @@ def fetch_model(uri: str, directory: Path, *, weights: bool) -> Path:
             lambda name: "/" not in name and any(fnmatch(name, pattern) for pattern in patterns),
         )
     return target
+
+
+def store_objects(uri: str, source: Source, contents: Mapping[str, Path | bytes]) -> None:
+    """Upload files, large ones in parts, over what lies there already.
+
+    Args:
+        uri: `s3://bucket/prefix`.
+        source: whose credentials are sent.
+        contents: what to upload, by the part of its key that follows the prefix and a slash.
+
+    Raises:
+        FetchError: the bucket is not there, may not be written, or the server cannot be reached.
+    """
+    import obstore
+    from obstore.exceptions import BaseError
+
+    parsed = parse_uri(uri)
+    store = _open(parsed, source)
+    sizes = {
+        name: content.stat().st_size if isinstance(content, Path) else len(content)
+        for name, content in contents.items()
+    }
+    progress = Progress(uri, sum(sizes.values()))
+
+    def upload(name: str, content: Path | bytes) -> None:
+        try:
+            obstore.put(store, f"{parsed.path}/{name}".lstrip("/"), content)
+        except (BaseError, FileNotFoundError) as error:
+            raise _explain(error, parsed) from None
+
+    for name, content in contents.items():
+        retry_transient()(upload, name, content)
+        progress.add(sizes[name])
+    progress.finish("stored")
 
 
 def _fetch(uri: Uri, source: Source, directory: Path, is_wanted: Callable[[str], bool]) -> list[Path]:

@@ -204,6 +204,28 @@ class EvaluationSummary(ApiModel):
     """Every gate decided."""
 
 
+class ExportSummary(ApiModel):
+    """What `export` made of the proven result."""
+
+    merged: Artifact | None = None
+    """The base model with the adapter in its weights."""
+    bucket: Annotated[str, Field(max_length=512)] | None = None
+    """The job's directory in the bucket."""
+    hub: Annotated[str, Field(max_length=512)] | None = None
+    """The repository on the hub."""
+    commit: Annotated[str, Field(max_length=64)] | None = None
+    """The job's commit there."""
+
+    def describe(self) -> str:
+        """Return where things are, in a sentence."""
+        parts = (
+            f"merged into {self.merged.uri}" if self.merged else "",
+            f"copied to {self.bucket}" if self.bucket else "",
+            f"pushed to {self.hub}, commit {(self.commit or '')[:12]}" if self.hub else "",
+        )
+        return ", ".join(filter(None, parts))
+
+
 class StageReport(ApiModel):
     """The termination message of a stage."""
 
@@ -216,6 +238,7 @@ class StageReport(ApiModel):
     training: TrainingSummary | None = None
     artifact: Artifact | None = None
     evaluation: EvaluationSummary | None = None
+    export: ExportSummary | None = None
 
 
 def parse_report(text: str) -> StageReport | None:

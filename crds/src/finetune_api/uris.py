@@ -43,6 +43,8 @@ _JOB_MODEL = rf"^(hf://{_REPOSITORY}|{_S3}|pvc://{DNS_LABEL}/{_PATH}|finetunejob
 _DATA = (
     rf"^(hf://{_REPOSITORY}(/{_PATH})?|{_S3}|{_HTTPS}|pvc://{DNS_LABEL}/{_PATH}|configmap://{DNS_LABEL}/{_SEGMENT})$"
 )
+_BUCKET_URI = rf"^{_S3}$"
+_REPOSITORY_URI = rf"^hf://{_REPOSITORY}$"
 _OUTPUT = rf"^pvc://{DNS_LABEL}(/{_PATH})?$"
 _MODEL_HINT = "give hf://org/name, s3://bucket/path or pvc://claim/path"
 _JOB_MODEL_HINT = "give hf://org/name, s3://bucket/path, pvc://claim/path or finetunejob://name"
@@ -50,11 +52,17 @@ _DATA_HINT = (
     "give hf://org/name/path, s3://bucket/path, https://host/path, pvc://claim/path or configmap://name/key,"
     " without .. in it"
 )
+_BUCKET_HINT = "give s3://bucket/path, without .. in it"
+_REPOSITORY_HINT = "give hf://org/name"
 _OUTPUT_HINT = "give pvc://claim/path, without .. in it"
 
 ModelUri = Annotated[str, _matches(_MODEL, _MODEL_HINT), _uri_field(_MODEL, _MODEL_HINT)]
 JobModelUri = Annotated[str, _matches(_JOB_MODEL, _JOB_MODEL_HINT), _uri_field(_JOB_MODEL, _JOB_MODEL_HINT)]
 DataUri = Annotated[str, _matches(_DATA, _DATA_HINT), _uri_field(_DATA, _DATA_HINT)]
+BucketUri = Annotated[str, _matches(_BUCKET_URI, _BUCKET_HINT), _uri_field(_BUCKET_URI, _BUCKET_HINT)]
+RepositoryUri = Annotated[
+    str, _matches(_REPOSITORY_URI, _REPOSITORY_HINT), _uri_field(_REPOSITORY_URI, _REPOSITORY_HINT)
+]
 OutputUri = Annotated[str, _matches(_OUTPUT, _OUTPUT_HINT), _uri_field(_OUTPUT, _OUTPUT_HINT)]
 
 

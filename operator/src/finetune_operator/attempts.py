@@ -16,6 +16,7 @@ _PERMANENT = {
     Reason.DATASET_INVALID,
     Reason.DATASET_NOT_FOUND,
     Reason.PREPARED_DATA_GONE,
+    Reason.OUTPUT_NOT_FOUND,
     Reason.MODEL_NOT_FOUND,
     Reason.MODEL_UNSUPPORTED,
     Reason.MODEL_UNSAFE,
@@ -36,6 +37,7 @@ _FAILED = {
     Stage.PREPARE: Reason.PREPARE_FAILED,
     Stage.TRAIN: Reason.TRAINING_FAILED,
     Stage.EVALUATE: Reason.EVALUATION_FAILED,
+    Stage.EXPORT: Reason.EXPORT_FAILED,
 }
 _FIRST_DELAY = timedelta(seconds=10)
 _LONGEST_DELAY = timedelta(minutes=5)

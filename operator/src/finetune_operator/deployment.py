@@ -12,9 +12,12 @@ from finetune_operator.draft import Draft
 from finetune_operator.manifests.server import build_model_server, endpoint_of
 from finetune_operator.observe import JobView, ServerView
 
+End = tuple[Reason, str]
+"""Reason and message of a job that is Ready."""
 
-def deploy(draft: Draft, serving: Serving | None, view: ServerView | None, newer_job: str | None) -> None:
-    """Bring the proven result behind its name, or end with the artifact.
+
+def deploy(draft: Draft, serving: Serving | None, view: ServerView | None, newer_job: str | None) -> End | None:
+    """Bring the proven result behind its name; return how the job ends once that is so, or if nothing is to serve.
 
     Args:
         draft: the job.
@@ -23,8 +26,7 @@ def deploy(draft: Draft, serving: Serving | None, view: ServerView | None, newer
         newer_job: a job that was proven later and serves under the same name on the same server.
     """
     if serving is None:
-        draft.complete(Reason.COMPLETED, "the proven adapter is at status.artifact.uri")
-        return
+        return Reason.COMPLETED, "the proven adapter is at status.artifact.uri"
     server = serving.server or draft.job.name
     if serving.template is not None:
         draft.children.append(build_model_server(draft.job))
@@ -40,8 +42,8 @@ def deploy(draft: Draft, serving: Serving | None, view: ServerView | None, newer
     if served and served.loaded_pods > 0:
         message = f"{serving.model_name} answers on ModelServer {server}"
         draft.conditions.set(ConditionType.SERVED, status=True, reason=Reason.ADAPTER_LOADED, message=message)
-        draft.complete(Reason.SERVING, message)
-    elif newer_job:
+        return Reason.SERVING, message
+    if newer_job:
         draft.not_served(Reason.SUPERSEDED, f"{newer_job} serves {serving.model_name} now")
     elif served and served.message:
         draft.not_served(Reason.ADAPTER_REFUSED, served.message)
@@ -49,6 +51,7 @@ def deploy(draft: Draft, serving: Serving | None, view: ServerView | None, newer
         draft.not_served(Reason.SERVER_NOT_READY, f"ModelServer {server} has no ready pod with the adapter")
     else:
         draft.not_served(Reason.DEPLOYING, _explain_server(server, view))
+    return None
 
 
 def _served(job: JobView, status: FineTuneJobStatus, serving: Serving, server: ServerView | None) -> ServedModel | None:

@@ -20,6 +20,7 @@ STAGE_CONDITIONS = {
     Stage.PREPARE: ConditionType.DATASET_READY,
     Stage.TRAIN: ConditionType.TRAINED,
     Stage.EVALUATE: ConditionType.EVALUATED,
+    Stage.EXPORT: ConditionType.EXPORTED,
 }
 """The condition that holds once a stage is done."""
 

@@ -35,6 +35,7 @@ class Stage(StrEnum):
     PREPARE = "Prepare"
     TRAIN = "Train"
     EVALUATE = "Evaluate"
+    EXPORT = "Export"
 
 
 class State(StrEnum):

@@ -1,7 +1,7 @@
 """Decides what a FineTuneJob needs next: the children that should exist, the next status, when to look again.
 
 Pure: everything that it knows comes in `Seen`, and the clock is an argument. The way is prepare,
-train, evaluate, serve; a stage whose condition holds is never entered again.
+train, evaluate; what is proven is served and exported. A stage whose condition holds is never entered again.
 """
 
 from dataclasses import dataclass, field
@@ -36,7 +36,9 @@ _RUNNING = {
     Stage.PREPARE: Reason.PREPARING,
     Stage.TRAIN: Reason.TRAINING,
     Stage.EVALUATE: Reason.EVALUATING,
+    Stage.EXPORT: Reason.EXPORTING,
 }
+_TO_THE_PROOF = (Stage.PREPARE, Stage.TRAIN, Stage.EVALUATE)
 
 
 @dataclass(frozen=True)
@@ -107,22 +109,42 @@ def _walk(draft: Draft, spec: FineTuneJobSpec, seen: Seen, settings: Settings) -
         attempts=count_begun(seen.attempts, draft.status.attempts),
         incumbent=recorded_incumbent(draft.status.incumbent, seen.attempts),
     )
-    if not draft.conditions.is_true(ConditionType.EVALUATED):
+    if not (draft.conditions.is_true(ConditionType.EVALUATED) and _is_exported(draft, spec)):
         draft.children.append(build_job_file(draft.job))
         if names_default_claim(draft.job) and not seen.has_default_claim:
             draft.children.append(build_claim(draft.job, settings))
     if spec.compute.nodes > 1 and not draft.conditions.is_true(ConditionType.TRAINED):
         draft.children.append(build_training_service(draft.job))
-    for stage in Stage:
+    for stage in _TO_THE_PROOF:
         if draft.conditions.is_true(STAGE_CONDITIONS[stage]):
             continue
         if stage is Stage.TRAIN and not _approve(draft, spec):
             return
-        begun: int = getattr(draft.status.attempts, stage.lower())
-        step = next_step(stage, seen.attempts, begun, spec.retries, draft.now)
-        if not _take(draft, stage, step, seen, settings):
+        if not _take(draft, stage, _next_step(draft, stage, spec, seen), seen, settings):
             return
-    deploy(draft, spec.serving, seen.server, seen.newer_job)
+    exported = _is_exported(draft, spec) or _export(draft, spec, seen, settings)
+    end = deploy(draft, spec.serving, seen.server, seen.newer_job)
+    if end and exported:
+        draft.complete(*end)
+
+
+def _next_step(draft: Draft, stage: Stage, spec: FineTuneJobSpec, seen: Seen) -> Step:
+    begun: int = getattr(draft.status.attempts, stage.lower())
+    return next_step(stage, seen.attempts, begun, spec.retries, draft.now)
+
+
+def _is_exported(draft: Draft, spec: FineTuneJobSpec) -> bool:
+    """Tell whether the results are wherever the job wants them."""
+    return not (spec.output and spec.output.is_exported) or draft.conditions.is_true(ConditionType.EXPORTED)
+
+
+def _export(draft: Draft, spec: FineTuneJobSpec, seen: Seen, settings: Settings) -> bool:
+    """Export what is proven; when that fails for good, what serves goes on serving, though the job is not Ready."""
+    step = _next_step(draft, Stage.EXPORT, spec, seen)
+    if isinstance(step, GiveUp) and spec.serving:
+        draft.wait(Stage.EXPORT, step.reason, step.message)
+        return False
+    return _take(draft, Stage.EXPORT, step, seen, settings)
 
 
 def _approve(draft: Draft, spec: FineTuneJobSpec) -> bool:
@@ -194,6 +216,9 @@ def _finish(draft: Draft, stage: Stage, report: StageReport) -> bool:
             if not report.evaluation.passed:
                 draft.fail(Reason.GATES_FAILED, message, stage)
                 return False
+        case Stage.EXPORT if report.export:
+            draft.set_status(export=report.export)
+            message = report.export.describe()
         case _:
             draft.fail(Reason.CONFLICT, f"the report of {stage} lacks its part: are the images of one version?", stage)
             return False

@@ -14,6 +14,7 @@ THE_WAY = {
     Reason.PREPARING,
     Reason.TRAINING,
     Reason.EVALUATING,
+    Reason.EXPORTING,
     Reason.DEPLOYING,
     Reason.SUCCEEDED,
     Reason.GATES_PASSED,

@@ -48,7 +48,7 @@ def fetch_hub_data(source: DataSource, role: Source, is_wanted: Callable[[str], 
             if is_wanted(name) and (not uri.path or name == uri.path or name.startswith(f"{uri.path}/"))
         ]
 
-    return _from_hub(source.uri, fetch)
+    return asking_hub(source.uri, fetch)
 
 
 def fetch_hub_model(model: Model, *, weights: bool) -> Path:
@@ -70,7 +70,7 @@ def fetch_hub_model(model: Model, *, weights: bool) -> Path:
             )
         )
 
-    return _from_hub(model.uri, fetch)
+    return asking_hub(model.uri, fetch)
 
 
 def _follow(what: str) -> Any:
@@ -92,13 +92,17 @@ def _follow(what: str) -> Any:
     return Lines
 
 
-def _from_hub(uri: str, download: Callable[[], _Result]) -> _Result:
-    """Run a download, again where that is worth it, and turn the hub's answers into reasons."""
+def asking_hub(uri: str, ask: Callable[[], _Result]) -> _Result:
+    """Return what a call of the hub's client returns; it is tried again where that is worth it.
+
+    Raises:
+        FetchError: what the hub answered.
+    """
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HTTPError  # type: ignore[attr-defined]
 
     def try_once() -> _Result:
         try:
-            return download()
+            return ask()
         except (EntryNotFoundError, HfHubHTTPError, HTTPError) as error:
             raise _explain(error, uri) from None
 

@@ -22,6 +22,7 @@ from finetune_trainer.asked import check_evaluation
 from finetune_trainer.base_model import Tokenizer
 from finetune_trainer.conversions import convert_example
 from finetune_trainer.dataset import Measure, Survey, find_format, invalid, survey
+from finetune_trainer.destinations import check_destinations
 from finetune_trainer.estimate import estimate, find_misfit, find_rate
 from finetune_trainer.failures import StageError
 from finetune_trainer.fitness import check_fitness
@@ -74,6 +75,7 @@ def prepare(job: JobFile, root: Path, kind: GpuKind | None, currency: str) -> St
     Raises:
         StageError: the data or the model cannot be used, or the training would not fit into the GPU.
     """
+    check_destinations(job)
     directory = JobDirectory.of(job)
     model_directory = find_model(job.spec.model, root, weights=False)
     shape = read_shape(model_directory, job.spec.model.uri)

@@ -41,12 +41,12 @@ def find_data(source: DataSource, root: Path, role: Source) -> list[Path]:
     uri = parse_uri(source.uri)
     match uri.scheme:
         case "hf":
-            with _fetching(Reason.DATASET_NOT_FOUND):
+            with with_reasons(Reason.DATASET_NOT_FOUND):
                 files = fetch_hub_data(source, role, _is_wanted)
             return files or _refuse_empty(source.uri)
         case "s3":
             directory = below(root, SCRATCH / "data" / role.lower())
-            with _fetching(Reason.DATASET_NOT_FOUND):
+            with with_reasons(Reason.DATASET_NOT_FOUND):
                 files = fetch_objects(source.uri, role, directory, _is_wanted)
             return files or _refuse_empty(source.uri)
         case "https":
@@ -71,7 +71,7 @@ def _fetch_https(uri: str, role: Source, directory: Path) -> Path:
     if not is_data_file(target):
         _refuse_empty(uri)
     hosts = [host for host in os.environ.get(HTTPS_HOSTS, "").split(",") if host]
-    with _fetching(Reason.DATASET_NOT_FOUND):
+    with with_reasons(Reason.DATASET_NOT_FOUND):
         fetch_file(uri, os.environ.get(credential_variable(role, "HTTPS_TOKEN")), hosts, target)
     return target
 
@@ -96,10 +96,10 @@ def find_model(model: Model, root: Path, *, weights: bool) -> Path:
     """
     uri = parse_uri(model.uri)
     if uri.scheme == "s3":
-        with _fetching(Reason.MODEL_NOT_FOUND):
+        with with_reasons(Reason.MODEL_NOT_FOUND):
             directory = fetch_model(model.uri, below(root, SCRATCH / "models"), weights=weights)
     elif uri.scheme == "hf":
-        with _fetching(Reason.MODEL_NOT_FOUND):
+        with with_reasons(Reason.MODEL_NOT_FOUND):
             directory = fetch_hub_model(model, weights=weights)
     else:
         directory = below(root, path_of(model.uri))
@@ -120,8 +120,8 @@ def find_model(model: Model, root: Path, *, weights: bool) -> Path:
 
 
 @contextmanager
-def _fetching(missing: Reason) -> Iterator[None]:
-    """Turn the failures of a download into reasons."""
+def with_reasons(missing: Reason) -> Iterator[None]:
+    """Turn the failures of a server into reasons; `missing` is that of what is not there."""
     try:
         yield
     except FetchError as error:

@@ -15,11 +15,14 @@ from finetune_api.mounts import (
     Source,
     credential_variable,
 )
+from finetune_api.output import Bucket, HubRepository
 from finetune_api.uris import parse_uri
 
 from finetune_operator.kinds import Manifest
 from finetune_operator.settings import Settings
 
+Remote = Model | DataSource | Bucket | HubRepository
+"""What may have a Secret."""
 USER = 65532
 """The user of every image of ours."""
 
@@ -87,7 +90,7 @@ def build_resources(settings: Settings, resources: Resources) -> Manifest:
     return {"requests": {"cpu": resources.cpu} | limited, "limits": limited}
 
 
-def build_credential_env(sources: Mapping[Source, Model | DataSource]) -> list[dict[str, Any]]:
+def build_credential_env(sources: Mapping[Source, Remote]) -> list[dict[str, Any]]:
     """Return the keys of each source's Secret as the kubelet hands them over; the operator sees none."""
     env = []
     for source, one in sources.items():

@@ -4,12 +4,10 @@ import json
 from typing import Any
 
 from finetune_api.compute import Compute, Placement, Resources
-from finetune_api.data import DataSource
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.meta import ATTEMPT_LABEL, JOB_LABEL, METRICS_PORT, STAGE_LABEL
-from finetune_api.modelserver import Model
-from finetune_api.mounts import DEFAULT_CLAIM, HTTPS_HOSTS, JOB_FILE, MODEL, TRAIN, VALIDATION, Source
-from finetune_api.reports import Incumbent
+from finetune_api.mounts import BUCKET, DEFAULT_CLAIM, HTTPS_HOSTS, HUB, JOB_FILE, MODEL, TRAIN, VALIDATION, Source
+from finetune_api.reports import Artifact, Incumbent
 from finetune_api.tracking import MLFLOW_KEYS, WANDB_KEYS, Tracking
 from finetune_api.uris import parse_uri
 
@@ -23,12 +21,12 @@ from finetune_operator.manifests.names import (
     stage_labels,
     training_service_name,
 )
-from finetune_operator.manifests.pod import Volumes, build_credential_env, build_pod_spec
+from finetune_operator.manifests.pod import Remote, Volumes, build_credential_env, build_pod_spec
 from finetune_operator.observe import INCUMBENT_ARGUMENT, JobView, Stage
 from finetune_operator.settings import Settings
 
-_PREPARE_PLACEMENT = Placement(resources=Resources(cpu="1", memory="3Gi"))
-"""Checking data takes one core and no GPU."""
+_SMALL = Placement(resources=Resources(cpu="1", memory="3Gi"))
+"""Checking data and copying files takes one core and no GPU."""
 _STOP_SECONDS = 120
 """Time for a checkpoint after SIGTERM."""
 
@@ -84,7 +82,6 @@ def build_stage_job(job: JobView, stage: Stage, attempt: int, settings: Settings
     spec = file.spec
     name, labels = stage_job_name(job, stage, attempt), stage_labels(job, stage, attempt)
     sources = _sources(spec, stage)
-    placement: Placement = _PREPARE_PLACEMENT if stage is Stage.PREPARE else spec.compute
     readable = [*(source.uri for source in sources.values()), *_incumbent_uri(job, stage)]
     if file.continuation and stage is Stage.TRAIN:
         readable.append(file.continuation.artifact.uri)
@@ -92,7 +89,7 @@ def build_stage_job(job: JobView, stage: Stage, attempt: int, settings: Settings
     volumes.add_config_map("job", job_file_name(job), str(JOB_FILE.parent))
     container = _build_container(job, stage, attempt, settings)
     env = _build_env(sources, settings) + _tracker_env(spec.tracking if stage is Stage.TRAIN else None)
-    pod = build_pod_spec(settings, placement, container, volumes, env)
+    pod = build_pod_spec(settings, _place(spec, stage), container, volumes, env)
     pod |= {"restartPolicy": "Never", "terminationGracePeriodSeconds": _STOP_SECONDS}
     nodes = spec.compute.nodes if stage is Stage.TRAIN else 1
     if nodes > 1:
@@ -131,20 +128,38 @@ def attempt_of(manifest: Manifest) -> tuple[Stage, int]:
     return Stage(labels[STAGE_LABEL]), int(labels[ATTEMPT_LABEL])
 
 
-def _sources(spec: FineTuneJobSpec, stage: Stage) -> dict[Source, Model | DataSource]:
-    """Return what a stage reads from where the user put it.
+def _place(spec: FineTuneJobSpec, stage: Stage) -> Placement:
+    """Return where a stage runs. Merging needs the training's memory, but no GPU."""
+    match stage:
+        case Stage.TRAIN | Stage.EVALUATE:
+            return spec.compute
+        case Stage.EXPORT if spec.output and spec.output.merged:
+            resources = spec.compute.resources.model_copy(update={"gpus": 0})
+            return spec.compute.model_copy(update={"resources": resources})
+    return _SMALL
 
-    The data only `prepare` does: later stages read what it wrote.
+
+def _sources(spec: FineTuneJobSpec, stage: Stage) -> dict[Source, Remote]:
+    """Return what a stage reads from where the user put it, and writes to where the user wants it.
+
+    The data only `prepare` reads: later stages read what it wrote.
     """
-    sources: dict[Source, Model | DataSource] = {MODEL: spec.model}
+    sources: dict[Source, Remote] = {}
+    if stage is not Stage.EXPORT or (spec.output and spec.output.merged):
+        sources[MODEL] = spec.model
     if stage is Stage.PREPARE:
         sources[TRAIN] = spec.dataset.train
         if spec.dataset.validation:
             sources[VALIDATION] = spec.dataset.validation
+    if stage in (Stage.PREPARE, Stage.EXPORT) and spec.output:
+        if spec.output.bucket:
+            sources[BUCKET] = spec.output.bucket
+        if spec.output.hub:
+            sources[HUB] = spec.output.hub
     return sources
 
 
-def _build_env(sources: dict[Source, Model | DataSource], settings: Settings) -> list[dict[str, Any]]:
+def _build_env(sources: dict[Source, Remote], settings: Settings) -> list[dict[str, Any]]:
     """Return the credentials of the sources, and for those that need it the administrator's list of hosts."""
     env = build_credential_env(sources)
     if any(parse_uri(one.uri).scheme == "https" for one in sources.values()):
@@ -186,6 +201,9 @@ def _build_container(job: JobView, stage: Stage, attempt: int, settings: Setting
             }
         case Stage.EVALUATE:
             return container | {"image": settings.images.serving, "args": ["evaluate", *_judged(job)]}
+        case Stage.EXPORT:
+            artifact = json.dumps(_artifact(job).to_dict(), sort_keys=True)
+            return container | {"image": settings.images.trainer, "args": ["export", f"--artifact={artifact}"]}
 
 
 def _leader(job: JobView, attempt: int) -> list[str]:
@@ -206,9 +224,7 @@ def _describe_gpu(compute: Compute, settings: Settings) -> list[str]:
 
 def _judged(job: JobView) -> list[str]:
     """Name what the evaluation judges, and beside what, as the status records it: every attempt judges alike."""
-    artifact = job.status.artifact
-    if artifact is None:
-        raise ValueError(f"{job.name}: there is no artifact to evaluate")
+    artifact = _artifact(job)
     incumbent = job.status.incumbent or Incumbent()
     return [
         f"--train-attempt={artifact.uri.rpartition('/')[2]}",
@@ -216,6 +232,12 @@ def _judged(job: JobView) -> list[str]:
         f"--kind={artifact.kind}",
         f"{INCUMBENT_ARGUMENT}{json.dumps(incumbent.to_dict(), sort_keys=True)}",
     ]
+
+
+def _artifact(job: JobView) -> Artifact:
+    if job.status.artifact is None:
+        raise ValueError(f"{job.name} has no artifact")
+    return job.status.artifact
 
 
 def _incumbent_uri(job: JobView, stage: Stage) -> list[str]:
@@ -228,6 +250,6 @@ def _incumbent_uri(job: JobView, stage: Stage) -> list[str]:
 
 def _queue_label(stage: Stage, compute: Compute) -> dict[str, str]:
     """Put the stages that may take a GPU into Kueue's queue."""
-    if compute.queue_name is None or stage is Stage.PREPARE:
+    if compute.queue_name is None or stage not in (Stage.TRAIN, Stage.EVALUATE):
         return {}
     return {"kueue.x-k8s.io/queue-name": compute.queue_name}

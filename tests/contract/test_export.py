@@ -1,0 +1,208 @@
+"""Proven results go to a real S3 server, and through the real hub client to a server that speaks the hub's routes."""
+
+import base64
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from contract.object_store import ObjectStore, object_store
+from finetune_api.conditions import Reason
+from finetune_api.digest import digest_directory
+from finetune_api.reports import Artifact, StageReport
+from model.tiny import make_tiny_model
+from workplace import Workplace, make_workplace, price_chats
+
+TOKEN = "token-of-the-tests"
+COMMIT = "c" * 40
+
+
+class Hub(BaseHTTPRequestHandler):
+    """A hub with one repository, which is made when it is asked for, and what was pushed to it."""
+
+    repositories: dict[str, dict[str, Any]]
+    files: dict[str, bytes]
+    uploads: dict[str, bytes]
+
+    def do_GET(self) -> None:
+        if not self._may_write():
+            self._answer(403, {"error": "this token may only read"})
+        else:
+            self._answer(200, {})
+
+    def do_PUT(self) -> None:
+        self.uploads[self.path.rpartition("/")[2]] = self._body()
+        self._answer(200, {})
+
+    def do_POST(self) -> None:
+        if not self._may_write():
+            self._answer(403, {"error": "this token may only read"})
+        elif self.path == "/api/repos/create":
+            wanted = json.loads(self._body())
+            name = f"{wanted['organization']}/{wanted['name']}"
+            known = name in self.repositories
+            self.repositories.setdefault(name, wanted)
+            self._answer(409 if known else 200, {"url": f"http://{self.headers['Host']}/{name}"})
+        elif self.path == "/api/validate-yaml":
+            self._answer(200, {})
+        elif "/preupload/" in self.path:
+            files = [
+                {
+                    "path": one["path"],
+                    "uploadMode": "lfs" if one["path"].endswith(".safetensors") else "regular",
+                    "shouldIgnore": False,
+                }
+                for one in json.loads(self._body())["files"]
+            ]
+            self._answer(200, {"files": files})
+        elif self.path.endswith("/info/lfs/objects/batch"):
+            upload = f"http://{self.headers['Host']}/lfs/"
+            objects = [
+                one | {"actions": {"upload": {"href": upload + one["oid"]}}}
+                for one in json.loads(self._body())["objects"]
+            ]
+            self._answer(200, {"transfer": "basic", "objects": objects})
+        else:
+            self._commit()
+
+    def _commit(self) -> None:
+        for line in self._body().splitlines():
+            step = json.loads(line)
+            if step["key"] == "file":
+                self.files[step["value"]["path"]] = base64.b64decode(step["value"]["content"])
+            elif step["key"] == "lfsFile":
+                self.files[step["value"]["path"]] = self.uploads[step["value"]["oid"]]
+        name = self.path.removeprefix("/api/models/").partition("/commit/")[0]
+        url = f"http://{self.headers['Host']}/{name}/commit/{COMMIT}"
+        self._answer(200, {"commitUrl": url, "commitOid": COMMIT})
+
+    def _may_write(self) -> bool:
+        return self.headers.get("Authorization") == f"Bearer {TOKEN}"
+
+    def _body(self) -> bytes:
+        if "Content-Length" in self.headers:
+            return self.rfile.read(int(self.headers["Content-Length"]))
+        body = b""
+        while size := int(self.rfile.readline(), 16):
+            body += self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+        return body
+
+    def _answer(self, status: int, value: Any) -> None:
+        body = json.dumps(value).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Hub]]:
+    """The hub; the trainer is started with its address and a token that may write."""
+
+    class Mine(Hub):
+        repositories: dict[str, dict[str, Any]] = {}
+        files: dict[str, bytes] = {}
+        uploads: dict[str, bytes] = {}
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Mine)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
+    monkeypatch.setenv("HF_TOKEN_HUB", TOKEN)
+    yield Mine
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectStore]:
+    """The S3 server with an empty bucket, and the Secret of `output.bucket`."""
+    (tmp_path / "buckets" / "models").mkdir(parents=True)
+    with object_store(tmp_path / "buckets") as running:
+        for name, value in running.credentials("BUCKET").items():
+            monkeypatch.setenv(name, value)
+        yield running
+
+
+def lay_out(root: Path, output: dict[str, Any]) -> tuple[Workplace, Artifact]:
+    """Return a job that was trained, by the files that it left."""
+    place = make_workplace(root / "job", make_tiny_model(root / "model"), price_chats(40), output=output)
+    adapter = place.directory.adapter(1)
+    place.directory.report("train").parent.mkdir(parents=True)
+    adapter.mkdir(parents=True)
+    (adapter / "adapter_config.json").write_text("{}")
+    (adapter / "adapter_model.safetensors").write_bytes(b"weights" * 1_000_000)
+    place.directory.history.write_text("step,train_loss\n")
+    uri = f"{place.job.output_uri}/adapter/1"
+    place.directory.model_card.write_text(f'# job\n\nPeftModel.from_pretrained(base, "{uri}")\n')
+    return place, Artifact(uri=uri, digest=digest_directory(adapter))
+
+
+def prepare(place: Workplace) -> tuple[int, Reason, str]:
+    status, report = place.run("prepare")
+    assert report, place.log
+    return status, report.reason, report.message
+
+
+def export(place: Workplace, artifact: Artifact) -> StageReport:
+    _, report = place.run("export", f"--artifact={artifact.model_dump_json(by_alias=True)}")
+    assert report, place.log
+    return report
+
+
+BUCKET = {"bucket": {"uri": "s3://models/team", "secretRef": {"name": "bucket"}}}
+HUB = {"hub": {"uri": "hf://team/bot", "secretRef": {"name": "hub"}}}
+
+
+def test_a_proven_adapter_goes_to_a_bucket_and_to_the_hub(store: ObjectStore, hub: type[Hub], tmp_path: Path) -> None:
+    place, artifact = lay_out(tmp_path, BUCKET | HUB)
+    assert prepare(place)[0] == 0
+    assert hub.repositories["team/bot"]["visibility"] == "private"
+    below = store.root / "models" / "team" / "job-01234567"
+    assert json.loads((below / "job.json").read_text())["metadata"]["name"] == "job"
+
+    report = export(place, artifact)
+    assert report.export, place.log
+    assert report.export.bucket == "s3://models/team/job-01234567"
+    assert (report.export.hub, report.export.commit) == ("hf://team/bot", COMMIT)
+    names = {"adapter_config.json", "adapter_model.safetensors", "steps.csv", "README.md"}
+    assert {path.name for path in below.iterdir()} == names | {"job.json"}
+    assert set(hub.files) == names
+    weights = (place.directory.adapter(1) / "adapter_model.safetensors").read_bytes()
+    assert (below / "adapter_model.safetensors").read_bytes() == hub.files["adapter_model.safetensors"] == weights
+    assert 'from_pretrained(base, "team/bot")' in hub.files["README.md"].decode()
+    assert 'from_pretrained(base, "s3://models/team/job-01234567")' in (below / "README.md").read_text()
+
+
+@pytest.mark.usefixtures("store")
+def test_a_bucket_that_is_not_there_is_told_before_the_training(tmp_path: Path) -> None:
+    place, _ = lay_out(tmp_path, {"bucket": BUCKET["bucket"] | {"uri": "s3://none/team"}})
+    message = "s3://none/team/job-01234567 is not there: check the bucket, the key and the endpoint"
+    assert prepare(place) == (66, Reason.OUTPUT_NOT_FOUND, message)
+
+
+@pytest.mark.usefixtures("hub")
+def test_a_token_that_may_only_read_is_told_before_the_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN_HUB", "token-that-reads")
+    place, _ = lay_out(tmp_path, HUB)
+    message = "hf://team/bot: the hub refuses the token in secretRef"
+    assert prepare(place) == (77, Reason.ACCESS_DENIED, message)
+
+
+def test_what_was_changed_after_the_proof_is_not_exported(store: ObjectStore, tmp_path: Path) -> None:
+    place, artifact = lay_out(tmp_path, BUCKET)
+    (place.directory.adapter(1) / "adapter_config.json").write_text("{ }")
+    report = export(place, artifact)
+    assert report.reason == Reason.ADAPTER_REFUSED
+    assert list((store.root / "models").iterdir()) == []

@@ -1,0 +1,36 @@
+"""The proven adapter merged into its base model answers as the two together do."""
+
+import shutil
+from pathlib import Path
+
+import torch
+from finetune_api.digest import digest_directory
+from finetune_api.reports import Artifact
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+from workplace import Workplace, make_workplace, price_chats
+
+
+def test_a_merged_model_answers_as_base_and_adapter_do(trained: Workplace, model: Path, tmp_path: Path) -> None:
+    place = make_workplace(tmp_path, model, price_chats(2), output={"merged": True})
+    shutil.copytree(trained.directory.root, place.directory.root)
+    adapter = place.directory.adapter(1)
+    artifact = Artifact(uri=f"{place.job.output_uri}/adapter/1", digest=digest_directory(adapter))
+    status, report = place.run("export", f"--artifact={artifact.model_dump_json(by_alias=True)}")
+    assert status == 0, place.log
+    assert report
+    assert report.export
+    assert report.export.merged
+    merged = place.directory.model(1)
+    assert report.export.merged.kind == "Model"
+    assert report.export.merged.digest == digest_directory(merged)
+    assert not list(merged.glob("*.py"))
+
+    tokens = torch.arange(5, 30)[None]
+    together = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(model), adapter)
+    alone = AutoModelForCausalLM.from_pretrained(merged)
+    base = AutoModelForCausalLM.from_pretrained(model)
+    with torch.no_grad():
+        wanted, found, before = (one(tokens).logits for one in (together, alone, base))
+    torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
+    assert (wanted - before).abs().max() > 0.1
