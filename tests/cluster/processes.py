@@ -15,9 +15,6 @@ from pathlib import Path
 
 from cluster.layout import ClusterError
 
-_STARTED: list[subprocess.Popen[bytes]] = []
-"""Kept, since Python complains of a process that it forgets while it still runs; ours are meant to."""
-
 
 def start(directory: Path, name: str, command: Sequence[str | Path], env: dict[str, str] | None = None) -> None:
     """Start a process that outlives this one; its output goes to `logs/<name>.log`."""
@@ -35,8 +32,9 @@ def start(directory: Path, name: str, command: Sequence[str | Path], env: dict[s
             env=os.environ | (env or {}),
             start_new_session=True,
         )
-    _STARTED.append(process)
     record = {"pid": process.pid, "started": start_time(process.pid)}
+    # Python complains of a process that it forgets while it still runs; ours are meant to.
+    process.returncode = 0
     (directory / "run" / f"{name}.json").write_text(json.dumps(record))
 
 

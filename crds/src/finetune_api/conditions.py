@@ -86,6 +86,28 @@ class Reason(StrEnum):
     SERVER_NOT_READY = "ServerNotReady"
 
 
+GOOD_REASONS = frozenset(
+    {
+        Reason.ACCEPTED,
+        Reason.PREPARING,
+        Reason.TRAINING,
+        Reason.EVALUATING,
+        Reason.EXPORTING,
+        Reason.DEPLOYING,
+        Reason.SUCCEEDED,
+        Reason.GATES_PASSED,
+        Reason.ADAPTER_LOADED,
+        Reason.SERVING,
+        Reason.COMPLETED,
+        Reason.WAITING,
+        Reason.WAITING_FOR_APPROVAL,
+        Reason.WITHIN_BUDGET,
+        Reason.APPROVED_BY_HAND,
+    }
+)
+"""Those that call for nobody: the job is on its way, or waits as it was told to."""
+
+
 class Condition(ApiModel):
     """A condition as the Kubernetes API conventions describe it."""
 

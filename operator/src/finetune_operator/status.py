@@ -5,9 +5,11 @@ Pure: the clock is an argument.
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
-from finetune_api.conditions import Condition, ConditionType, Reason
+from finetune_api.conditions import GOOD_REASONS, Condition, ConditionType, Reason
+
+_NORMAL = GOOD_REASONS | {Reason.SUPERSEDED}
+"""What is told without a warning."""
 
 
 @dataclass
@@ -66,30 +68,10 @@ def changed_conditions(before: list[Condition], after: list[Condition]) -> list[
         if condition.type == ConditionType.READY and condition.status == "False":
             # It repeats what the condition of the stage says.
             continue
-        warning = condition.type == ConditionType.FAILED or condition.reason in _WARNINGS
+        warning = condition.type == ConditionType.FAILED or condition.reason not in _NORMAL
         message = condition.message or f"{condition.type} is {condition.status}"
         events.append(Event("Warning" if warning else "Normal", condition.reason, message[:1024]))
     return events
-
-
-_WARNINGS: set[Any] = {
-    Reason.INVALID_SPEC,
-    Reason.ACCESS_DENIED,
-    Reason.MODEL_NOT_FOUND,
-    Reason.CONFLICT,
-    Reason.RETRYING,
-    Reason.SERVER_NOT_FOUND,
-    Reason.SERVER_MISMATCH,
-    Reason.ADAPTER_REFUSED,
-    Reason.IMAGE_PULL_FAILED,
-    Reason.UNSCHEDULABLE,
-    Reason.SECRET_NOT_FOUND,
-    Reason.POD_NOT_CREATED,
-    Reason.CREATE_REFUSED,
-    Reason.GATES_FAILED,
-    Reason.NOT_SERVABLE,
-    Reason.BUDGET_EXCEEDED,
-}
 
 
 def format_seconds(seconds: int) -> str:

@@ -3,34 +3,17 @@
 import re
 from pathlib import Path
 
-from finetune_api.conditions import Reason
+from finetune_api.conditions import GOOD_REASONS, Reason
 
 ROOT = Path(__file__).parents[3]
 ROWS = [line.split(" | ") for line in (ROOT / "docs" / "faults.md").read_text().splitlines() if line.startswith("| ")][
     2:
 ]
-THE_WAY = {
-    Reason.ACCEPTED,
-    Reason.PREPARING,
-    Reason.TRAINING,
-    Reason.EVALUATING,
-    Reason.EXPORTING,
-    Reason.DEPLOYING,
-    Reason.SUCCEEDED,
-    Reason.GATES_PASSED,
-    Reason.ADAPTER_LOADED,
-    Reason.SERVING,
-    Reason.COMPLETED,
-    Reason.WAITING,
-    Reason.WITHIN_BUDGET,
-    Reason.APPROVED_BY_HAND,
-    Reason.WAITING_FOR_APPROVAL,
-}
 
 
 def test_every_reason_to_act_is_in_the_table() -> None:
     named = {name for row in ROWS for name in re.findall(r"`([A-Z]\w+)`", row[1])}
-    assert named == set(Reason) - THE_WAY
+    assert named == set(Reason) - GOOD_REASONS
 
 
 def test_every_test_that_the_table_names_is_there() -> None:
