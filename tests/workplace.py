@@ -3,7 +3,6 @@
 import json
 import os
 import shlex
-import socket
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any
 
 from finetune_api.jobfile import JobDirectory, JobFile, read_job_file
 from finetune_api.reports import StageReport, parse_report
+from ports import find_port
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Workplace:
 
     def _build_command(self, stage: str, *options: str) -> list[str]:
         command = [sys.executable, "-m", "finetune_trainer", f"--job={self.job_path}", f"--root={self.root}"]
-        port = [f"--metrics-port={_find_port()}"] if stage == "train" else []
+        port = [f"--metrics-port={find_port()}"] if stage == "train" else []
         return [*command, f"--termination-log={self.root / 'report.json'}", stage, *port, *options]
 
     def run(self, *arguments: str) -> tuple[int, StageReport | None]:
@@ -63,13 +63,6 @@ class Workplace:
     def log(self) -> str:
         """What the trainer printed."""
         return (self.root / "log").read_text()
-
-
-def _find_port() -> int:
-    """Return a port that is free now, so that trainings beside each other do not meet."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def make_workplace(root: Path, base: Path, lines: list[Any], **spec: Any) -> Workplace:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Self
 
 from cluster.packages import install_object_store
+from ports import find_port
 from waiting import wait_for
 
 KEY, SECRET = "key-of-the-tests", "secret-of-the-tests"
@@ -119,10 +120,3 @@ def _copy(source: socket.socket, target: socket.socket, limit: int | None = None
         while (limit is None or limit > 0) and (block := source.recv(min(limit or 1 << 16, 1 << 16))):
             target.sendall(block)
             limit = None if limit is None else limit - len(block)
-
-
-def find_port() -> int:
-    """Return a port that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ports import find_port
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from training.test_methods import VALUES, column
 from waiting import wait_for
@@ -29,9 +30,7 @@ def train_tracked(root: Path, model: Path, tracking: dict[str, Any]) -> Workplac
 def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """An MLflow server of its own; its address."""
     directory = tmp_path_factory.mktemp("mlflow")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = find_port()
     command = [sys.executable, "-m", "mlflow", "server", "--host=127.0.0.1", f"--port={port}", "--workers=1"]
     command += [f"--backend-store-uri=sqlite:///{directory}/runs.db", f"--artifacts-destination={directory}/artifacts"]
     with (directory / "log").open("w") as log:

@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import random
 import re
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from finetune_api.conditions import Reason
 from finetune_api.digest import digest_directory
 from finetune_api.reports import ExitCode
 from finetune_trainer.checkpoints import newest_whole, step_of
+from ports import find_port
 from safetensors import safe_open
 from waiting import wait_for
 from workplace import Workplace, make_workplace, price_chats
@@ -67,43 +69,70 @@ def test_the_same_seed_gives_the_same_adapter(trained: Workplace) -> None:
     assert report.artifact.digest == digest_directory(trained.directory.adapter(1))
 
 
-@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM])
-def test_a_killed_training_goes_on_from_its_newest_checkpoint(
-    model: Path, tmp_path: Path, signum: signal.Signals
+def test_a_training_killed_ten_times_loses_a_save_interval_at_most_and_ends_as_if_it_never_was(
+    model: Path, tmp_path: Path
 ) -> None:
     values = {"epochs": 40, "learningRate": 0.001, "batchSize": 1, "maxLength": 64}
-    workplace = make_workplace(tmp_path, model, price_chats(12), hyperparameters=values)
+    workplace = make_workplace(tmp_path / "killed", model, price_chats(12), hyperparameters=values)
     assert workplace.run("prepare")[0] == 0, workplace.log
-    process = workplace.start("train", "--attempt=1", "--metrics-port=19401")
-    wait_for(lambda: read_metric("finetune_train_checkpoint_step") >= 10, lambda: workplace.log, 120)
+    chosen = random.Random(7)  # noqa: S311 - where a process is killed is no secret
+    saved = 0
+    for attempt, step in enumerate(sorted(chosen.sample(range(5, 385), 10)), 1):
+        signum = chosen.choice([signal.SIGKILL, signal.SIGTERM])
+        reached = kill(workplace, attempt, max(step, saved + 1), signum)
+        assert f"from step {saved}\n" in workplace.log
+        checkpoint = newest_whole(workplace.directory.checkpoints)
+        before, saved = saved, step_of(checkpoint) if checkpoint else 0
+        assert saved >= before
+        assert reached - saved <= (workplace.job.spec.compute.checkpoint_every if signum == signal.SIGKILL else 0)
+    status, report = workplace.run("train", "--attempt=11")
+    assert status == 0, workplace.log
+    assert report
+    assert report.training
+    assert (report.training.resumed_from_step, report.training.steps) == (saved, 40 * 10)
+
+    untouched = make_workplace(tmp_path / "untouched", model, price_chats(12), hyperparameters=values)
+    assert untouched.run("prepare")[0] == 0, untouched.log
+    assert untouched.run("train", "--attempt=1")[0] == 0, untouched.log
+    assert digest_directory(workplace.directory.adapter(11)) == digest_directory(untouched.directory.adapter(1))
+
+
+def test_a_training_stopped_before_its_first_step_costs_no_retry(model: Path, tmp_path: Path) -> None:
+    workplace = make_workplace(tmp_path, model, price_chats(12))
+    assert workplace.run("prepare")[0] == 0, workplace.log
+    process = workplace.start("train", "--attempt=1")
+    wait_for(lambda: bool(children_of(process.pid)), "the training's process")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == ExitCode.STOPPED, workplace.log
+
+
+def kill(workplace: Workplace, attempt: int, step: int, signum: signal.Signals) -> int:
+    """Start an attempt and kill it once it reaches a step; return the step that it was seen at."""
+    port = find_port()
+    process = workplace.start("train", f"--attempt={attempt}", f"--metrics-port={port}")
+    wait_for(lambda: read_step(port) >= step, lambda: workplace.log, 120)
+    reached = read_step(port)
     if signum == signal.SIGTERM:
         process.send_signal(signum)
         assert process.wait(60) == ExitCode.STOPPED, workplace.log
         report = workplace.report()
-        assert report is not None
+        assert report
         assert report.reason is Reason.RETRYING
     else:
         for child in children_of(process.pid):
             os.kill(child, signum)
         assert process.wait(60) == ExitCode.SOFTWARE
-    checkpoint = newest_whole(workplace.directory.checkpoints)
-    assert checkpoint is not None
-    status, report = workplace.run("train", "--attempt=2")
-    assert status == 0, workplace.log
-    assert report is not None
-    assert report.training is not None
-    assert report.training.resumed_from_step == step_of(checkpoint) > 0
-    assert report.training.steps == 40 * 10
+    return reached
 
 
-def read_metric(name: str) -> float:
-    """Return a metric of the running training; -1 while it does not answer."""
+def read_step(port: int) -> int:
+    """Return the step that the running training has done; -1 while it does not answer."""
     try:
-        with urllib.request.urlopen("http://127.0.0.1:19401/metrics", timeout=2) as response:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=2) as response:
             lines = response.read().decode().splitlines()
     except OSError:
         return -1
-    return float(next(line.rpartition(" ")[2] for line in lines if line.startswith(f"{name} ")))
+    return int(float(next(line.rpartition(" ")[2] for line in lines if line.startswith("finetune_train_step "))))
 
 
 def children_of(pid: int) -> list[int]:

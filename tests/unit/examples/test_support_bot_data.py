@@ -4,8 +4,9 @@ import runpy
 from pathlib import Path
 
 import pytest
-from finetune_trainer.dataset import Survey, read_examples, survey
+from finetune_trainer.dataset import Survey, survey
 from finetune_trainer.measure import Measured
+from finetune_trainer.prepared import read_examples
 from finetune_trainer.splits import check_survey, find_leaks, warn_of_repeats
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "support-bot"

@@ -11,11 +11,12 @@ from finetune_api.data import Format
 from finetune_api.reports import ExitCode
 from finetune_api.training import Method
 from finetune_trainer.conversions import convert_example
-from finetune_trainer.dataset import Survey, find_format, read_examples, survey
+from finetune_trainer.dataset import Survey, find_format, survey
 from finetune_trainer.failures import StageError
 from finetune_trainer.findings import RowError, Warned
 from finetune_trainer.formats import Example
 from finetune_trainer.measure import Measured
+from finetune_trainer.prepared import read_examples
 from finetune_trainer.splits import (
     check_survey,
     choose_heldout,

@@ -14,9 +14,9 @@ from finetune_api.toolcalls import learn_format
 from jsonschema import Draft202012Validator, SchemaError
 
 from finetune_trainer.base_model import Tokenizer
-from finetune_trainer.dataset import read_examples
 from finetune_trainer.failures import StageError
 from finetune_trainer.formats import Example
+from finetune_trainer.prepared import read_examples
 
 
 def check_evaluation(spec: FineTuneJobSpec, heldout: Path, tokenizer: Tokenizer) -> None:

@@ -226,36 +226,6 @@ def _take(found: Survey, name: str, rows: list[_Parsed], measure: Measure, write
             found.labels[row.example["label"]] += 1
 
 
-def read_examples(path: Path) -> Iterator[Example]:
-    """Yield what `survey` wrote.
-
-    Raises:
-        StageError: the file is missing.
-    """
-    return map(json.loads, _read_lines(path))
-
-
-def _read_lines(path: Path) -> Iterator[str]:
-    try:
-        with path.open(encoding="utf-8") as file:
-            yield from file
-    except FileNotFoundError:
-        raise StageError(
-            ExitCode.NOT_FOUND,
-            Reason.PREPARED_DATA_GONE,
-            f"{path} is missing: was the claim emptied after prepare? Make a new FineTuneJob",
-        ) from None
-
-
-def count_examples(path: Path) -> int:
-    """Return how many examples `survey` wrote.
-
-    Raises:
-        StageError: the file is missing.
-    """
-    return sum(1 for _ in _read_lines(path))
-
-
 def invalid(message: str) -> StageError:
     """Return the failure of data that cannot be used."""
     return StageError(ExitCode.BAD_DATA, Reason.DATASET_INVALID, message)

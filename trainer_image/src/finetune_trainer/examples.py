@@ -9,7 +9,7 @@ from typing import Any
 from finetune_api.finetunejob import FineTuneJobSpec
 
 from finetune_trainer.base_model import Tokenizer
-from finetune_trainer.dataset import read_examples
+from finetune_trainer.prepared import read_examples
 
 _BATCH = 256
 

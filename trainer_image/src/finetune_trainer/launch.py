@@ -14,10 +14,8 @@ from finetune_api.conditions import Reason
 from finetune_api.jobfile import JobDirectory, JobFile
 from finetune_api.reports import ChosenHyperparameters, ExitCode, StageReport, parse_report
 
-from finetune_trainer.dataset import count_examples
 from finetune_trainer.failures import StageError
-from finetune_trainer.micro_batch import read_micro_batch
-from finetune_trainer.schedule import choose
+from finetune_trainer.micro_batch import choose_batch, read_micro_batch
 from finetune_trainer.sources import below
 
 _SHUTDOWN_SECONDS = 100
@@ -43,14 +41,9 @@ def launch_training(
     Raises:
         StageError: the batch cannot be divided, the data is gone, or no process left a report.
     """
-    directory = JobDirectory.of(job)
-    checkpoints = below(root, directory.checkpoints)
-    try:
-        chosen = choose(job.spec, count_examples(below(root, directory.train_data)))
-    except ValueError as error:
-        raise StageError(ExitCode.BAD_CONFIG, Reason.INVALID_SPEC, str(error)) from None
+    checkpoints = below(root, JobDirectory.of(job).checkpoints)
+    tried = choose_batch(job, root)
     while True:
-        tried = read_micro_batch(checkpoints, chosen)
         with tempfile.TemporaryDirectory() as scratch:
             report_path = Path(scratch) / "report.json"
             command = [
@@ -64,8 +57,12 @@ def launch_training(
             ]
             code = _run(command, job.spec.compute)
             report = parse_report(report_path.read_text()) if report_path.exists() else None
-        if code and _is_smaller(checkpoints, tried, job.spec.compute):
+        smaller = _find_smaller(checkpoints, tried, job.spec.compute) if code else None
+        if smaller:
+            tried = smaller
             continue
+        if report is None and code == -signal.SIGTERM:
+            raise StageError(ExitCode.STOPPED, Reason.RETRYING, "stopped before its first step: nothing is lost")
         if report is None:
             raise StageError(
                 ExitCode.SOFTWARE,
@@ -110,14 +107,15 @@ def _run(command: list[str], compute: Compute) -> int:
     return process.returncode
 
 
-def _is_smaller(checkpoints: Path, tried: ChosenHyperparameters, compute: Compute) -> bool:
-    """Tell whether some node lowered the micro-batch; what another one wrote takes a moment to be seen."""
+def _find_smaller(checkpoints: Path, tried: ChosenHyperparameters, compute: Compute) -> ChosenHyperparameters | None:
+    """Return the smaller micro-batch that some node has chosen; what another one wrote takes a moment to be seen."""
     until = time.monotonic() + (_NOTICE_SECONDS if compute.nodes > 1 else 0)
     while True:
-        if read_micro_batch(checkpoints, tried).micro_batch_size < tried.micro_batch_size:
-            return True
+        smaller = read_micro_batch(checkpoints, tried)
+        if smaller.micro_batch_size < tried.micro_batch_size:
+            return smaller
         if time.monotonic() >= until:
-            return False
+            return None
         time.sleep(0.5)
 
 

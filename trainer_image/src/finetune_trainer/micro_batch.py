@@ -6,15 +6,31 @@ All processes of all pods read the same file, so they agree on it in the next tr
 import logging
 from pathlib import Path
 
+from finetune_api.conditions import Reason
 from finetune_api.jobfile import JobDirectory, JobFile
-from finetune_api.reports import ChosenHyperparameters
+from finetune_api.reports import ChosenHyperparameters, ExitCode
 
-from finetune_trainer.dataset import count_examples
+from finetune_trainer.failures import StageError
+from finetune_trainer.prepared import count_examples
 from finetune_trainer.schedule import choose, halve
 from finetune_trainer.sources import below
 
 _LOG = logging.getLogger(__name__)
 _NAME = "micro-batch"
+
+
+def choose_batch(job: JobFile, root: Path) -> ChosenHyperparameters:
+    """Return what the job trains with: what `prepare` chose, with a micro-batch that memory had room for.
+
+    Raises:
+        StageError: the batch cannot be divided, or the prepared data is gone.
+    """
+    directory = JobDirectory.of(job)
+    try:
+        chosen = choose(job.spec, count_examples(below(root, directory.train_data)))
+    except ValueError as error:
+        raise StageError(ExitCode.BAD_CONFIG, Reason.INVALID_SPEC, str(error)) from None
+    return read_micro_batch(below(root, directory.checkpoints), chosen)
 
 
 def read_micro_batch(checkpoints: Path, chosen: ChosenHyperparameters) -> ChosenHyperparameters:
@@ -29,9 +45,8 @@ def read_micro_batch(checkpoints: Path, chosen: ChosenHyperparameters) -> Chosen
 
 def lower_micro_batch(job: JobFile, root: Path) -> None:
     """Halve the micro-batch for the next try; one that cannot be halved stays as it is."""
-    directory = JobDirectory.of(job)
-    checkpoints = below(root, directory.checkpoints)
-    chosen = read_micro_batch(checkpoints, choose(job.spec, count_examples(below(root, directory.train_data))))
+    checkpoints = below(root, JobDirectory.of(job).checkpoints)
+    chosen = choose_batch(job, root)
     smaller = halve(chosen.micro_batch_size, 2 if job.spec.method.kto else 1)
     if smaller is None:
         return

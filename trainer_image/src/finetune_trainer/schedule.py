@@ -1,15 +1,14 @@
 """How a training runs where the job leaves it open: epochs, learning rate, batches, steps. Pure."""
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING
 
-import numpy as np
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.reports import ChosenHyperparameters
 from finetune_api.training import MethodName
 
-Lengths = np.ndarray[Any, np.dtype[Any]]
-"""The length of each example in tokens."""
+if TYPE_CHECKING:
+    from finetune_trainer.setup import Lengths
 
 _LARGEST_MICRO_BATCH = 8
 _BATCH_SIZES = (8, 16, 32, 64)
@@ -93,7 +92,7 @@ def divide_batch(spec: FineTuneJobSpec, batch_size: int) -> tuple[int, int]:
     return micro, share // micro
 
 
-def estimate_steps(spec: FineTuneJobSpec, chosen: ChosenHyperparameters, lengths: Lengths) -> int:
+def estimate_steps(spec: FineTuneJobSpec, chosen: ChosenHyperparameters, lengths: "Lengths") -> int:
     """Estimate the optimizer steps from the lengths of the examples in tokens."""
     sft, grpo, stopping = spec.method.sft, spec.method.grpo, spec.hyperparameters.early_stopping
     longest = spec.hyperparameters.max_length
@@ -101,7 +100,7 @@ def estimate_steps(spec: FineTuneJobSpec, chosen: ChosenHyperparameters, lengths
     if grpo:
         steps_an_epoch = len(kept) * grpo.generations // chosen.batch_size
     elif sft and sft.packing:
-        sequences = math.ceil(int(np.minimum(kept, longest).sum()) / longest)
+        sequences = math.ceil(int(kept.clip(max=longest).sum()) / longest)
         steps_an_epoch = math.ceil(sequences / chosen.batch_size)
     else:
         steps_an_epoch = math.ceil(len(kept) / chosen.batch_size)

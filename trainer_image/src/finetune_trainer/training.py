@@ -12,17 +12,15 @@ from typing import Any
 from finetune_api.conditions import Reason
 from finetune_api.digest import digest_directory
 from finetune_api.jobfile import JobDirectory, JobFile, read_job_file
-from finetune_api.reports import Artifact, ExitCode, StageReport, TrainingSummary
+from finetune_api.reports import Artifact, ArtifactKind, ExitCode, StageReport, TrainingSummary
 
 from finetune_trainer.base_model import Tokenizer
 from finetune_trainer.checkpoints import forget, is_damage, is_whole, newest_whole, step_of
 from finetune_trainer.continuation import load_earlier_adapter, merge_earlier_adapter
-from finetune_trainer.dataset import count_examples
 from finetune_trainer.failures import StageError, diagnose
 from finetune_trainer.history import write_history
-from finetune_trainer.micro_batch import lower_micro_batch, read_micro_batch
+from finetune_trainer.micro_batch import choose_batch, lower_micro_batch
 from finetune_trainer.model_card import Trained, read_license, write_card
-from finetune_trainer.schedule import choose
 from finetune_trainer.sources import below, find_model
 
 _LOG = logging.getLogger(__name__)
@@ -49,7 +47,7 @@ def train(job: JobFile, root: Path, attempt: int, metrics_port: int, scratch: Pa
     from finetune_trainer.examples import load_examples
     from finetune_trainer.methods import build_trainer
     from finetune_trainer.metrics import serve_metrics
-    from finetune_trainer.models import build_peft_config, load_model, save_result
+    from finetune_trainer.models import build_peft_config, load_model
     from finetune_trainer.tracking import build_trackers
 
     spec, directory = job.spec, JobDirectory.of(job)
@@ -58,7 +56,7 @@ def train(job: JobFile, root: Path, attempt: int, metrics_port: int, scratch: Pa
     if is_main:
         serve_metrics(metrics_port)
     train_data, checkpoints = below(root, directory.train_data), below(root, directory.checkpoints)
-    chosen = read_micro_batch(checkpoints, choose(spec, count_examples(train_data)))
+    chosen = choose_batch(job, root)
     model_directory = merge_earlier_adapter(job, find_model(spec.model, root, weights=True), root, processes)
     tokenizer = Tokenizer(model_directory, spec.model.uri)
     # TRL makes the adapter before the trainer seeds anything.
@@ -88,9 +86,7 @@ def train(job: JobFile, root: Path, attempt: int, metrics_port: int, scratch: Pa
             Reason.RETRYING,
             f"stopped at step {state.global_step} of {state.max_steps}; the next attempt goes on from there",
         )
-    kind = "Model" if spec.makes_model else "Adapter"
-    result = directory.model(attempt) if spec.makes_model else directory.adapter(attempt)
-    save_result(trainer, tokenizer.tokenizer, job, below(root, result), is_main=is_main)
+    artifact = _save(trainer, tokenizer.tokenizer, job, root, attempt, is_main=is_main)
     losses = [(entry["step"], entry["loss"]) for entry in state.log_history if "loss" in entry]
     summary = TrainingSummary(
         steps=state.global_step,
@@ -100,11 +96,6 @@ def train(job: JobFile, root: Path, attempt: int, metrics_port: int, scratch: Pa
         startup_seconds=round(follower.startup_seconds, 1),
         micro_batch_size=chosen.micro_batch_size,
         stopped_early=state.global_step < state.max_steps,
-    )
-    artifact = Artifact(
-        kind=kind,
-        uri=f"{job.output_uri}/{kind.lower()}/{attempt}",
-        digest=digest_directory(below(root, result)),
     )
     if is_main:
         write_history(below(root, directory.history), state.log_history)
@@ -132,6 +123,18 @@ def _run(trainer: Any, resume: Path | None, *, is_main: bool) -> None:
             Reason.CHECKPOINT_DAMAGED,
             f"{resume.name} cannot be read ({error}): the next attempt goes on from the one before; check the volume",
         ) from error
+
+
+def _save(trainer: Any, tokenizer: Any, job: JobFile, root: Path, attempt: int, *, is_main: bool) -> Artifact:
+    """Write what was trained; return what it is."""
+    from finetune_trainer.models import save_result
+
+    kind: ArtifactKind = "Model" if job.spec.makes_model else "Adapter"
+    name = JobDirectory.of(job).model(attempt) if kind == "Model" else JobDirectory.of(job).adapter(attempt)
+    directory = below(root, name)
+    save_result(trainer, tokenizer, job, directory, is_main=is_main)
+    uri = f"{job.output_uri}/{kind.lower()}/{attempt}"
+    return Artifact(kind=kind, uri=uri, digest=digest_directory(directory))
 
 
 def _remove_broken(checkpoints: Path, *, is_main: bool) -> None:

@@ -1,0 +1,41 @@
+"""The examples that `prepare` wrote, one JSON object a line."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from finetune_api.conditions import Reason
+from finetune_api.reports import ExitCode
+
+from finetune_trainer.failures import StageError
+
+
+def read_examples(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the examples.
+
+    Raises:
+        StageError: the file is missing.
+    """
+    return map(json.loads, _read_lines(path))
+
+
+def count_examples(path: Path) -> int:
+    """Return how many examples there are.
+
+    Raises:
+        StageError: the file is missing.
+    """
+    return sum(1 for _ in _read_lines(path))
+
+
+def _read_lines(path: Path) -> Iterator[str]:
+    try:
+        with path.open(encoding="utf-8") as file:
+            yield from file
+    except FileNotFoundError:
+        raise StageError(
+            ExitCode.NOT_FOUND,
+            Reason.PREPARED_DATA_GONE,
+            f"{path} is missing: was the claim emptied after prepare? Make a new FineTuneJob",
+        ) from None
