@@ -11,6 +11,7 @@ from typing import Any
 
 from finetune_api.conditions import Reason
 from finetune_api.digest import digest_directory
+from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.jobfile import JobDirectory, JobFile, read_job_file
 from finetune_api.reports import Artifact, ArtifactKind, ExitCode, StageReport, TrainingSummary
 
@@ -158,6 +159,7 @@ def main() -> None:
     logging.getLogger("httpx").setLevel(logging.WARNING)
     code = ExitCode.OK
     job = read_job_file(arguments.job)
+    _block_unused(job.spec)
     try:
         with tempfile.TemporaryDirectory() as scratch:
             report = train(job, arguments.root, arguments.attempt, arguments.metrics_port, Path(scratch))
@@ -171,6 +173,17 @@ def main() -> None:
         report = StageReport(outcome="Failed", reason=failure.reason, message=str(failure)[:1024])
     _write_once(arguments.report, report)
     sys.exit(code)
+
+
+def _block_unused(spec: FineTuneJobSpec) -> None:
+    """Hide from transformers, PEFT and accelerate what this training does not use.
+
+    They import whatever is installed, which takes a third of the time to the first step.
+    """
+    used = {"bitsandbytes": spec.adapter.qlora, "wandb": spec.tracking and spec.tracking.wandb, "sklearn": None}
+    for name, use in used.items():
+        if not use:
+            sys.modules[name] = None  # type: ignore[assignment]
 
 
 def _write_once(path: Path, report: StageReport) -> None:
