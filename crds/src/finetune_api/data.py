@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from finetune_api.model import ApiModel, Rule
+from finetune_api.model import ApiModel, Rule, not_both
 from finetune_api.modelserver import Revision, SecretRef
 from finetune_api.uris import DataUri
 
@@ -68,10 +68,4 @@ class Dataset(ApiModel):
     holdout: Annotated[float, Field(gt=0, le=0.5)] | None = None
     """Fraction of `train` kept for the evaluation instead; 0.1 when neither is given."""
 
-    rules = (
-        Rule(
-            "!(has(self.validation) && has(self.holdout))",
-            "give validation or holdout, not both",
-            lambda dataset: dataset.validation is None or dataset.holdout is None,
-        ),
-    )
+    rules = (not_both("validation", "holdout"),)

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from finetune_api.model import ApiModel, Rule
+from finetune_api.model import ApiModel, Rule, not_both
 
 FieldPath = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$", max_length=128)]
 Similarity = Literal["FuzzyMatch", "Bleu", "Rouge1", "Rouge2", "RougeL"]
@@ -24,13 +24,7 @@ class StringCheck(ApiModel):
     reference: Annotated[str, Field(min_length=1, max_length=1024)] | None = None
     """The reference itself, the same for every row."""
 
-    rules = (
-        Rule(
-            "!(has(self.referenceField) && has(self.reference))",
-            "give referenceField or reference, not both",
-            lambda check: check.reference_field is None or check.reference is None,
-        ),
-    )
+    rules = (not_both("referenceField", "reference"),)
 
 
 class TextSimilarity(ApiModel):

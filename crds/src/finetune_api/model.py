@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, model_validator
-from pydantic.alias_generators import to_camel
+from pydantic.alias_generators import to_camel, to_snake
 from pydantic_core import CoreSchema
 
 
@@ -28,6 +28,16 @@ def exactly_one(what: str, names: Sequence[str]) -> Rule:
         f"[{given}].exists_one(one, one)",
         f"choose exactly one {what}: {', '.join(names)}",
         lambda part: sum(getattr(part, name) is not None for name in names) == 1,
+    )
+
+
+def not_both(first: str, second: str) -> Rule:
+    """Return the rule that two fields, by their names in a manifest, are not given together."""
+    fields = (to_snake(first), to_snake(second))
+    return Rule(
+        f"!(has(self.{first}) && has(self.{second}))",
+        f"give {first} or {second}, not both",
+        lambda part: any(getattr(part, name) is None for name in fields),
     )
 
 
