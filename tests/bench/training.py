@@ -19,7 +19,7 @@ from workplace import Workplace, make_workplace
 
 _ROWS = 600
 _RUNS = 3
-_LAYERS = 2
+_LAYERS = 6
 _PLAIN_BATCH = 32
 _WORDS = ("shop", "sells", "kettles", "lamps", "chairs", "tables", "for", "a", "fair", "price", "every", "day")
 
@@ -53,7 +53,7 @@ def measure_training(root: Path) -> dict[str, Any]:
         ),
         "tokens_per_s": round(median(one.tokens_per_s for one in ours)),
         "loss_difference": round(mean(differences), 4),
-        "loss_difference_interval": [round(mean(differences) + side * half, 4) for side in (-1, 1)],
+        "loss_difference_interval": [round(float(mean(differences) + side * half), 4) for side in (-1, 1)],
         "startup_s": round(median(one.startup_s for one in ours), 1),
         "startup_s_plain": round(median(one.startup_s for one in plain), 1),
         "runs": _RUNS,

@@ -54,6 +54,13 @@ def test_the_batch_follows_examples_processes_and_generations(
     assert choose(spec(method, processes=processes), examples).batch_size == size
 
 
+@pytest.mark.parametrize(("gpus", "longest", "micro"), [(0, 256, 4), (0, 1024, 1), (0, 4096, 1), (1, 1024, 8)])
+def test_packed_sequences_make_short_rows_on_cpus(gpus: int, longest: int, micro: int) -> None:
+    given = spec({"sft": {"packing": True}}, maxLength=longest).to_dict()
+    given["compute"]["resources"]["gpus"] = gpus
+    assert choose(FineTuneJobSpec.model_validate(given), 100).micro_batch_size == micro
+
+
 @pytest.mark.parametrize(
     ("values", "processes", "divided"),
     [
