@@ -18,7 +18,7 @@ from scipy import stats
 from workplace import Workplace, make_workplace
 
 _ROWS = 600
-_RUNS = 3
+_RUNS = 5
 _LAYERS = 6
 _PLAIN_BATCH = 32
 _WORDS = ("shop", "sells", "kettles", "lamps", "chairs", "tables", "for", "a", "fair", "price", "every", "day")
@@ -63,11 +63,12 @@ def measure_training(root: Path) -> dict[str, Any]:
 def make_rows(count: int) -> list[dict[str, str]]:
     """Return short rows of mixed lengths, as support questions are: most short, a few long; the same every time."""
     pick = random.Random(SEED)
+
+    def say(words: tuple[str, ...], median: int) -> str:
+        return " ".join(pick.choices(words, k=max(2, round(pick.lognormvariate(math.log(median), 1)))))
+
     return [
-        {
-            "prompt": f"question {number}: {' '.join(pick.choices(_WORDS, k=3 + int(pick.expovariate(0.2))))}?",
-            "completion": f"answer {number}: {' '.join(pick.choices(_WORDS[:6], k=2 + int(pick.expovariate(0.3))))}.",
-        }
+        {"prompt": f"question {number}: {say(_WORDS, 5)}?", "completion": f"answer {number}: {say(_WORDS[:6], 4)}."}
         for number in range(count)
     ]
 
