@@ -3,7 +3,8 @@
 from typing import Literal
 
 from finetune_api.model import ApiModel, Rule
-from finetune_api.modelserver import Model, ObjectName
+from finetune_api.modelserver import Model
+from finetune_api.references import ObjectName
 from finetune_api.reports import Artifact
 from finetune_api.uris import JobModelUri
 

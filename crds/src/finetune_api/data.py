@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from finetune_api.model import ApiModel, Rule, not_both
-from finetune_api.modelserver import Revision, SecretRef
+from finetune_api.modelserver import Revision
+from finetune_api.references import SecretRef
 from finetune_api.uris import DataUri
 
 Format = Literal["Chat", "PromptCompletion", "Instruction", "Text", "Preference", "UnpairedPreference", "Prompt"]

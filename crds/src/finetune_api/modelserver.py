@@ -4,13 +4,14 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
+from finetune_api.access import Auth, RequestLimits
 from finetune_api.compute import Placement
 from finetune_api.conditions import Conditions
 from finetune_api.model import ApiModel, Rule
+from finetune_api.references import SecretRef
 from finetune_api.reports import Digest
 from finetune_api.uris import ModelUri
 
-ObjectName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", max_length=63)]
 Revision = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$", max_length=128)]
 
 NAME_RULE = Rule(
@@ -18,15 +19,6 @@ NAME_RULE = Rule(
     "metadata.name: at most 40 lower-case letters, digits and dashes, a letter first",
 )
 """Children carry the name with a suffix, and Services must begin with a letter."""
-
-
-class SecretRef(ApiModel):
-    """A Secret in the same namespace. The kubelet hands it to the pod; the operator never reads it."""
-
-    name: ObjectName
-    """Name of the Secret. For the hub its key `HF_TOKEN` holds the token; for `s3://` it has `AWS_ACCESS_KEY_ID` and
-    `AWS_SECRET_ACCESS_KEY`, and where they are needed `AWS_SESSION_TOKEN`, `AWS_ENDPOINT_URL` and `AWS_REGION`;
-    for `https://` its key `HTTPS_TOKEN` holds a bearer token. Trackers name their own keys."""
 
 
 class Model(ApiModel):
@@ -78,6 +70,10 @@ class ServerTemplate(Placement):
     """Settings of vLLM."""
     lora: LoraLimits = LoraLimits()
     """Room for adapters."""
+    auth: Auth | None = None
+    """API keys; without it whoever reaches the server may ask."""
+    limits: RequestLimits = RequestLimits()
+    """How much one request may ask for."""
 
 
 class ModelServerSpec(ServerTemplate):

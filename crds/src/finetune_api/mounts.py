@@ -13,6 +13,8 @@ JOB_FILE = PurePosixPath("/etc/finetune/job/job.json")
 """The FineTuneJob as it was applied."""
 ROUTES_FILE = PurePosixPath("/etc/finetune/routes/routes.json")
 """The routes of a server."""
+KEYS = PurePosixPath("/etc/finetune/keys")
+"""The API keys of a server, a file for each."""
 SCRATCH = PurePosixPath("/scratch")
 """An emptyDir, the only other place that may be written: HOME, caches, temporary files."""
 

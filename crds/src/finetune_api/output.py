@@ -1,7 +1,7 @@
 """Where the results of a FineTuneJob go: to a claim, and once they are proven to a bucket and to a hub."""
 
 from finetune_api.model import ApiModel
-from finetune_api.modelserver import SecretRef
+from finetune_api.references import SecretRef
 from finetune_api.uris import BucketUri, OutputUri, RepositoryUri
 
 

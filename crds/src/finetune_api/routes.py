@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from finetune_api.access import KeyPolicy, RequestLimits
 from finetune_api.model import ApiModel
 from finetune_api.reports import ArtifactKind, Digest, Text
 
@@ -18,7 +19,7 @@ LOADED_PATH = "/finetune/loaded"
 
 
 class Route(ApiModel):
-    """One public model name and what answers under it: an adapter, or the server's own model."""
+    """One version of a public model name: an adapter, or the server's own model."""
 
     model_name: Annotated[str, Field(max_length=63)]
     """The name that clients ask for."""
@@ -30,33 +31,46 @@ class Route(ApiModel):
     """Its directory inside the pod."""
     digest: Digest
     """What the directory must hold."""
+    weight: Annotated[int, Field(ge=0, le=100)] = 100
+    """Its share of the name's requests in percent; with 0 it is loaded, and asked for as `name@job` only."""
 
     @property
-    def version(self) -> str:
-        """The version, for metrics: the beginning of the digest."""
-        return self.digest.removeprefix("sha256:")[:12]
+    def version_name(self) -> str:
+        """The name under which clients ask for this very version."""
+        return f"{self.model_name}@{self.job}"
 
     @property
     def served_name(self) -> str:
         """The name under which vLLM knows it; an adapter of new content has a new name."""
-        return BASE_NAME if self.kind == "Model" else f"{self.model_name}--{self.version}"
+        return BASE_NAME if self.kind == "Model" else f"{self.model_name}--{self.digest.removeprefix('sha256:')[:12]}"
 
 
 class Routes(ApiModel):
     """Everything that a server hosts beside its base model."""
 
     routes: Annotated[list[Route], Field(max_length=256)]
-    """One entry for each public model name."""
+    """One entry for each version, those of a name beside each other, newest first."""
+    keys: Annotated[list[KeyPolicy], Field(max_length=64)] = []
+    """Limits of API keys."""
+    limits: RequestLimits = RequestLimits()
+    """How much one request may ask for."""
 
 
 class LoadedModel(ApiModel):
     """What one pod says of one route."""
 
     model_name: Annotated[str, Field(max_length=63)]
+    job: Annotated[str, Field(max_length=63)] = ""
     digest: Digest
     state: Literal["Loading", "Loaded", "Refused"]
     message: Text = ""
     """Why the adapter was refused."""
+    requests: Annotated[int, Field(ge=0)] = 0
+    """Requests that it has answered, since the pod began."""
+    errors: Annotated[int, Field(ge=0)] = 0
+    """How many of them with a status of 500 and above."""
+    seconds: Annotated[float, Field(ge=0)] = 0
+    """How long they took, together."""
 
 
 class LoadedReport(ApiModel):

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from finetune_api.model import ApiModel, Rule
-from finetune_api.modelserver import SecretRef
+from finetune_api.references import SecretRef
 
 WANDB_KEYS = ("WANDB_API_KEY",)
 """Keys of the Secret for W&B, which are also the variables that its library reads."""

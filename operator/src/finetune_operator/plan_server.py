@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from finetune_api.conditions import ConditionType, Reason
 from finetune_api.meta import ROUTES_ANNOTATION
-from finetune_api.modelserver import ServedModel
+from finetune_api.modelserver import ModelServerSpec, ServedModel
 from finetune_api.mounts import path_of
 from finetune_api.routes import Route, Routes
 
@@ -67,14 +67,14 @@ def newest_by_name(jobs: list[JobView]) -> dict[str, JobView]:
     return {job.spec.serving.model_name: job for job in proven if job.spec and job.spec.serving}
 
 
-def build_route_list(jobs: list[JobView]) -> Routes:
-    """Return what the server should host."""
+def build_route_list(spec: ModelServerSpec, jobs: list[JobView]) -> Routes:
+    """Return what the server should host, and for whom."""
     routes = []
     for name, job in sorted(newest_by_name(jobs).items()):
         if made := job.status.artifact:
             path = str(path_of(made.uri))
             routes.append(Route(model_name=name, job=job.name, kind=made.kind, path=path, digest=made.digest))
-    return Routes(routes=routes)
+    return Routes(routes=routes, keys=spec.auth.keys if spec.auth else [], limits=spec.limits)
 
 
 def plan_server(server: ServerView, seen: SeenServer, settings: Settings, now: datetime) -> ServerPlan:
@@ -91,7 +91,7 @@ def plan_server(server: ServerView, seen: SeenServer, settings: Settings, now: d
             conditions.set(kind, status=False, reason=(problem or _UNKNOWN)[0], message=(problem or _UNKNOWN)[1])
         again_after = None
     else:
-        routes = build_route_list(seen.jobs)
+        routes = build_route_list(server.spec, seen.jobs)
         uris = sorted(job_file(job).output_uri for job in seen.jobs if job.spec)
         children = (
             build_routes(server, routes),

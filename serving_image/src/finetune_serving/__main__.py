@@ -45,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     server.add_argument("--host", default="0.0.0.0", help="address to listen on")  # noqa: S104 - a pod's own
     server.add_argument("--port", type=int, default=SERVER_PORT, help="port to listen on")
     server.add_argument("--routes", type=Path, default=Path(ROUTES_FILE), help="the routes file")
+    server.add_argument("--keys", default="", help="directory with API keys; without it none is asked for")
     judge = commands.add_parser("evaluate", help="compare base and tuned model on the held-out data")
     judge.add_argument("--job", type=Path, default=Path(JOB_FILE), help="the FineTuneJob as JSON")
     judge.add_argument("--train-attempt", type=int, required=True, help="attempt whose artifact is judged")
@@ -68,6 +69,7 @@ def _serve(arguments: argparse.Namespace) -> None:
         host=arguments.host,
         root=arguments.root,
         routes=arguments.routes,
+        keys=arguments.keys,
     )
     try:
         serve(options)

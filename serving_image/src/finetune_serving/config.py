@@ -30,6 +30,8 @@ class ServerConfig:
     adapters: str
     root: str
     max_rank: int
+    keys: str = ""
+    """Directory with the API keys; empty where the server asks for none."""
 
     def to_env(self) -> dict[str, str]:
         """Return the variable."""

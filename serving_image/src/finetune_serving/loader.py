@@ -11,6 +11,7 @@ from finetune_api.routes import Route, Routes
 from finetune_api.uris import parse_uri
 from pydantic import ValidationError
 
+from finetune_serving.access import Access, read_keys
 from finetune_serving.adapters import AdapterRefusedError, check_model, fetch_adapter
 from finetune_serving.config import ServerConfig
 from finetune_serving.hosting import Hosting, Version
@@ -23,9 +24,10 @@ _POLL_SECONDS = 0.2
 class Loader:
     """Runs as a task beside vLLM's server."""
 
-    def __init__(self, engine: Any, models: Any, config: ServerConfig, hosting: Hosting) -> None:
+    def __init__(self, engine: Any, models: Any, config: ServerConfig, hosting: Hosting, access: Access) -> None:
         """Load through vLLM's own `openai_serving_models`."""
-        self._engine, self._models, self._config, self._hosting = engine, models, config, hosting
+        self._engine, self._models, self._config = engine, models, config
+        self._hosting, self._access = hosting, access
         self._text = ""
 
     async def run(self) -> None:
@@ -38,13 +40,24 @@ class Loader:
             await asyncio.sleep(_POLL_SECONDS)
 
     async def _step(self) -> None:
+        self._read_keys()
         self._read_routes()
         version = self._hosting.next_to_load(time.monotonic())
         if version is not None:
             await self._load(version)
         for name in self._hosting.to_drop(set(self._models.lora_requests)):
             await self._unload(name)
-        LOADED.set(len(self._hosting.answering))
+        LOADED.set(sum(version.is_loaded for version in self._hosting.wanted))
+
+    def _read_keys(self) -> None:
+        """Take over the API keys; while they cannot be read the old ones hold, and before the first time none does."""
+        if not self._config.keys:
+            return
+        try:
+            self._access.keys = read_keys(Path(self._config.keys))
+        except OSError as error:
+            self._access.keys = self._access.keys or {}
+            _LOG.warning("the API keys cannot be read: %s", error)
 
     def _read_routes(self) -> None:
         """Take over the file when it changed; one that cannot be read leaves everything as it is."""
@@ -59,9 +72,12 @@ class Loader:
             return
         self._text = text
         try:
-            self._hosting.want(Routes.model_validate_json(text))
+            routes = Routes.model_validate_json(text)
         except ValidationError as error:
             _LOG.error("the routes are wrong and the old ones stay: %s", error)
+            return
+        self._hosting.want(routes)
+        self._access.limit(routes.keys)
 
     async def _load(self, version: Version) -> None:
         route = version.route
@@ -85,8 +101,8 @@ class Loader:
             _LOG.error("%s of job %s is not loaded: %s", route.model_name, route.job, error)
             return
         LOADS.labels("loaded").inc()
-        self._hosting.loaded(version)
-        _LOG.info("%s answers as %s", route.served_name, route.model_name)
+        version.loaded()
+        _LOG.info("%s answers as %s", route.served_name, route.version_name)
 
     def _check_own_model(self, route: Route) -> None:
         """Check that the server was started with the very model of a route."""

@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import FastAPI, Response
 from finetune_api.routes import LOADED_PATH
 
+from finetune_serving.access import Access
 from finetune_serving.config import read_server_config
 from finetune_serving.gateway import Gateway
 from finetune_serving.hosting import Hosting
@@ -21,14 +22,17 @@ class FineTunePlugin:
 
     def __init__(self) -> None:
         """Begin without adapters."""
-        self._hosting = Hosting()
+        self._hosting, self._access = Hosting(), Access()
         self._engine: Any = None
         self._was_settled = False
         self._task: asyncio.Task[None] | None = None
 
     def attach_router(self, app: FastAPI) -> None:
         """Put the gateway in front of every route, and add two of our own."""
-        app.add_middleware(Gateway, hosting=self._hosting)
+        if read_server_config().keys:
+            # Until the keys are read nobody has one.
+            self._access.keys = {}
+        app.add_middleware(Gateway, hosting=self._hosting, access=self._access)
 
         @app.get("/readyz")
         async def readyz() -> Response:
@@ -49,5 +53,5 @@ class FineTunePlugin:
     async def init_state(self, engine_client: Any, state: Any, args: Namespace) -> None:  # noqa: ARG002 - vLLM's protocol
         """Begin to follow the routes."""
         self._engine = engine_client
-        loader = Loader(engine_client, state.openai_serving_models, read_server_config(), self._hosting)
+        loader = Loader(engine_client, state.openai_serving_models, read_server_config(), self._hosting, self._access)
         self._task = asyncio.create_task(loader.run())

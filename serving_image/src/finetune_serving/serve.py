@@ -32,6 +32,7 @@ class Serve:
     host: str
     root: Path
     routes: Path
+    keys: str
 
 
 def serve(options: Serve) -> None:
@@ -50,6 +51,7 @@ def serve(options: Serve) -> None:
         adapters=str(options.root / str(SCRATCH).lstrip("/") / "adapters"),
         root=str(options.root),
         max_rank=options.max_rank,
+        keys=options.keys,
     )
     os.environ |= config.to_env()
     sys.stdout.flush()

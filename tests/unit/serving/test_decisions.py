@@ -1,14 +1,24 @@
-"""The server's decisions: what to host, what to rewrite."""
+"""The server's decisions: what is refused, and the bodies of OpenAI's API."""
 
 import json
 from typing import Any
 
 import pytest
-from finetune_api.routes import Route, Routes
+from finetune_api.access import RequestLimits
 from finetune_serving.adapters import find_problem
 from finetune_serving.config import LORA_MODULES, allowed_rank
-from finetune_serving.hosting import Hosting
-from finetune_serving.openai_messages import NameRewriter, RequestError, error_body, model_list, read_body
+from finetune_serving.openai_messages import (
+    EventStream,
+    RequestError,
+    Usage,
+    error_body,
+    limit_tokens,
+    model_list,
+    read_body,
+    read_usage,
+    wants_usage,
+    with_usage,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,14 +28,6 @@ CONFIG: dict[str, Any] = {
     "r": 16,
     "target_modules": list(LORA_MODULES),
 }
-
-
-def route(name: str, letter: str = "a") -> Route:
-    return Route(model_name=name, job="job", path="/claims/x", digest=f"sha256:{letter * 64}")
-
-
-def routes(*wanted: Route) -> Routes:
-    return Routes(routes=list(wanted))
 
 
 @pytest.mark.parametrize(
@@ -53,62 +55,6 @@ def test_ranks_are_rounded_up_to_what_vllm_allows() -> None:
     assert [allowed_rank(rank) for rank in (1, 8, 9, 64, 300)] == [8, 8, 16, 64, 320]
 
 
-def test_a_new_version_answers_only_once_it_is_loaded() -> None:
-    hosting = Hosting()
-    assert not hosting.is_settled()
-    hosting.want(routes(route("bot")))
-    first = hosting.next_to_load(0)
-    assert first is not None
-    hosting.loaded(first)
-    hosting.want(routes(route("bot", "b")))
-    assert hosting.answering["bot"] is first
-    second = hosting.next_to_load(0)
-    assert second is not None
-    hosting.loaded(second)
-    assert hosting.answering["bot"] is second
-    assert hosting.to_drop({first.route.served_name, second.route.served_name}) == [first.route.served_name]
-
-
-def test_a_refused_adapter_waits_longer_each_time_and_its_siblings_go_on() -> None:
-    hosting = Hosting()
-    hosting.want(routes(route("bad"), route("good")))
-    for now in (0.0, 1.0, 3.0):
-        version = hosting.wanted["bad"]
-        assert version.due <= now
-        version.fail("its rank is 99", now)
-        assert hosting.next_to_load(now) is hosting.wanted["good"]
-    hosting.loaded(hosting.wanted["good"])
-    assert hosting.is_settled()
-    assert hosting.next_to_load(6.9) is None
-    assert hosting.next_to_load(7.0) is hosting.wanted["bad"]
-    states = {model.model_name: (model.state, model.message) for model in hosting.report().models}
-    assert states == {"bad": ("Refused", "its rank is 99"), "good": ("Loaded", "")}
-
-
-def test_a_model_without_a_route_is_dropped_and_a_known_one_stays() -> None:
-    hosting = Hosting()
-    hosting.want(routes(route("bot")))
-    hosting.loaded(hosting.wanted["bot"])
-    hosting.want(routes(route("bot"), route("new", "b")))
-    assert hosting.wanted["bot"].is_loaded
-    hosting.want(routes())
-    assert hosting.to_drop({route("bot").served_name}) == [route("bot").served_name]
-    assert not hosting.answering
-
-
-@given(st.lists(st.integers(1, 30), max_size=20), st.booleans())
-def test_names_are_rewritten_wherever_a_stream_is_cut(cuts: list[int], is_ours: bool) -> None:
-    name = "bot--0123456789ab" if is_ours else "other"
-    whole = b"".join(f'data: {{"id":"1","model":"{name}","text":"\\"model\\":"}}\n\n'.encode() for _ in range(3))
-    rewriter = NameRewriter("bot--0123456789ab", "bot")
-    sent, rest = b"", whole
-    for cut in cuts:
-        sent += rewriter.feed(rest[:cut], last=False)
-        rest = rest[cut:]
-    sent += rewriter.feed(rest, last=True)
-    assert sent == whole.replace(b'"model":"bot--0123456789ab"', b'"model":"bot"')
-
-
 @pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"model": 5}', b"[" * 100_000])
 def test_a_body_without_a_model_is_refused_in_openais_shape(body: bytes) -> None:
     with pytest.raises(RequestError) as error:
@@ -118,3 +64,57 @@ def test_a_body_without_a_model_is_refused_in_openais_shape(body: bytes) -> None
 
 def test_models_are_listed_in_openais_shape() -> None:
     assert [one["id"] for one in json.loads(model_list(["base", "bot"], 1))["data"]] == ["base", "bot"]
+
+
+CHUNK = b'data: {"id":"1","model":"bot--0123456789ab","choices":[{"delta":{"content":"\\"model\\":"}}]}'
+TOTAL = b'data: {"id":"1","model":"bot--0123456789ab","choices":[],"usage":{"prompt_tokens":7,"completion_tokens":3}}'
+DONE = b"data: [DONE]"
+
+
+@given(st.lists(st.integers(1, 60), max_size=20), st.booleans())
+def test_events_carry_the_public_name_wherever_a_stream_is_cut(cuts: list[int], keep_usage: bool) -> None:
+    events = [CHUNK, CHUNK, TOTAL, DONE]
+    rest = b"".join(event + b"\n\n" for event in events)
+    stream = EventStream("bot--0123456789ab", "bot", keep_usage=keep_usage)
+    sent = b""
+    for cut in cuts:
+        sent += stream.feed(rest[:cut], last=False)
+        rest = rest[cut:]
+    sent += stream.feed(rest, last=True)
+    kept = [event for event in events if keep_usage or event is not TOTAL]
+    assert sent == b"".join(event + b"\n\n" for event in kept).replace(b"bot--0123456789ab", b"bot")
+    assert stream.usage == Usage(7, 3)
+
+
+def test_the_usage_is_asked_for_in_streams_only() -> None:
+    assert with_usage({"model": "bot"}) == {"model": "bot"}
+    asked = with_usage({"stream": True, "stream_options": {"other": 1}})
+    assert asked["stream_options"] == {"other": 1, "include_usage": True}
+    assert with_usage({"stream": True, "stream_options": None})["stream_options"] == {"include_usage": True}
+    assert not wants_usage({"stream_options": {"include_usage": False}})
+    assert wants_usage({"stream_options": {"include_usage": True}})
+
+
+@pytest.mark.parametrize("body", [b"", b'{"usage":', b'{"usage":null}', b'{"usage":{}}', b'["usage":]'])
+def test_an_answer_without_usage_counts_no_tokens(body: bytes) -> None:
+    assert read_usage(body) is None
+
+
+@pytest.mark.parametrize(
+    ("request_", "outcome"),
+    [
+        ({}, {"max_tokens": 100}),
+        ({"max_tokens": 100}, {"max_tokens": 100}),
+        ({"max_completion_tokens": 5}, {"max_completion_tokens": 5}),
+        ({"max_tokens": None}, {"max_tokens": 100}),
+    ],
+)
+def test_an_answer_is_no_longer_than_the_server_allows(request_: dict[str, Any], outcome: dict[str, Any]) -> None:
+    assert limit_tokens(request_, RequestLimits(max_tokens=100)) == outcome
+    assert limit_tokens(request_, RequestLimits()) == request_
+
+
+def test_a_request_for_more_tokens_is_refused() -> None:
+    for name in ("max_tokens", "max_completion_tokens"):
+        with pytest.raises(RequestError, match="above 100, the most of this server"):
+            limit_tokens({name: 101}, RequestLimits(max_tokens=100))

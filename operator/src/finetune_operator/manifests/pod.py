@@ -136,6 +136,10 @@ class Volumes:
         """Mount a ConfigMap of the operator's."""
         self._add(name, {"configMap": {"name": config_map}}, path, read_only=True)
 
+    def add_secret(self, name: str, secret: str, path: str) -> None:
+        """Mount a Secret of the user's, as files."""
+        self._add(name, {"secret": {"secretName": secret}}, path, read_only=True)
+
     def _add(self, name: str, source: Manifest, path: str, *, read_only: bool) -> None:
         self.volumes.append({"name": name} | source)
         self.mounts.append({"name": name, "mountPath": path, "readOnly": read_only})

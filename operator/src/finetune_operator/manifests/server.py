@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from finetune_api.digest import digest_value
 from finetune_api.meta import API_VERSION, SERVER_PORT
 from finetune_api.modelserver import Model, ModelServerSpec
-from finetune_api.mounts import MODEL, ROUTES_FILE
+from finetune_api.mounts import KEYS, MODEL, ROUTES_FILE
 from finetune_api.routes import Routes
 
 from finetune_operator.kinds import Manifest
@@ -75,6 +75,8 @@ def build_deployment(server: ServerView, artifact_uris: Iterable[str], settings:
     labels = server_labels(server)
     volumes = Volumes(readable=[spec.model.uri, *artifact_uris])
     volumes.add_config_map("routes", routes_name(server), str(ROUTES_FILE.parent))
+    if spec.auth:
+        volumes.add_secret("keys", spec.auth.secret_ref.name, str(KEYS))
     container: Manifest = {
         "name": "server",
         "image": settings.images.serving,
@@ -133,6 +135,8 @@ def _build_args(spec: ModelServerSpec) -> list[str]:
         args.append(f"--revision={spec.model.revision}")
     if spec.engine.max_model_length:
         args.append(f"--max-model-length={spec.engine.max_model_length}")
+    if spec.auth:
+        args.append(f"--keys={KEYS}")
     return args
 
 
