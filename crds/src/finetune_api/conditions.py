@@ -33,6 +33,7 @@ class Reason(StrEnum):
     EVALUATING = "Evaluating"
     EXPORTING = "Exporting"
     DEPLOYING = "Deploying"
+    ROLLING_OUT = "RollingOut"
     SUCCEEDED = "Succeeded"
     GATES_PASSED = "GatesPassed"
     ADAPTER_LOADED = "AdapterLoaded"
@@ -65,6 +66,7 @@ class Reason(StrEnum):
     SERVER_NOT_FOUND = "ServerNotFound"
     SERVER_MISMATCH = "ServerMismatch"
     SUPERSEDED = "Superseded"
+    ROLLOUT_ABORTED = "RolloutAborted"
     ADAPTER_REFUSED = "AdapterRefused"
     # what the cluster did
     OUT_OF_MEMORY = "OutOfMemory"
@@ -94,6 +96,7 @@ GOOD_REASONS = frozenset(
         Reason.EVALUATING,
         Reason.EXPORTING,
         Reason.DEPLOYING,
+        Reason.ROLLING_OUT,
         Reason.SUCCEEDED,
         Reason.GATES_PASSED,
         Reason.ADAPTER_LOADED,

@@ -17,6 +17,7 @@ from finetune_api.model import ApiModel, Rule
 from finetune_api.modelserver import NAME_RULE, ServerTemplate
 from finetune_api.output import Output
 from finetune_api.references import ObjectName
+from finetune_api.rollout import Rollout
 from finetune_api.routes import BASE_NAME
 from finetune_api.tracking import Tracking
 from finetune_api.training import Adapter, Hyperparameters, Method
@@ -45,6 +46,8 @@ class Serving(ApiModel):
     """A ModelServer in the same namespace that hosts the same base model."""
     template: ServerTemplate | None = None
     """A server of the job's own, named like the job and deleted with it."""
+    rollout: Rollout | None = None
+    """How the result takes the name over from the one that serves under it; without it at once."""
 
     rules = (
         Rule(

@@ -8,8 +8,9 @@ from finetune_api.access import Auth, RequestLimits
 from finetune_api.compute import Placement
 from finetune_api.conditions import Conditions
 from finetune_api.model import ApiModel, Rule
-from finetune_api.references import SecretRef
+from finetune_api.references import ObjectName, SecretRef
 from finetune_api.reports import Digest
+from finetune_api.rollout import RolloutStatus
 from finetune_api.uris import ModelUri
 
 Revision = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$", max_length=128)]
@@ -81,12 +82,14 @@ class ModelServerSpec(ServerTemplate):
 
     model: Model
     """The base model; it cannot be changed, since adapters belong to it."""
+    pins: Annotated[dict[str, ObjectName], Field(max_length=256)] = {}
+    """By model name the FineTuneJob whose result answers, whatever was proven later: the way back to an earlier one."""
 
     rules = (Rule("self.model == oldSelf.model", "model cannot be changed: make another ModelServer"),)
 
 
 class ServedModel(ApiModel):
-    """One public model name on the server."""
+    """One version of a public model name on the server."""
 
     name: Annotated[str, Field(max_length=63)]
     """The name that clients ask for."""
@@ -94,6 +97,8 @@ class ServedModel(ApiModel):
     """The FineTuneJob that trained it."""
     digest: Digest
     """Digest of the adapter."""
+    weight: Annotated[int, Field(ge=0, le=100)] = 100
+    """Its share of the name's requests in percent."""
     loaded_pods: Annotated[int, Field(ge=0)]
     """Ready pods that report exactly this adapter as loaded."""
     message: Annotated[str, Field(max_length=1024)] = ""
@@ -114,7 +119,9 @@ class ModelServerStatus(ApiModel):
     endpoint: Annotated[str, Field(max_length=253)] | None = None
     """Base URL for OpenAI clients inside the cluster."""
     models: Annotated[list[ServedModel], Field(max_length=256)] = []
-    """Every tuned model that the server hosts."""
+    """Every version of every tuned model that the server hosts."""
+    rollouts: Annotated[list[RolloutStatus], Field(max_length=256)] = []
+    """How far the versions of each model name are."""
     reason: Annotated[str, Field(max_length=64)] | None = None
     """Reason of Ready, for the table."""
 

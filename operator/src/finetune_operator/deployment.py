@@ -39,12 +39,20 @@ def deploy(draft: Draft, serving: Serving | None, view: ServerView | None, newer
             loaded_pods=served.loaded_pods if served else 0,
         )
     )
-    if served and served.loaded_pods > 0:
+    rollout = next((one for one in view.status.rollouts if one.name == serving.model_name), None) if view else None
+    aborted = [one.message for one in rollout.aborted if one.job == draft.job.name] if rollout else []
+    if served and served.loaded_pods > 0 and served.weight == 100:
         message = f"{serving.model_name} answers on ModelServer {server}"
         draft.conditions.set(ConditionType.SERVED, status=True, reason=Reason.ADAPTER_LOADED, message=message)
         return Reason.SERVING, message
-    if newer_job:
+    if rollout and aborted:
+        draft.not_served(Reason.ROLLOUT_ABORTED, f"{serving.model_name} went back to {rollout.stable}: {aborted[0]}")
+    elif newer_job:
         draft.not_served(Reason.SUPERSEDED, f"{newer_job} serves {serving.model_name} now")
+    elif served and served.loaded_pods > 0 and served.weight == 0:
+        draft.not_served(Reason.SUPERSEDED, f"ModelServer {server} pins {serving.model_name} to another job")
+    elif served and served.loaded_pods > 0:
+        draft.not_served(Reason.ROLLING_OUT, f"{served.weight} % of the requests for {serving.model_name} so far")
     elif served and served.message:
         draft.not_served(Reason.ADAPTER_REFUSED, served.message)
     elif draft.status.completion_time:

@@ -18,7 +18,8 @@ def find_incumbent(serving: Serving | None, server: ServerView | None, jobs: lis
         server: the ModelServer that will host it, if it exists.
         jobs: the FineTuneJobs whose adapters that server hosts.
     """
-    for model in server.status.models if serving and server else []:
+    models = sorted(server.status.models if server else [], key=lambda model: -model.weight)
+    for model in models:
         if serving is None or model.name != serving.model_name or (model.message and not model.loaded_pods):
             continue
         for job in jobs:

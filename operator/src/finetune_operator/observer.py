@@ -22,7 +22,7 @@ from finetune_operator.observe import (
     view_server_pod,
 )
 from finetune_operator.plan_job import Seen
-from finetune_operator.plan_server import SeenServer, newest_by_name
+from finetune_operator.plan_server import SeenServer, proven_by_name
 from finetune_operator.pods import Pods
 from finetune_operator.store import Store, server_of
 
@@ -84,11 +84,11 @@ class Observer:
         return find_incumbent(job.spec.serving, view_server(server), others)
 
     def _newer_job(self, job: JobView, server: str) -> str | None:
-        """Return the job that serves under this job's name by now."""
+        """Return the job that was proven last under this job's name, if that is another one."""
         if job.spec is None or job.spec.serving is None:
             return None
-        newest = newest_by_name(self._jobs_of(job.namespace, server)).get(job.spec.serving.model_name)
-        return newest.name if newest and newest.uid != job.uid else None
+        proven = proven_by_name(self._jobs_of(job.namespace, server)).get(job.spec.serving.model_name)
+        return proven[-1].name if proven and proven[-1].uid != job.uid else None
 
     def _jobs_of(self, namespace: str, server: str) -> list[JobView]:
         """Return the jobs that the server hosts: those that name it, and the one that made it."""

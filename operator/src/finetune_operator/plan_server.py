@@ -10,6 +10,7 @@ from finetune_api.conditions import ConditionType, Reason
 from finetune_api.meta import ROUTES_ANNOTATION
 from finetune_api.modelserver import ModelServerSpec, ServedModel
 from finetune_api.mounts import path_of
+from finetune_api.rollout import RolloutStatus, Tally
 from finetune_api.routes import Route, Routes
 
 from finetune_operator.kinds import Manifest
@@ -22,6 +23,7 @@ from finetune_operator.manifests.server import (
     endpoint_of,
 )
 from finetune_operator.observe import JobView, ServerPod, ServerView
+from finetune_operator.rollouts import Traffic, advance, shares
 from finetune_operator.settings import Settings
 from finetune_operator.status import Conditions, Event, changed_conditions
 
@@ -60,20 +62,44 @@ def proven_at(job: JobView) -> datetime | None:
     return None
 
 
-def newest_by_name(jobs: list[JobView]) -> dict[str, JobView]:
-    """Return for each public model name the job that was proven last."""
-    proven = [job for job in jobs if proven_at(job) and job.spec and job.spec.serving]
+def proven_by_name(jobs: list[JobView]) -> dict[str, list[JobView]]:
+    """Return for each public model name its jobs, in the order in which they were proven."""
+    proven = [job for job in jobs if proven_at(job)]
     proven.sort(key=lambda job: (proven_at(job) or datetime.min.replace(tzinfo=UTC), job.name))
-    return {job.spec.serving.model_name: job for job in proven if job.spec and job.spec.serving}
+    names: dict[str, list[JobView]] = {}
+    for job in proven:
+        if job.spec and job.spec.serving:
+            names.setdefault(job.spec.serving.model_name, []).append(job)
+    return dict(sorted(names.items()))
 
 
-def build_route_list(spec: ModelServerSpec, jobs: list[JobView]) -> Routes:
+def advance_rollouts(server: ServerView, spec: ModelServerSpec, seen: SeenServer, now: datetime) -> list[RolloutStatus]:
+    """Return where the rollout of each name stands now."""
+    before = {one.name: one for one in server.status.rollouts}
+    ready = [pod for pod in seen.pods if pod.ready]
+    return [
+        advance(name, jobs, before.get(name), _traffic(name, ready), len(ready), now, is_pinned=name in spec.pins)
+        for name, jobs in proven_by_name(seen.jobs).items()
+    ]
+
+
+def build_route_list(spec: ModelServerSpec, rollouts: list[RolloutStatus], jobs: list[JobView]) -> Routes:
     """Return what the server should host, and for whom."""
     routes = []
-    for name, job in sorted(newest_by_name(jobs).items()):
-        if made := job.status.artifact:
-            path = str(path_of(made.uri))
-            routes.append(Route(model_name=name, job=job.name, kind=made.kind, path=path, digest=made.digest))
+    proven = proven_by_name(jobs)
+    for state in rollouts:
+        for job, weight in shares(state, proven[state.name], spec.pins.get(state.name)):
+            if made := job.status.artifact:
+                routes.append(
+                    Route(
+                        model_name=state.name,
+                        job=job.name,
+                        kind=made.kind,
+                        path=str(path_of(made.uri)),
+                        digest=made.digest,
+                        weight=weight,
+                    )
+                )
     return Routes(routes=routes, keys=spec.auth.keys if spec.auth else [], limits=spec.limits)
 
 
@@ -91,7 +117,8 @@ def plan_server(server: ServerView, seen: SeenServer, settings: Settings, now: d
             conditions.set(kind, status=False, reason=(problem or _UNKNOWN)[0], message=(problem or _UNKNOWN)[1])
         again_after = None
     else:
-        routes = build_route_list(server.spec, seen.jobs)
+        rollouts = advance_rollouts(server, server.spec, seen, now)
+        routes = build_route_list(server.spec, rollouts, seen.jobs)
         uris = sorted(job_file(job).output_uri for job in seen.jobs if job.spec)
         children = (
             build_routes(server, routes),
@@ -112,12 +139,14 @@ def plan_server(server: ServerView, seen: SeenServer, settings: Settings, now: d
                 "ready_replicas": len(ready),
                 "endpoint": endpoint_of(server.namespace, server.name),
                 "models": models,
+                "rollouts": rollouts,
             }
         )
         conditions.set(ConditionType.ACCEPTED, status=True, reason=Reason.ACCEPTED)
         _set_ready(conditions, server.spec.replicas, seen.pods)
         pending = any(model.loaded_pods < len(ready) and not model.message for model in models)
-        again_after = LOADING_SECONDS if pending or len(ready) < server.spec.replicas else None
+        is_moving = pending or any(one.candidate for one in rollouts)
+        again_after = LOADING_SECONDS if is_moving or len(ready) < server.spec.replicas else None
     listed = conditions.listed()
     reason = conditions.by_type[ConditionType.READY].reason
     status = status.model_copy(update={"conditions": listed, "reason": reason})
@@ -133,11 +162,35 @@ def _served(route: Route, pods: list[ServerPod]) -> ServedModel:
     loaded, message = 0, ""
     for pod in pods:
         for model in pod.loaded.models if pod.loaded else []:
-            if (model.model_name, model.digest) != (route.model_name, route.digest):
+            if (model.model_name, model.job, model.digest) != (route.model_name, route.job, route.digest):
                 continue
             loaded += pod.ready and model.state == "Loaded"
             message = message or (model.message if model.state == "Refused" else "")
-    return ServedModel(name=route.model_name, job=route.job, digest=route.digest, loaded_pods=loaded, message=message)
+    return ServedModel(
+        name=route.model_name,
+        job=route.job,
+        digest=route.digest,
+        weight=route.weight,
+        loaded_pods=loaded,
+        message=message,
+    )
+
+
+def _traffic(name: str, ready: list[ServerPod]) -> dict[str, Traffic]:
+    """Return what the ready pods say of the versions of a name, by job."""
+    found: dict[str, Traffic] = {}
+    for pod in ready:
+        for model in pod.loaded.models if pod.loaded else []:
+            if model.model_name != name:
+                continue
+            sum_ = found.get(model.job, Traffic())
+            tally = Tally(
+                requests=sum_.tally.requests + model.requests,
+                errors=sum_.tally.errors + model.errors,
+                seconds=sum_.tally.seconds + model.seconds,
+            )
+            found[model.job] = Traffic(sum_.loaded_pods + (model.state == "Loaded"), tally)
+    return found
 
 
 def _set_ready(conditions: Conditions, replicas: int, pods: list[ServerPod]) -> None:
