@@ -64,6 +64,7 @@ class Reason(StrEnum):
     BUDGET_EXCEEDED = "BudgetExceeded"
     GATES_FAILED = "GatesFailed"
     SERVER_NOT_FOUND = "ServerNotFound"
+    SERVER_FULL = "ServerFull"
     SERVER_MISMATCH = "ServerMismatch"
     SUPERSEDED = "Superseded"
     ROLLOUT_ABORTED = "RolloutAborted"

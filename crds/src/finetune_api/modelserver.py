@@ -59,7 +59,8 @@ class LoraLimits(ApiModel):
     max_rank: Annotated[int, Field(json_schema_extra={"enum": [8, 16, 32, 64, 128, 256, 320, 512]})] = 64
     """Largest rank of an adapter: 8, 16, 32, 64, 128, 256, 320 or 512."""
     max_adapters: Annotated[int, Field(ge=1, le=256)] = 8
-    """How many adapters can be loaded at a time."""
+    """How many model names the server hosts. On the GPU there is room for as many adapters; in the pod's memory for
+    twice as many and one more, since of each name the version before stays loaded."""
 
 
 class ServerTemplate(Placement):

@@ -95,4 +95,15 @@ def find_problem(
             f"adapter.{spec.adapter.name}.rank is {rank},"
             f" ModelServer {server.name} takes {server.spec.lora.max_rank} at most"
         )
-    return None
+    return find_fullness(serving.model_name, server)
+
+
+def find_fullness(model_name: str, server: ServerView) -> Problem | None:
+    """Return why a server has no room for another model name; None where it has, or hosts the name already."""
+    names = [one.name for one in server.status.rollouts]
+    if server.spec is None or model_name in names or len(names) < server.spec.lora.max_adapters:
+        return None
+    return Reason.SERVER_FULL, (
+        f"ModelServer {server.name} hosts {len(names)} model names, as many as lora.maxAdapters allows:"
+        f" raise it, delete a job of another name, or serve under one of {', '.join(names)[:512]}"
+    )

@@ -8,6 +8,7 @@ from finetune_api.finetunejob import Serving
 from finetune_api.jobstatus import FineTuneJobStatus, ServingStatus
 from finetune_api.modelserver import ServedModel
 
+from finetune_operator.acceptance import Problem, find_fullness
 from finetune_operator.draft import Draft
 from finetune_operator.manifests.server import build_model_server, endpoint_of
 from finetune_operator.observe import JobView, ServerView
@@ -39,27 +40,35 @@ def deploy(draft: Draft, serving: Serving | None, view: ServerView | None, newer
             loaded_pods=served.loaded_pods if served else 0,
         )
     )
-    rollout = next((one for one in view.status.rollouts if one.name == serving.model_name), None) if view else None
-    aborted = [one.message for one in rollout.aborted if one.job == draft.job.name] if rollout else []
     if served and served.loaded_pods > 0 and served.weight == 100:
         message = f"{serving.model_name} answers on ModelServer {server}"
         draft.conditions.set(ConditionType.SERVED, status=True, reason=Reason.ADAPTER_LOADED, message=message)
         return Reason.SERVING, message
-    if rollout and aborted:
-        draft.not_served(Reason.ROLLOUT_ABORTED, f"{serving.model_name} went back to {rollout.stable}: {aborted[0]}")
-    elif newer_job:
-        draft.not_served(Reason.SUPERSEDED, f"{newer_job} serves {serving.model_name} now")
-    elif served and served.loaded_pods > 0 and served.weight == 0:
-        draft.not_served(Reason.SUPERSEDED, f"ModelServer {server} pins {serving.model_name} to another job")
-    elif served and served.loaded_pods > 0:
-        draft.not_served(Reason.ROLLING_OUT, f"{served.weight} % of the requests for {serving.model_name} so far")
-    elif served and served.message:
-        draft.not_served(Reason.ADAPTER_REFUSED, served.message)
-    elif draft.status.completion_time:
-        draft.not_served(Reason.SERVER_NOT_READY, f"ModelServer {server} has no ready pod with the adapter")
-    else:
-        draft.not_served(Reason.DEPLOYING, _explain_server(server, view))
+    draft.not_served(*_explain(draft, serving, view, served, newer_job))
     return None
+
+
+def _explain(
+    draft: Draft, serving: Serving, view: ServerView | None, served: ServedModel | None, newer_job: str | None
+) -> Problem:
+    """Return why the result does not answer all requests for its name."""
+    name, server = serving.model_name, serving.server or draft.job.name
+    rollout = next((one for one in view.status.rollouts if one.name == name), None) if view else None
+    for aborted in rollout.aborted if rollout else []:
+        if rollout and aborted.job == draft.job.name:
+            return Reason.ROLLOUT_ABORTED, f"{name} went back to {rollout.stable}: {aborted.message}"
+    if newer_job:
+        return Reason.SUPERSEDED, f"{newer_job} serves {name} now"
+    if served and served.loaded_pods > 0:
+        if served.weight == 0:
+            return Reason.SUPERSEDED, f"ModelServer {server} pins {name} to another job"
+        return Reason.ROLLING_OUT, f"{served.weight} % of the requests for {name} so far"
+    if served and served.message:
+        return Reason.ADAPTER_REFUSED, served.message
+    if draft.status.completion_time:
+        return Reason.SERVER_NOT_READY, f"ModelServer {server} has no ready pod with the adapter"
+    full = find_fullness(name, view) if view else None
+    return full or (Reason.DEPLOYING, _explain_server(server, view))
 
 
 def _served(job: JobView, status: FineTuneJobStatus, serving: Serving, server: ServerView | None) -> ServedModel | None:

@@ -77,9 +77,14 @@ def advance_rollouts(server: ServerView, spec: ModelServerSpec, seen: SeenServer
     """Return where the rollout of each name stands now."""
     before = {one.name: one for one in server.status.rollouts}
     ready = [pod for pod in seen.pods if pod.ready]
+    proven = proven_by_name(seen.jobs)
+    # A name that is hosted keeps its place; the room that is left goes to those that were proven first.
+    hosted = sorted(proven, key=lambda name: (name not in before, proven_at(proven[name][0]), name))
     return [
-        advance(name, jobs, before.get(name), _traffic(name, ready), len(ready), now, is_pinned=name in spec.pins)
-        for name, jobs in proven_by_name(seen.jobs).items()
+        advance(
+            name, proven[name], before.get(name), _traffic(name, ready), len(ready), now, is_pinned=name in spec.pins
+        )
+        for name in sorted(hosted[: spec.lora.max_adapters])
     ]
 
 
