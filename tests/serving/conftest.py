@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from finetune_api.access import RequestLimits
 from finetune_api.digest import digest_directory
 from finetune_api.routes import Route, Routes
 from model.tiny import make_tiny_model
 from waiting import wait_for
 
 PORT = 18001
+KEY = "key-of-the-tests"
 MODEL_URI = "pvc://models/tiny"
 
 
@@ -33,36 +35,49 @@ class Server:
 
     def get(self, path: str) -> Any:
         """Return the JSON that a path answers."""
-        with urllib.request.urlopen(f"{self.url}{path}", timeout=10) as response:
+        request = urllib.request.Request(f"{self.url}{path}", headers={"Authorization": f"Bearer {KEY}"})
+        with urllib.request.urlopen(request, timeout=10) as response:
             return json.load(response)
 
     def route(self, **adapters: Path) -> None:
-        """Write the routes: a public name for each adapter's directory, swapped in at once as the kubelet does."""
+        """Write the routes: a public name for each adapter's directory, whose job has the name of the directory."""
+        self.divide({name: [(adapter, 100)] for name, adapter in adapters.items()})
+
+    def divide(self, names: dict[str, list[tuple[Path, int]]], limits: RequestLimits | None = None) -> None:
+        """Write the routes: for each public name the directories of its versions with their shares in percent."""
         routes = [
             Route(
                 model_name=name.replace("_", "-"),
-                job=name,
+                job=adapter.name,
                 path=f"/{adapter.relative_to(self.root)}",
                 digest=digest_directory(adapter),
+                weight=weight,
             )
-            for name, adapter in adapters.items()
+            for name, versions in names.items()
+            for adapter, weight in versions
         ]
-        self.write(json.dumps(Routes(routes=routes).to_dict()))
+        self.write(json.dumps(Routes(routes=routes, limits=limits or RequestLimits()).to_dict()))
 
     def write(self, text: str) -> None:
-        """Write the routes file as it is."""
+        """Write the routes file as it is, swapped in at once as the kubelet does."""
         partial = self.root / "routes.part"
         partial.write_text(text)
         partial.replace(self.root / "routes.json")
 
     def states(self) -> dict[str, str]:
-        """Return the state of each route; of one that the server has not read yet it is Unread."""
-        written = {route["modelName"]: route["digest"] for route in self.routes()}
-        models = self.get("/finetune/loaded")["models"]
-        return {
-            model["modelName"]: model["state"] if written.get(model["modelName"]) == model["digest"] else "Unread"
-            for model in models
+        """Return the state of each route by its public name, or by `name@job` where a name has several versions.
+
+        Of a route that the server has not read yet it is Unread.
+        """
+        found = {(one["modelName"], one["digest"]): one["state"] for one in self.get("/finetune/loaded")["models"]}
+        names = [route["modelName"] for route in self.routes()]
+        states = {
+            route["modelName"] if names.count(route["modelName"]) == 1 else f"{route['modelName']}@{route['job']}": (
+                found.pop((route["modelName"], route["digest"]), "Unread")
+            )
+            for route in self.routes()
         }
+        return states | {f"{name} with {digest}": "Left" for name, digest in found}
 
     def routes(self) -> list[dict[str, str]]:
         """Return what the routes file holds."""
@@ -70,7 +85,7 @@ class Server:
 
     def wait_for_states(self, **states: str) -> None:
         """Wait until the routes are in these states."""
-        wanted = {name.replace("_", "-"): state for name, state in states.items()}
+        wanted = {name.replace("_AT_", "@").replace("_", "-"): state for name, state in states.items()}
         wait_for(lambda: self.states() == wanted, lambda: f"{wanted}; there are {self.get('/finetune/loaded')}")
 
 
@@ -89,6 +104,8 @@ def server(root: Path) -> Iterator[Server]:
     """The server; it begins with one adapter."""
     running = Server(root)
     running.route(bot=root / "claims" / "out" / "first")
+    (root / "keys").mkdir()
+    (root / "keys" / "tests").write_text(f"{KEY}\n")
     command = [
         sys.executable,
         "-m",
@@ -101,6 +118,7 @@ def server(root: Path) -> Iterator[Server]:
         "--host=127.0.0.1",
         f"--port={PORT}",
         f"--routes={root / 'routes.json'}",
+        f"--keys={root / 'keys'}",
     ]
     with (root / "log").open("wb") as log:
         process = subprocess.Popen(command, env=os.environ, stdout=log, stderr=log)

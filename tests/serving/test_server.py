@@ -4,20 +4,44 @@ import json
 import shutil
 import urllib.error
 import urllib.request
+from email.message import Message
 from pathlib import Path
 from typing import Any
 
 import pytest
-from openai import InternalServerError, NotFoundError, OpenAI
-from serving.conftest import Server, make_adapter
+from finetune_api.access import RequestLimits
+from finetune_serving.hosting import position_of
+from openai import (
+    APIStatusError,
+    AuthenticationError,
+    BadRequestError,
+    InternalServerError,
+    NotFoundError,
+    OpenAI,
+)
+from serving.conftest import KEY, Server, make_adapter
 from waiting import wait_for
 
 QUESTION: Any = [{"role": "user", "content": "what does thing 7 cost?"}]
 
 
 def ask(server: Server, model: str, **options: Any) -> Any:
-    client = OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0)
-    return client.chat.completions.create(model=model, messages=QUESTION, max_tokens=8, temperature=0, **options)
+    return client(server).chat.completions.create(
+        model=model, messages=QUESTION, temperature=0, **({"max_tokens": 8} | options)
+    )
+
+
+def client(server: Server, key: str = KEY) -> OpenAI:
+    return OpenAI(base_url=f"{server.url}/v1", api_key=key, max_retries=0)
+
+
+def post(server: Server, **request: Any) -> tuple[str, Message]:
+    """Return the body and the headers of an answer to a chat."""
+    body = json.dumps({"messages": QUESTION, "max_tokens": 8, "temperature": 0} | request).encode()
+    headers = {"Content-Type": "application/json", "Authorization": f"Bearer {KEY}"}
+    asked = urllib.request.Request(f"{server.url}/v1/chat/completions", body, headers)
+    with urllib.request.urlopen(asked, timeout=60) as response:
+        return response.read().decode(), response.headers
 
 
 def out(server: Server, name: str) -> Path:
@@ -47,13 +71,67 @@ def test_vllms_own_names_are_not_reachable(server: Server) -> None:
 
 
 def test_a_stream_carries_the_public_name_only(server: Server) -> None:
-    body = json.dumps({"model": "bot", "messages": QUESTION, "max_tokens": 8, "stream": True}).encode()
-    request = urllib.request.Request(f"{server.url}/v1/chat/completions", body, {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=60) as response:
-        text = response.read().decode()
+    text, headers = post(server, model="bot", stream=True)
     assert text.count('"model":"bot"') > 2
     assert "bot--" not in text
+    assert '"usage":{' not in text
     assert text.rstrip().endswith("data: [DONE]")
+    assert headers["x-finetune-version"] == "first"
+    counted, _ = post(server, model="bot", stream=True, stream_options={"include_usage": True})
+    assert counted.count('"usage":{') == 1
+
+
+def test_the_versions_of_a_name_divide_its_users(server: Server) -> None:
+    first = ask(server, "bot").choices[0].message.content
+    server.divide({"bot": [(out(server, "second"), 30), (out(server, "first"), 70)]})
+    server.wait_for_states(bot_AT_second="Loaded", bot_AT_first="Loaded")
+    assert ask(server, "bot@first").choices[0].message.content == first
+    second = ask(server, "bot@second")
+    assert second.model == "bot@second"
+    assert second.choices[0].message.content != first
+    users = [f"user {number}" for number in range(20)]
+    answered = [post(server, model="bot", user=user)[1]["x-finetune-version"] for user in users]
+    assert answered == ["second" if position_of("bot", user) < 30 else "first" for user in users]
+    assert {"first", "second"} == set(answered)
+    server.divide({"bot": [(out(server, "second"), 100), (out(server, "first"), 0)]})
+    wait_for(lambda: post(server, model="bot")[1]["x-finetune-version"] == "second", "the new shares")
+    assert ask(server, "bot@first").choices[0].message.content == first
+
+
+@pytest.mark.parametrize("key", ["", "wrong", KEY[:-1]])
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/models"])
+def test_nobody_is_answered_without_a_key(server: Server, key: str, path: str) -> None:
+    body = None if path == "/v1/models" else b'{"model": "bot"}'
+    request = urllib.request.Request(f"{server.url}{path}", body, {"Authorization": f"Bearer {key}"})
+    with pytest.raises(urllib.error.HTTPError) as error:
+        urllib.request.urlopen(request, timeout=5)
+    assert error.value.code == 401
+    assert json.loads(error.value.read())["error"]["type"] == "authentication_error"
+
+
+def test_a_key_that_is_changed_holds_at_once(server: Server) -> None:
+    (server.root / "keys" / "guest").write_text("for a day")
+    wait_for(lambda: is_known(server, "for a day"), "the new key")
+    (server.root / "keys" / "guest").unlink()
+    wait_for(lambda: not is_known(server, "for a day"), "the key to go")
+
+
+def is_known(server: Server, key: str) -> bool:
+    try:
+        client(server, key).models.list()
+    except AuthenticationError:
+        return False
+    return True
+
+
+def test_a_request_is_no_larger_than_the_server_allows(server: Server) -> None:
+    server.divide({"bot": [(out(server, "first"), 100)]}, RequestLimits(max_tokens=4, max_body_bytes=1024))
+    wait_for(lambda: ask(server, "bot", max_tokens=None).usage.completion_tokens == 4, "the limits")
+    with pytest.raises(BadRequestError, match="max_tokens is above 4"):
+        ask(server, "bot", max_tokens=5)
+    with pytest.raises(APIStatusError) as error:
+        ask(server, "bot", max_tokens=4, user="x" * 2000)
+    assert error.value.status_code == 413
 
 
 def test_a_new_version_takes_the_name_over(server: Server) -> None:
@@ -177,8 +255,15 @@ def test_metrics_count_each_public_name(server: Server) -> None:
     ask(server, "bot")
     with urllib.request.urlopen(f"{server.url}/metrics", timeout=5) as response:
         lines = response.read().decode().splitlines()
-    counted = [line for line in lines if line.startswith("finetune_requests_total{") and 'model="bot"' in line]
-    assert counted
+    bot = [line for line in lines if 'model="bot",version="first"' in line]
+    for name in (
+        "finetune_requests_total",
+        "finetune_request_seconds_sum",
+        "finetune_time_to_first_byte_seconds_sum",
+        "finetune_prompt_tokens_total",
+        "finetune_generated_tokens_total",
+    ):
+        assert [line for line in bot if line.startswith(f"{name}{{") and float(line.rpartition(" ")[2]) > 0], name
     assert "finetune_adapters_loaded 1.0" in lines
     assert not [
         line for line in lines if line.startswith("finetune_") and 'model="other"' in line and 'code="404"' in line
