@@ -21,3 +21,5 @@ METRICS_PORT = 9400
 """Port on which trainer pods serve Prometheus metrics."""
 SERVER_PORT = 8000
 """Port of the OpenAI-compatible API on a server's pods and Service."""
+IN_FLIGHT_METRIC = "finetune_requests_in_flight"
+"""Metric of a server's pod by which it is scaled: requests that it answers just now."""

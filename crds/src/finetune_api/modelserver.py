@@ -63,11 +63,32 @@ class LoraLimits(ApiModel):
     twice as many and one more, since of each name the version before stays loaded."""
 
 
+class Autoscaling(ApiModel):
+    """Pods that come and go with the requests. It needs a metrics adapter that serves `finetune_requests_in_flight`."""
+
+    min_replicas: Annotated[int, Field(ge=1, le=64)] = 1
+    """Pods at least."""
+    max_replicas: Annotated[int, Field(ge=1, le=64)]
+    """Pods at most."""
+    requests_per_pod: Annotated[int, Field(ge=1, le=10_000)] = 16
+    """Requests at a time in the mean above which a pod is added."""
+
+    rules = (
+        Rule(
+            "self.minReplicas <= self.maxReplicas",
+            "minReplicas is above maxReplicas",
+            lambda autoscaling: autoscaling.min_replicas <= autoscaling.max_replicas,
+        ),
+    )
+
+
 class ServerTemplate(Placement):
     """What a server is made of, beside its model."""
 
     replicas: Annotated[int, Field(ge=0, le=64)] = 1
-    """How many pods serve."""
+    """How many pods serve, without `autoscaling`."""
+    autoscaling: Autoscaling | None = None
+    """How many pods serve, by the requests."""
     engine: Engine = Engine()
     """Settings of vLLM."""
     lora: LoraLimits = LoraLimits()

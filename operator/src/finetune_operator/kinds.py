@@ -49,8 +49,24 @@ CONFIGMAP = Kind("ConfigMap", "", "v1", "configmaps", f"{GROUP}/owned")
 CLAIM = Kind("PersistentVolumeClaim", "", "v1", "persistentvolumeclaims", f"{GROUP}/owned")
 DEPLOYMENT = Kind("Deployment", "apps", "v1", "deployments", SERVER_LABEL)
 SERVICE = Kind("Service", "", "v1", "services", f"{GROUP}/owned")
+BUDGET = Kind("PodDisruptionBudget", "policy", "v1", "poddisruptionbudgets", SERVER_LABEL)
+POLICY = Kind("NetworkPolicy", "networking.k8s.io", "v1", "networkpolicies", SERVER_LABEL)
+AUTOSCALER = Kind("HorizontalPodAutoscaler", "autoscaling", "v2", "horizontalpodautoscalers", SERVER_LABEL)
 
-WATCHED = (FINETUNEJOB, MODELSERVER, JOB, JOB_POD, SERVER_POD, CONFIGMAP, CLAIM, DEPLOYMENT, SERVICE)
+WATCHED = (
+    FINETUNEJOB,
+    MODELSERVER,
+    JOB,
+    JOB_POD,
+    SERVER_POD,
+    CONFIGMAP,
+    CLAIM,
+    DEPLOYMENT,
+    SERVICE,
+    BUDGET,
+    POLICY,
+    AUTOSCALER,
+)
 
 _BY_NAME = {kind.name: kind for kind in WATCHED}
 

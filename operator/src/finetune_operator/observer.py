@@ -110,6 +110,9 @@ class Observer:
         for kind, name in (
             ("Deployment", key.name),
             ("Service", key.name),
+            ("PodDisruptionBudget", key.name),
+            ("NetworkPolicy", key.name),
+            ("HorizontalPodAutoscaler", key.name),
             ("ConfigMap", f"{key.name}-routes"),
         ):
             child = self.store.get(Key(kind, key.namespace, name))
@@ -119,7 +122,8 @@ class Observer:
         viewed = [view_server_pod(pod, ROUTES_ANNOTATION, None) for pod in raw_pods]
         reports = await asyncio.gather(*(self._loaded(pod.address) for pod in viewed))
         pods = [view_server_pod(raw, ROUTES_ANNOTATION, report) for raw, report in zip(raw_pods, reports, strict=True)]
-        return SeenServer(self._jobs_of(key.namespace, key.name), pods, conflict)
+        has_autoscaler = self.store.get(Key("HorizontalPodAutoscaler", key.namespace, key.name)) is not None
+        return SeenServer(self._jobs_of(key.namespace, key.name), pods, conflict, has_autoscaler)
 
     async def _loaded(self, address: str | None) -> Any:
         return await self.pods.read_loaded(address) if address else None

@@ -14,6 +14,11 @@ from finetune_api.rollout import RolloutStatus, Tally
 from finetune_api.routes import Route, Routes
 
 from finetune_operator.kinds import Manifest
+from finetune_operator.manifests.availability import (
+    build_autoscaler,
+    build_disruption_budget,
+    build_network_policy,
+)
 from finetune_operator.manifests.names import job_file
 from finetune_operator.manifests.server import (
     build_deployment,
@@ -40,6 +45,8 @@ class SeenServer:
     pods: list[ServerPod]
     conflict: str = ""
     """A child's name that is taken by an object of someone else."""
+    has_autoscaler: bool = False
+    """Whether it was scaled by its requests before."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +136,9 @@ def plan_server(server: ServerView, seen: SeenServer, settings: Settings, now: d
             build_routes(server, routes),
             build_deployment(server, uris, settings),
             build_service(server),
+            build_disruption_budget(server),
+            build_network_policy(server, server.spec),
+            *([build_autoscaler(server, server.spec)] if server.spec.autoscaling or seen.has_autoscaler else []),
         )
         digest = digest_routes(routes)
         annotate = tuple(
@@ -148,10 +158,11 @@ def plan_server(server: ServerView, seen: SeenServer, settings: Settings, now: d
             }
         )
         conditions.set(ConditionType.ACCEPTED, status=True, reason=Reason.ACCEPTED)
-        _set_ready(conditions, server.spec.replicas, seen.pods)
+        wanted = server.spec.autoscaling.min_replicas if server.spec.autoscaling else server.spec.replicas
+        _set_ready(conditions, wanted, seen.pods)
         pending = any(model.loaded_pods < len(ready) and not model.message for model in models)
         is_moving = pending or any(one.candidate for one in rollouts)
-        again_after = LOADING_SECONDS if is_moving or len(ready) < server.spec.replicas else None
+        again_after = LOADING_SECONDS if is_moving or len(ready) < wanted else None
     listed = conditions.listed()
     reason = conditions.by_type[ConditionType.READY].reason
     status = status.model_copy(update={"conditions": listed, "reason": reason})

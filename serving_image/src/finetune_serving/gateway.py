@@ -11,7 +11,7 @@ from finetune_api.routes import BASE_NAME, LOADED_PATH
 
 from finetune_serving.access import Access
 from finetune_serving.hosting import Hosting, Version, position_of
-from finetune_serving.metrics import FIRST_BYTE_SECONDS, REQUESTS, SECONDS, TOKENS_IN, TOKENS_OUT
+from finetune_serving.metrics import FIRST_BYTE_SECONDS, IN_FLIGHT, REQUESTS, SECONDS, TOKENS_IN, TOKENS_OUT
 from finetune_serving.openai_messages import (
     EventStream,
     RequestError,
@@ -85,7 +85,8 @@ class Gateway:
             model = name
             answer = _Answer(send, version, public, keep_usage=wants_usage(request))
             served = version.route.served_name if version else BASE_NAME
-            status = await self._forward(scope, with_usage(request) | {"model": served}, receive, answer)
+            with IN_FLIGHT.track_inprogress():
+                status = await self._forward(scope, with_usage(request) | {"model": served}, receive, answer)
         except RequestError as error:
             status = error.status
             raise

@@ -94,7 +94,8 @@ def build_deployment(server: ServerView, artifact_uris: Iterable[str], settings:
         "kind": "Deployment",
         "metadata": build_metadata(server, server.name, labels),
         "spec": {
-            "replicas": spec.replicas,
+            # Where pods come and go with the requests, their number is the autoscaler's.
+            **({} if spec.autoscaling else {"replicas": spec.replicas}),
             "progressDeadlineSeconds": _START_SECONDS + 60,
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
             "selector": {"matchLabels": labels},
