@@ -1,6 +1,6 @@
 """ModelServer: one base model on vLLM that hosts the adapters of many FineTuneJobs."""
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -51,6 +51,20 @@ class Engine(ApiModel):
 
     max_model_length: Annotated[int, Field(ge=128, le=1_048_576)] | None = None
     """Tokens of prompt and answer together; without it what the model declares."""
+    dtype: Literal["bfloat16", "float16", "float32"] | None = None
+    """What is computed in; without it what the model's weights are in, on CPUs float32."""
+    quantization: Literal["fp8"] | None = None
+    """What the weights are turned into while they are loaded; a model that is quantised says so itself."""
+    kv_cache_dtype: Literal["fp8"] | None = None
+    """What the cache of keys and values is kept in; without it as `dtype`."""
+    prefix_caching: bool = True
+    """Whether prompts that begin alike are computed once."""
+    tensor_parallel: Annotated[int, Field(ge=1, le=16)] = 1
+    """GPUs of a pod that share each layer."""
+    gpu_memory_share: Annotated[float, Field(ge=0.1, le=0.98)] | None = None
+    """Share of a GPU's memory for weights, adapters and cache; without it vLLM's own."""
+    max_sequences: Annotated[int, Field(ge=1, le=4096)] | None = None
+    """Requests that are computed at a time; without it vLLM's own."""
 
 
 class LoraLimits(ApiModel):
@@ -98,6 +112,14 @@ class ServerTemplate(Placement):
     limits: RequestLimits = RequestLimits()
     """How much one request may ask for."""
 
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "!has(self.engine) || self.engine.tensorParallel == 1 || self.engine.tensorParallel <= self.resources.gpus",
+            "engine.tensorParallel is above resources.gpus",
+            lambda template: template.engine.tensor_parallel <= max(1, template.resources.gpus),
+        ),
+    )
+
 
 class ModelServerSpec(ServerTemplate):
     """What should be served."""
@@ -107,7 +129,10 @@ class ModelServerSpec(ServerTemplate):
     pins: Annotated[dict[str, ObjectName], Field(max_length=256)] = {}
     """By model name the FineTuneJob whose result answers, whatever was proven later: the way back to an earlier one."""
 
-    rules = (Rule("self.model == oldSelf.model", "model cannot be changed: make another ModelServer"),)
+    rules = (
+        *ServerTemplate.rules,
+        Rule("self.model == oldSelf.model", "model cannot be changed: make another ModelServer"),
+    )
 
 
 class ServedModel(ApiModel):

@@ -11,6 +11,7 @@ from finetune_api.fetching import FetchError
 from finetune_api.jobfile import read_job_file
 from finetune_api.meta import SERVER_PORT
 from finetune_api.modelfiles import ModelFilesError, UnsafeModelError
+from finetune_api.modelserver import Engine
 from finetune_api.mounts import JOB_FILE, ROUTES_FILE
 from finetune_api.reports import Artifact, ExitCode, Incumbent, StageReport, write_report
 
@@ -39,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     server = commands.add_parser("serve", help="serve the base model and the adapters of the routes file")
     server.add_argument("--model-uri", required=True, help="the base model: hf://, s3:// or pvc://")
     server.add_argument("--revision", help="branch, tag or commit on the hub")
-    server.add_argument("--max-model-length", type=int, help="tokens of prompt and answer together")
+    server.add_argument("--engine", default="{}", help="settings of vLLM, as JSON like engine of a ModelServer")
     server.add_argument("--max-rank", type=int, required=True, help="largest rank of an adapter")
     server.add_argument("--max-adapters", type=int, required=True, help="adapters loaded at a time")
     server.add_argument("--host", default="0.0.0.0", help="address to listen on")  # noqa: S104 - a pod's own
@@ -62,7 +63,7 @@ def _serve(arguments: argparse.Namespace) -> None:
     options = Serve(
         model_uri=arguments.model_uri,
         revision=arguments.revision,
-        max_model_length=arguments.max_model_length,
+        engine=Engine.model_validate_json(arguments.engine),
         max_rank=arguments.max_rank,
         max_adapters=arguments.max_adapters,
         port=arguments.port,

@@ -5,6 +5,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from finetune_api.modelserver import Engine
 from finetune_api.mounts import SCRATCH
 from finetune_api.routes import BASE_NAME
 
@@ -25,7 +26,7 @@ class Serve:
 
     model_uri: str
     revision: str | None
-    max_model_length: int | None
+    engine: Engine
     max_rank: int
     max_adapters: int
     port: int
@@ -76,7 +77,21 @@ def build_arguments(options: Serve, model: str, *, gpu: bool) -> list[str]:
         f"--shutdown-timeout={SHUTDOWN_SECONDS}",
         "--disable-fastapi-docs",
         "--load-format=safetensors",
-        *(["--dtype=auto"] if gpu else ["--dtype=float32", "--enforce-eager"]),
+        *([] if gpu else ["--enforce-eager"]),
+        *_engine_arguments(options.engine, gpu=gpu),
         *([f"--revision={options.revision}"] if options.revision else []),
-        *([f"--max-model-len={options.max_model_length}"] if options.max_model_length else []),
     ]
+
+
+def _engine_arguments(engine: Engine, *, gpu: bool) -> list[str]:
+    values = {
+        "max-model-len": engine.max_model_length,
+        "dtype": engine.dtype or ("auto" if gpu else "float32"),
+        "quantization": engine.quantization,
+        "kv-cache-dtype": engine.kv_cache_dtype,
+        "tensor-parallel-size": engine.tensor_parallel,
+        "gpu-memory-utilization": engine.gpu_memory_share,
+        "max-num-seqs": engine.max_sequences,
+    }
+    given = [f"--{name}={value}" for name, value in values.items() if value is not None]
+    return [*given, "--enable-prefix-caching" if engine.prefix_caching else "--no-enable-prefix-caching"]

@@ -1,10 +1,13 @@
 """The server's decisions: what is refused, and the bodies of OpenAI's API."""
 
 import json
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from finetune_api.access import RequestLimits
+from finetune_api.modelserver import Engine
 from finetune_serving.adapters import find_problem
 from finetune_serving.config import LORA_MODULES, allowed_rank
 from finetune_serving.openai_messages import (
@@ -19,6 +22,7 @@ from finetune_serving.openai_messages import (
     wants_usage,
     with_usage,
 )
+from finetune_serving.serve import Serve, build_arguments
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -49,6 +53,34 @@ def test_what_cannot_be_served_is_refused_with_the_reason(change: dict[str, Any]
     found = find_problem(CONFIG | change, "pvc://models/base", 16)
     assert problem in found
     assert bool(found) == bool(problem)
+
+
+def test_the_engine_gets_what_may_be_chosen() -> None:
+    options = Serve("pvc://m/b", None, Engine(), 16, 2, 8000, "::", Path("/"), Path("/routes.json"), "")
+    arguments = build_arguments(options, "/m", gpu=False)
+    assert {"--dtype=float32", "--enable-prefix-caching", "--tensor-parallel-size=1"} < set(arguments)
+    assert {"--max-loras=2", "--max-cpu-loras=5", "--max-lora-rank=16"} < set(arguments)
+    assert not [one for one in arguments if "quantization" in one or "max-num-seqs" in one]
+    chosen = Engine(
+        max_model_length=512,
+        quantization="fp8",
+        kv_cache_dtype="fp8",
+        prefix_caching=False,
+        tensor_parallel=2,
+        gpu_memory_share=0.8,
+        max_sequences=32,
+        dtype="bfloat16",
+    )
+    assert set(build_arguments(replace(options, engine=chosen), "/m", gpu=True)) > {
+        "--max-model-len=512",
+        "--quantization=fp8",
+        "--kv-cache-dtype=fp8",
+        "--no-enable-prefix-caching",
+        "--tensor-parallel-size=2",
+        "--gpu-memory-utilization=0.8",
+        "--max-num-seqs=32",
+        "--dtype=bfloat16",
+    }
 
 
 def test_ranks_are_rounded_up_to_what_vllm_allows() -> None:

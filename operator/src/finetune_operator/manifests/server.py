@@ -130,12 +130,11 @@ def _build_args(spec: ModelServerSpec) -> list[str]:
         f"--model-uri={spec.model.uri}",
         f"--max-rank={spec.lora.max_rank}",
         f"--max-adapters={spec.lora.max_adapters}",
+        f"--engine={json.dumps(spec.engine.to_dict(), sort_keys=True)}",
         f"--port={SERVER_PORT}",
     ]
     if spec.model.revision:
         args.append(f"--revision={spec.model.revision}")
-    if spec.engine.max_model_length:
-        args.append(f"--max-model-length={spec.engine.max_model_length}")
     if spec.auth:
         args.append(f"--keys={KEYS}")
     return args
