@@ -98,7 +98,7 @@ def test_prometheus_sees_operator_trainer_and_server(
     assert loaded["value"][1] == "1"
     client(kubectl, namespace).completions.create(model="price-bot", prompt="thing", max_tokens=2)
     requests = prometheus.wait_for_series('finetune_requests_total{model="price-bot",code="200"}')
-    assert all(len(one["metric"]["version"]) == 12 for one in requests)
+    assert {one["metric"]["version"] for one in requests} == {"price"}
 
 
 def test_bad_lines_are_named_and_nothing_is_trained(kubectl: Kubectl, namespace: str) -> None:

@@ -1,0 +1,239 @@
+"""Many tuned models on one base: names, versions, rollouts, a pod that dies, an operator that is away."""
+
+import json
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cluster.containerd import run_ctr
+from e2e.conftest import artifact_directory
+from e2e.jobs import MODEL_URI, finetunejob
+from e2e.kubectl import Kubectl
+from finetune_api.meta import SERVER_LABEL
+from finetune_serving.hosting import position_of
+from openai import NotFoundError, OpenAI
+from waiting import wait_for
+
+SERVER = "shared"
+GREETINGS = {"red": "good morning", "green": "good evening", "blue": "good night"}
+CANARY = {"canary": {"steps": [{"weight": 10, "seconds": 10}, {"weight": 50, "seconds": 5}]}}
+
+
+def manifest(namespace: str, **spec: Any) -> dict[str, Any]:
+    """Return the server that all jobs of this file share."""
+    return {
+        "apiVersion": "finetune.dev/v1alpha1",
+        "kind": "ModelServer",
+        "metadata": {"name": SERVER, "namespace": namespace},
+        "spec": {
+            "model": {"uri": MODEL_URI},
+            "resources": {"cpu": "800m", "memory": "6Gi"},
+            "lora": {"maxRank": 8, "maxAdapters": 4},
+        }
+        | spec,
+    }
+
+
+def greeting_job(kubectl: Kubectl, namespace: str, job: str, name: str, greeting: str, **serving: Any) -> None:
+    """Apply a job that learns to answer with a greeting, and its data."""
+    rows = [{"prompt": f"visitor {number} comes in", "completion": f"{greeting}, {number}"} for number in range(40)]
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    metadata = {"name": f"{job}-data", "namespace": namespace}
+    kubectl.apply(
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"train.jsonl": text}},
+        finetunejob(
+            job,
+            namespace,
+            dataset={"train": {"uri": f"configmap://{job}-data/train.jsonl"}},
+            serving={"modelName": name, "server": SERVER} | serving,
+        ),
+    )
+
+
+@pytest.fixture(scope="module")
+def server(kubectl: Kubectl, namespace: str) -> Iterator[str]:
+    """A server that hosts three tuned models."""
+    kubectl.apply(manifest(namespace))
+    for name, greeting in GREETINGS.items():
+        greeting_job(kubectl, namespace, name, name, greeting)
+    for name in GREETINGS:
+        kubectl.wait_for_condition(namespace, name, "Ready", 900)
+    yield SERVER
+    kubectl.run("delete", "ftj", "--all", "-n", namespace)
+    kubectl.run("delete", "modelserver", SERVER, "-n", namespace)
+
+
+def client(kubectl: Kubectl, namespace: str) -> OpenAI:
+    service = kubectl.get("service", namespace, SERVER)
+    assert service
+    return OpenAI(base_url=f"http://{service['spec']['clusterIP']}/v1", api_key="none", max_retries=0)
+
+
+def ask(openai: OpenAI, model: str, messages: Any = None, **options: Any) -> str:
+    messages = messages or [{"role": "user", "content": "visitor 7 comes in"}]
+    answer = openai.chat.completions.create(model=model, messages=messages, temperature=0, max_tokens=16, **options)
+    assert answer.model == model
+    return str(answer.choices[0].message.content)
+
+
+def version_of(openai: OpenAI, model: str, **options: Any) -> str:
+    """Return the job whose result answers a request."""
+    answer = openai.chat.completions.with_raw_response.create(
+        model=model, messages=[{"role": "user", "content": "hello"}], max_tokens=1, **options
+    )
+    return str(answer.headers["x-finetune-version"])
+
+
+def rollout(kubectl: Kubectl, namespace: str, name: str) -> dict[str, Any]:
+    found = kubectl.get("modelserver", namespace, SERVER)
+    assert found
+    return next((dict(one) for one in found["status"].get("rollouts", []) if one["name"] == name), {})
+
+
+def test_three_names_answer_as_their_evaluations_did(kubectl: Kubectl, namespace: str, server: str) -> None:
+    openai = client(kubectl, namespace)
+    assert sorted(model.id for model in openai.models.list()) == sorted(["base", *GREETINGS])
+    answers = {}
+    for name in GREETINGS:
+        artifact = artifact_directory(kubectl, namespace, kubectl.status(namespace, name)["artifact"]["uri"])
+        report = json.loads((artifact.parents[1] / "report" / "evaluate.json").read_text())
+        asked = [one for one in report["samples"] if one["tuned"]]
+        assert asked
+        for sample in asked:
+            assert ask(openai, name, sample["question"]) == sample["tuned"]
+        answers[name] = ask(openai, name)
+    assert len(set(answers.values())) == 3
+
+
+def test_a_killed_server_comes_back_with_the_same_models_and_without_the_corrupt_one(
+    kubectl: Kubectl, namespace: str, server: str, operator: str
+) -> None:
+    greeting_job(kubectl, namespace, "bad", "bad", "good grief")
+    kubectl.wait_for_condition(namespace, "bad", "Ready", 600)
+    openai = client(kubectl, namespace)
+    before = {name: ask(openai, name) for name in GREETINGS}
+    with no_operator(kubectl, operator):
+        corrupt(artifact_directory(kubectl, namespace, kubectl.status(namespace, "bad")["artifact"]["uri"]))
+        kill_container(kubectl, namespace)
+        wait_for(lambda: is_ready(kubectl, namespace), "the server to be ready again", 300)
+        assert {name: ask(openai, name) for name in GREETINGS} == before
+        with pytest.raises(Exception, match="not loaded yet"):
+            ask(openai, "bad")
+    wait_for(
+        lambda: kubectl.condition(namespace, "bad", "Served").get("reason") == "AdapterRefused",
+        lambda: kubectl.explain(namespace, "bad"),
+        120,
+    )
+    kubectl.run("delete", "ftj", "bad", "-n", namespace)
+    wait_for(lambda: "bad" not in [model.id for model in openai.models.list()], "the name to go", 60)
+    with pytest.raises(NotFoundError):
+        ask(openai, "bad")
+
+
+def test_a_canary_grows_with_its_users_and_a_pin_turns_back(kubectl: Kubectl, namespace: str, server: str) -> None:
+    openai = client(kubectl, namespace)
+    greeting_job(kubectl, namespace, "red-2", "red", "welcome", rollout=CANARY)
+    wait_for(
+        lambda: rollout(kubectl, namespace, "red").get("stepTime") is not None,
+        lambda: kubectl.explain(namespace, "red-2"),
+        600,
+    )
+    users = [f"user {number}" for number in range(40)]
+    first = [user for user in users if position_of("red", user) < 10]
+    assert first
+    wait_for(lambda: {version_of(openai, "red", user=user) for user in first} == {"red-2"}, "the canary", 60)
+    kubectl.wait_for_condition(namespace, "red-2", "Ready", 120)
+    assert {version_of(openai, "red", user=user) for user in users} == {"red-2"}
+    assert version_of(openai, "red@red") == "red"
+    pin(kubectl, namespace, {"red": "red"})
+    wait_for(lambda: version_of(openai, "red") == "red", "the version before", 30)
+    pin(kubectl, namespace, {"red": None})
+    wait_for(lambda: version_of(openai, "red") == "red-2", "the newest version", 30)
+
+
+def test_no_request_is_lost_while_versions_and_pods_change(kubectl: Kubectl, namespace: str, server: str) -> None:
+    openai = client(kubectl, namespace)
+    greeting_job(kubectl, namespace, "green-2", "green", "good day")
+    kubectl.wait_for_condition(namespace, "green-2", "Ready", 600)
+    stop = time.monotonic() + 3600
+    steps: list[Callable[[], object]] = [
+        lambda: pin(kubectl, namespace, {"green": "green"}),
+        lambda: pin(kubectl, namespace, {"green": None}),
+        lambda: pin(kubectl, namespace, {"green": "green"}),
+        lambda: kubectl.run("rollout", "restart", f"deployment/{SERVER}", "-n", namespace),
+    ]
+    seen: Counter[str] = Counter()
+
+    def request(number: int) -> None:
+        if time.monotonic() > stop:
+            raise AssertionError("it takes too long")
+        seen[version_of(openai, "green", user=str(number))] += 1
+
+    with ThreadPoolExecutor(8) as pool:
+        for step in steps:
+            done = pool.map(request, range(2_500))
+            step()
+            list(done)
+    assert sum(seen.values()) == 10_000
+    assert set(seen) == {"green", "green-2"}
+
+
+@contextmanager
+def no_operator(kubectl: Kubectl, operator: str) -> Iterator[None]:
+    """Take the operator away for a while."""
+    kubectl.run("scale", "deployment/finetune-operator", "-n", operator, "--replicas=0")
+    try:
+        yield
+    finally:
+        kubectl.run("scale", "deployment/finetune-operator", "-n", operator, "--replicas=1")
+        kubectl.run("rollout", "status", "deployment/finetune-operator", "-n", operator, "--timeout=120s")
+
+
+def corrupt(adapter: Path) -> None:
+    """Change one byte of an adapter's weights on the volume."""
+    path = adapter / "adapter_model.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    partial = adapter.parent / "changed"
+    partial.write_bytes(content)
+    shutil.move(partial, path)
+
+
+def pod_of(kubectl: Kubectl, namespace: str) -> dict[str, Any]:
+    found = json.loads(kubectl.run("get", "pods", "-n", namespace, "-l", f"{SERVER_LABEL}={SERVER}", "-o", "json"))
+    (pod,) = found["items"]
+    return dict(pod)
+
+
+def kill_container(kubectl: Kubectl, namespace: str) -> None:
+    """Kill the server's container with SIGKILL, and wait until the kubelet has seen it."""
+    before = pod_of(kubectl, namespace)["status"]["containerStatuses"][0]
+    run_ctr("tasks", "kill", "--signal", "SIGKILL", before["containerID"].removeprefix("containerd://"))
+    wait_for(
+        lambda: pod_of(kubectl, namespace)["status"]["containerStatuses"][0]["restartCount"] > before["restartCount"],
+        "the container to be started again",
+        60,
+    )
+
+
+def is_ready(kubectl: Kubectl, namespace: str) -> bool:
+    return bool(pod_of(kubectl, namespace)["status"]["containerStatuses"][0]["ready"])
+
+
+def pin(kubectl: Kubectl, namespace: str, pins: dict[str, str | None]) -> None:
+    kubectl.run(
+        "patch",
+        "modelserver",
+        SERVER,
+        "-n",
+        namespace,
+        "--type=merge",
+        "--patch",
+        json.dumps({"spec": {"pins": pins}}),
+    )
