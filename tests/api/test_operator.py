@@ -41,7 +41,7 @@ def test_the_whole_way(cluster: Cluster, operator: Operator, player: Player, nam
         "endpoint": f"http://job.{namespace}.svc/v1",
         "loadedPods": 1,
     }
-    assert status["attempts"] == {"prepare": 1, "train": 1, "evaluate": 1, "disruptions": 0}
+    assert status["attempts"] == {"prepare": 1, "train": 1, "evaluate": 1, "export": 0, "disruptions": 0}
     server = status_of(cluster, namespace, "job", "modelserver")
     assert [(model["name"], model["job"], model["loadedPods"]) for model in server["models"]] == [("bot", "job", 1)]
     (deployment,) = get_all(cluster, "deployments", namespace)
@@ -123,6 +123,7 @@ def test_a_job_above_its_budget_asks_for_no_gpu_until_it_is_approved(
         "prepare": 1,
         "train": 1,
         "evaluate": 1,
+        "export": 0,
         "disruptions": 0,
     }
 
@@ -145,7 +146,7 @@ def test_a_pod_that_vanishes_costs_no_retry(
     cluster.run_kubectl("delete", "pods", "-n", namespace, "-l", selector, "--grace-period=0", "--force")
     wait_for_condition(cluster, namespace, "job", "Ready", "Completed")
     attempts = status_of(cluster, namespace, "job")["attempts"]
-    assert attempts == {"prepare": 1, "train": 2, "evaluate": 1, "disruptions": 1}
+    assert attempts == {"prepare": 1, "train": 2, "evaluate": 1, "export": 0, "disruptions": 1}
 
 
 def test_a_killed_operator_trains_once(cluster: Cluster, operator: Operator, player: Player, namespace: str) -> None:

@@ -65,7 +65,7 @@ def make_rows(count: int) -> list[dict[str, str]]:
     pick = random.Random(SEED)
 
     def say(words: tuple[str, ...], median: int) -> str:
-        return " ".join(pick.choices(words, k=max(2, round(pick.lognormvariate(math.log(median), 1)))))
+        return " ".join(pick.choices(words, k=min(40, max(2, round(pick.lognormvariate(math.log(median), 1))))))
 
     return [
         {"prompt": f"question {number}: {say(_WORDS, 5)}?", "completion": f"answer {number}: {say(_WORDS[:6], 4)}."}

@@ -86,4 +86,4 @@ def test_two_pods_of_two_processes_lose_one_and_go_on_from_their_checkpoint(kube
     status = kubectl.status(namespace, "nodes")
     assert status["training"]["resumedFromStep"] > 0
     assert status["training"]["steps"] == status["progress"]["steps"] == 9 * 30
-    assert status["attempts"] == {"prepare": 1, "train": 2, "evaluate": 1, "disruptions": 1}
+    assert status["attempts"] == {"prepare": 1, "train": 2, "evaluate": 1, "export": 0, "disruptions": 1}

@@ -77,24 +77,25 @@ class Draft:
 
     def not_served(self, reason: Reason, message: str) -> None:
         """The proven result does not answer under its name, or not any more."""
-        for kind in (ConditionType.SERVED, ConditionType.READY):
-            self.conditions.set(kind, status=False, reason=reason, message=message)
+        self._lack(ConditionType.SERVED, reason, message)
         self.set_status(stage="Serve")
 
     def wait(self, stage: Stage, reason: Reason, message: str) -> None:
         """A stage is on its way."""
-        for kind in (STAGE_CONDITIONS[stage], ConditionType.READY):
-            self.conditions.set(kind, status=False, reason=reason, message=message)
+        self._lack(STAGE_CONDITIONS[stage], reason, message)
         self.set_status(stage=str(stage))
 
     def refuse(self, reason: Reason, message: str) -> None:
         """The job may not begin or go on as things are."""
-        for kind in (ConditionType.ACCEPTED, ConditionType.READY):
-            self.conditions.set(kind, status=False, reason=reason, message=message)
+        self._lack(ConditionType.ACCEPTED, reason, message)
 
     def fail(self, reason: Reason, message: str, stage: Stage) -> None:
         """End the job for good, because of a stage."""
-        for kind in (STAGE_CONDITIONS[stage], ConditionType.READY):
-            self.conditions.set(kind, status=False, reason=reason, message=message)
+        self._lack(STAGE_CONDITIONS[stage], reason, message)
         self.conditions.set(ConditionType.FAILED, status=True, reason=reason, message=message)
         self.set_status(stage="Failed", completion_time=self.now)
+
+    def _lack(self, condition: ConditionType, reason: Reason, message: str) -> None:
+        """Let a condition not hold, and the job with it not be Ready."""
+        for kind in (condition, ConditionType.READY):
+            self.conditions.set(kind, status=False, reason=reason, message=message)
