@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 from contract.object_store import ObjectStore, object_store
+from finetune_api.artifact import Artifact, describe_artifact
 from finetune_api.conditions import Reason
-from finetune_api.digest import digest_directory
-from finetune_api.reports import Artifact, StageReport
+from finetune_api.reports import StageReport
 from model.tiny import make_tiny_model
 from workplace import Workplace, make_workplace, price_chats
 
@@ -144,7 +144,7 @@ def lay_out(root: Path, output: dict[str, Any]) -> tuple[Workplace, Artifact]:
     place.directory.history.write_text("step,train_loss\n")
     uri = f"{place.job.output_uri}/adapter/1"
     place.directory.model_card.write_text(f'# job\n\nPeftModel.from_pretrained(base, "{uri}")\n')
-    return place, Artifact(uri=uri, digest=digest_directory(adapter))
+    return place, describe_artifact(adapter, uri)
 
 
 def prepare(place: Workplace) -> tuple[int, Reason, str]:

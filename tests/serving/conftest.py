@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from finetune_api.access import RequestLimits
+from finetune_api.artifact import measure_directory
 from finetune_api.digest import digest_directory
 from finetune_api.routes import Route, Routes
 from model.tiny import make_tiny_model
@@ -51,6 +52,7 @@ class Server:
                 job=adapter.name,
                 path=f"/{adapter.relative_to(self.root)}",
                 digest=digest_directory(adapter),
+                bytes=measure_directory(adapter),
                 weight=weight,
             )
             for name, versions in names.items()

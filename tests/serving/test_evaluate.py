@@ -9,8 +9,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
+from finetune_api.artifact import Artifact, ArtifactKind, describe_artifact
 from finetune_api.conditions import Reason
-from finetune_api.digest import digest_directory
 from finetune_api.jobfile import JobDirectory
 from finetune_api.model_card import with_scores
 from finetune_api.reports import ExitCode, parse_report
@@ -64,7 +64,11 @@ class Work:
         }
         (self.root / "job.json").write_text(json.dumps(manifest))
 
-    def evaluate(self, digest: str, *more: str) -> tuple[int, Any]:
+    def made(self, directory: Path, kind: ArtifactKind = "Adapter") -> Artifact:
+        """Return what lies in a directory below the claims."""
+        return describe_artifact(directory, f"pvc://{directory.relative_to(self.root / 'claims')}", kind)
+
+    def evaluate(self, artifact: Artifact, *more: str) -> tuple[int, Any]:
         """Run the evaluation; return its exit status and its report."""
         (self.root / "report.json").unlink(missing_ok=True)
         command = [
@@ -74,8 +78,7 @@ class Work:
             f"--root={self.root}",
             "evaluate",
             f"--job={self.root / 'job.json'}",
-            "--train-attempt=1",
-            f"--digest={digest}",
+            f"--artifact={artifact.model_dump_json(by_alias=True)}",
             f"--termination-log={self.root / 'report.json'}",
             *more,
         ]
@@ -99,9 +102,9 @@ def test_base_incumbent_and_tuned_are_judged_on_the_same_questions(work: Work) -
     work.ask(CHATS, gates=gates)
     work.directory.model_card.parent.mkdir(exist_ok=True)
     work.directory.model_card.write_text(with_scores("# job\n", None))
-    artifact = {"uri": "pvc://out/first", "digest": digest_directory(incumbent)}
+    artifact = describe_artifact(incumbent, "pvc://out/first").to_dict()
     status, report = work.evaluate(
-        digest_directory(adapter), f"--incumbent={json.dumps({'job': 'old', 'artifact': artifact})}"
+        work.made(adapter), f"--incumbent={json.dumps({'job': 'old', 'artifact': artifact})}"
     )
     assert status == 0, report
     measured = {metric.metric: metric for metric in report.evaluation.metrics}
@@ -126,9 +129,9 @@ def test_base_incumbent_and_tuned_are_judged_on_the_same_questions(work: Work) -
 
 def test_a_gate_beside_an_incumbent_that_changed_is_not_decided(work: Work) -> None:
     work.ask(CHATS, gates=[{"metric": "Perplexity", "relativeTo": "Incumbent", "maxLoss": 0}])
-    artifact = {"uri": "pvc://out/first", "digest": "sha256:" + "0" * 64}
+    artifact = {"uri": "pvc://out/first", "digest": "sha256:" + "0" * 64, "bytes": 1}
     status, report = work.evaluate(
-        digest_directory(work.directory.adapter(1)), f"--incumbent={json.dumps({'job': 'old', 'artifact': artifact})}"
+        work.made(work.directory.adapter(1)), f"--incumbent={json.dumps({'job': 'old', 'artifact': artifact})}"
     )
     assert (status, report.reason) == (ExitCode.BAD_CONFIG, Reason.ADAPTER_REFUSED)
     assert "the incumbent of FineTuneJob old cannot be judged" in report.message
@@ -136,13 +139,15 @@ def test_a_gate_beside_an_incumbent_that_changed_is_not_decided(work: Work) -> N
 
 def test_an_adapter_that_changed_since_is_not_judged(work: Work) -> None:
     work.ask(CHATS)
-    status, report = work.evaluate("sha256:" + "0" * 64)
+    status, report = work.evaluate(
+        work.made(work.directory.adapter(1)).model_copy(update={"digest": "sha256:" + "0" * 64})
+    )
     assert (status, report.reason) == (ExitCode.BAD_CONFIG, Reason.ADAPTER_REFUSED)
 
 
 def test_of_plain_text_only_the_perplexity_is_measured(work: Work) -> None:
     work.ask([{"text": f"the {word} costs nothing"} for word in ("tent", "lamp")])
-    status, report = work.evaluate(digest_directory(work.directory.adapter(1)))
+    status, report = work.evaluate(work.made(work.directory.adapter(1)))
     assert status == 0, report
     (measured,) = report.evaluation.metrics
     assert measured.metric == "Perplexity"
@@ -153,7 +158,7 @@ def test_prompts_are_answered_and_graded(work: Work) -> None:
     prompt = [{"role": "user", "content": "what does thing 7 cost?"}]
     graders = [{"name": "euros", "stringCheck": {"operation": "ne", "referenceField": "price"}}]
     work.ask([{"prompt": prompt, "reference": {"price": "7 euros"}}] * 3, graders=graders)
-    status, report = work.evaluate(digest_directory(work.directory.adapter(1)))
+    status, report = work.evaluate(work.made(work.directory.adapter(1)))
     assert status == 0, report
     (measured,) = report.evaluation.metrics
     assert (measured.label, measured.base, measured.tuned) == ("Grader euros", 1, 1)
@@ -164,7 +169,7 @@ def test_a_whole_model_is_judged_beside_its_base_by_preferences(work: Work) -> N
     models = work.root / "claims" / "models"
     model = make_tiny_model(work.directory.adapter(1).parents[1] / "model" / "1", seed=7)
     work.ask(PAIRS, "dpo")
-    status, report = work.evaluate(digest_directory(model), "--kind=Model")
+    status, report = work.evaluate(work.made(model, "Model"))
     assert status == 0, report
     measured = {metric.metric: metric for metric in report.evaluation.metrics}
     assert list(measured) == ["Perplexity", "PreferenceAccuracy"]
@@ -189,7 +194,7 @@ def test_a_reward_model_prefers_by_its_scores(work: Work) -> None:
     directory = work.directory.adapter(1).parents[1] / "model" / "2"
     reward.save_pretrained(directory)
     work.ask(PAIRS, "reward")
-    status, report = work.evaluate(digest_directory(directory), "--kind=Model", "--train-attempt=2")
+    status, report = work.evaluate(work.made(directory, "Model"))
     assert status == 0, report
     (measured,) = report.evaluation.metrics
     tokenizer: Any = AutoTokenizer.from_pretrained(base)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from accelerate import PartialState
+from finetune_api.artifact import describe_artifact
 from finetune_api.conditions import Reason
 from finetune_api.digest import digest_directory
 from finetune_trainer.continuation import merge_earlier_adapter
@@ -25,7 +26,7 @@ def follow(root: Path, model: Path, trained: Workplace, what: str, **artifact: A
     manifest["continuation"] = {
         "job": "earlier",
         "model": {"uri": "pvc://models/tiny"},
-        "artifact": {"uri": ARTIFACT, "digest": digest_directory(trained.directory.adapter(1))} | artifact,
+        "artifact": describe_artifact(trained.directory.adapter(1), ARTIFACT).to_dict() | artifact,
         "earlierAdapter": what,
     }
     place.job_path.write_text(json.dumps(manifest))

@@ -4,8 +4,8 @@ import shutil
 from pathlib import Path
 
 import torch
+from finetune_api.artifact import describe_artifact
 from finetune_api.digest import digest_directory
-from finetune_api.reports import Artifact
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 from workplace import Workplace, make_workplace, price_chats
@@ -15,7 +15,7 @@ def test_a_merged_model_answers_as_base_and_adapter_do(trained: Workplace, model
     place = make_workplace(tmp_path, model, price_chats(2), output={"merged": True})
     shutil.copytree(trained.directory.root, place.directory.root)
     adapter = place.directory.adapter(1)
-    artifact = Artifact(uri=f"{place.job.output_uri}/adapter/1", digest=digest_directory(adapter))
+    artifact = describe_artifact(adapter, f"{place.job.output_uri}/adapter/1")
     status, report = place.run("export", f"--artifact={artifact.model_dump_json(by_alias=True)}")
     assert status == 0, place.log
     assert report

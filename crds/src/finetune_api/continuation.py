@@ -2,10 +2,10 @@
 
 from typing import Literal
 
+from finetune_api.artifact import Artifact
 from finetune_api.model import ApiModel, Rule
 from finetune_api.modelserver import Model
 from finetune_api.references import ObjectName
-from finetune_api.reports import Artifact
 from finetune_api.uris import JobModelUri
 
 EarlierAdapter = Literal["Train", "Merge"]

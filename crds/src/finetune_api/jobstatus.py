@@ -5,17 +5,16 @@ from typing import Annotated
 
 from pydantic import Field
 
+from finetune_api.artifact import Artifact, Incumbent
 from finetune_api.conditions import Conditions
 from finetune_api.continuation import Continuation
 from finetune_api.estimate import Estimate
 from finetune_api.model import ApiModel
 from finetune_api.reports import (
-    Artifact,
     ChosenHyperparameters,
     DatasetSummary,
     EvaluationSummary,
     ExportSummary,
-    Incumbent,
     TrainingSummary,
 )
 

@@ -5,11 +5,11 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from finetune_api.access import Auth, RequestLimits
+from finetune_api.artifact import Digest
 from finetune_api.compute import Placement
 from finetune_api.conditions import Conditions
 from finetune_api.model import ApiModel, Rule
 from finetune_api.references import ObjectName, SecretRef
-from finetune_api.reports import Digest
 from finetune_api.rollout import RolloutStatus
 from finetune_api.uris import ModelUri
 

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError
 
+from finetune_api.artifact import Artifact, Digest
 from finetune_api.conditions import Reason
 from finetune_api.estimate import Estimate
 from finetune_api.evaluation import Metric, RelativeTo
@@ -17,8 +18,6 @@ from finetune_api.model import ApiModel
 MAX_MESSAGE = 4096
 """Bytes that the kubelet keeps of a termination message."""
 
-Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
-ArtifactKind = Literal["Adapter", "Model"]
 Text = Annotated[str, Field(max_length=1024)]
 
 
@@ -102,27 +101,6 @@ class TrainingSummary(ApiModel):
     """Sequences on a device at a time; below the chosen one where GPU memory ran out on the way."""
     stopped_early: bool = False
     """Whether `hyperparameters.earlyStopping` ended the training before its last step."""
-
-
-class Artifact(ApiModel):
-    """What was trained."""
-
-    kind: ArtifactKind = "Adapter"
-    """An adapter for the base model, or a whole model."""
-
-    uri: Annotated[str, Field(max_length=512)]
-    """Where it lies."""
-    digest: Digest
-    """SHA-256 over the names and contents of its files."""
-
-
-class Incumbent(ApiModel):
-    """What served under the job's model name when the evaluation began; later attempts judge the same."""
-
-    job: Annotated[str, Field(max_length=63)] = ""
-    """The FineTuneJob that trained it; empty where nothing served."""
-    artifact: Artifact | None = None
-    """What it trained."""
 
 
 Verdict = Literal["Improved", "Regressed", "Inconclusive"]

@@ -9,8 +9,9 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from finetune_api.access import KeyPolicy, RequestLimits
+from finetune_api.artifact import ArtifactKind, Bytes, Digest
 from finetune_api.model import ApiModel
-from finetune_api.reports import ArtifactKind, Digest, Text
+from finetune_api.reports import Text
 
 BASE_NAME = "base"
 """The name under which a server's base model answers."""
@@ -31,6 +32,8 @@ class Route(ApiModel):
     """Its directory inside the pod."""
     digest: Digest
     """What the directory must hold."""
+    bytes: Bytes
+    """Size of its files together."""
     weight: Annotated[int, Field(ge=0, le=100)] = 100
     """Its share of the name's requests in percent; with 0 it is loaded, and asked for as `name@job` only."""
 

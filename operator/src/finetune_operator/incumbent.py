@@ -4,8 +4,8 @@ The choice travels with the evaluation's Job as an argument and is recorded in t
 seen is believed: a status that is read late, or that was not written any more, changes nothing.
 """
 
+from finetune_api.artifact import Incumbent
 from finetune_api.finetunejob import Serving
-from finetune_api.reports import Incumbent
 
 from finetune_operator.observe import Attempt, JobView, ServerView, Stage
 

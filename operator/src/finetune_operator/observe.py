@@ -8,6 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, TypeVar
 
+from finetune_api.artifact import Incumbent
 from finetune_api.continuation import JobModel
 from finetune_api.finetunejob import FineTuneJob, FineTuneJobSpec
 from finetune_api.jobfile import describe_errors
@@ -15,7 +16,7 @@ from finetune_api.jobstatus import FineTuneJobStatus
 from finetune_api.meta import ATTEMPT_LABEL, STAGE_LABEL
 from finetune_api.model import ApiModel
 from finetune_api.modelserver import ModelServer, ModelServerSpec, ModelServerStatus
-from finetune_api.reports import ExitCode, Incumbent, StageReport, parse_report
+from finetune_api.reports import ExitCode, StageReport, parse_report
 from finetune_api.routes import LoadedReport
 from pydantic import ValidationError
 

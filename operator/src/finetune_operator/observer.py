@@ -4,9 +4,9 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any
 
+from finetune_api.artifact import Incumbent
 from finetune_api.meta import ROUTES_ANNOTATION
 from finetune_api.mounts import DEFAULT_CLAIM
-from finetune_api.reports import Incumbent
 from finetune_api.uris import parse_uri
 
 from finetune_operator.incumbent import find_incumbent

@@ -7,11 +7,12 @@ train, evaluate; what is proven is served and exported. A stage whose condition 
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from finetune_api.artifact import Incumbent
 from finetune_api.conditions import ConditionType, Reason
 from finetune_api.continuation import Continuation
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.jobstatus import Progress
-from finetune_api.reports import Incumbent, StageReport
+from finetune_api.reports import StageReport
 from finetune_api.uris import parse_uri
 
 from finetune_operator.acceptance import Problem, find_problem, find_source_problem, resolve_earlier

@@ -109,6 +109,7 @@ def build_route_list(spec: ModelServerSpec, rollouts: list[RolloutStatus], jobs:
                         kind=made.kind,
                         path=str(path_of(made.uri)),
                         digest=made.digest,
+                        bytes=made.bytes,
                         weight=weight,
                     )
                 )

@@ -6,6 +6,7 @@ import sys
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
+from finetune_api.artifact import Artifact, Incumbent
 from finetune_api.conditions import Reason
 from finetune_api.fetching import FetchError
 from finetune_api.jobfile import read_job_file
@@ -13,7 +14,7 @@ from finetune_api.meta import SERVER_PORT
 from finetune_api.modelfiles import ModelFilesError, UnsafeModelError
 from finetune_api.modelserver import Engine
 from finetune_api.mounts import JOB_FILE, ROUTES_FILE
-from finetune_api.reports import Artifact, ExitCode, Incumbent, StageReport, write_report
+from finetune_api.reports import ExitCode, StageReport, write_report
 
 from finetune_serving.adapters import AdapterRefusedError
 
@@ -49,9 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     server.add_argument("--keys", default="", help="directory with API keys; without it none is asked for")
     judge = commands.add_parser("evaluate", help="compare base and tuned model on the held-out data")
     judge.add_argument("--job", type=Path, default=Path(JOB_FILE), help="the FineTuneJob as JSON")
-    judge.add_argument("--train-attempt", type=int, required=True, help="attempt whose artifact is judged")
-    judge.add_argument("--digest", required=True, help="digest that the artifact must have")
-    judge.add_argument("--kind", choices=["Adapter", "Model"], default="Adapter", help="what the training made")
+    judge.add_argument("--artifact", required=True, help="what the training made, as JSON")
     judge.add_argument("--incumbent", default="{}", help="what serves now, as JSON: the job and its artifact")
     judge.add_argument("--termination-log", default="/dev/termination-log", help="file for the report")
     return parser
@@ -87,8 +86,7 @@ def _evaluate(arguments: argparse.Namespace) -> tuple[StageReport, ExitCode]:
 
     try:
         job = read_job_file(arguments.job)
-        uri = f"{job.output_uri}/{arguments.kind.lower()}/{arguments.train_attempt}"
-        tuned = Artifact(uri=uri, digest=arguments.digest, kind=arguments.kind)
+        tuned = Artifact.model_validate_json(arguments.artifact)
         incumbent = Incumbent.model_validate_json(arguments.incumbent)
         return evaluate(job, arguments.root, tuned, incumbent), ExitCode.OK
     except FileNotFoundError as error:

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from finetune_api.artifact import measure_directory
 from finetune_api.digest import digest_directory
 from finetune_api.modelfiles import ModelFilesError, read_model_config
 
@@ -42,7 +43,7 @@ def find_problem(config: dict[str, Any], model_uri: str, max_rank: int) -> str:
     return next((message for is_wrong, message in checks if is_wrong), "")
 
 
-def fetch_adapter(source: Path, digest: str, directory: Path, model_uri: str, max_rank: int) -> Path:
+def fetch_adapter(source: Path, digest: str, size: int, directory: Path, model_uri: str, max_rank: int) -> Path:
     """Copy an adapter into a directory named by its digest, check the copy, and return it.
 
     Raises:
@@ -57,6 +58,7 @@ def fetch_adapter(source: Path, digest: str, directory: Path, model_uri: str, ma
         raise AdapterRefusedError(
             f"it must hold exactly {' and '.join(sorted(_FILES))}, as files; it has {sorted(names)}"
         )
+    _check_size(source, size)
     partial = directory / f"{target.name}.part"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -70,7 +72,7 @@ def fetch_adapter(source: Path, digest: str, directory: Path, model_uri: str, ma
     return target
 
 
-def check_model(directory: Path, digest: str, uri: str, *, is_reward: bool) -> None:
+def check_model(directory: Path, digest: str, size: int, uri: str, *, is_reward: bool) -> None:
     """Check a trained model where it lies: it is too large to be copied.
 
     Raises:
@@ -80,6 +82,7 @@ def check_model(directory: Path, digest: str, uri: str, *, is_reward: bool) -> N
     if not directory.is_dir():
         raise FileNotFoundError(2, "no such directory", str(directory))
     try:
+        _check_size(directory, size)
         read_model_config(directory, uri, "ForSequenceClassification" if is_reward else "ForCausalLM")
         found = digest_directory(directory)
     except (ModelFilesError, ValueError) as error:
@@ -88,6 +91,13 @@ def check_model(directory: Path, digest: str, uri: str, *, is_reward: bool) -> N
         raise AdapterRefusedError(f"its content is not {digest[:19]}: it was changed after it was trained")
     if not list(directory.glob("*.safetensors")):
         raise AdapterRefusedError("it holds no *.safetensors: pickles are not loaded")
+
+
+def _check_size(directory: Path, size: int) -> None:
+    """Refuse what has grown before it is read: it may be without end."""
+    found = measure_directory(directory)
+    if found != size:
+        raise AdapterRefusedError(f"it has {found} bytes instead of {size}: it was changed after it was trained")
 
 
 def _check_copy(directory: Path, digest: str, model_uri: str, max_rank: int) -> str:

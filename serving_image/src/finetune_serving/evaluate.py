@@ -9,12 +9,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, get_args
 
+from finetune_api.artifact import Artifact, Incumbent
 from finetune_api.conditions import Reason
 from finetune_api.jobfile import JobDirectory, JobFile
 from finetune_api.measurable import Example, choose_gates, choose_metrics, read_traits
 from finetune_api.model_card import with_scores
 from finetune_api.mounts import path_of
-from finetune_api.reports import Artifact, EvaluationSummary, Incumbent, MetricComparison, StageReport
+from finetune_api.reports import EvaluationSummary, MetricComparison, StageReport
 
 from finetune_serving.adapters import AdapterRefusedError, check_model, fetch_adapter
 from finetune_serving.comparison import compare, mcnemar
@@ -76,9 +77,9 @@ def _find_candidate(artifact: Artifact, job: JobFile, root: Path, scratch: Path)
     source = below(root, Path(path_of(artifact.uri)))
     if artifact.kind == "Model":
         is_reward = job.spec.method.reward is not None
-        check_model(source, artifact.digest, artifact.uri, is_reward=is_reward)
+        check_model(source, artifact.digest, artifact.bytes, artifact.uri, is_reward=is_reward)
         return Candidate(str(source), is_reward=is_reward)
-    adapter = fetch_adapter(source, artifact.digest, scratch, job.base.uri, LARGEST_RANK)
+    adapter = fetch_adapter(source, artifact.digest, artifact.bytes, scratch, job.base.uri, LARGEST_RANK)
     rank = int(json.loads((adapter / "adapter_config.json").read_text())["r"])
     return Candidate(resolve_model(job.base.uri, root), adapter, rank)
 

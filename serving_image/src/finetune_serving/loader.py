@@ -90,6 +90,7 @@ class Loader:
                     fetch_adapter,
                     source,
                     route.digest,
+                    route.bytes,
                     Path(self._config.adapters),
                     self._config.model_uri,
                     self._config.max_rank,
@@ -109,7 +110,7 @@ class Loader:
         uri = self._config.model_uri
         if parse_uri(uri).scheme != "pvc" or str(path_of(uri)) != route.path:
             raise AdapterRefusedError(f"{route.path} is a whole model, and this server was started with {uri}")
-        check_model(Path(self._config.root) / route.path.lstrip("/"), route.digest, uri, is_reward=False)
+        check_model(Path(self._config.root) / route.path.lstrip("/"), route.digest, route.bytes, uri, is_reward=False)
 
     async def _hand_over(self, name: str, path: Path) -> None:
         from vllm.entrypoints.serve.lora.protocol import LoadLoRAAdapterRequest

@@ -3,8 +3,8 @@
 from typing import Any
 
 import pytest
+from finetune_api.artifact import Incumbent
 from finetune_api.finetunejob import Serving
-from finetune_api.reports import Incumbent
 from finetune_operator.incumbent import find_incumbent, recorded_incumbent
 from finetune_operator.observe import Attempt, JobView, ServerView, Stage, State, view_job, view_server
 
@@ -15,7 +15,7 @@ def digest(letter: str) -> str:
 
 def job(name: str, letter: str) -> JobView:
     metadata = {"name": name, "namespace": "team", "uid": name, "generation": 1}
-    artifact = {"uri": f"pvc://out/{name}/adapter/1", "digest": digest(letter)}
+    artifact = {"uri": f"pvc://out/{name}/adapter/1", "digest": digest(letter), "bytes": 1}
     return view_job({"metadata": metadata, "spec": {}, "status": {"artifact": artifact}})
 
 

@@ -8,7 +8,12 @@ from hypothesis import strategies as st
 
 def route(name: str, job: str = "first", weight: int = 100) -> Route:
     return Route(
-        model_name=name, job=job, path=f"/claims/{job}", digest=f"sha256:{job.encode().hex():0>64}", weight=weight
+        model_name=name,
+        job=job,
+        path=f"/claims/{job}",
+        digest=f"sha256:{job.encode().hex():0>64}",
+        bytes=1,
+        weight=weight,
     )
 
 

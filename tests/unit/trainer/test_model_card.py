@@ -4,10 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from finetune_api.artifact import Artifact
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.jobfile import JobFile
 from finetune_api.model_card import with_scores
-from finetune_api.reports import Artifact, ChosenHyperparameters, EvaluationSummary, TrainingSummary
+from finetune_api.reports import ChosenHyperparameters, EvaluationSummary, TrainingSummary
 from finetune_trainer.model_card import Trained, build_card, read_license
 from huggingface_hub import ModelCard
 
@@ -46,7 +47,12 @@ def trained(kind: str = "Adapter", license_id: str | None = "apache-2.0") -> Tra
         ),
         training=TrainingSummary(steps=36, loss=0.75, seconds=12),
         artifact=Artifact.model_validate(
-            {"kind": kind, "uri": "pvc://finetune-artifacts/shop-01234567/adapter/1", "digest": f"sha256:{'b' * 64}"}
+            {
+                "kind": kind,
+                "uri": "pvc://finetune-artifacts/shop-01234567/adapter/1",
+                "digest": f"sha256:{'b' * 64}",
+                "bytes": 1,
+            }
         ),
         losses=[(step, 3 / (1 + step / 12)) for step in range(1, 37)],
         base_license=license_id,

@@ -7,13 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from finetune_api.artifact import Artifact
 from finetune_api.conditions import Reason
 from finetune_api.estimate import GpuKind
 from finetune_api.jobfile import describe_errors, read_job_file
 from finetune_api.meta import METRICS_PORT
 from finetune_api.model import ApiModel
 from finetune_api.mounts import JOB_FILE
-from finetune_api.reports import Artifact, ExitCode, StageReport, write_report
+from finetune_api.reports import ExitCode, StageReport, write_report
 from pydantic import ValidationError
 
 from finetune_trainer.failures import StageError, diagnose

@@ -5,10 +5,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from finetune_api.artifact import Artifact
 from finetune_api.conditions import Reason
 from finetune_api.digest import digest_directory
 from finetune_api.mounts import path_of
-from finetune_api.reports import Artifact, ExitCode
+from finetune_api.reports import ExitCode
 
 from finetune_trainer.failures import StageError
 from finetune_trainer.sources import below

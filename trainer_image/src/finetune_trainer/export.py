@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
+from finetune_api.artifact import Artifact, describe_artifact
 from finetune_api.conditions import Reason
-from finetune_api.digest import digest_directory
 from finetune_api.jobfile import JobDirectory, JobFile
 from finetune_api.mounts import path_of
 from finetune_api.output import Output
-from finetune_api.reports import Artifact, ExportSummary, StageReport
+from finetune_api.reports import ExportSummary, StageReport
 from finetune_api.uris import parse_uri
 
 from finetune_trainer.artifacts import find_proven, merge
@@ -48,7 +48,7 @@ def _merge(job: JobFile, root: Path, artifact: Artifact, adapter: Path) -> Artif
     target = below(root, JobDirectory.of(job).model(int(attempt)))
     target.parent.mkdir(exist_ok=True)
     merge(find_model(job.base, root, weights=True), adapter, target)
-    return Artifact(kind="Model", uri=f"{job.output_uri}/model/{attempt}", digest=digest_directory(target))
+    return describe_artifact(target, f"{job.output_uri}/model/{attempt}", "Model")
 
 
 def _gather(job: JobFile, root: Path, merged: Path | None, result: Path) -> dict[str, Path | bytes]:

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from finetune_api.artifact import Artifact
 from finetune_api.jobfile import JobDirectory, JobFile
 from finetune_api.model_card import with_scores
-from finetune_api.reports import Artifact, ChosenHyperparameters, TrainingSummary
+from finetune_api.reports import ChosenHyperparameters, TrainingSummary
 from finetune_api.uris import parse_uri
 
 from finetune_trainer.sources import below

@@ -9,11 +9,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+from finetune_api.artifact import Artifact, ArtifactKind, describe_artifact
 from finetune_api.conditions import Reason
-from finetune_api.digest import digest_directory
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.jobfile import JobDirectory, JobFile, read_job_file
-from finetune_api.reports import Artifact, ArtifactKind, ExitCode, StageReport, TrainingSummary
+from finetune_api.reports import ExitCode, StageReport, TrainingSummary
 
 from finetune_trainer.base_model import Tokenizer
 from finetune_trainer.checkpoints import forget, is_damage, is_whole, newest_whole, step_of
@@ -135,7 +135,7 @@ def _save(trainer: Any, tokenizer: Any, job: JobFile, root: Path, attempt: int, 
     directory = below(root, name)
     save_result(trainer, tokenizer, job, directory, is_main=is_main)
     uri = f"{job.output_uri}/{kind.lower()}/{attempt}"
-    return Artifact(kind=kind, uri=uri, digest=digest_directory(directory))
+    return describe_artifact(directory, uri, kind)
 
 
 def _remove_broken(checkpoints: Path, *, is_main: bool) -> None:

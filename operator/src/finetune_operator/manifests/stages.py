@@ -3,11 +3,11 @@
 import json
 from typing import Any
 
+from finetune_api.artifact import Incumbent
 from finetune_api.compute import Compute, Placement, Resources
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.meta import ATTEMPT_LABEL, JOB_LABEL, METRICS_PORT, STAGE_LABEL
 from finetune_api.mounts import BUCKET, DEFAULT_CLAIM, HTTPS_HOSTS, HUB, JOB_FILE, MODEL, TRAIN, VALIDATION, Source
-from finetune_api.reports import Artifact, Incumbent
 from finetune_api.tracking import MLFLOW_KEYS, WANDB_KEYS, Tracking
 from finetune_api.uris import parse_uri
 
@@ -202,8 +202,7 @@ def _build_container(job: JobView, stage: Stage, attempt: int, settings: Setting
         case Stage.EVALUATE:
             return container | {"image": settings.images.serving, "args": ["evaluate", *_judged(job)]}
         case Stage.EXPORT:
-            artifact = json.dumps(_artifact(job).to_dict(), sort_keys=True)
-            return container | {"image": settings.images.trainer, "args": ["export", f"--artifact={artifact}"]}
+            return container | {"image": settings.images.trainer, "args": ["export", _artifact_argument(job)]}
 
 
 def _leader(job: JobView, attempt: int) -> list[str]:
@@ -224,20 +223,17 @@ def _describe_gpu(compute: Compute, settings: Settings) -> list[str]:
 
 def _judged(job: JobView) -> list[str]:
     """Name what the evaluation judges, and beside what, as the status records it: every attempt judges alike."""
-    artifact = _artifact(job)
     incumbent = job.status.incumbent or Incumbent()
     return [
-        f"--train-attempt={artifact.uri.rpartition('/')[2]}",
-        f"--digest={artifact.digest}",
-        f"--kind={artifact.kind}",
+        _artifact_argument(job),
         f"{INCUMBENT_ARGUMENT}{json.dumps(incumbent.to_dict(), sort_keys=True)}",
     ]
 
 
-def _artifact(job: JobView) -> Artifact:
+def _artifact_argument(job: JobView) -> str:
     if job.status.artifact is None:
         raise ValueError(f"{job.name} has no artifact")
-    return job.status.artifact
+    return f"--artifact={json.dumps(job.status.artifact.to_dict(), sort_keys=True)}"
 
 
 def _incumbent_uri(job: JobView, stage: Stage) -> list[str]:
