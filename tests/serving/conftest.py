@@ -46,11 +46,15 @@ class Server:
 
     def divide(self, names: dict[str, list[tuple[Path, int]]], limits: RequestLimits | None = None) -> None:
         """Write the routes: for each public name the directories of its versions with their shares in percent."""
+        self.write(json.dumps(self.describe(names, limits)))
+
+    def describe(self, names: dict[str, list[tuple[Path, int]]], limits: RequestLimits | None = None) -> dict[str, Any]:
+        """Return those routes."""
         routes = [
             Route(
                 model_name=name.replace("_", "-"),
                 job=adapter.name,
-                path=f"/{adapter.relative_to(self.root)}",
+                uri=f"pvc://{adapter.relative_to(self.root / 'claims')}",
                 digest=digest_directory(adapter),
                 bytes=measure_directory(adapter),
                 weight=weight,
@@ -58,7 +62,7 @@ class Server:
             for name, versions in names.items()
             for adapter, weight in versions
         ]
-        self.write(json.dumps(Routes(routes=routes, limits=limits or RequestLimits()).to_dict()))
+        return dict(Routes(routes=routes, limits=limits or RequestLimits()).to_dict())
 
     def write(self, text: str) -> None:
         """Write the routes file as it is, swapped in at once as the kubelet does."""

@@ -175,31 +175,6 @@ def test_a_changed_adapter_is_refused_and_its_sibling_goes_on(server: Server) ->
         ask(server, "bad")
 
 
-@pytest.mark.parametrize(
-    ("spoil", "message"),
-    [
-        (lambda path: (path / "x.bin").write_bytes(b"pickle"), "it must hold exactly"),
-        (lambda path: (path / "adapter_model.safetensors").unlink(), "it must hold exactly"),
-        (lambda path: rewrite(path, base_model_name_or_path="pvc://models/other"), "it was trained on"),
-        (lambda path: rewrite(path, r=64), "its rank is 64"),
-        (lambda path: rewrite(path, target_modules=["lm_head"]), "it changes"),
-    ],
-)
-def test_what_must_not_be_loaded_says_why(server: Server, spoil: Any, message: str) -> None:
-    bad = out(server, "spoilt")
-    shutil.rmtree(bad, ignore_errors=True)
-    shutil.copytree(out(server, "second"), bad)
-    spoil(bad)
-    server.route(bot=out(server, "first"), bad=bad)
-    server.wait_for_states(bot="Loaded", bad="Refused")
-    assert message in server.get("/finetune/loaded")["models"][1]["message"]
-
-
-def rewrite(path: Path, **values: Any) -> None:
-    config = path / "adapter_config.json"
-    config.write_text(json.dumps(json.loads(config.read_text()) | values))
-
-
 def test_a_whole_model_answers_under_its_name_where_the_server_was_started_with_it(server: Server) -> None:
     own = server.root / "claims" / "models" / "tiny"
     other = out(server, "model")

@@ -16,7 +16,7 @@ from finetune_api.jobstatus import FineTuneJobStatus
 from finetune_api.model import ApiModel, Rule
 from finetune_api.modelserver import NAME_RULE, ServerTemplate
 from finetune_api.output import Output
-from finetune_api.references import ObjectName
+from finetune_api.references import ModelName, ObjectName
 from finetune_api.rollout import Rollout
 from finetune_api.routes import BASE_NAME
 from finetune_api.tracking import Tracking
@@ -40,7 +40,7 @@ def _unchanged(fields: Iterable[str]) -> str:
 class Serving(ApiModel):
     """Where the tuned model answers."""
 
-    model_name: Annotated[str, Field(pattern=r"^[a-z0-9]+([._-][a-z0-9]+)*$", min_length=1, max_length=48)]
+    model_name: ModelName
     """The name that clients ask for; it stays the same over all versions."""
     server: ObjectName | None = None
     """A ModelServer in the same namespace that hosts the same base model."""

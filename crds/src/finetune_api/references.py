@@ -7,6 +7,8 @@ from pydantic import Field
 from finetune_api.model import ApiModel
 
 ObjectName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", max_length=63)]
+ModelName = Annotated[str, Field(pattern=r"^[a-z0-9]+([._-][a-z0-9]+)*$", min_length=1, max_length=48)]
+"""A public model name, which clients ask for."""
 
 
 class SecretRef(ApiModel):

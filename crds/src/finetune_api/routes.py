@@ -10,8 +10,10 @@ from pydantic import Field
 
 from finetune_api.access import KeyPolicy, RequestLimits
 from finetune_api.artifact import ArtifactKind, Bytes, Digest
-from finetune_api.model import ApiModel
+from finetune_api.model import ApiModel, Rule
+from finetune_api.references import ModelName, ObjectName
 from finetune_api.reports import Text
+from finetune_api.uris import OutputUri
 
 BASE_NAME = "base"
 """The name under which a server's base model answers."""
@@ -22,16 +24,16 @@ LOADED_PATH = "/finetune/loaded"
 class Route(ApiModel):
     """One version of a public model name: an adapter, or the server's own model."""
 
-    model_name: Annotated[str, Field(max_length=63)]
+    model_name: ModelName
     """The name that clients ask for."""
-    job: Annotated[str, Field(max_length=63)]
+    job: ObjectName
     """The FineTuneJob that trained it."""
     kind: ArtifactKind = "Adapter"
     """An adapter to load, or a whole model, which the server must have been started with."""
-    path: Annotated[str, Field(max_length=512)]
-    """Its directory inside the pod."""
+    uri: OutputUri
+    """Where it lies."""
     digest: Digest
-    """What the directory must hold."""
+    """What its directory must hold."""
     bytes: Bytes
     """Size of its files together."""
     weight: Annotated[int, Field(ge=0, le=100)] = 100
@@ -46,6 +48,14 @@ class Route(ApiModel):
     def served_name(self) -> str:
         """The name under which vLLM knows it; an adapter of new content has a new name."""
         return BASE_NAME if self.kind == "Model" else f"{self.model_name}--{self.digest.removeprefix('sha256:')[:12]}"
+
+    rules = (
+        Rule(
+            f"self.modelName != '{BASE_NAME}'",
+            f"modelName {BASE_NAME} is the base model's own",
+            lambda route: route.model_name != BASE_NAME,
+        ),
+    )
 
 
 class Routes(ApiModel):

@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from finetune_api.conditions import ConditionType, Reason
 from finetune_api.meta import ROUTES_ANNOTATION
 from finetune_api.modelserver import ModelServerSpec, ServedModel
-from finetune_api.mounts import path_of
 from finetune_api.rollout import RolloutStatus, Tally
 from finetune_api.routes import Route, Routes
 
@@ -107,7 +106,7 @@ def build_route_list(spec: ModelServerSpec, rollouts: list[RolloutStatus], jobs:
                         model_name=state.name,
                         job=job.name,
                         kind=made.kind,
-                        path=str(path_of(made.uri)),
+                        uri=made.uri,
                         digest=made.digest,
                         bytes=made.bytes,
                         weight=weight,

@@ -1,6 +1,7 @@
 """Checks an adapter or a trained model before vLLM sees it; adapters are copied to where nobody changes them."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from finetune_api.modelfiles import ModelFilesError, read_model_config
 
 from finetune_serving.config import LORA_MODULES
 
+_PART = re.compile(r"\.lora_(A|B)\.")
 _FILES = {"adapter_config.json", "adapter_model.safetensors"}
 
 
@@ -29,13 +31,14 @@ def find_problem(config: dict[str, Any], model_uri: str, max_rank: int) -> str:
             f"it was trained on {config.get('base_model_name_or_path')!r}, this server has {model_uri}",
         ),
         (
-            not isinstance(rank, int) or not 1 <= rank <= max_rank,
+            type(rank) is not int or not 1 <= rank <= max_rank,
             f"its rank is {rank!r}, the server takes {max_rank} at most",
         ),
         (
             not isinstance(modules, list) or not set(map(str, modules)) <= set(LORA_MODULES),
             f"it changes {modules!r}, the server takes changes of {', '.join(LORA_MODULES)}",
         ),
+        (bool(config.get("rank_pattern")), "ranks of single layers (rank_pattern) are not served"),
         (bool(config.get("use_dora")), "DoRA is not served: merge it"),
         (bool(config.get("modules_to_save")), "modules_to_save is not served"),
         (config.get("bias", "none") != "none", "bias is not served"),
@@ -105,8 +108,29 @@ def _check_copy(directory: Path, digest: str, model_uri: str, max_rank: int) -> 
         return f"its content is not {digest[:19]}: it was changed after it was proven"
     try:
         config = json.loads((directory / "adapter_config.json").read_text())
-    except ValueError:
+    except (ValueError, RecursionError):
         return "adapter_config.json is not JSON"
     if not isinstance(config, dict):
         return "adapter_config.json is no object"
-    return find_problem(config, model_uri, max_rank)
+    return find_problem(config, model_uri, max_rank) or _find_damage(directory, config["r"])
+
+
+def _find_damage(directory: Path, rank: int) -> str:
+    """Return what is wrong with the weights, which vLLM would find out in the middle of a step; empty where nothing."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(directory / "adapter_model.safetensors", framework="pt") as weights:
+            names = set(weights.keys())
+            for name in names:
+                part = _PART.search(name)
+                if part is None or name.replace(part[0], ".lora_A." if part[1] == "B" else ".lora_B.") not in names:
+                    return f"its weights have {name[:200]} without its counterpart"
+                tensor = weights.get_tensor(name)
+                if tensor.ndim != 2 or tensor.shape[0 if part[1] == "A" else 1] != rank:
+                    return f"its weights are not of its rank {rank}: {name[:200]} has {tuple(tensor.shape)}"
+                if not tensor.is_floating_point() or not tensor.isfinite().all():
+                    return f"its weights are no numbers: {name[:200]}"
+    except SafetensorError as error:
+        return f"its weights cannot be read: {error}"
+    return "" if names else "its weights are none"

@@ -3,7 +3,7 @@
 import json
 import os
 from dataclasses import asdict, dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath
 
 from finetune_api import servability
 from finetune_api.modelfiles import ModelFilesError, read_model_config
@@ -82,14 +82,15 @@ def resolve_model(uri: str, root: Path) -> str:
         case "hf":
             return parse_uri(uri).authority
         case "s3":
-            directory = fetch_model(uri, _below(root, SCRATCH / "models"), weights=True)
+            directory = fetch_model(uri, below(root, SCRATCH / "models"), weights=True)
         case _:
-            directory = _below(root, path_of(uri))
+            directory = below(root, path_of(uri))
     read_model_config(directory, uri)
     if not list(directory.glob("*.safetensors")):
         raise ModelFilesError(f"{uri} holds no *.safetensors: pickles are not loaded")
     return str(directory)
 
 
-def _below(root: Path, path: PurePosixPath) -> Path:
+def below(root: Path, path: PurePath) -> Path:
+    """Return where an absolute path of the pod's lies."""
     return root / str(path).lstrip("/")

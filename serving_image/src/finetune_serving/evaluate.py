@@ -19,7 +19,7 @@ from finetune_api.reports import EvaluationSummary, MetricComparison, StageRepor
 
 from finetune_serving.adapters import AdapterRefusedError, check_model, fetch_adapter
 from finetune_serving.comparison import compare, mcnemar
-from finetune_serving.config import LARGEST_RANK, has_gpu, resolve_model, set_environment
+from finetune_serving.config import LARGEST_RANK, below, has_gpu, resolve_model, set_environment
 from finetune_serving.gates import summarise
 from finetune_serving.judging import Candidate, Judged, Role, judge_all
 from finetune_serving.scoring import Scoring
@@ -74,7 +74,7 @@ def evaluate(job: JobFile, root: Path, tuned: Artifact, incumbent: Incumbent) ->
 
 def _find_candidate(artifact: Artifact, job: JobFile, root: Path, scratch: Path) -> Candidate:
     """Check an artifact, and return it as a candidate."""
-    source = below(root, Path(path_of(artifact.uri)))
+    source = below(root, path_of(artifact.uri))
     if artifact.kind == "Model":
         is_reward = job.spec.method.reward is not None
         check_model(source, artifact.digest, artifact.bytes, artifact.uri, is_reward=is_reward)
@@ -141,8 +141,3 @@ def _complete_card(path: Path, summary: EvaluationSummary) -> None:
     """Put the scores into the model card that the training wrote."""
     if path.is_file():
         path.write_text(with_scores(path.read_text(encoding="utf-8"), summary), encoding="utf-8")
-
-
-def below(root: Path, path: Path) -> Path:
-    """Return where an absolute path of the pod's lies."""
-    return root / str(path).lstrip("/")

@@ -8,14 +8,13 @@ from typing import Any
 
 from finetune_api.mounts import path_of
 from finetune_api.routes import Route, Routes
-from finetune_api.uris import parse_uri
 from pydantic import ValidationError
 
 from finetune_serving.access import Access, read_keys
 from finetune_serving.adapters import AdapterRefusedError, check_model, fetch_adapter
-from finetune_serving.config import ServerConfig
+from finetune_serving.config import ServerConfig, below
 from finetune_serving.hosting import Hosting, Version
-from finetune_serving.metrics import LOADED, LOADS
+from finetune_serving.metrics import LOADED, LOADS, ROUTES
 
 _LOG = logging.getLogger("vllm.finetune")
 _POLL_SECONDS = 0.2
@@ -74,14 +73,16 @@ class Loader:
         try:
             routes = Routes.model_validate_json(text)
         except ValidationError as error:
+            ROUTES.labels("refused").inc()
             _LOG.error("the routes are wrong and the old ones stay: %s", error)
             return
+        ROUTES.labels("taken").inc()
         self._hosting.want(routes)
         self._access.limit(routes.keys)
 
     async def _load(self, version: Version) -> None:
         route = version.route
-        source = Path(self._config.root) / route.path.lstrip("/")
+        source = below(Path(self._config.root), path_of(route.uri))
         try:
             if route.kind == "Model":
                 await asyncio.to_thread(self._check_own_model, route)
@@ -108,9 +109,9 @@ class Loader:
     def _check_own_model(self, route: Route) -> None:
         """Check that the server was started with the very model of a route."""
         uri = self._config.model_uri
-        if parse_uri(uri).scheme != "pvc" or str(path_of(uri)) != route.path:
-            raise AdapterRefusedError(f"{route.path} is a whole model, and this server was started with {uri}")
-        check_model(Path(self._config.root) / route.path.lstrip("/"), route.digest, route.bytes, uri, is_reward=False)
+        if route.uri != uri:
+            raise AdapterRefusedError(f"{route.uri} is a whole model, and this server was started with {uri}")
+        check_model(below(Path(self._config.root), path_of(uri)), route.digest, route.bytes, uri, is_reward=False)
 
     async def _hand_over(self, name: str, path: Path) -> None:
         from vllm.entrypoints.serve.lora.protocol import LoadLoRAAdapterRequest

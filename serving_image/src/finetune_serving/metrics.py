@@ -14,5 +14,6 @@ FIRST_BYTE_SECONDS = Histogram(
 TOKENS_IN = Counter("finetune_prompt_tokens", "Tokens of the prompts that were answered.", ["model", "version"])
 TOKENS_OUT = Counter("finetune_generated_tokens", "Tokens of the answers.", ["model", "version"])
 IN_FLIGHT = Gauge(IN_FLIGHT_METRIC, "Requests that are answered just now.")
+ROUTES = Counter("finetune_routes", "Routes files that were taken over or refused.", ["outcome"])
 LOADS = Counter("finetune_adapter_loads", "Adapters that were loaded or refused.", ["outcome"])
 LOADED = Gauge("finetune_adapters_loaded", "Adapters that answer.")

@@ -10,7 +10,7 @@ def route(name: str, job: str = "first", weight: int = 100) -> Route:
     return Route(
         model_name=name,
         job=job,
-        path=f"/claims/{job}",
+        uri=f"pvc://out/{job}",
         digest=f"sha256:{job.encode().hex():0>64}",
         bytes=1,
         weight=weight,

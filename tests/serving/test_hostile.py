@@ -1,0 +1,220 @@
+"""Adapters and routes that somebody made to do harm: each is refused with its reason, and all others go on."""
+
+import json
+import os
+import shutil
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from serving.conftest import KEY, Server
+from waiting import wait_for
+
+WEIGHTS = "adapter_model.safetensors"
+CONFIG = "adapter_config.json"
+HUGE = 1 << 40
+
+
+def rewrite(path: Path, **values: Any) -> None:
+    config = path / CONFIG
+    config.write_text(json.dumps(json.loads(config.read_text()) | values))
+
+
+def reshape(path: Path, change: Callable[[str, torch.Tensor], torch.Tensor]) -> None:
+    tensors = load_file(path / WEIGHTS)
+    save_file({name: change(name, tensor).contiguous() for name, tensor in tensors.items()}, path / WEIGHTS)
+
+
+def link(path: Path, name: str, target: str) -> None:
+    (path / name).unlink()
+    (path / name).symlink_to(target)
+
+
+def garble(path: Path, change: Callable[[bytes], bytes]) -> None:
+    (path / WEIGHTS).write_bytes(change((path / WEIGHTS).read_bytes()))
+
+
+def widen(part: str, dimension: int) -> Callable[[Path], None]:
+    """Make one dimension of A or B twice as large."""
+    return lambda path: reshape(
+        path, lambda name, tensor: torch.cat([tensor, tensor], dimension) if part in name else tensor
+    )
+
+
+def halve(part: str, dimension: int) -> Callable[[Path], None]:
+    """Make one dimension of A or B half as large."""
+    return lambda path: reshape(path, lambda name, tensor: tensor.chunk(2, dimension)[0] if part in name else tensor)
+
+
+ADAPTERS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "a pickle beside it": (lambda path: (path / "adapter_model.bin").write_bytes(b"\x80\x04."), "must hold exactly"),
+    "a pickle in its place": (lambda path: (path / WEIGHTS).rename(path / "adapter_model.bin"), "must hold exactly"),
+    "code beside it": (lambda path: (path / "modeling.py").write_text("import os"), "must hold exactly"),
+    "no weights": (lambda path: (path / WEIGHTS).unlink(), "must hold exactly"),
+    "no configuration": (lambda path: (path / CONFIG).unlink(), "must hold exactly"),
+    "a directory within": (lambda path: (path / "more").mkdir(), "must hold exactly"),
+    "a directory as weights": (lambda path: ((path / WEIGHTS).unlink(), (path / WEIGHTS).mkdir()), "must hold exactly"),
+    "another base": (lambda path: rewrite(path, base_model_name_or_path="pvc://models/other"), "it was trained on"),
+    "no base": (lambda path: rewrite(path, base_model_name_or_path=None), "it was trained on"),
+    "a rank too large": (lambda path: rewrite(path, r=64), "its rank is 64"),
+    "a rank of none": (lambda path: rewrite(path, r=0), "its rank is 0"),
+    "a negative rank": (lambda path: rewrite(path, r=-8), "its rank is -8"),
+    "a rank in words": (lambda path: rewrite(path, r="eight"), "its rank is 'eight'"),
+    "a truth as rank": (lambda path: rewrite(path, r=True), "its rank is True"),
+    "the output layer": (lambda path: rewrite(path, target_modules=["lm_head"]), "it changes"),
+    "a pattern of modules": (lambda path: rewrite(path, target_modules=".*"), "it changes"),
+    "DoRA": (lambda path: rewrite(path, use_dora=True), "DoRA"),
+    "whole modules": (lambda path: rewrite(path, modules_to_save=["embed_tokens"]), "modules_to_save"),
+    "biases": (lambda path: rewrite(path, bias="all"), "bias"),
+    "another kind of adapter": (lambda path: rewrite(path, peft_type="IA3"), "peft_type"),
+    "ranks of their own": (lambda path: rewrite(path, rank_pattern={"q_proj": 512}), "rank_pattern"),
+    "a configuration that is no JSON": (lambda path: (path / CONFIG).write_text("{"), "is not JSON"),
+    "a configuration without end": (lambda path: (path / CONFIG).write_text("[" * 100_000), "is not JSON"),
+    "a configuration that is a list": (lambda path: (path / CONFIG).write_text("[]"), "is no object"),
+    "weights cut off": (lambda path: garble(path, lambda data: data[: len(data) // 2]), "its weights"),
+    "no weights in the file": (lambda path: garble(path, lambda _: b""), "its weights"),
+    "noise as weights": (lambda path: garble(path, lambda data: os.urandom(len(data))), "its weights"),
+    "a header without end": (
+        lambda path: garble(path, lambda data: (1 << 62).to_bytes(8, "little") + data[8:]),
+        "its weights",
+    ),
+    "integers as weights": (lambda path: reshape(path, lambda _, tensor: tensor.to(torch.int8)), "its weights"),
+    "more rows in A than its rank": (widen("lora_A", 0), "its weights"),
+    "more columns in B than its rank": (widen("lora_B", 1), "its weights"),
+    "too many columns in A": (widen("lora_A", 1), "its weights"),
+    "too few columns in A": (halve("lora_A", 1), "its weights"),
+    "too many rows in B": (widen("lora_B", 0), "its weights"),
+    "too few rows in B": (halve("lora_B", 0), "its weights"),
+    "A without B": (
+        lambda path: save_file(
+            {name: tensor for name, tensor in load_file(path / WEIGHTS).items() if "lora_A" in name}, path / WEIGHTS
+        ),
+        "its weights",
+    ),
+    "layers that there are not": (
+        lambda path: save_file(
+            {name.replace("layers.1.", "layers.99."): tensor for name, tensor in load_file(path / WEIGHTS).items()},
+            path / WEIGHTS,
+        ),
+        "its weights",
+    ),
+    "numbers that are none": (lambda path: reshape(path, lambda _, tensor: tensor * float("nan")), "its weights"),
+}
+
+
+@pytest.fixture
+def bad(server: Server) -> Path:
+    """A good adapter to spoil, beside one that serves."""
+    path = server.root / "claims" / "out" / "hostile"
+    shutil.rmtree(path, ignore_errors=True)
+    shutil.copytree(server.root / "claims" / "out" / "second", path)
+    return path
+
+
+def goes_on(server: Server) -> None:
+    """The server is ready, and the good adapter answers."""
+    with urllib.request.urlopen(f"{server.url}/readyz", timeout=5) as response:
+        assert response.status == 200
+    body = json.dumps({"model": "bot", "prompt": "hello", "max_tokens": 2}).encode()
+    headers = {"Content-Type": "application/json", "Authorization": f"Bearer {KEY}"}
+    request = urllib.request.Request(f"{server.url}/v1/completions", body, headers)
+    with urllib.request.urlopen(request, timeout=60) as response:
+        assert json.load(response)["model"] == "bot"
+
+
+def refusal(server: Server) -> str:
+    return next(str(one["message"]) for one in server.get("/finetune/loaded")["models"] if one["modelName"] == "bad")
+
+
+@pytest.mark.parametrize("name", ADAPTERS)
+def test_a_hostile_adapter_is_refused_and_says_why(server: Server, bad: Path, name: str) -> None:
+    spoil, message = ADAPTERS[name]
+    spoil(bad)
+    server.write(json.dumps(two_routes(server, bad)))
+    server.wait_for_states(bot="Loaded", bad="Refused")
+    assert message in refusal(server)
+    goes_on(server)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda path: link(path, WEIGHTS, "/etc/passwd"), "must hold exactly"),
+        (lambda path: link(path, WEIGHTS, str(path.parent / "first" / WEIGHTS)), "must hold exactly"),
+        (lambda path: link(path, CONFIG, "/proc/self/environ"), "must hold exactly"),
+        (lambda path: rewrite(path, lora_alpha=10_000), "it was changed after it was"),
+        (lambda path: garble(path, lambda data: data[:-1] + bytes([data[-1] ^ 1])), "it was changed after it was"),
+        (lambda path: os.truncate(path / WEIGHTS, HUGE), "bytes instead of"),
+        (lambda path: os.truncate(path / CONFIG, HUGE), "bytes instead of"),
+        (shutil.rmtree, "No such file"),
+    ],
+)
+def test_what_was_changed_after_the_proof_is_refused(
+    server: Server, bad: Path, spoil: Callable[[Path], object], message: str
+) -> None:
+    routes = two_routes(server, bad)
+    spoil(bad)
+    server.write(json.dumps(routes))
+    server.wait_for_states(bot="Loaded", bad="Refused")
+    assert message in refusal(server)
+    goes_on(server)
+
+
+def change_route(**values: Any) -> Callable[[dict[str, Any]], object]:
+    return lambda routes: routes["routes"][1].update(values)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        change_route(uri="/etc"),
+        change_route(uri="pvc://out/../../etc"),
+        change_route(uri="pvc://../etc"),
+        change_route(uri="pvc:///etc"),
+        change_route(uri="file:///etc/passwd"),
+        change_route(uri="https://example.com/adapter"),
+        change_route(uri="pvc://out/second\n"),
+        change_route(digest="sha256:../../../../tmp/x"),
+        change_route(digest="md5:0"),
+        change_route(kind="Pickle"),
+        change_route(weight=1000),
+        change_route(weight=-1),
+        change_route(bytes=-1),
+        change_route(modelName="x" * 10_000),
+        change_route(modelName="base"),
+        change_route(modelName="a/../b"),
+        change_route(job="{{ evil }}"),
+        change_route(surprise=True),
+        lambda routes: routes["routes"].extend(routes["routes"] * 1_000),
+        lambda routes: routes.update(routes="all"),
+        lambda routes: routes.update(limits={"maxTokens": 0}),
+    ],
+)
+def test_hostile_routes_leave_everything_as_it_was(
+    server: Server, bad: Path, change: Callable[[dict[str, Any]], object]
+) -> None:
+    server.route(bot=bad.parent / "first")
+    server.wait_for_states(bot="Loaded")
+    refused = refused_routes(server)
+    routes = two_routes(server, bad)
+    change(routes)
+    server.write(json.dumps(routes))
+    wait_for(lambda: refused_routes(server) > refused, "the routes to be read")
+    assert [one["modelName"] for one in server.get("/finetune/loaded")["models"]] == ["bot"]
+    goes_on(server)
+
+
+def two_routes(server: Server, bad: Path) -> dict[str, Any]:
+    """Return routes to a good adapter, and to another one."""
+    return server.describe({"bot": [(bad.parent / "first", 100)], "bad": [(bad, 100)]})
+
+
+def refused_routes(server: Server) -> float:
+    """Return how many routes files the server has refused."""
+    with urllib.request.urlopen(f"{server.url}/metrics", timeout=5) as response:
+        lines = response.read().decode().splitlines()
+    return sum(float(line.split()[-1]) for line in lines if line.startswith('finetune_routes_total{outcome="refused"'))

@@ -1,0 +1,99 @@
+"""Every route that vLLM has, tried with and without a key: only those that are listed answer."""
+
+import json
+import os
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+
+import pytest
+from serving.conftest import KEY, Server
+
+OPEN = {("GET", path) for path in ("/metrics", "/health", "/readyz", "/finetune/loaded")}
+WITH_KEY = {("GET", "/v1/models"), *(("POST", f"/v1/{name}") for name in ("chat/completions", "completions"))}
+LISTED_BUT_NOT_OF_THIS_MODEL = {("POST", "/v1/embeddings")}
+
+
+@pytest.fixture(scope="module")
+def routes() -> list[tuple[str, str]]:
+    """What vLLM could answer, by its own word, with what it calls dangerous switched on."""
+    hidden = {"VLLM_SERVER_DEV_MODE": "1", "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1", "VLLM_PLUGINS": ""}
+    done = subprocess.run(
+        [sys.executable, "-m", "serving.vllm_routes"],
+        env=os.environ | hidden,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return [(method, path) for method, path in json.loads(done.stdout.splitlines()[-1])]
+
+
+def ask(server: Server, method: str, path: str, key: str | None, **headers: str) -> int:
+    """Return the HTTP status of a request that a good client could have sent."""
+    body = json.dumps(
+        {"model": "bot", "prompt": "hello", "max_tokens": 1, "messages": [{"role": "user", "content": "x"}]}
+    )
+    sent = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {}) | headers
+    request = urllib.request.Request(
+        f"{server.url}{path}", body.encode() if method == "POST" else None, sent, method=method
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=60) as response:
+            return int(response.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def variants(routes: list[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """Yield every route, and the ways to write it that some server may take for the same."""
+    for method, template in routes:
+        path = template.replace("{", "").replace("}", "")
+        for written in (
+            path,
+            f"{path}/",
+            f"/{path}",
+            f"/v1/..{path}",
+            path.upper(),
+            f"{path}%2f",
+            f"{path};x",
+            f"{path}?x=1",
+        ):
+            yield method, written
+
+
+def test_every_route_of_vllm_is_closed_but_for_those_that_are_listed(
+    server: Server, routes: list[tuple[str, str]]
+) -> None:
+    assert len(routes) > 50
+    assert set(routes) > WITH_KEY
+    tried = {*variants(routes), *OPEN, *WITH_KEY, *LISTED_BUT_NOT_OF_THIS_MODEL}
+    for key in (None, "wrong", KEY):
+        wrong = {}
+        for method, path in tried:
+            status = ask(server, method, path, key)
+            if status != expected(method, path.removesuffix("?x=1"), key):
+                wrong[method, path] = status
+        assert not wrong, key
+
+
+def expected(method: str, path: str, key: str | None) -> int:
+    if (method, path) in OPEN:
+        return 200
+    if (method, path) not in WITH_KEY | LISTED_BUT_NOT_OF_THIS_MODEL:
+        return 404
+    if key != KEY:
+        return 401
+    return 404 if (method, path) in LISTED_BUT_NOT_OF_THIS_MODEL else 200
+
+
+def test_a_websocket_is_not_opened(server: Server) -> None:
+    handshake = {
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+    }
+    assert ask(server, "GET", "/v1/realtime", KEY, **handshake) >= 400
+    assert ask(server, "GET", "/v1/models", KEY) == 200
