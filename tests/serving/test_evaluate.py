@@ -15,7 +15,7 @@ from finetune_api.jobfile import JobDirectory
 from finetune_api.model_card import with_scores
 from finetune_api.reports import ExitCode, parse_report
 from model.tiny import make_tiny_model
-from serving.conftest import MODEL_URI, make_adapter
+from serving.running import MODEL_URI, make_adapter
 
 CHATS = [
     {

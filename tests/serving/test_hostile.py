@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from serving.conftest import KEY, Server
+from serving.running import KEY, Server
 from waiting import wait_for
 
 WEIGHTS = "adapter_model.safetensors"
@@ -32,6 +32,11 @@ def reshape(path: Path, change: Callable[[str, torch.Tensor], torch.Tensor]) -> 
 def link(path: Path, name: str, target: str) -> None:
     (path / name).unlink()
     (path / name).symlink_to(target)
+
+
+def replace_by_directory(path: Path) -> None:
+    (path / WEIGHTS).unlink()
+    (path / WEIGHTS).mkdir()
 
 
 def garble(path: Path, change: Callable[[bytes], bytes]) -> None:
@@ -57,7 +62,7 @@ ADAPTERS: dict[str, tuple[Callable[[Path], object], str]] = {
     "no weights": (lambda path: (path / WEIGHTS).unlink(), "must hold exactly"),
     "no configuration": (lambda path: (path / CONFIG).unlink(), "must hold exactly"),
     "a directory within": (lambda path: (path / "more").mkdir(), "must hold exactly"),
-    "a directory as weights": (lambda path: ((path / WEIGHTS).unlink(), (path / WEIGHTS).mkdir()), "must hold exactly"),
+    "a directory as weights": (replace_by_directory, "must hold exactly"),
     "another base": (lambda path: rewrite(path, base_model_name_or_path="pvc://models/other"), "it was trained on"),
     "no base": (lambda path: rewrite(path, base_model_name_or_path=None), "it was trained on"),
     "a rank too large": (lambda path: rewrite(path, r=64), "its rank is 64"),

@@ -19,7 +19,7 @@ from openai import (
     NotFoundError,
     OpenAI,
 )
-from serving.conftest import KEY, Server, make_adapter
+from serving.running import KEY, Server, make_adapter
 from waiting import wait_for
 
 QUESTION: Any = [{"role": "user", "content": "what does thing 7 cost?"}]

@@ -9,7 +9,7 @@ import urllib.request
 from collections.abc import Iterator
 
 import pytest
-from serving.conftest import KEY, Server
+from serving.running import KEY, Server
 
 OPEN = {("GET", path) for path in ("/metrics", "/health", "/readyz", "/finetune/loaded")}
 WITH_KEY = {("GET", "/v1/models"), *(("POST", f"/v1/{name}") for name in ("chat/completions", "completions"))}

@@ -57,7 +57,7 @@ def fetch_adapter(source: Path, digest: str, size: int, directory: Path, model_u
     if target.exists():
         return target
     names = {path.name for path in source.iterdir()}
-    if names != _FILES or any((source / name).is_symlink() for name in names):
+    if names != _FILES or any((source / name).is_symlink() or not (source / name).is_file() for name in names):
         raise AdapterRefusedError(
             f"it must hold exactly {' and '.join(sorted(_FILES))}, as files; it has {sorted(names)}"
         )
