@@ -7,7 +7,7 @@ export PYTHONPATH := tests
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check generate bench bench-training bench-gpu e2e cluster-up cluster-down clean
+.PHONY: help demo test check generate bench bench-training bench-serving bench-gpu e2e cluster-up cluster-down clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -37,6 +37,9 @@ bench: .venv/ready ## what a decision of the operator costs, as JSON
 
 bench-training: .venv/ready ## training against a plain TRL script, and a million rows prepared, as JSON
 	@$(PYTHON) -m bench training
+
+bench-serving: .venv/ready ## our plugin against bare vLLM, adapters beside each other, rollouts on a cluster, as JSON
+	@$(PYTHON) -m bench serving
 
 bench-gpu: .venv/ready ## training on one GPU, LoRA and QLoRA, as JSON
 	@$(PYTHON) -m bench gpu

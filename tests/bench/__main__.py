@@ -1,4 +1,4 @@
-"""`python -m bench planning|training|gpu`: what deciding, training and preparing cost. Nothing here is a test.
+"""`python -m bench planning|training|serving|gpu`: what the parts cost. Nothing here is a test.
 
 Each prints one line of JSON. Ratios are taken within one run, turn by turn, since machines are noisy.
 """
@@ -14,6 +14,8 @@ from typing import Any
 import yaml
 from bench.gpu import measure_on_gpu
 from bench.preparing import measure_preparing
+from bench.rollouts import measure_rollouts
+from bench.serving import measure_serving
 from bench.training import measure_training
 from finetune_operator.observe import view_job
 from finetune_operator.plan_job import Seen, plan_job
@@ -27,7 +29,7 @@ _SETTINGS = Settings.model_validate({"images": {"trainer": "trainer:1", "serving
 def main() -> None:
     """Run one benchmark and print its figures."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("what", choices=["planning", "training", "gpu"])
+    parser.add_argument("what", choices=["planning", "training", "serving", "gpu"])
     parser.add_argument("--rows", type=int, default=1_000_000, help="rows to prepare")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
@@ -40,6 +42,8 @@ def main() -> None:
                 # First, while no other child has left its peak behind.
                 figures = measure_preparing(root / "preparing", arguments.rows)
                 figures |= measure_training(root / "training")
+            case "serving":
+                figures = measure_serving(root) | measure_rollouts()
             case _:
                 figures = measure_on_gpu(root)
     print(json.dumps(figures))

@@ -1,21 +1,13 @@
 """The real node: cluster, images, operator by Helm, a namespace with a model and data."""
 
 import json
-import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from cluster.images import chart_values, image_annotation
-from cluster.layout import ROOT
 from cluster.lifecycle import down, up
-from cluster.storage import keep_volume
-from e2e.jobs import conversations
+from e2e.installation import OPERATOR_NAMESPACE, install_operator, prepare_namespace
 from e2e.kubectl import Kubectl
 from e2e.prometheus import Prometheus, run_prometheus
-from model.tiny import make_tiny_model
-
-OPERATOR_NAMESPACE = "finetune-system"
 
 
 @pytest.fixture(scope="session")
@@ -28,32 +20,8 @@ def kubectl() -> Iterator[Kubectl]:
 
 @pytest.fixture(scope="session")
 def operator(kubectl: Kubectl) -> Iterator[str]:
-    """The operator, installed by its chart in a namespace that admits restricted pods only; returns its namespace.
-
-    The audit comes so seldom that a change which the watches miss makes a test fail.
-    """
-    kubectl.apply(build_namespace(OPERATOR_NAMESPACE))
-    values = {
-        **chart_values(None),
-        "podAnnotations": image_annotation(),
-        "imagePullPolicy": "Never",
-        "auditSeconds": 600,
-        "logLevel": "Debug",
-    }
-    command: list[str | Path] = [
-        kubectl.cluster.helm,
-        f"--kubeconfig={kubectl.cluster.kubeconfig}",
-        "upgrade",
-        "--install",
-        "finetune-operator",
-        ROOT / "charts/finetune-operator",
-        f"--namespace={OPERATOR_NAMESPACE}",
-        "--values=-",
-        "--wait",
-        "--timeout=2m",
-    ]
-    done = subprocess.run(command, input=json.dumps(values), capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    """The operator, installed by its chart in a namespace that admits restricted pods only; returns its namespace."""
+    install_operator(kubectl)
     yield OPERATOR_NAMESPACE
     log = kubectl.run("logs", "-n", OPERATOR_NAMESPACE, "deployment/finetune-operator", "--tail=-1")
     errors = [line for line in log.splitlines() if json.loads(line)["level"] == "error"]
@@ -64,31 +32,7 @@ def operator(kubectl: Kubectl) -> Iterator[str]:
 def namespace(kubectl: Kubectl, operator: str) -> str:
     """A tenant's namespace that admits restricted pods only, with a base model and data."""
     name = "team"
-    directory = keep_volume(kubectl.cluster, "e2e-models")
-    if not (directory / "tiny" / "config.json").exists():
-        make_tiny_model(directory / "tiny")
-        for path in directory.rglob("*"):
-            path.chmod(0o755)
-    kubectl.apply(
-        build_namespace(name),
-        {
-            "apiVersion": "v1",
-            "kind": "PersistentVolumeClaim",
-            "metadata": {"name": "models", "namespace": name},
-            "spec": {
-                "accessModes": ["ReadWriteMany"],
-                "storageClassName": "kept-e2e-models",
-                "volumeName": "e2e-models",
-                "resources": {"requests": {"storage": "1Gi"}},
-            },
-        },
-        {
-            "apiVersion": "v1",
-            "kind": "ConfigMap",
-            "metadata": {"name": "data", "namespace": name},
-            "data": {"train.jsonl": conversations(40)},
-        },
-    )
+    prepare_namespace(kubectl, name)
     return name
 
 
@@ -97,18 +41,3 @@ def prometheus(kubectl: Kubectl, namespace: str, tmp_path_factory: pytest.TempPa
     """A Prometheus that scrapes the pods' metric ports, from before the first job on."""
     with run_prometheus(kubectl, tmp_path_factory.mktemp("prometheus")) as running:
         yield running
-
-
-def build_namespace(name: str) -> dict[str, object]:
-    """Return a namespace under the restricted Pod Security Standard."""
-    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
-    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
-
-
-def artifact_directory(kubectl: Kubectl, namespace: str, uri: str) -> Path:
-    """Return where an artifact lies on the node."""
-    claim, _, path = uri.removeprefix("pvc://").partition("/")
-    found = kubectl.get("persistentvolumeclaim", namespace, claim)
-    assert found is not None
-    volume = json.loads(kubectl.run("get", "persistentvolume", found["spec"]["volumeName"], "-o", "json"))
-    return Path(volume["spec"]["local"]["path"]) / path

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from e2e.conftest import artifact_directory
+from e2e.installation import artifact_directory
 from e2e.jobs import conversations, finetunejob
 from e2e.kubectl import Kubectl
 from e2e.prometheus import Prometheus

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from cluster.containerd import run_ctr
-from e2e.conftest import artifact_directory
+from e2e.installation import artifact_directory
 from e2e.jobs import MODEL_URI, finetunejob
 from e2e.kubectl import Kubectl
 from finetune_api.meta import SERVER_LABEL

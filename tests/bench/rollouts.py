@@ -1,0 +1,137 @@
+"""How soon a proven adapter answers on a real node, and how soon the version before is back."""
+
+import json
+import statistics
+import time
+import urllib.request
+from itertools import pairwise
+from typing import Any
+
+from cluster.lifecycle import down, up
+from e2e.installation import install_operator, prepare_namespace
+from e2e.jobs import MODEL_URI, finetunejob
+from e2e.kubectl import Kubectl
+from e2e.proving import is_held, prove
+from finetune_api.artifact import describe_artifact
+from serving.running import make_adapter
+from waiting import wait_for
+
+_VERSIONS = 21
+_NAMESPACE = "bench"
+_NAME = "bot"
+_SERVER = "shared"
+
+
+def measure_rollouts() -> dict[str, Any]:
+    """Return the figures of a cluster that is started for this."""
+    down()
+    try:
+        return _measure(Kubectl(up(images=True)))
+    finally:
+        down()
+
+
+def _measure(kubectl: Kubectl) -> dict[str, Any]:
+    install_operator(kubectl)
+    models = prepare_namespace(kubectl, _NAMESPACE)
+    names = [f"{_NAME}-{number}" for number in range(_VERSIONS)]
+    kubectl.apply(_server(), *(_job(name) for name in names))
+    artifacts = {}
+    for number, name in enumerate(names):
+        directory = models / name
+        make_adapter(models / "tiny", directory, number)
+        for path in (directory, *directory.iterdir()):
+            path.chmod(0o755)
+        artifacts[name] = describe_artifact(directory, f"pvc://models/{name}")
+    for name in names:
+        _wait_until_held(kubectl, name)
+    url = _url(kubectl)
+    wait_for(lambda: _answers(f"{url}/readyz"), lambda: _explain(kubectl, names[0]), 600)
+    prove(kubectl, _NAMESPACE, names[0], artifacts[names[0]])
+    _seconds_until(url, names[0])
+    loads, rollbacks = [], []
+    for before, name in pairwise(names):
+        prove(kubectl, _NAMESPACE, name, artifacts[name])
+        loads.append(_seconds_until(url, name))
+        _pin(kubectl, before)
+        rollbacks.append(_seconds_until(url, before))
+        _pin(kubectl, None)
+        _seconds_until(url, name)
+    return {
+        "hot_load_p95_s": _p95(loads),
+        "hot_load_p50_s": round(statistics.median(loads), 2),
+        "rollback_p95_s": _p95(rollbacks),
+        "rollback_p50_s": round(statistics.median(rollbacks), 2),
+        "rollouts": len(loads),
+    }
+
+
+def _server() -> dict[str, Any]:
+    return {
+        "apiVersion": "finetune.dev/v1alpha1",
+        "kind": "ModelServer",
+        "metadata": {"name": _SERVER, "namespace": _NAMESPACE},
+        "spec": {
+            "model": {"uri": MODEL_URI},
+            "resources": {"cpu": "800m", "memory": "6Gi"},
+            "lora": {"maxRank": 8, "maxAdapters": 1},
+        },
+    }
+
+
+def _job(name: str) -> dict[str, Any]:
+    """Return a job that is held after its data were checked: what it would train is made by hand."""
+    serving = {"modelName": _NAME, "server": _SERVER}
+    return finetunejob(name, _NAMESPACE, approval="Manual", serving=serving, output={"uri": "pvc://models/out"})
+
+
+def _url(kubectl: Kubectl) -> str:
+    wait_for(lambda: kubectl.get("service", _NAMESPACE, _SERVER) is not None, "the server's address")
+    service = kubectl.get("service", _NAMESPACE, _SERVER)
+    return f"http://{service['spec']['clusterIP']}" if service else ""
+
+
+def _version(url: str) -> str:
+    """Return the job whose result answers a request; empty where none does yet."""
+    body = json.dumps({"model": _NAME, "prompt": "hello", "max_tokens": 1}).encode()
+    request = urllib.request.Request(f"{url}/v1/completions", body, {"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=10) as response:
+            return str(response.headers["x-finetune-version"])
+    except OSError:
+        return ""
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2) as response:
+            return bool(response.status == 200)
+    except OSError:
+        return False
+
+
+def _pin(kubectl: Kubectl, job: str | None) -> None:
+    patch = json.dumps({"spec": {"pins": {_NAME: job}}})
+    kubectl.run("patch", "modelserver", _SERVER, "-n", _NAMESPACE, "--type=merge", "--patch", patch)
+
+
+def _seconds_until(url: str, job: str) -> float:
+    """Return the seconds until a job's result answers; ask every few milliseconds, since that is what is measured."""
+    began = time.perf_counter()
+    while _version(url) != job:
+        if time.perf_counter() - began > 60:
+            raise SystemExit(f"{job} did not answer within a minute")
+        time.sleep(0.02)
+    return time.perf_counter() - began
+
+
+def _wait_until_held(kubectl: Kubectl, job: str) -> None:
+    wait_for(lambda: is_held(kubectl, _NAMESPACE, job), lambda: _explain(kubectl, job), 900)
+
+
+def _explain(kubectl: Kubectl, job: str) -> str:
+    return kubectl.explain(_NAMESPACE, job)
+
+
+def _p95(seconds: list[float]) -> float:
+    return round(statistics.quantiles(seconds, n=20, method="inclusive")[18], 2)

@@ -1,0 +1,128 @@
+"""What our plugin costs beside bare vLLM, turn by turn, and what adapters cost each other on one server."""
+
+import asyncio
+import statistics
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+from bench.load import Gaps, Load, ask_many
+from finetune_serving.config import LORA_MODULES
+from model.tiny import make_tiny_model
+from ports import find_port
+from serving.running import KEY, Server, make_adapter, run_server, run_until_ready
+
+_TURNS = 5
+_TOKENS = 32
+_ONE_BY_ONE = 60
+_TOGETHER = 240
+_CLIENTS = 8
+_ADAPTERS = 8
+_LOADS = 20
+
+
+def measure_serving(root: Path) -> dict[str, Any]:
+    """Return the figures of servers on this machine; ratios are medians over turns."""
+    server = _lay_out(root)
+    bare, ours = [], []
+    for _ in range(_TURNS):
+        with _run_bare(server):
+            bare.append(_measure(server, ["first"]))
+        server.route(first=_adapter(root, 0))
+        with run_server(server, "--max-adapters=1"):
+            ours.append(_measure(server, ["first"]))
+            one_memory = _measure_memory()
+    figures = {
+        "plugin_overhead_p50_ratio": _ratio([(a.p50, b.p50) for (a, _), (b, _) in zip(ours, bare, strict=True)]),
+        "plugin_throughput_ratio": _ratio([(a.rate, b.rate) for (_, a), (_, b) in zip(ours, bare, strict=True)]),
+        "p50_ms": round(statistics.median(one.p50 for one, _ in ours) * 1000, 1),
+        "requests_per_s": round(statistics.median(one.rate for _, one in ours), 1),
+        "turns": _TURNS,
+    }
+    names = [f"bot-{number}" for number in range(_ADAPTERS)]
+    server.route(**{name: _adapter(root, number) for number, name in enumerate(names)})
+    with run_server(server, f"--max-adapters={_ADAPTERS}"):
+        pairs = [(_together(server, names).rate, _together(server, names[:1]).rate) for _ in range(_TURNS)]
+        eight_memory = _measure_memory()
+        stalls = asyncio.run(_measure_stalls(server))
+    return figures | {
+        "eight_adapters_throughput_ratio": _ratio(pairs),
+        "eight_adapters_memory_ratio": round(eight_memory / one_memory, 2),
+        **stalls,
+    }
+
+
+def _lay_out(root: Path) -> Server:
+    make_tiny_model(root / "claims" / "models" / "tiny")
+    for number in range(_ADAPTERS + 1):
+        make_adapter(root / "claims" / "models" / "tiny", _adapter(root, number), number)
+    return Server(root, find_port())
+
+
+def _adapter(root: Path, number: int) -> Path:
+    return root / "claims" / "out" / f"adapter-{number}"
+
+
+@contextmanager
+def _run_bare(server: Server) -> Iterator[None]:
+    """Run vLLM without our plugin, with the same settings and the same adapter."""
+    command = [
+        *(sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", str(server.root / "claims" / "models" / "tiny")),
+        *("--served-model-name=base", "--host=127.0.0.1", f"--port={server.port}", "--enable-lora", "--max-loras=1"),
+        *("--max-cpu-loras=3", "--max-lora-rank=8", "--lora-target-modules", *LORA_MODULES),
+        *("--lora-modules", f"first={_adapter(server.root, 0)}"),
+        *("--load-format=safetensors", "--enforce-eager", "--dtype=float32", "--enable-prefix-caching"),
+        *("--disable-fastapi-docs", f"--api-key={KEY}"),
+    ]
+    settings = {"VLLM_PLUGINS": "", "VLLM_CPU_KVCACHE_SPACE": "1", "TORCHDYNAMO_DISABLE": "1"}
+    with run_until_ready(
+        command, f"{server.url}/health", server.root / "bare.log", VLLM_NO_USAGE_STATS="1", **settings
+    ):
+        yield
+
+
+def _measure(server: Server, models: list[str]) -> tuple[Load, Load]:
+    """Return a load of single requests, and one of many at a time."""
+    ask_many(server.url, models, KEY, _CLIENTS * 4, _CLIENTS, _TOKENS)
+    return ask_many(server.url, models, KEY, _ONE_BY_ONE, 1, _TOKENS), _together(server, models)
+
+
+def _together(server: Server, models: list[str]) -> Load:
+    return ask_many(server.url, models, KEY, _TOGETHER, _CLIENTS, _TOKENS)
+
+
+def _measure_memory() -> int:
+    """Return the bytes that the server holds in memory, each page counted once."""
+    return sum(process.memory_full_info().pss for process in psutil.Process().children(recursive=True))
+
+
+async def _measure_stalls(server: Server) -> dict[str, float]:
+    """Return how long a neighbour's stream stands still while adapters are loaded, and while none is."""
+    gaps = Gaps(server.url, "bot-0", KEY, tokens=256)
+    stream = asyncio.create_task(gaps.run())
+    quiet, busy = [], []
+    names = {f"bot-{number}": _adapter(server.root, number) for number in range(_ADAPTERS - 1)}
+    for turn in range(_LOADS):
+        began = time.perf_counter()
+        await asyncio.sleep(1)
+        quiet += gaps.between(began, time.perf_counter())
+        began = time.perf_counter()
+        # One adapter takes the place of another, whose name is dropped: each turn loads one.
+        server.route(**names | {"bot-7": _adapter(server.root, _ADAPTERS - turn % 2)})
+        await asyncio.to_thread(server.wait_for_states, **dict.fromkeys([*names, "bot-7"], "Loaded"))
+        busy += gaps.between(began, time.perf_counter())
+    gaps.stop()
+    await stream
+    return {"neighbour_stall_p99_ms": _p99(busy), "neighbour_stall_p99_ms_without_a_load": _p99(quiet), "loads": _LOADS}
+
+
+def _p99(seconds: list[float]) -> float:
+    return round(statistics.quantiles(seconds, n=100)[98] * 1000, 1)
+
+
+def _ratio(pairs: list[tuple[float, float]]) -> float:
+    return round(statistics.median(ours / other for ours, other in pairs), 3)

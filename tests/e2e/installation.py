@@ -1,0 +1,92 @@
+"""Puts the operator and a tenant's namespace onto the node."""
+
+import json
+import subprocess
+from pathlib import Path
+
+from cluster.images import chart_values, image_annotation
+from cluster.layout import ROOT
+from cluster.storage import keep_volume
+from e2e.jobs import conversations
+from e2e.kubectl import Kubectl
+from model.tiny import make_tiny_model
+
+OPERATOR_NAMESPACE = "finetune-system"
+
+
+def install_operator(kubectl: Kubectl) -> None:
+    """Install the operator by its chart in a namespace that admits restricted pods only.
+
+    The audit comes so seldom that a change which the watches miss makes a test fail.
+    """
+    kubectl.apply(build_namespace(OPERATOR_NAMESPACE))
+    values = {
+        **chart_values(None),
+        "podAnnotations": image_annotation(),
+        "imagePullPolicy": "Never",
+        "auditSeconds": 600,
+        "logLevel": "Debug",
+    }
+    command: list[str | Path] = [
+        kubectl.cluster.helm,
+        f"--kubeconfig={kubectl.cluster.kubeconfig}",
+        "upgrade",
+        "--install",
+        "finetune-operator",
+        ROOT / "charts/finetune-operator",
+        f"--namespace={OPERATOR_NAMESPACE}",
+        "--values=-",
+        "--wait",
+        "--timeout=2m",
+    ]
+    done = subprocess.run(command, input=json.dumps(values), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def prepare_namespace(kubectl: Kubectl, name: str) -> Path:
+    """Make a tenant's namespace that admits restricted pods only, with a base model and data.
+
+    Returns:
+        Where the volume of its claim `models` lies on the node.
+    """
+    directory = keep_volume(kubectl.cluster, "e2e-models")
+    if not (directory / "tiny" / "config.json").exists():
+        make_tiny_model(directory / "tiny")
+        for path in directory.rglob("*"):
+            path.chmod(0o755)
+    kubectl.apply(
+        build_namespace(name),
+        {
+            "apiVersion": "v1",
+            "kind": "PersistentVolumeClaim",
+            "metadata": {"name": "models", "namespace": name},
+            "spec": {
+                "accessModes": ["ReadWriteMany"],
+                "storageClassName": "kept-e2e-models",
+                "volumeName": "e2e-models",
+                "resources": {"requests": {"storage": "1Gi"}},
+            },
+        },
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": "data", "namespace": name},
+            "data": {"train.jsonl": conversations(40)},
+        },
+    )
+    return directory
+
+
+def build_namespace(name: str) -> dict[str, object]:
+    """Return a namespace under the restricted Pod Security Standard."""
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
+
+
+def artifact_directory(kubectl: Kubectl, namespace: str, uri: str) -> Path:
+    """Return where an artifact lies on the node."""
+    claim, _, path = uri.removeprefix("pvc://").partition("/")
+    found = kubectl.get("persistentvolumeclaim", namespace, claim)
+    assert found is not None
+    volume = json.loads(kubectl.run("get", "persistentvolume", found["spec"]["volumeName"], "-o", "json"))
+    return Path(volume["spec"]["local"]["path"]) / path
