@@ -61,6 +61,30 @@ def test_the_operator_reads_the_settings_that_the_chart_writes(cluster: Cluster,
     assert (settings.gpu.kinds[0].memory, settings.gpu.kinds[0].hour_price) == ("192Gi", 4)
 
 
+@pytest.mark.parametrize(
+    ("enabled", "api_versions", "kinds"),
+    [
+        ("Auto", ["monitoring.coreos.com/v1"], {"ServiceMonitor", "PodMonitor"}),
+        ("Auto", [], set()),
+        ("Always", [], {"ServiceMonitor", "PodMonitor"}),
+        ("Never", ["monitoring.coreos.com/v1"], set()),
+    ],
+)
+def test_prometheus_finds_everything_where_its_operator_is(
+    cluster: Cluster, enabled: str, api_versions: list[str], kinds: set[str]
+) -> None:
+    known = [f"--api-versions={version}" for version in api_versions]
+    monitoring = {"enabled": enabled, "labels": {"release": "prometheus"}}
+    done = helm(cluster, "template", "release", str(CHART), *known, monitoring=monitoring)
+    documents = [one for one in yaml.safe_load_all(done.stdout) if one]
+    monitors = [one for one in documents if one["apiVersion"].startswith("monitoring.coreos.com")]
+    assert {one["kind"] for one in monitors} == kinds
+    assert all(one["metadata"]["labels"]["release"] == "prometheus" for one in monitors)
+    for one in monitors:
+        ports = {endpoint["port"] for endpoint in one["spec"].get("endpoints", one["spec"].get("podMetricsEndpoints"))}
+        assert ports == ({"metrics"} if one["kind"] == "ServiceMonitor" else {"http", "metrics"})
+
+
 def test_the_chart_holds_the_generated_kinds(cluster: Cluster) -> None:
     rendered = {one["metadata"]["name"]: one for one in render(cluster) if one["kind"] == "CustomResourceDefinition"}
     for file in sorted((ROOT / "crds").glob("*.yaml")):

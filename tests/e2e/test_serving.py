@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,16 @@ from cluster.containerd import run_ctr
 from e2e.installation import artifact_directory
 from e2e.jobs import MODEL_URI, finetunejob
 from e2e.kubectl import Kubectl
+from e2e.proving import is_held, prove
+from finetune_api.artifact import describe_artifact
 from finetune_api.meta import SERVER_LABEL
 from finetune_serving.hosting import position_of
-from openai import NotFoundError, OpenAI
+from openai import InternalServerError, NotFoundError, OpenAI
+from safetensors.torch import load_file, save_file
 from waiting import wait_for
 
 SERVER = "shared"
+WEIGHTS = "adapter_model.safetensors"
 GREETINGS = {"red": "good morning", "green": "good evening", "blue": "good night"}
 CANARY = {"canary": {"steps": [{"weight": 10, "seconds": 10}, {"weight": 50, "seconds": 5}]}}
 
@@ -40,8 +44,11 @@ def manifest(namespace: str, **spec: Any) -> dict[str, Any]:
     }
 
 
-def greeting_job(kubectl: Kubectl, namespace: str, job: str, name: str, greeting: str, **serving: Any) -> None:
+def greeting_job(
+    kubectl: Kubectl, namespace: str, job: str, name: str, greeting: str, rollout: Any = None, **spec: Any
+) -> None:
     """Apply a job that learns to answer with a greeting, and its data."""
+    serving = {"modelName": name, "server": SERVER} | ({"rollout": rollout} if rollout else {})
     rows = [{"prompt": f"visitor {number} comes in", "completion": f"{greeting}, {number}"} for number in range(40)]
     text = "".join(json.dumps(row) + "\n" for row in rows)
     metadata = {"name": f"{job}-data", "namespace": namespace}
@@ -51,7 +58,8 @@ def greeting_job(kubectl: Kubectl, namespace: str, job: str, name: str, greeting
             job,
             namespace,
             dataset={"train": {"uri": f"configmap://{job}-data/train.jsonl"}},
-            serving={"modelName": name, "server": SERVER} | serving,
+            serving=serving,
+            **spec,
         ),
     )
 
@@ -160,6 +168,37 @@ def test_a_canary_grows_with_its_users_and_a_pin_turns_back(kubectl: Kubectl, na
     wait_for(lambda: version_of(openai, "red") == "red-2", "the newest version", 30)
 
 
+def test_a_canary_that_fails_is_taken_back(kubectl: Kubectl, namespace: str, server: str) -> None:
+    openai = client(kubectl, namespace)
+    canary = {"steps": [{"weight": 50, "seconds": 3600}], "minRequests": 5}
+    greeting_job(kubectl, namespace, "blue-2", "blue", "nothing", rollout={"canary": canary}, approval="Manual")
+    wait_for(lambda: is_held(kubectl, namespace, "blue-2"), lambda: kubectl.explain(namespace, "blue-2"), 300)
+    uri = kubectl.status(namespace, "blue")["artifact"]["uri"]
+    proven = artifact_directory(kubectl, namespace, uri)
+    broken = proven.parent / "broken"
+    shutil.copytree(proven, broken)
+    # Numbers that are finite alone and not when they are multiplied: such likelihoods cannot be written as JSON.
+    tensors = load_file(broken / WEIGHTS)
+    save_file({name: tensor.sign() * 1e30 for name, tensor in tensors.items()}, broken / WEIGHTS)
+    prove(kubectl, namespace, "blue-2", describe_artifact(broken, f"{uri.rpartition('/')[0]}/broken"))
+    wait_for(
+        lambda: rollout(kubectl, namespace, "blue").get("stepTime") is not None,
+        lambda: kubectl.explain(namespace, "blue-2"),
+        60,
+    )
+
+    def is_taken_back() -> bool:
+        for number in range(20):
+            with suppress(InternalServerError):
+                version_of(openai, "blue", user=str(number), logprobs=True)
+        return kubectl.condition(namespace, "blue-2", "Served").get("reason") == "RolloutAborted"
+
+    wait_for(is_taken_back, lambda: kubectl.explain(namespace, "blue-2"), 120)
+    assert "of its" in kubectl.condition(namespace, "blue-2", "Served")["message"]
+    assert {version_of(openai, "blue", user=str(number)) for number in range(20)} == {"blue"}
+    assert kubectl.condition(namespace, "blue", "Served")["status"] == "True"
+
+
 def test_no_request_is_lost_while_versions_and_pods_change(kubectl: Kubectl, namespace: str, server: str) -> None:
     openai = client(kubectl, namespace)
     greeting_job(kubectl, namespace, "green-2", "green", "good day")
@@ -200,7 +239,7 @@ def no_operator(kubectl: Kubectl, operator: str) -> Iterator[None]:
 
 def corrupt(adapter: Path) -> None:
     """Change one byte of an adapter's weights on the volume."""
-    path = adapter / "adapter_model.safetensors"
+    path = adapter / WEIGHTS
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     partial = adapter.parent / "changed"
