@@ -107,6 +107,9 @@ class ServerTemplate(Placement):
     """Settings of vLLM."""
     lora: LoraLimits = LoraLimits()
     """Room for adapters."""
+    model_cache: ObjectName | None = None
+    """Claim that keeps a model which is fetched (hf://, s3://), so that the next pod needs no download; several pods on
+    several nodes need ReadWriteMany. Whoever may write to it decides what is served."""
     auth: Auth | None = None
     """API keys; without it whoever reaches the server may ask."""
     limits: RequestLimits = RequestLimits()

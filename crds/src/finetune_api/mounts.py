@@ -15,6 +15,8 @@ ROUTES_FILE = PurePosixPath("/etc/finetune/routes/routes.json")
 """The routes of a server."""
 KEYS = PurePosixPath("/etc/finetune/keys")
 """The API keys of a server, a file for each."""
+MODEL_CACHE = PurePosixPath("/model-cache")
+"""The claim on which a server keeps what it fetches."""
 SCRATCH = PurePosixPath("/scratch")
 """An emptyDir, the only other place that may be written: HOME, caches, temporary files."""
 

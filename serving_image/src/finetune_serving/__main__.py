@@ -13,7 +13,7 @@ from finetune_api.jobfile import read_job_file
 from finetune_api.meta import SERVER_PORT
 from finetune_api.modelfiles import ModelFilesError, UnsafeModelError
 from finetune_api.modelserver import Engine
-from finetune_api.mounts import JOB_FILE, ROUTES_FILE
+from finetune_api.mounts import JOB_FILE, ROUTES_FILE, SCRATCH
 from finetune_api.reports import ExitCode, StageReport, write_report
 
 from finetune_serving.adapters import AdapterRefusedError
@@ -47,6 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     server.add_argument("--host", default="0.0.0.0", help="address to listen on")  # noqa: S104 - a pod's own
     server.add_argument("--port", type=int, default=SERVER_PORT, help="port to listen on")
     server.add_argument("--routes", type=Path, default=Path(ROUTES_FILE), help="the routes file")
+    server.add_argument("--model-cache", type=Path, default=Path(SCRATCH), help="where a model that is fetched is kept")
     server.add_argument("--keys", default="", help="directory with API keys; without it none is asked for")
     judge = commands.add_parser("evaluate", help="compare base and tuned model on the held-out data")
     judge.add_argument("--job", type=Path, default=Path(JOB_FILE), help="the FineTuneJob as JSON")
@@ -70,6 +71,7 @@ def _serve(arguments: argparse.Namespace) -> None:
         root=arguments.root,
         routes=arguments.routes,
         keys=arguments.keys,
+        model_cache=arguments.model_cache,
     )
     try:
         serve(options)

@@ -71,8 +71,13 @@ def set_environment(*, gpu: bool) -> None:
     os.environ.pop("VLLM_ALLOW_RUNTIME_LORA_UPDATING", None)
 
 
-def resolve_model(uri: str, root: Path) -> str:
+def resolve_model(uri: str, root: Path, cache: Path | None = None) -> str:
     """Return what vLLM calls the model: a checked directory, or a repository on the hub, which vLLM fetches itself.
+
+    Args:
+        uri: of the model.
+        root: below which the pod's paths lie.
+        cache: where a model that is fetched is kept; without it the pod's scratch volume.
 
     Raises:
         FetchError: it cannot be fetched.
@@ -82,7 +87,7 @@ def resolve_model(uri: str, root: Path) -> str:
         case "hf":
             return parse_uri(uri).authority
         case "s3":
-            directory = fetch_model(uri, below(root, SCRATCH / "models"), weights=True)
+            directory = fetch_model(uri, (cache or below(root, SCRATCH)) / "models", weights=True)
         case _:
             directory = below(root, path_of(uri))
     read_model_config(directory, uri)

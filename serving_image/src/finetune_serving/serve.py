@@ -14,6 +14,7 @@ from finetune_serving.config import (
     SHUTDOWN_SECONDS,
     ServerConfig,
     allowed_rank,
+    below,
     has_gpu,
     resolve_model,
     set_environment,
@@ -34,6 +35,7 @@ class Serve:
     root: Path
     routes: Path
     keys: str
+    model_cache: Path
 
 
 def serve(options: Serve) -> None:
@@ -43,7 +45,9 @@ def serve(options: Serve) -> None:
         FetchError: the model cannot be fetched.
         ModelFilesError: the model cannot be served.
     """
-    model = resolve_model(options.model_uri, options.root)
+    cache = below(options.root, options.model_cache)
+    os.environ["HF_HOME"] = str(cache / "huggingface")
+    model = resolve_model(options.model_uri, options.root, cache)
     gpu = has_gpu()
     set_environment(gpu=gpu)
     config = ServerConfig(

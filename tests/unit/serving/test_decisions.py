@@ -56,7 +56,9 @@ def test_what_cannot_be_served_is_refused_with_the_reason(change: dict[str, Any]
 
 
 def test_the_engine_gets_what_may_be_chosen() -> None:
-    options = Serve("pvc://m/b", None, Engine(), 16, 2, 8000, "::", Path("/"), Path("/routes.json"), "")
+    options = Serve(
+        "pvc://m/b", None, Engine(), 16, 2, 8000, "::", Path("/"), Path("/routes.json"), "", Path("/scratch")
+    )
     arguments = build_arguments(options, "/m", gpu=False)
     assert {"--dtype=float32", "--enable-prefix-caching", "--tensor-parallel-size=1"} < set(arguments)
     assert {"--max-loras=2", "--max-cpu-loras=5", "--max-lora-rank=16"} < set(arguments)

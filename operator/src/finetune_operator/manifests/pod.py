@@ -132,6 +132,10 @@ class Volumes:
         for number, name in enumerate(sorted(maps)):
             self._add(f"data-{number}", {"configMap": {"name": name}}, str(CONFIG_MAPS / name), read_only=True)
 
+    def add_claim(self, name: str, claim: str, path: str) -> None:
+        """Mount a claim of the user's, to write."""
+        self._add(name, {"persistentVolumeClaim": {"claimName": claim}}, path, read_only=False)
+
     def add_config_map(self, name: str, config_map: str, path: str) -> None:
         """Mount a ConfigMap of the operator's."""
         self._add(name, {"configMap": {"name": config_map}}, path, read_only=True)

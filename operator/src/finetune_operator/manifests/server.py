@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from finetune_api.digest import digest_value
 from finetune_api.meta import API_VERSION, SERVER_PORT
 from finetune_api.modelserver import Model, ModelServerSpec
-from finetune_api.mounts import KEYS, MODEL, ROUTES_FILE
+from finetune_api.mounts import KEYS, MODEL, MODEL_CACHE, ROUTES_FILE
 from finetune_api.routes import Routes
 
 from finetune_operator.kinds import Manifest
@@ -75,6 +75,8 @@ def build_deployment(server: ServerView, artifact_uris: Iterable[str], settings:
     labels = server_labels(server)
     volumes = Volumes(readable=[spec.model.uri, *artifact_uris])
     volumes.add_config_map("routes", routes_name(server), str(ROUTES_FILE.parent))
+    if spec.model_cache:
+        volumes.add_claim("model-cache", spec.model_cache, str(MODEL_CACHE))
     if spec.auth:
         volumes.add_secret("keys", spec.auth.secret_ref.name, str(KEYS))
     container: Manifest = {
@@ -135,6 +137,8 @@ def _build_args(spec: ModelServerSpec) -> list[str]:
     ]
     if spec.model.revision:
         args.append(f"--revision={spec.model.revision}")
+    if spec.model_cache:
+        args.append(f"--model-cache={MODEL_CACHE}")
     if spec.auth:
         args.append(f"--keys={KEYS}")
     return args
