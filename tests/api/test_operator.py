@@ -1,5 +1,6 @@
 """The operator against a real API server and its controllers, with played pods: what it makes and survives."""
 
+import json
 import shlex
 import signal
 from typing import Any
@@ -196,6 +197,42 @@ def test_a_job_waits_for_its_server(cluster: Cluster, operator: Operator, player
     }
     apply(cluster, server)
     wait_for_condition(cluster, namespace, "job", "Ready", "Serving")
+
+
+def test_the_number_of_pods_goes_over_to_an_autoscaler_and_back(
+    cluster: Cluster, operator: Operator, player: Player, namespace: str
+) -> None:
+    def serve(**spec: Any) -> None:
+        metadata = {"name": "shared", "namespace": namespace}
+        model = {"model": {"uri": "pvc://models/base"}}
+        apply(
+            cluster,
+            {
+                "apiVersion": "finetune.dev/v1alpha1",
+                "kind": "ModelServer",
+                "metadata": metadata,
+                "spec": model | spec,
+            },
+        )
+
+    def has(replicas: int, *, is_ours: bool) -> bool:
+        fields = "-o=json", "--show-managed-fields"
+        text = cluster.run_kubectl("get", "deployment", "shared", "-n", namespace, "--ignore-not-found", *fields)
+        if not text:
+            return False
+        found = json.loads(text)
+        ours = [one for one in found["metadata"]["managedFields"] if one["manager"] == "finetune-operator"]
+        owned = "f:replicas" in ours[0]["fieldsV1"]["f:spec"]
+        return (int(found["spec"]["replicas"]), owned) == (replicas, is_ours)
+
+    serve(replicas=3)
+    wait_for(lambda: has(3, is_ours=True), "three pods")
+    for _ in range(2):
+        serve(autoscaling={"minReplicas": 2, "maxReplicas": 5})
+        wait_for(lambda: has(3, is_ours=False), "the three pods to be the autoscaler's")
+        assert len(get_all(cluster, "horizontalpodautoscalers", namespace)) == 1
+        serve(replicas=3)
+        wait_for(lambda: has(3, is_ours=True), "the three pods to be the operator's again")
 
 
 def test_what_the_api_server_refuses_is_told(

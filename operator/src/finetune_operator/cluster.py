@@ -12,6 +12,7 @@ from kubernetes.aio.client.rest import ApiException
 from finetune_operator.kinds import Kind, Manifest, kind_of
 
 FIELD_MANAGER = "finetune-operator"
+_REPLICAS_MANAGER = f"{FIELD_MANAGER}-replicas"
 _TIMEOUT = 10.0
 _PAGE = 500
 
@@ -56,6 +57,16 @@ class Cluster:
         path = kind_of(manifest).path(metadata["namespace"], metadata["name"])
         return await self._apply(path, manifest)
 
+    async def keep_replicas(self, deployment: Manifest) -> None:
+        """Let a Deployment's number of pods stand under a name of its own, until an autoscaler sets it.
+
+        Server-side apply would set it to 1 as soon as nobody names it any more.
+        """
+        metadata = {name: deployment["metadata"][name] for name in ("namespace", "name", "uid")}
+        kept = {name: deployment[name] for name in ("apiVersion", "kind")} | {"metadata": metadata}
+        path = kind_of(deployment).path(metadata["namespace"], metadata["name"])
+        await self._apply(path, kept | {"spec": {"replicas": deployment["spec"]["replicas"]}}, _REPLICAS_MANAGER)
+
     async def apply_status(self, manifest: Manifest) -> Manifest:
         """Write a status. `metadata.uid` keeps it from an object that only has the same name."""
         metadata = manifest["metadata"]
@@ -78,8 +89,8 @@ class Cluster:
             if error.code != 409:
                 raise
 
-    async def _apply(self, path: str, manifest: Manifest) -> Manifest:
-        query = {"fieldManager": FIELD_MANAGER, "force": "true"}
+    async def _apply(self, path: str, manifest: Manifest, manager: str = FIELD_MANAGER) -> Manifest:
+        query = {"fieldManager": manager, "force": "true"}
         return await self._request("PATCH", path, query, manifest, "application/apply-patch+yaml")
 
     async def _request(

@@ -120,6 +120,8 @@ class Reconciler:
                 continue
             metadata = child["metadata"] | {"annotations": {APPLIED_ANNOTATION: digest}}
             try:
+                if known and child["kind"] == "Deployment" and "replicas" not in child["spec"]:
+                    await self.cluster.keep_replicas(known)
                 self._remember(await self.cluster.apply(child | {"metadata": metadata}))
             except ApiError as error:
                 if error.code in _REFUSALS:
