@@ -82,7 +82,9 @@ def _server() -> dict[str, Any]:
 def _job(name: str) -> dict[str, Any]:
     """Return a job that is held after its data were checked: what it would train is made by hand."""
     serving = {"modelName": _NAME, "server": _SERVER}
-    return finetunejob(name, _NAMESPACE, budget={"approval": "Manual"}, serving=serving, output={"uri": "pvc://models/out"})
+    return finetunejob(
+        name, _NAMESPACE, budget={"approval": "Manual"}, serving=serving, output={"uri": "pvc://models/out"}
+    )
 
 
 def _url(kubectl: Kubectl) -> str:

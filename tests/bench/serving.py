@@ -73,7 +73,7 @@ def _run_bare(server: Server) -> Iterator[None]:
     command = [
         *(sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", str(server.root / "claims" / "models" / "tiny")),
         *("--served-model-name=base", "--host=127.0.0.1", f"--port={server.port}", "--enable-lora", "--max-loras=1"),
-        *("--max-cpu-loras=3", "--max-lora-rank=8", "--lora-target-modules", *LORA_MODULES),
+        *("--max-cpu-loras=4", "--max-lora-rank=8", "--lora-target-modules", *LORA_MODULES),
         *("--lora-modules", f"first={_adapter(server.root, 0)}"),
         *("--load-format=safetensors", "--enforce-eager", "--dtype=float32", "--enable-prefix-caching"),
         *("--disable-fastapi-docs", f"--api-key={KEY}"),

@@ -159,6 +159,7 @@ def test_a_canary_grows_with_its_users_and_a_pin_turns_back(kubectl: Kubectl, na
     first = [user for user in users if position_of("red", user) < 10]
     assert first
     wait_for(lambda: {version_of(openai, "red", user=user) for user in first} == {"red-2"}, "the canary", 60)
+    assert kubectl.status(namespace, "red-2")["evaluationServer"] == {"name": SERVER}
     kubectl.wait_for_condition(namespace, "red-2", "Ready", 120)
     assert {version_of(openai, "red", user=user) for user in users} == {"red-2"}
     assert version_of(openai, "red@red") == "red"
@@ -171,7 +172,9 @@ def test_a_canary_grows_with_its_users_and_a_pin_turns_back(kubectl: Kubectl, na
 def test_a_canary_that_fails_is_taken_back(kubectl: Kubectl, namespace: str, server: str) -> None:
     openai = client(kubectl, namespace)
     canary = {"steps": [{"weight": 50, "seconds": 3600}], "minRequests": 5}
-    greeting_job(kubectl, namespace, "blue-2", "blue", "nothing", rollout={"canary": canary}, budget={"approval": "Manual"})
+    greeting_job(
+        kubectl, namespace, "blue-2", "blue", "nothing", rollout={"canary": canary}, budget={"approval": "Manual"}
+    )
     wait_for(lambda: is_held(kubectl, namespace, "blue-2"), lambda: kubectl.explain(namespace, "blue-2"), 300)
     uri = kubectl.status(namespace, "blue")["artifact"]["uri"]
     proven = artifact_directory(kubectl, namespace, uri)

@@ -67,6 +67,7 @@ def decide(observed: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
         earlier=view_job(observed["earlier"]) if observed.get("earlier") else None,
         server=server,
         server_is_ours=observed.get("serverIsOurs", False),
+        server_is_busy=observed.get("serverIsBusy", False),
         has_default_claim=observed.get("hasDefaultClaim", False),
         progress=Progress.model_validate(observed["progress"]) if observed.get("progress") else None,
         incumbent=find_incumbent(

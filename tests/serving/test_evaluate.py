@@ -15,7 +15,7 @@ from finetune_api.jobfile import JobDirectory
 from finetune_api.model_card import with_scores
 from finetune_api.reports import ExitCode, parse_report
 from model.tiny import make_tiny_model
-from serving.running import MODEL_URI, make_adapter
+from serving.running import KEY, MODEL_URI, Server, make_adapter
 
 CHATS = [
     {
@@ -125,6 +125,40 @@ def test_base_incumbent_and_tuned_are_judged_on_the_same_questions(work: Work) -
     assert [sample["reference"] for sample in full["samples"]] == [chat["messages"][1]["content"] for chat in CHATS]
     assert {"base", "incumbent", "tuned"} <= full["samples"][0].keys()
     assert len({full["samples"][0][role] for role in ("base", "incumbent", "tuned")}) > 1
+
+
+def test_a_running_server_judges_a_hidden_version_as_an_engine_of_its_own_does(
+    work: Work, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    incumbent, adapter = work.root / "claims" / "out" / "first", work.directory.adapter(1)
+    proven = {"job": "first", "artifact": describe_artifact(incumbent, "pvc://out/first").to_dict()}
+    work.ask(CHATS, metrics=["Perplexity", "ExactMatch", "RougeL"])
+    job = json.loads((work.root / "job.json").read_text())
+    job["spec"]["serving"] = {"modelName": "bot", "server": "shared"}
+    (work.root / "job.json").write_text(json.dumps(job))
+    status, alone = work.evaluate(work.made(adapter), f"--incumbent={json.dumps(proven)}")
+    assert status == 0, alone
+    answers = work.report["samples"]
+
+    routes = server.describe({"bot": [(incumbent, 100), (adapter, 0)]})
+    routes["routes"][1] |= {"job": "job", "isHidden": True}
+    server.write(json.dumps(routes))
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    status, served = work.evaluate(
+        work.made(adapter), f"--incumbent={json.dumps(proven)}", f"--server-url={server.url}"
+    )
+    assert status == 0, served
+    assert work.report["samples"] == answers
+    for one, other in zip(served.evaluation.metrics, alone.evaluation.metrics, strict=True):
+        assert (one.base, one.tuned, one.incumbent.value) == pytest.approx(
+            (other.base, other.tuned, other.incumbent.value), rel=1e-3
+        )
+    assert [one["id"] for one in server.get("/v1/models")["data"]] == ["base", "bot"]
+
+    monkeypatch.setenv("OPENAI_API_KEY", "wrong")
+    status, refused = work.evaluate(work.made(adapter), f"--server-url={server.url}")
+    assert (status, refused.reason) == (ExitCode.TRANSIENT, Reason.EVALUATION_FAILED)
+    assert "give an API key of this server" in refused.message
 
 
 def test_a_gate_beside_an_incumbent_that_changed_is_not_decided(work: Work) -> None:

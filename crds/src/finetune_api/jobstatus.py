@@ -5,11 +5,13 @@ from typing import Annotated
 
 from pydantic import Field
 
+from finetune_api.access import KeyName
 from finetune_api.artifact import Artifact, Incumbent
 from finetune_api.conditions import Conditions
 from finetune_api.continuation import Continuation
 from finetune_api.estimate import Estimate
 from finetune_api.model import ApiModel
+from finetune_api.references import ObjectName, SecretRef
 from finetune_api.reports import (
     ChosenHyperparameters,
     DatasetSummary,
@@ -62,6 +64,17 @@ class ServingStatus(ApiModel):
     """Pods that report the adapter as loaded."""
 
 
+class EvaluationServer(ApiModel):
+    """A ModelServer that hosts the result while it is judged, for nobody else."""
+
+    name: ObjectName
+    """The ModelServer."""
+    secret_ref: SecretRef | None = None
+    """Secret with its API keys, where it asks for one."""
+    key: KeyName | None = None
+    """Which of them the evaluation asks with."""
+
+
 class FineTuneJobStatus(ApiModel):
     """What happened so far."""
 
@@ -97,6 +110,8 @@ class FineTuneJobStatus(ApiModel):
     """The trained adapter or model."""
     incumbent: Incumbent | None = None
     """What served under the same name when the evaluation began."""
+    evaluation_server: EvaluationServer | None = None
+    """What evaluates the result beside its own work; without it a pod of its own does."""
     evaluation: EvaluationSummary | None = None
     """Base, incumbent and tuned model compared."""
     export: ExportSummary | None = None

@@ -74,7 +74,7 @@ class LoraLimits(ApiModel):
     """Largest rank of an adapter: 8, 16, 32, 64, 128, 256, 320 or 512."""
     max_adapters: Annotated[int, Field(ge=1, le=256)] = 8
     """How many model names the server hosts. On the GPU there is room for as many adapters; in the pod's memory for
-    twice as many and one more, since of each name the version before stays loaded."""
+    twice as many and two more, since of each name the version before stays loaded, and one is evaluated."""
 
 
 class Autoscaling(ApiModel):

@@ -21,6 +21,11 @@ LOADED_PATH = "/finetune/loaded"
 """Path on a server's pod that answers a LoadedReport."""
 
 
+def version_name(model_name: str, job: str) -> str:
+    """Return the name under which clients ask for the very version that a FineTuneJob trained."""
+    return f"{model_name}@{job}"
+
+
 class Route(ApiModel):
     """One version of a public model name: an adapter, or the server's own model."""
 
@@ -39,10 +44,13 @@ class Route(ApiModel):
     weight: Annotated[int, Field(ge=0, le=100)] = 100
     """Its share of the name's requests in percent; with 0 it is loaded, and asked for as `name@job` only."""
 
+    is_hidden: bool = False
+    """Whether it is not proven yet: it is listed nowhere and answers to `name@job` only."""
+
     @property
     def version_name(self) -> str:
         """The name under which clients ask for this very version."""
-        return f"{self.model_name}@{self.job}"
+        return version_name(self.model_name, self.job)
 
     @property
     def served_name(self) -> str:

@@ -9,6 +9,7 @@ from finetune_api.meta import ROUTES_ANNOTATION
 from finetune_api.mounts import DEFAULT_CLAIM
 from finetune_api.uris import parse_uri
 
+from finetune_operator.evaluating import find_evaluated
 from finetune_operator.incumbent import find_incumbent
 from finetune_operator.kinds import Key, Manifest, controller_uid, key_of
 from finetune_operator.observe import (
@@ -62,6 +63,7 @@ class Observer:
             earlier=view_job(earlier) if earlier else None,
             server=view_server(server) if server else None,
             server_is_ours=server is not None and controller_uid(server) == job.uid,
+            server_is_busy=self._is_evaluating(name, job),
             has_default_claim=self.store.get(Key("PersistentVolumeClaim", job.namespace, DEFAULT_CLAIM)) is not None,
             progress=progress,
             incumbent=self._incumbent(job, server),
@@ -82,6 +84,11 @@ class Observer:
         jobs = self._jobs_of(job.namespace, server["metadata"]["name"])
         others = [one for one in jobs if one.uid != job.uid]
         return find_incumbent(job.spec.serving, view_server(server), others)
+
+    def _is_evaluating(self, server: str | None, job: JobView) -> bool:
+        """Tell whether a server evaluates the result of another job."""
+        evaluated = find_evaluated(server, self._jobs_of(job.namespace, server)) if server else None
+        return evaluated is not None and evaluated.uid != job.uid
 
     def _newer_job(self, job: JobView, server: str) -> str | None:
         """Return the job that was proven last under this job's name, if that is another one."""

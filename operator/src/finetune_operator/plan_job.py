@@ -20,6 +20,7 @@ from finetune_operator.approval import judge
 from finetune_operator.attempts import Begin, Done, GiveUp, Step, Wait, count_begun, next_step
 from finetune_operator.deployment import deploy
 from finetune_operator.draft import STAGE_CONDITIONS, Draft, Plan
+from finetune_operator.evaluating import choose_server
 from finetune_operator.incumbent import recorded_incumbent
 from finetune_operator.manifests.names import job_file
 from finetune_operator.manifests.stages import (
@@ -55,6 +56,8 @@ class Seen:
     """Whether that server is controlled by this very job."""
     has_default_claim: bool = False
     """Whether the namespace's claim for artifacts exists; it is made once and then left alone."""
+    server_is_busy: bool = False
+    """Whether that server evaluates another job's result."""
     progress: Progress | None = None
     """What the running training last said."""
     incumbent: Incumbent = field(default_factory=Incumbent)
@@ -170,8 +173,11 @@ def _take(draft: Draft, stage: Stage, step: Step, seen: Seen, settings: Settings
         case GiveUp(reason, message):
             draft.fail(reason, message, stage)
         case Begin(number):
-            if stage is Stage.EVALUATE and draft.status.incumbent is None:
-                draft.set_status(incumbent=seen.incumbent)
+            if stage is Stage.EVALUATE:
+                draft.set_status(
+                    incumbent=draft.status.incumbent or seen.incumbent,
+                    evaluation_server=choose_server(draft, seen.server, number, is_busy=seen.server_is_busy),
+                )
             view = JobView(**{**vars(draft.job), "status": draft.status})
             draft.children.append(build_stage_job(view, stage, number, settings))
             draft.set_status(

@@ -12,6 +12,7 @@ from finetune_api.modelserver import ModelServerSpec, ServedModel
 from finetune_api.rollout import RolloutStatus, Tally
 from finetune_api.routes import Route, Routes
 
+from finetune_operator.evaluating import find_evaluated
 from finetune_operator.kinds import Manifest
 from finetune_operator.manifests.availability import (
     build_autoscaler,
@@ -94,25 +95,33 @@ def advance_rollouts(server: ServerView, spec: ModelServerSpec, seen: SeenServer
     ]
 
 
-def build_route_list(spec: ModelServerSpec, rollouts: list[RolloutStatus], jobs: list[JobView]) -> Routes:
+def build_route_list(server: str, spec: ModelServerSpec, rollouts: list[RolloutStatus], jobs: list[JobView]) -> Routes:
     """Return what the server should host, and for whom."""
-    routes = []
     proven = proven_by_name(jobs)
-    for state in rollouts:
-        for job, weight in shares(state, proven[state.name], spec.pins.get(state.name)):
-            if made := job.status.artifact:
-                routes.append(
-                    Route(
-                        model_name=state.name,
-                        job=job.name,
-                        kind=made.kind,
-                        uri=made.uri,
-                        digest=made.digest,
-                        bytes=made.bytes,
-                        weight=weight,
-                    )
-                )
-    return Routes(routes=routes, keys=spec.auth.keys if spec.auth else [], limits=spec.limits)
+    routes = [
+        _build_route(state.name, job, weight=weight)
+        for state in rollouts
+        for job, weight in shares(state, proven[state.name], spec.pins.get(state.name))
+    ]
+    evaluated = find_evaluated(server, jobs)
+    if evaluated and evaluated.spec and evaluated.spec.serving:
+        routes.append(_build_route(evaluated.spec.serving.model_name, evaluated, weight=0, is_hidden=True))
+    return Routes(routes=[one for one in routes if one], keys=spec.auth.keys if spec.auth else [], limits=spec.limits)
+
+
+def _build_route(name: str, job: JobView, *, weight: int, is_hidden: bool = False) -> Route | None:
+    if (made := job.status.artifact) is None:
+        return None
+    return Route(
+        model_name=name,
+        job=job.name,
+        kind=made.kind,
+        uri=made.uri,
+        digest=made.digest,
+        bytes=made.bytes,
+        weight=weight,
+        is_hidden=is_hidden,
+    )
 
 
 def plan_server(server: ServerView, seen: SeenServer, settings: Settings, now: datetime) -> ServerPlan:
@@ -130,7 +139,7 @@ def plan_server(server: ServerView, seen: SeenServer, settings: Settings, now: d
         again_after = None
     else:
         rollouts = advance_rollouts(server, server.spec, seen, now)
-        routes = build_route_list(server.spec, rollouts, seen.jobs)
+        routes = build_route_list(server.name, server.spec, rollouts, seen.jobs)
         uris = sorted(job_file(job).output_uri for job in seen.jobs if job.spec)
         children = (
             build_routes(server, routes),
@@ -146,7 +155,7 @@ def plan_server(server: ServerView, seen: SeenServer, settings: Settings, now: d
             for pod in seen.pods
             if pod.address and pod.routes_annotation != digest
         )
-        models = [_served(route, seen.pods) for route in routes.routes]
+        models = [_served(route, seen.pods) for route in routes.routes if not route.is_hidden]
         ready = [pod for pod in seen.pods if pod.ready]
         status = status.model_copy(
             update={

@@ -15,6 +15,7 @@ from finetune_api.modelfiles import ModelFilesError, UnsafeModelError
 from finetune_api.modelserver import Engine
 from finetune_api.mounts import JOB_FILE, ROUTES_FILE, SCRATCH
 from finetune_api.reports import ExitCode, StageReport, write_report
+from openai import OpenAIError
 
 from finetune_serving.adapters import AdapterRefusedError
 
@@ -52,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     judge = commands.add_parser("evaluate", help="compare base and tuned model on the held-out data")
     judge.add_argument("--job", type=Path, default=Path(JOB_FILE), help="the FineTuneJob as JSON")
     judge.add_argument("--artifact", required=True, help="what the training made, as JSON")
+    judge.add_argument("--server-url", default="", help="a server that hosts all versions; without it vLLM is loaded")
     judge.add_argument("--incumbent", default="{}", help="what serves now, as JSON: the job and its artifact")
     judge.add_argument("--termination-log", default="/dev/termination-log", help="file for the report")
     return parser
@@ -90,7 +92,7 @@ def _evaluate(arguments: argparse.Namespace) -> tuple[StageReport, ExitCode]:
         job = read_job_file(arguments.job)
         tuned = Artifact.model_validate_json(arguments.artifact)
         incumbent = Incumbent.model_validate_json(arguments.incumbent)
-        return evaluate(job, arguments.root, tuned, incumbent), ExitCode.OK
+        return evaluate(job, arguments.root, tuned, incumbent, arguments.server_url), ExitCode.OK
     except FileNotFoundError as error:
         reason, code = Reason.PREPARED_DATA_GONE, ExitCode.NOT_FOUND
         message = f"{error.filename} is missing: was the claim emptied? Make a new FineTuneJob"
@@ -102,6 +104,9 @@ def _evaluate(arguments: argparse.Namespace) -> tuple[StageReport, ExitCode]:
     except ModelFilesError as error:
         reason = Reason.MODEL_UNSAFE if isinstance(error, UnsafeModelError) else Reason.MODEL_UNSUPPORTED
         code, message = ExitCode.BAD_CONFIG, str(error)
+    except OpenAIError as error:
+        reason, code = Reason.EVALUATION_FAILED, ExitCode.TRANSIENT
+        message = f"{arguments.server_url} does not answer: {error}"
     except FetchError as error:
         reason, code, message = error.reason_of(Reason.MODEL_NOT_FOUND), error.code, str(error)
     except Exception as error:  # noqa: BLE001 - every failure becomes a report

@@ -71,13 +71,14 @@ def set_environment(*, gpu: bool) -> None:
     os.environ.pop("VLLM_ALLOW_RUNTIME_LORA_UPDATING", None)
 
 
-def resolve_model(uri: str, root: Path, cache: Path | None = None) -> str:
+def resolve_model(uri: str, root: Path, cache: Path | None = None, *, weights: bool = True) -> str:
     """Return what vLLM calls the model: a checked directory, or a repository on the hub, which vLLM fetches itself.
 
     Args:
         uri: of the model.
         root: below which the pod's paths lie.
         cache: where a model that is fetched is kept; without it the pod's scratch volume.
+        weights: whether they are needed, or the tokenizer alone.
 
     Raises:
         FetchError: it cannot be fetched.
@@ -87,11 +88,11 @@ def resolve_model(uri: str, root: Path, cache: Path | None = None) -> str:
         case "hf":
             return parse_uri(uri).authority
         case "s3":
-            directory = fetch_model(uri, (cache or below(root, SCRATCH)) / "models", weights=True)
+            directory = fetch_model(uri, (cache or below(root, SCRATCH)) / "models", weights=weights)
         case _:
             directory = below(root, path_of(uri))
     read_model_config(directory, uri)
-    if not list(directory.glob("*.safetensors")):
+    if weights and not list(directory.glob("*.safetensors")):
         raise ModelFilesError(f"{uri} holds no *.safetensors: pickles are not loaded")
     return str(directory)
 

@@ -29,6 +29,22 @@ class Measured:
     """The answer with its special tokens."""
 
 
+@dataclass(frozen=True)
+class Candidate:
+    """A model to judge."""
+
+    model: str
+    """What vLLM calls it: a directory, or a repository on the hub."""
+    adapter: Path | None = None
+    """The adapter on it; None is the model itself."""
+    rank: int = 0
+    """The adapter's rank."""
+    is_reward: bool = False
+    """Whether it is a reward model: it scores and does not answer."""
+    served_name: str = ""
+    """What a running server calls it."""
+
+
 class Engine:
     """One model in vLLM, with room for one adapter at a time."""
 
@@ -63,11 +79,11 @@ class Engine:
         self._numbers: dict[Path, int] = {}
         self.longest = int(self._llm.model_config.max_model_len)
 
-    def measure(self, questions: list[Question], max_tokens: int, adapter: Path | None) -> Iterator[Measured]:
-        """Yield what the model makes of every question, in their order."""
+    def measure(self, questions: list[Question], max_tokens: int, candidate: Candidate) -> Iterator[Measured]:
+        """Yield what a candidate on this model makes of every question, in their order."""
         from vllm.lora.request import LoRARequest
 
-        lora = None
+        lora, adapter = None, candidate.adapter
         if adapter:
             # vLLM knows adapters by their number: another directory needs another one.
             number = self._numbers.setdefault(adapter, len(self._numbers) + 1)
@@ -104,7 +120,10 @@ class Engine:
             if given
             else ()
         )
-        return [_sum_targets(one, next(outputs).prompt_logprobs) if one else (0.0, 0) for one in sequences]
+        return [
+            sum_targets(one, _likelihoods_of(one, next(outputs).prompt_logprobs)) if one else (0.0, 0)
+            for one in sequences
+        ]
 
     def _answers(self, prompts: list[tuple[int, ...]], max_tokens: int, lora: Any) -> list[Any]:
         """Return the greedy answer to each prompt; None to an empty one."""
@@ -152,11 +171,20 @@ def _common_options(*, gpu: bool) -> dict[str, Any]:
     return options
 
 
-def _sum_targets(sequence: Sequence, logprobs: list[Any]) -> tuple[float, int]:
-    """Sum over the target tokens; the first token of all has no likelihood."""
+def _likelihoods_of(sequence: Sequence, logprobs: list[Any]) -> list[float | None]:
+    return [given and given[token].logprob for token, given in zip(sequence.ids, logprobs, strict=True)]
+
+
+def sum_targets(sequence: Sequence, logprobs: list[float | None]) -> tuple[float, int]:
+    """Return the summed negative log-likelihood of a sequence's target tokens and their number.
+
+    Args:
+        sequence: the tokens.
+        logprobs: of each token; the first one of all has none.
+    """
     nlls = [
-        -logprobs[index][token].logprob
-        for index, (token, is_target) in enumerate(zip(sequence.ids, sequence.is_target, strict=True))
-        if is_target and logprobs[index] is not None
+        -logprob
+        for logprob, is_target in zip(logprobs, sequence.is_target, strict=True)
+        if is_target and logprob is not None
     ]
     return float(sum(nlls)), len(nlls)

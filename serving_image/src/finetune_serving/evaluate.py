@@ -16,20 +16,29 @@ from finetune_api.measurable import Example, choose_gates, choose_metrics, read_
 from finetune_api.model_card import with_scores
 from finetune_api.mounts import path_of
 from finetune_api.reports import EvaluationSummary, MetricComparison, StageReport
+from finetune_api.routes import BASE_NAME, version_name
 
 from finetune_serving.adapters import AdapterRefusedError, check_model, fetch_adapter
 from finetune_serving.comparison import compare, mcnemar
 from finetune_serving.config import LARGEST_RANK, below, has_gpu, resolve_model, set_environment
+from finetune_serving.engine import Candidate
 from finetune_serving.gates import summarise
-from finetune_serving.judging import Candidate, Judged, Role, judge_all
+from finetune_serving.judging import Judged, Role, judge_all
 from finetune_serving.scoring import Scoring
 from finetune_serving.sidebyside import choose_samples
 
 _LOG = logging.getLogger(__name__)
 
 
-def evaluate(job: JobFile, root: Path, tuned: Artifact, incumbent: Incumbent) -> StageReport:
+def evaluate(job: JobFile, root: Path, tuned: Artifact, incumbent: Incumbent, server_url: str) -> StageReport:
     """Judge what a training made, beside its base model and what serves now.
+
+    Args:
+        job: the FineTuneJob.
+        root: below which the pod's paths lie.
+        tuned: what the training made.
+        incumbent: what serves now.
+        server_url: of a server that hosts all of them; empty where this process loads them itself.
 
     Raises:
         FileNotFoundError: the held-out data or the artifact is gone.
@@ -53,10 +62,11 @@ def evaluate(job: JobFile, root: Path, tuned: Artifact, incumbent: Incumbent) ->
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
     is_needed = any(gate.relative_to == "Incumbent" for gate in gates)
     with tempfile.TemporaryDirectory() as scratch:
-        candidates: dict[Role, Candidate] = {"base": Candidate(resolve_model(job.base.uri, root))}
-        candidates |= _find_incumbent(incumbent, job, root, Path(scratch), is_needed=is_needed)
-        candidates["tuned"] = _find_candidate(tuned, job, root, Path(scratch))
-        judged = judge_all(candidates, job.base.revision, examples, scoring, asked.max_answer_tokens)
+        model = resolve_model(job.base.uri, root, weights=not server_url)
+        candidates: dict[Role, Candidate] = {"base": Candidate(model, served_name=BASE_NAME)}
+        candidates |= _find_incumbent(incumbent, model, job, root, Path(scratch), is_needed=is_needed)
+        candidates["tuned"] = _find_candidate(tuned, job.name, model, job, root, Path(scratch))
+        judged = judge_all(candidates, job.base.revision, examples, scoring, asked.max_answer_tokens, server_url)
     samples = judged.samples
     if not all(math.isfinite(sample.nll) for sample in samples["tuned"]):
         raise AdapterRefusedError("its likelihoods are no numbers: lower hyperparameters.learningRate")
@@ -72,8 +82,8 @@ def evaluate(job: JobFile, root: Path, tuned: Artifact, incumbent: Incumbent) ->
     )
 
 
-def _find_candidate(artifact: Artifact, job: JobFile, root: Path, scratch: Path) -> Candidate:
-    """Check an artifact, and return it as a candidate."""
+def _find_candidate(artifact: Artifact, maker: str, model: str, job: JobFile, root: Path, scratch: Path) -> Candidate:
+    """Check an artifact that a job made, and return it as a candidate."""
     source = below(root, path_of(artifact.uri))
     if artifact.kind == "Model":
         is_reward = job.spec.method.reward is not None
@@ -81,11 +91,12 @@ def _find_candidate(artifact: Artifact, job: JobFile, root: Path, scratch: Path)
         return Candidate(str(source), is_reward=is_reward)
     adapter = fetch_adapter(source, artifact.digest, artifact.bytes, scratch, job.base.uri, LARGEST_RANK)
     rank = int(json.loads((adapter / "adapter_config.json").read_text())["r"])
-    return Candidate(resolve_model(job.base.uri, root), adapter, rank)
+    name = job.spec.serving.model_name if job.spec.serving else ""
+    return Candidate(model, adapter, rank, served_name=version_name(name, maker))
 
 
 def _find_incumbent(
-    incumbent: Incumbent, job: JobFile, root: Path, scratch: Path, *, is_needed: bool
+    incumbent: Incumbent, model: str, job: JobFile, root: Path, scratch: Path, *, is_needed: bool
 ) -> dict[Role, Candidate]:
     """Return the incumbent, where there is one; one that is gone fails only what a gate compares with it.
 
@@ -95,7 +106,7 @@ def _find_incumbent(
     if incumbent.artifact is None:
         return {}
     try:
-        return {"incumbent": _find_candidate(incumbent.artifact, job, root, scratch)}
+        return {"incumbent": _find_candidate(incumbent.artifact, incumbent.job, model, job, root, scratch)}
     except (AdapterRefusedError, OSError) as error:
         message = f"the incumbent of FineTuneJob {incumbent.job} cannot be judged: {error}"
         if is_needed:

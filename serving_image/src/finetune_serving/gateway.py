@@ -64,7 +64,13 @@ class Gateway:
             await self._ask(scope, receive, send, self._identify(scope))
         elif path == "/v1/models" and method == "GET":
             names = [BASE_NAME, *self._hosting.names]
-            await _answer(send, 200, model_list(self._access.allowed(self._identify(scope), names), self._created))
+            await _answer(
+                send,
+                200,
+                model_list(
+                    self._access.allowed(self._identify(scope), names), self._created, self._hosting.max_model_length
+                ),
+            )
         else:
             raise RequestError(404, "invalid_request_error", f"there is no {method} {path[:200]}")
 

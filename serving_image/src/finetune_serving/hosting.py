@@ -55,6 +55,8 @@ class Hosting:
     """In the order of the routes."""
     leaving: list[Version] = field(default_factory=list)
     """Without a route, but some of their requests are not done yet."""
+    max_model_length: int = 0
+    """Tokens that the model takes; 0 until it is loaded."""
     limits: RequestLimits = field(default_factory=RequestLimits)
     """How much one request may ask for."""
 
@@ -68,11 +70,14 @@ class Hosting:
     @property
     def names(self) -> list[str]:
         """The public model names that answer."""
-        return sorted({version.route.model_name for version in self.wanted if version.is_loaded})
+        return sorted({one.route.model_name for one in self.wanted if one.is_loaded and not one.route.is_hidden})
 
     def knows(self, name: str) -> bool:
         """Tell whether the routes have a public name, or a version as `name@job`, loaded or not."""
-        return any(name in (one.route.model_name, one.route.version_name) for one in self.wanted)
+        return any(
+            name == one.route.version_name or (name == one.route.model_name and not one.route.is_hidden)
+            for one in self.wanted
+        )
 
     def find(self, name: str, position: float) -> Version | None:
         """Return the version that answers a request; None where none is loaded.
@@ -83,7 +88,7 @@ class Hosting:
             name: a public name, or one version of it as `name@job`.
             position: where the request stands, from 0 up to 100; the routes' weights divide that among the versions.
         """
-        versions = [version for version in self.wanted if version.route.model_name == name]
+        versions = [one for one in self.wanted if one.route.model_name == name and not one.route.is_hidden]
         if not versions:
             versions = [version for version in self.wanted if version.route.version_name == name]
         end = 0
@@ -128,8 +133,8 @@ def position_of(name: str, key: str) -> float:
 
 
 def _content(route: Route) -> Route:
-    """Return what makes a version: all of its route but its share."""
-    return route.model_copy(update={"weight": 0})
+    """Return what makes a version: all of its route but its share, and whether it is proven."""
+    return route.model_copy(update={"weight": 0, "is_hidden": False})
 
 
 def _renew(known: Version | None, route: Route) -> Version:

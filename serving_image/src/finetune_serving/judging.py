@@ -4,32 +4,18 @@ import logging
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
-from pathlib import Path
 from typing import Any, Literal
 
 from finetune_serving.config import has_gpu
-from finetune_serving.engine import Engine, RewardModel
+from finetune_serving.engine import Candidate, Engine, RewardModel
 from finetune_serving.estimators import Sample
 from finetune_serving.questions import Asker, Question
+from finetune_serving.remote import RemoteEngine
 from finetune_serving.scoring import Scoring, score
 
 _LOG = logging.getLogger(__name__)
 
 Role = Literal["base", "incumbent", "tuned"]
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A model to judge."""
-
-    model: str
-    """What vLLM calls it: a directory, or a repository on the hub."""
-    adapter: Path | None = None
-    """The adapter on it; None is the model itself."""
-    rank: int = 0
-    """The adapter's rank."""
-    is_reward: bool = False
-    """Whether it is a reward model: it scores and does not answer."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +30,8 @@ class Task:
     examples: list[dict[str, Any]]
     scoring: Scoring
     max_tokens: int
+    server_url: str = ""
+    """The server that hosts all candidates; without it the process loads the model itself."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +49,7 @@ def judge_all(
     examples: list[dict[str, Any]],
     scoring: Scoring,
     max_tokens: int,
+    server_url: str = "",
 ) -> Judged:
     """Judge the base model and its rivals.
 
@@ -76,7 +65,7 @@ def judge_all(
     samples: dict[Role, list[Sample]] = {}
     for model in models:
         mine = {role: one for role, one in candidates.items() if one.model == model}
-        task = Task(mine, base, revision, examples, scoring, max_tokens)
+        task = Task(mine, base, revision, examples, scoring, max_tokens, server_url)
         if len(models) == 1:
             judged = judge(task)
         else:
@@ -98,21 +87,28 @@ def judge(task: Task) -> Judged:
         ValueError: no example fits the model.
     """
     candidates = task.candidates
-    rank = max((one.rank for one in candidates.values()), default=0) or None
-    model = next(iter(candidates.values())).model
-    revision = task.revision if model == task.tokenizer else None
-    engine = Engine(model, task.tokenizer, revision, rank, gpu=has_gpu())
+    engine = _open_engine(task)
     asker = Asker(engine.tokenizer)
     questions = _build_questions(asker, task, engine.longest)
     written = asker.learn_tool_format() if "ToolCallValid" in task.scoring.metrics else None
     samples: dict[Role, list[Sample]] = {}
     for role, candidate in candidates.items():
-        measured = engine.measure(questions, task.max_tokens, candidate.adapter)
+        measured = engine.measure(questions, task.max_tokens, candidate)
         samples[role] = [
             score(question, one, task.scoring, written) for question, one in zip(questions, measured, strict=True)
         ]
         _LOG.info("%s is measured", role)
     return Judged(questions, samples)
+
+
+def _open_engine(task: Task) -> Engine | RemoteEngine:
+    if task.server_url:
+        return RemoteEngine(task.server_url, task.tokenizer, task.revision)
+    candidates = task.candidates.values()
+    rank = max((one.rank for one in candidates), default=0) or None
+    model = next(iter(candidates)).model
+    revision = task.revision if model == task.tokenizer else None
+    return Engine(model, task.tokenizer, revision, rank, gpu=has_gpu())
 
 
 def judge_reward(task: Task) -> Judged:

@@ -79,9 +79,10 @@ def error_body(error: RequestError) -> bytes:
     return json.dumps({"error": content}).encode()
 
 
-def model_list(names: Sequence[str], created: int) -> bytes:
-    """Return the body of `/v1/models`."""
-    data = [{"id": name, "object": "model", "created": created, "owned_by": "finetune.dev"} for name in names]
+def model_list(names: Sequence[str], created: int, max_model_length: int) -> bytes:
+    """Return the body of `/v1/models`, with vLLM's own field for the tokens that a model takes."""
+    about = {"object": "model", "created": created, "owned_by": "finetune.dev", "max_model_len": max_model_length}
+    data = [{"id": name} | about for name in names]
     return json.dumps({"object": "list", "data": data}).encode()
 
 

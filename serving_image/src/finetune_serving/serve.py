@@ -73,8 +73,9 @@ def build_arguments(options: Serve, model: str, *, gpu: bool) -> list[str]:
         f"--port={options.port}",
         "--enable-lora",
         f"--max-loras={options.max_adapters}",
-        # Of each name the version before stays loaded; one more, since what is dropped may still answer a request.
-        f"--max-cpu-loras={2 * options.max_adapters + 1}",
+        # Of each name the version before stays loaded; two more, since one is evaluated, and what is dropped may still
+        # answer a request.
+        f"--max-cpu-loras={2 * options.max_adapters + 2}",
         f"--max-lora-rank={allowed_rank(options.max_rank)}",
         "--lora-target-modules",
         *LORA_MODULES,

@@ -61,7 +61,7 @@ def test_the_engine_gets_what_may_be_chosen() -> None:
     )
     arguments = build_arguments(options, "/m", gpu=False)
     assert {"--dtype=float32", "--enable-prefix-caching", "--tensor-parallel-size=1"} < set(arguments)
-    assert {"--max-loras=2", "--max-cpu-loras=5", "--max-lora-rank=16"} < set(arguments)
+    assert {"--max-loras=2", "--max-cpu-loras=6", "--max-lora-rank=16"} < set(arguments)
     assert not [one for one in arguments if "quantization" in one or "max-num-seqs" in one]
     chosen = Engine(
         max_model_length=512,
@@ -97,7 +97,8 @@ def test_a_body_without_a_model_is_refused_in_openais_shape(body: bytes) -> None
 
 
 def test_models_are_listed_in_openais_shape() -> None:
-    assert [one["id"] for one in json.loads(model_list(["base", "bot"], 1))["data"]] == ["base", "bot"]
+    listed = json.loads(model_list(["base", "bot"], 1, 2048))["data"]
+    assert [(one["id"], one["max_model_len"]) for one in listed] == [("base", 2048), ("bot", 2048)]
 
 
 CHUNK = b'data: {"id":"1","model":"bot--0123456789ab","choices":[{"delta":{"content":"\\"model\\":"}}]}'

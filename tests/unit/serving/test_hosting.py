@@ -125,3 +125,18 @@ def test_requests_and_errors_are_told() -> None:
         hosting.wanted[0].answered(status, 0.5)
     (told,) = hosting.report().models
     assert (told.requests, told.errors, told.seconds, told.job) == (3, 1, 1.5, "first")
+
+
+def test_a_hidden_version_answers_to_its_own_name_only() -> None:
+    hosting = Hosting()
+    hidden = route("bot", "next", 0).model_copy(update={"is_hidden": True})
+    hosting.want(Routes(routes=[hidden]))
+    hosting.wanted[0].loaded()
+    assert hosting.find("bot", 50) is None
+    assert not hosting.knows("bot")
+    assert hosting.names == []
+    assert hosting.find("bot@next", 50) is hosting.wanted[0]
+    proven = route("bot", "next", 100)
+    hosting.want(Routes(routes=[proven]))
+    assert hosting.wanted[0].is_loaded
+    assert hosting.find("bot", 50) is hosting.wanted[0]

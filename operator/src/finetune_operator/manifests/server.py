@@ -123,7 +123,12 @@ def build_service(server: ServerView) -> Manifest:
 
 def endpoint_of(namespace: str, server: str) -> str:
     """Return the base URL for OpenAI clients inside the cluster."""
-    return f"http://{server}.{namespace}.svc/v1"
+    return f"{url_of(namespace, server)}/v1"
+
+
+def url_of(namespace: str, server: str) -> str:
+    """Return the address of a server inside the cluster."""
+    return f"http://{server}.{namespace}.svc"
 
 
 def _build_args(spec: ModelServerSpec) -> list[str]:

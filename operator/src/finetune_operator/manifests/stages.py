@@ -6,6 +6,7 @@ from typing import Any
 from finetune_api.artifact import Incumbent
 from finetune_api.compute import Compute, Placement, Resources
 from finetune_api.finetunejob import FineTuneJobSpec
+from finetune_api.jobstatus import EvaluationServer
 from finetune_api.meta import ATTEMPT_LABEL, JOB_LABEL, METRICS_PORT, STAGE_LABEL
 from finetune_api.mounts import BUCKET, DEFAULT_CLAIM, HTTPS_HOSTS, HUB, JOB_FILE, MODEL, TRAIN, VALIDATION, Source
 from finetune_api.tracking import MLFLOW_KEYS, WANDB_KEYS, Tracking
@@ -22,6 +23,7 @@ from finetune_operator.manifests.names import (
     training_service_name,
 )
 from finetune_operator.manifests.pod import Remote, Volumes, build_credential_env, build_pod_spec
+from finetune_operator.manifests.server import url_of
 from finetune_operator.observe import INCUMBENT_ARGUMENT, JobView, Stage
 from finetune_operator.settings import Settings
 
@@ -89,7 +91,9 @@ def build_stage_job(job: JobView, stage: Stage, attempt: int, settings: Settings
     volumes.add_config_map("job", job_file_name(job), str(JOB_FILE.parent))
     container = _build_container(job, stage, attempt, settings)
     env = _build_env(sources, settings) + _tracker_env(spec.tracking if stage is Stage.TRAIN else None)
-    pod = build_pod_spec(settings, _place(spec, stage), container, volumes, env)
+    if stage is Stage.EVALUATE:
+        env += _server_env(job.status.evaluation_server)
+    pod = build_pod_spec(settings, _place(job, spec, stage), container, volumes, env)
     pod |= {"restartPolicy": "Never", "terminationGracePeriodSeconds": _STOP_SECONDS}
     nodes = spec.compute.nodes if stage is Stage.TRAIN else 1
     if nodes > 1:
@@ -97,7 +101,7 @@ def build_stage_job(job: JobView, stage: Stage, attempt: int, settings: Settings
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": build_metadata(job, name, labels | _queue_label(stage, spec.compute)),
+        "metadata": build_metadata(job, name, labels | _queue_label(job, stage, spec.compute)),
         "spec": {
             "completions": nodes,
             "parallelism": nodes,
@@ -128,9 +132,11 @@ def attempt_of(manifest: Manifest) -> tuple[Stage, int]:
     return Stage(labels[STAGE_LABEL]), int(labels[ATTEMPT_LABEL])
 
 
-def _place(spec: FineTuneJobSpec, stage: Stage) -> Placement:
-    """Return where a stage runs. Merging needs the training's memory, but no GPU."""
+def _place(job: JobView, spec: FineTuneJobSpec, stage: Stage) -> Placement:
+    """Return where a stage runs. Merging needs the training's memory, but no GPU; asking a server needs neither."""
     match stage:
+        case Stage.EVALUATE if job.status.evaluation_server:
+            return _SMALL
         case Stage.TRAIN | Stage.EVALUATE:
             return spec.compute
         case Stage.EXPORT if spec.output and spec.output.merged:
@@ -184,6 +190,14 @@ def _tracker_env(tracking: Tracking | None) -> list[Manifest]:
     ]
 
 
+def _server_env(server: EvaluationServer | None) -> list[Manifest]:
+    """Return the API key of the server that evaluates, under the name that OpenAI's client reads."""
+    if server is None or server.secret_ref is None:
+        return []
+    reference = {"name": server.secret_ref.name, "key": server.key}
+    return [{"name": "OPENAI_API_KEY", "valueFrom": {"secretKeyRef": reference}}]
+
+
 def _build_container(job: JobView, stage: Stage, attempt: int, settings: Settings) -> Manifest:
     """Return what is special to a stage's container."""
     container: Manifest = {"name": stage.lower()}
@@ -226,6 +240,7 @@ def _judged(job: JobView) -> list[str]:
     incumbent = job.status.incumbent or Incumbent()
     return [
         _artifact_argument(job),
+        *([f"--server-url={url_of(job.namespace, server.name)}"] if (server := job.status.evaluation_server) else []),
         f"{INCUMBENT_ARGUMENT}{json.dumps(incumbent.to_dict(), sort_keys=True)}",
     ]
 
@@ -244,8 +259,9 @@ def _incumbent_uri(job: JobView, stage: Stage) -> list[str]:
     return [incumbent.artifact.uri]
 
 
-def _queue_label(stage: Stage, compute: Compute) -> dict[str, str]:
+def _queue_label(job: JobView, stage: Stage, compute: Compute) -> dict[str, str]:
     """Put the stages that may take a GPU into Kueue's queue."""
-    if compute.queue_name is None or stage not in (Stage.TRAIN, Stage.EVALUATE):
+    is_small = stage is Stage.EVALUATE and job.status.evaluation_server
+    if compute.queue_name is None or is_small or stage not in (Stage.TRAIN, Stage.EVALUATE):
         return {}
     return {"kueue.x-k8s.io/queue-name": compute.queue_name}

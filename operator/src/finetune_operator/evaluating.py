@@ -1,0 +1,53 @@
+"""Where a result is evaluated: beside the work of a server that has room for it, or in a pod of its own. Pure."""
+
+from collections.abc import Iterable
+
+from finetune_api.conditions import ConditionType
+from finetune_api.jobstatus import EvaluationServer
+
+from finetune_operator.acceptance import find_fullness
+from finetune_operator.draft import Draft
+from finetune_operator.observe import JobView, ServerView
+
+
+def choose_server(draft: Draft, server: ServerView | None, attempt: int, *, is_busy: bool) -> EvaluationServer | None:
+    """Return the ModelServer that is to evaluate a job's result; None is a pod of its own, which needs a GPU more.
+
+    A server that failed once is not asked again, nor one whose every named API key is limited.
+
+    Args:
+        draft: the job.
+        server: the ModelServer that the job names or makes, if it exists.
+        attempt: of the evaluation, from 1.
+        is_busy: whether the server evaluates another job's result.
+    """
+    spec, artifact = draft.job.spec, draft.status.artifact
+    if attempt > 1 or is_busy or server is None or server.spec is None or spec is None or spec.serving is None:
+        return None
+    most = server.spec.limits.max_tokens
+    is_able = (
+        spec.serving.server is not None
+        and artifact is not None
+        and artifact.kind == "Adapter"
+        and server.status.ready_replicas > 0
+        and (most is None or most >= spec.evaluation.max_answer_tokens)
+        and find_fullness(spec.serving.model_name, server) is None
+    )
+    if not is_able:
+        return None
+    if server.spec.auth is None:
+        return EvaluationServer(name=server.name)
+    for key in server.spec.auth.keys:
+        if key.models is None and key.requests_per_minute is None:
+            return EvaluationServer(name=server.name, secret_ref=server.spec.auth.secret_ref, key=key.name)
+    return None
+
+
+def find_evaluated(server: str, jobs: Iterable[JobView]) -> JobView | None:
+    """Return the job whose result a ModelServer evaluates; one at a time."""
+    for job in sorted(jobs, key=lambda job: job.name):
+        over = {one.type for one in job.status.conditions if one.status == "True"}
+        asked = job.status.evaluation_server
+        if asked and asked.name == server and not over & {ConditionType.EVALUATED, ConditionType.FAILED}:
+            return job
+    return None
