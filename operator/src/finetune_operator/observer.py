@@ -23,8 +23,9 @@ from finetune_operator.observe import (
     view_server_pod,
 )
 from finetune_operator.plan_job import Seen
-from finetune_operator.plan_server import SeenServer, proven_by_name
+from finetune_operator.plan_server import SeenServer
 from finetune_operator.pods import Pods
+from finetune_operator.routing import proven_by_name
 from finetune_operator.store import Store, server_of
 
 

@@ -43,7 +43,7 @@ def build_model_server(job: JobView) -> Manifest:
     }
 
 
-def build_routes(server: ServerView, routes: Routes) -> Manifest:
+def build_routes_file(server: ServerView, routes: Routes) -> Manifest:
     """Return the ConfigMap that tells the server's pods what to host."""
     return {
         "apiVersion": "v1",
