@@ -86,7 +86,7 @@ def find_problem(
         return Reason.SERVER_NOT_FOUND, f"ModelServer {server.name} is invalid: {server.problem}"
     if (server.spec.model.uri, server.spec.model.revision) != (base.uri, base.revision):
         return Reason.SERVER_MISMATCH, (
-            f"ModelServer {server.name} serves {server.spec.model.uri}, the job trains {base.uri}:"
+            f"ModelServer {server.name} serves {_describe(server.spec.model)}, the job trains {_describe(base)}:"
             " an adapter works on its own base model only"
         )
     rank = spec.adapter.low_rank.rank if spec.adapter.low_rank else 0
@@ -96,6 +96,10 @@ def find_problem(
             f" ModelServer {server.name} takes {server.spec.lora.max_rank} at most"
         )
     return find_fullness(serving.model_name, server)
+
+
+def _describe(model: Model) -> str:
+    return f"{model.uri} at {model.revision}" if model.revision else model.uri
 
 
 def find_fullness(model_name: str, server: ServerView) -> Problem | None:
