@@ -64,6 +64,7 @@ ADAPTERS: dict[str, tuple[Callable[[Path], object], str]] = {
     "a directory within": (lambda path: (path / "more").mkdir(), "must hold exactly"),
     "a directory as weights": (replace_by_directory, "must hold exactly"),
     "another base": (lambda path: rewrite(path, base_model_name_or_path="pvc://models/other"), "it was trained on"),
+    "another revision": (lambda path: rewrite(path, revision="v2"), "tiny at v2, this server has pvc://models/tiny"),
     "no base": (lambda path: rewrite(path, base_model_name_or_path=None), "it was trained on"),
     "a rank too large": (lambda path: rewrite(path, r=64), "its rank is 64"),
     "a rank of none": (lambda path: rewrite(path, r=0), "its rank is 0"),

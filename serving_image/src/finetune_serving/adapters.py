@@ -9,6 +9,7 @@ from typing import Any
 from finetune_api.artifact import measure_directory
 from finetune_api.digest import digest_directory
 from finetune_api.modelfiles import ModelFilesError, read_model_config
+from finetune_api.modelserver import Model
 
 from finetune_serving.config import LORA_MODULES
 
@@ -20,15 +21,16 @@ class AdapterRefusedError(Exception):
     """An adapter that must not be loaded; the message says why."""
 
 
-def find_problem(config: dict[str, Any], model_uri: str, max_rank: int) -> str:
+def find_problem(config: dict[str, Any], base: Model, max_rank: int) -> str:
     """Return why vLLM cannot or must not serve an adapter of this configuration; empty where it can. Pure."""
     rank = config.get("r")
+    trained_on = config.get("base_model_name_or_path"), config.get("revision")
     modules = config.get("target_modules")
     checks = (
         (config.get("peft_type") != "LORA", f"peft_type is {config.get('peft_type')!r}, not LORA"),
         (
-            config.get("base_model_name_or_path") != model_uri,
-            f"it was trained on {config.get('base_model_name_or_path')!r}, this server has {model_uri}",
+            trained_on != (base.uri, base.revision),
+            f"it was trained on {_name(*trained_on)}, this server has {_name(base.uri, base.revision)}",
         ),
         (
             type(rank) is not int or not 1 <= rank <= max_rank,
@@ -46,7 +48,11 @@ def find_problem(config: dict[str, Any], model_uri: str, max_rank: int) -> str:
     return next((message for is_wrong, message in checks if is_wrong), "")
 
 
-def fetch_adapter(source: Path, digest: str, size: int, directory: Path, model_uri: str, max_rank: int) -> Path:
+def _name(uri: Any, revision: Any) -> str:
+    return f"{uri} at {revision}" if revision else f"{uri}"
+
+
+def fetch_adapter(source: Path, digest: str, size: int, directory: Path, base: Model, max_rank: int) -> Path:
     """Copy an adapter into a directory named by its digest, check the copy, and return it.
 
     Raises:
@@ -67,7 +73,7 @@ def fetch_adapter(source: Path, digest: str, size: int, directory: Path, model_u
     partial.mkdir(parents=True)
     for name in sorted(_FILES):
         shutil.copyfile(source / name, partial / name, follow_symlinks=False)
-    problem = _check_copy(partial, digest, model_uri, max_rank)
+    problem = _check_copy(partial, digest, base, max_rank)
     if problem:
         shutil.rmtree(partial)
         raise AdapterRefusedError(problem)
@@ -103,7 +109,7 @@ def _check_size(directory: Path, size: int) -> None:
         raise AdapterRefusedError(f"it has {found} bytes instead of {size}: it was changed after it was trained")
 
 
-def _check_copy(directory: Path, digest: str, model_uri: str, max_rank: int) -> str:
+def _check_copy(directory: Path, digest: str, base: Model, max_rank: int) -> str:
     if digest_directory(directory) != digest:
         return f"its content is not {digest[:19]}: it was changed after it was proven"
     try:
@@ -112,7 +118,7 @@ def _check_copy(directory: Path, digest: str, model_uri: str, max_rank: int) -> 
         return "adapter_config.json is not JSON"
     if not isinstance(config, dict):
         return "adapter_config.json is no object"
-    return find_problem(config, model_uri, max_rank) or _find_damage(directory, config["r"])
+    return find_problem(config, base, max_rank) or _find_damage(directory, config["r"])
 
 
 def _find_damage(directory: Path, rank: int) -> str:

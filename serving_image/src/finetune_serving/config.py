@@ -26,6 +26,7 @@ class ServerConfig:
     """What the plugin inside vLLM must know; it travels in one environment variable."""
 
     model_uri: str
+    revision: str | None
     routes: str
     adapters: str
     root: str

@@ -14,6 +14,7 @@ from finetune_api.conditions import Reason
 from finetune_api.jobfile import JobDirectory, JobFile
 from finetune_api.measurable import Example, choose_gates, choose_metrics, read_traits
 from finetune_api.model_card import with_scores
+from finetune_api.modelserver import Model
 from finetune_api.mounts import path_of
 from finetune_api.reports import EvaluationSummary, MetricComparison, StageReport
 from finetune_api.routes import BASE_NAME, version_name
@@ -89,7 +90,14 @@ def _find_candidate(artifact: Artifact, maker: str, model: str, job: JobFile, ro
         is_reward = job.spec.method.reward is not None
         check_model(source, artifact.digest, artifact.bytes, artifact.uri, is_reward=is_reward)
         return Candidate(str(source), is_reward=is_reward)
-    adapter = fetch_adapter(source, artifact.digest, artifact.bytes, scratch, job.base.uri, LARGEST_RANK)
+    adapter = fetch_adapter(
+        source,
+        artifact.digest,
+        artifact.bytes,
+        scratch,
+        Model(uri=job.base.uri, revision=job.base.revision),
+        LARGEST_RANK,
+    )
     rank = int(json.loads((adapter / "adapter_config.json").read_text())["r"])
     name = job.spec.serving.model_name if job.spec.serving else ""
     return Candidate(model, adapter, rank, served_name=version_name(name, maker))

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from finetune_api.modelserver import Model
 from finetune_api.mounts import path_of
 from finetune_api.routes import Route, Routes
 from pydantic import ValidationError
@@ -93,7 +94,7 @@ class Loader:
                     route.digest,
                     route.bytes,
                     Path(self._config.adapters),
-                    self._config.model_uri,
+                    Model(uri=self._config.model_uri, revision=self._config.revision),
                     self._config.max_rank,
                 )
                 await self._hand_over(route.served_name, path)

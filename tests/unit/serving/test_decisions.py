@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from finetune_api.access import RequestLimits
-from finetune_api.modelserver import Engine
+from finetune_api.modelserver import Engine, Model
 from finetune_serving.adapters import find_problem
 from finetune_serving.config import LORA_MODULES, allowed_rank
 from finetune_serving.openai_messages import (
@@ -50,7 +50,7 @@ CONFIG: dict[str, Any] = {
     ],
 )
 def test_what_cannot_be_served_is_refused_with_the_reason(change: dict[str, Any], problem: str) -> None:
-    found = find_problem(CONFIG | change, "pvc://models/base", 16)
+    found = find_problem(CONFIG | change, Model(uri="pvc://models/base"), 16)
     assert problem in found
     assert bool(found) == bool(problem)
 
