@@ -1,20 +1,33 @@
 """Checks an adapter or a trained model before vLLM sees it; adapters are copied to where nobody changes them."""
 
 import json
-import re
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from finetune_api.artifact import measure_directory
+from finetune_api.artifact import Artifact, measure_directory
 from finetune_api.digest import digest_directory
 from finetune_api.modelfiles import ModelFilesError, read_model_config
 from finetune_api.modelserver import Model
+from finetune_api.routes import Route
 
 from finetune_serving.config import LORA_MODULES
+from finetune_serving.weights import Shapes, find_damage
 
-_PART = re.compile(r"\.lora_(A|B)\.")
 _FILES = {"adapter_config.json", "adapter_model.safetensors"}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Which adapters are taken."""
+
+    base: Model
+    """The model that they must have been trained on."""
+    max_rank: int
+    """Their largest rank."""
+    shapes: Shapes
+    """Of the base model's weights, as far as they are known."""
 
 
 class AdapterRefusedError(Exception):
@@ -52,14 +65,20 @@ def _name(uri: Any, revision: Any) -> str:
     return f"{uri} at {revision}" if revision else f"{uri}"
 
 
-def fetch_adapter(source: Path, digest: str, size: int, directory: Path, base: Model, max_rank: int) -> Path:
+def fetch_adapter(source: Path, made: Artifact | Route, directory: Path, limits: Limits) -> Path:
     """Copy an adapter into a directory named by its digest, check the copy, and return it.
+
+    Args:
+        source: where it lies.
+        made: what it must be.
+        directory: where the copy goes.
+        limits: what is taken.
 
     Raises:
         AdapterRefusedError: it is not what the digest names, or cannot be served.
         OSError: it cannot be read for now.
     """
-    target = directory / digest.removeprefix("sha256:")
+    target = directory / made.digest.removeprefix("sha256:")
     if target.exists():
         return target
     names = {path.name for path in source.iterdir()}
@@ -67,13 +86,13 @@ def fetch_adapter(source: Path, digest: str, size: int, directory: Path, base: M
         raise AdapterRefusedError(
             f"it must hold exactly {' and '.join(sorted(_FILES))}, as files; it has {sorted(names)}"
         )
-    _check_size(source, size)
+    _check_size(source, made.bytes)
     partial = directory / f"{target.name}.part"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     for name in sorted(_FILES):
         shutil.copyfile(source / name, partial / name, follow_symlinks=False)
-    problem = _check_copy(partial, digest, base, max_rank)
+    problem = _check_copy(partial, made.digest, limits)
     if problem:
         shutil.rmtree(partial)
         raise AdapterRefusedError(problem)
@@ -81,7 +100,7 @@ def fetch_adapter(source: Path, digest: str, size: int, directory: Path, base: M
     return target
 
 
-def check_model(directory: Path, digest: str, size: int, uri: str, *, is_reward: bool) -> None:
+def check_model(directory: Path, made: Artifact | Route, *, is_reward: bool) -> None:
     """Check a trained model where it lies: it is too large to be copied.
 
     Raises:
@@ -91,13 +110,13 @@ def check_model(directory: Path, digest: str, size: int, uri: str, *, is_reward:
     if not directory.is_dir():
         raise FileNotFoundError(2, "no such directory", str(directory))
     try:
-        _check_size(directory, size)
-        read_model_config(directory, uri, "ForSequenceClassification" if is_reward else "ForCausalLM")
+        _check_size(directory, made.bytes)
+        read_model_config(directory, made.uri, "ForSequenceClassification" if is_reward else "ForCausalLM")
         found = digest_directory(directory)
     except (ModelFilesError, ValueError) as error:
         raise AdapterRefusedError(str(error)) from None
-    if found != digest:
-        raise AdapterRefusedError(f"its content is not {digest[:19]}: it was changed after it was trained")
+    if found != made.digest:
+        raise AdapterRefusedError(f"its content is not {made.digest[:19]}: it was changed after it was trained")
     if not list(directory.glob("*.safetensors")):
         raise AdapterRefusedError("it holds no *.safetensors: pickles are not loaded")
 
@@ -109,7 +128,7 @@ def _check_size(directory: Path, size: int) -> None:
         raise AdapterRefusedError(f"it has {found} bytes instead of {size}: it was changed after it was trained")
 
 
-def _check_copy(directory: Path, digest: str, base: Model, max_rank: int) -> str:
+def _check_copy(directory: Path, digest: str, limits: Limits) -> str:
     if digest_directory(directory) != digest:
         return f"its content is not {digest[:19]}: it was changed after it was proven"
     try:
@@ -118,25 +137,6 @@ def _check_copy(directory: Path, digest: str, base: Model, max_rank: int) -> str
         return "adapter_config.json is not JSON"
     if not isinstance(config, dict):
         return "adapter_config.json is no object"
-    return find_problem(config, base, max_rank) or _find_damage(directory, config["r"])
-
-
-def _find_damage(directory: Path, rank: int) -> str:
-    """Return what is wrong with the weights, which vLLM would find out in the middle of a step; empty where nothing."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(directory / "adapter_model.safetensors", framework="pt") as weights:
-            names = set(weights.keys())
-            for name in names:
-                part = _PART.search(name)
-                if part is None or name.replace(part[0], ".lora_A." if part[1] == "B" else ".lora_B.") not in names:
-                    return f"its weights have {name[:200]} without its counterpart"
-                tensor = weights.get_tensor(name)
-                if tensor.ndim != 2 or tensor.shape[0 if part[1] == "A" else 1] != rank:
-                    return f"its weights are not of its rank {rank}: {name[:200]} has {tuple(tensor.shape)}"
-                if not tensor.is_floating_point() or not tensor.isfinite().all():
-                    return f"its weights are no numbers: {name[:200]}"
-    except SafetensorError as error:
-        return f"its weights cannot be read: {error}"
-    return "" if names else "its weights are none"
+    return find_problem(config, limits.base, limits.max_rank) or find_damage(
+        directory / "adapter_model.safetensors", config["r"], limits.shapes
+    )

@@ -26,6 +26,8 @@ class ServerConfig:
     """What the plugin inside vLLM must know; it travels in one environment variable."""
 
     model_uri: str
+    model: str
+    """What vLLM calls it: a directory, or a repository on the hub."""
     revision: str | None
     routes: str
     adapters: str

@@ -19,7 +19,7 @@ from finetune_api.mounts import path_of
 from finetune_api.reports import EvaluationSummary, MetricComparison, StageReport
 from finetune_api.routes import BASE_NAME, version_name
 
-from finetune_serving.adapters import AdapterRefusedError, check_model, fetch_adapter
+from finetune_serving.adapters import AdapterRefusedError, Limits, check_model, fetch_adapter
 from finetune_serving.comparison import compare, mcnemar
 from finetune_serving.config import LARGEST_RANK, below, has_gpu, resolve_model, set_environment
 from finetune_serving.engine import Candidate
@@ -27,6 +27,7 @@ from finetune_serving.gates import summarise
 from finetune_serving.judging import Judged, Role, judge_all
 from finetune_serving.scoring import Scoring
 from finetune_serving.sidebyside import choose_samples
+from finetune_serving.weights import read_shapes
 
 _LOG = logging.getLogger(__name__)
 
@@ -88,16 +89,11 @@ def _find_candidate(artifact: Artifact, maker: str, model: str, job: JobFile, ro
     source = below(root, path_of(artifact.uri))
     if artifact.kind == "Model":
         is_reward = job.spec.method.reward is not None
-        check_model(source, artifact.digest, artifact.bytes, artifact.uri, is_reward=is_reward)
+        check_model(source, artifact, is_reward=is_reward)
         return Candidate(str(source), is_reward=is_reward)
-    adapter = fetch_adapter(
-        source,
-        artifact.digest,
-        artifact.bytes,
-        scratch,
-        Model(uri=job.base.uri, revision=job.base.revision),
-        LARGEST_RANK,
-    )
+    base = Model(uri=job.base.uri, revision=job.base.revision)
+    limits = Limits(base, LARGEST_RANK, read_shapes(model, job.base.revision))
+    adapter = fetch_adapter(source, artifact, scratch, limits)
     rank = int(json.loads((adapter / "adapter_config.json").read_text())["r"])
     name = job.spec.serving.model_name if job.spec.serving else ""
     return Candidate(model, adapter, rank, served_name=version_name(name, maker))

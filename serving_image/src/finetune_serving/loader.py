@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,11 @@ from finetune_api.routes import Route, Routes
 from pydantic import ValidationError
 
 from finetune_serving.access import Access, read_keys
-from finetune_serving.adapters import AdapterRefusedError, check_model, fetch_adapter
+from finetune_serving.adapters import AdapterRefusedError, Limits, check_model, fetch_adapter
 from finetune_serving.config import ServerConfig, below
 from finetune_serving.hosting import Hosting, Version
 from finetune_serving.metrics import LOADED, LOADS, ROUTES
+from finetune_serving.weights import read_shapes
 
 _LOG = logging.getLogger("vllm.finetune")
 _POLL_SECONDS = 0.2
@@ -29,6 +31,13 @@ class Loader:
         self._engine, self._models, self._config = engine, models, config
         self._hosting, self._access = hosting, access
         self._text = ""
+
+    @cached_property
+    def _limits(self) -> Limits:
+        """The model is on this machine as soon as the engine has loaded it."""
+        config = self._config
+        shapes = read_shapes(config.model, config.revision)
+        return Limits(Model(uri=config.model_uri, revision=config.revision), config.max_rank, shapes)
 
     async def run(self) -> None:
         """Look for new routes and load for ever."""
@@ -88,15 +97,8 @@ class Loader:
             if route.kind == "Model":
                 await asyncio.to_thread(self._check_own_model, route)
             else:
-                path = await asyncio.to_thread(
-                    fetch_adapter,
-                    source,
-                    route.digest,
-                    route.bytes,
-                    Path(self._config.adapters),
-                    Model(uri=self._config.model_uri, revision=self._config.revision),
-                    self._config.max_rank,
-                )
+                adapters = Path(self._config.adapters)
+                path = await asyncio.to_thread(fetch_adapter, source, route, adapters, self._limits)
                 await self._hand_over(route.served_name, path)
         except (AdapterRefusedError, OSError, ValueError) as error:
             LOADS.labels("refused").inc()
@@ -112,7 +114,7 @@ class Loader:
         uri = self._config.model_uri
         if route.uri != uri:
             raise AdapterRefusedError(f"{route.uri} is a whole model, and this server was started with {uri}")
-        check_model(below(Path(self._config.root), path_of(uri)), route.digest, route.bytes, uri, is_reward=False)
+        check_model(below(Path(self._config.root), path_of(uri)), route, is_reward=False)
 
     async def _hand_over(self, name: str, path: Path) -> None:
         from vllm.entrypoints.serve.lora.protocol import LoadLoRAAdapterRequest

@@ -52,6 +52,7 @@ def serve(options: Serve) -> None:
     set_environment(gpu=gpu)
     config = ServerConfig(
         model_uri=options.model_uri,
+        model=model,
         revision=options.revision,
         routes=str(options.routes),
         adapters=str(options.root / str(SCRATCH).lstrip("/") / "adapters"),
