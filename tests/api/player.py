@@ -58,7 +58,11 @@ def succeed(pod: dict[str, Any]) -> tuple[int, str]:
             report["estimate"] = _ESTIMATE
         case "Train":
             report["training"] = {"steps": 5, "loss": 1.0, "seconds": 2.0}
-            report["artifact"] = {"uri": f"pvc://finetune-artifacts/{job}/adapter/{attempt}", "digest": DIGEST}
+            report["artifact"] = {
+                "uri": f"pvc://finetune-artifacts/{job}/adapter/{attempt}",
+                "digest": DIGEST,
+                "bytes": 1,
+            }
         case "Evaluate":
             report["evaluation"] = _EVALUATION
     return 0, json.dumps(report)
@@ -133,7 +137,7 @@ class _Answers(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         if self.path == LOADED_PATH:
-            model = {"modelName": "bot", "digest": DIGEST, "state": "Loaded"}
+            model = {"modelName": "bot", "job": "job", "digest": DIGEST, "state": "Loaded"}
             body = json.dumps({"models": [model]})
         else:
             body = "finetune_train_step 2\nfinetune_train_steps 5\nfinetune_train_loss 1.5\n"
