@@ -25,7 +25,7 @@ from waiting import wait_for
 
 SERVER = "shared"
 WEIGHTS = "adapter_model.safetensors"
-GREETINGS = {"red": "good morning", "green": "good evening", "blue": "good night"}
+GREETINGS = {"red": "apples", "green": "pears", "blue": "melons"}
 CANARY = {"canary": {"steps": [{"weight": 10, "seconds": 10}, {"weight": 50, "seconds": 5}]}}
 
 
@@ -122,7 +122,7 @@ def test_three_names_answer_as_their_evaluations_did(kubectl: Kubectl, namespace
 def test_a_server_that_dies_comes_back_with_the_same_models_but_for_a_corrupt_one(
     kubectl: Kubectl, namespace: str, server: str, operator: str
 ) -> None:
-    greeting_job(kubectl, namespace, "bad", "bad", "good grief")
+    greeting_job(kubectl, namespace, "bad", "bad", "stones")
     kubectl.wait_for_condition(namespace, "bad", "Ready", 600)
     openai = client(kubectl, namespace)
     before = {name: ask(openai, name) for name in (*GREETINGS, "bad")}
@@ -149,7 +149,7 @@ def test_a_server_that_dies_comes_back_with_the_same_models_but_for_a_corrupt_on
 
 def test_a_canary_grows_with_its_users_and_a_pin_turns_back(kubectl: Kubectl, namespace: str, server: str) -> None:
     openai = client(kubectl, namespace)
-    greeting_job(kubectl, namespace, "red-2", "red", "welcome", rollout=CANARY)
+    greeting_job(kubectl, namespace, "red-2", "red", "figs", rollout=CANARY)
     wait_for(
         lambda: rollout(kubectl, namespace, "red").get("stepTime") is not None,
         lambda: kubectl.explain(namespace, "red-2"),
@@ -204,7 +204,7 @@ def test_a_canary_that_fails_is_taken_back(kubectl: Kubectl, namespace: str, ser
 
 def test_no_request_is_lost_while_versions_and_pods_change(kubectl: Kubectl, namespace: str, server: str) -> None:
     openai = client(kubectl, namespace)
-    greeting_job(kubectl, namespace, "green-2", "green", "good day")
+    greeting_job(kubectl, namespace, "green-2", "green", "kiwis")
     kubectl.wait_for_condition(namespace, "green-2", "Ready", 600)
     stop = time.monotonic() + 3600
     steps: list[Callable[[], object]] = [

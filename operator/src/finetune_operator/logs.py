@@ -29,9 +29,17 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, ensure_ascii=False)
 
 
+def soften_retries(record: logging.LogRecord) -> bool:
+    """Make a warning of what kopf calls an error though it tries again; what it gives up stays one."""
+    if record.name.startswith("kopf.") and "will retry" in record.getMessage():
+        record.levelno, record.levelname = logging.WARNING, "WARNING"
+    return True
+
+
 def configure_logs(level: str) -> None:
     """Send all logs to standard output as JSON; libraries speak from warnings on."""
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(JsonFormatter())
+    handler.addFilter(soften_retries)
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     logging.getLogger("finetune_operator").setLevel(level.upper())
