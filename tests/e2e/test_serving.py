@@ -189,6 +189,8 @@ def test_a_canary_that_fails_is_taken_back(kubectl: Kubectl, namespace: str, ope
         60,
     )
 
+    assert kubectl.condition(namespace, "blue", "Served")["status"] == "True"
+
     def is_taken_back() -> bool:
         for number in range(20):
             with suppress(InternalServerError):

@@ -19,6 +19,7 @@ from openai import (
     NotFoundError,
     OpenAI,
 )
+from safetensors.torch import load_file, save_file
 from serving.running import KEY, Server, make_adapter
 from waiting import wait_for
 
@@ -190,6 +191,21 @@ def test_a_whole_model_answers_under_its_name_where_the_server_was_started_with_
     answer = ask(server, "mine")
     assert answer.model == "mine"
     assert answer.choices[0].message.content == ask(server, "base").choices[0].message.content
+
+
+def test_a_model_whose_numbers_overflow_is_the_servers_error(server: Server) -> None:
+    broken = out(server, "broken")
+    shutil.copytree(out(server, "second"), broken)
+    # Numbers that are finite alone and not when they are multiplied: such likelihoods cannot be written as JSON.
+    tensors = load_file(broken / "adapter_model.safetensors")
+    save_file({name: tensor.sign() * 1e30 for name, tensor in tensors.items()}, broken / "adapter_model.safetensors")
+    server.route(bot=out(server, "first"), broken=broken)
+    server.wait_for_states(bot="Loaded", broken="Loaded")
+    with pytest.raises(InternalServerError, match="the likelihoods of broken are no numbers"):
+        ask(server, "broken", logprobs=True)
+    assert ask(server, "bot", logprobs=True).model == "bot"
+    found = next(one for one in server.get("/finetune/loaded")["models"] if one["modelName"] == "broken")
+    assert (found["requests"], found["errors"]) == (1, 1)
 
 
 def test_wrong_routes_leave_everything_as_it_was(server: Server) -> None:

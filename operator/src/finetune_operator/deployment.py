@@ -7,6 +7,7 @@ from finetune_api.conditions import Condition, ConditionType, Reason
 from finetune_api.finetunejob import Serving
 from finetune_api.jobstatus import FineTuneJobStatus, ServingStatus
 from finetune_api.modelserver import ServedModel
+from finetune_api.rollout import RolloutStatus
 
 from finetune_operator.acceptance import Problem, find_fullness
 from finetune_operator.draft import Draft
@@ -40,7 +41,10 @@ def deploy(draft: Draft, serving: Serving | None, view: ServerView | None, newer
             loaded_pods=served.loaded_pods if served else 0,
         )
     )
-    if served and served.loaded_pods > 0 and served.weight == 100:
+    rollout = _rollout_of(serving, view)
+    # The version that a canary is measured with serves until it is replaced.
+    is_stable = rollout is not None and rollout.stable == draft.job.name
+    if served and served.loaded_pods > 0 and (served.weight == 100 or (is_stable and served.weight > 0)):
         message = f"{serving.model_name} answers on ModelServer {server}"
         draft.conditions.set(ConditionType.SERVED, status=True, reason=Reason.ADAPTER_LOADED, message=message)
         return Reason.SERVING, message
@@ -53,7 +57,7 @@ def _explain(
 ) -> Problem:
     """Return why the result does not answer all requests for its name."""
     name, server = serving.model_name, serving.server or draft.job.name
-    rollout = next((one for one in view.status.rollouts if one.name == name), None) if view else None
+    rollout = _rollout_of(serving, view)
     for aborted in rollout.aborted if rollout else []:
         if rollout and aborted.job == draft.job.name:
             return Reason.ROLLOUT_ABORTED, f"{name} went back to {rollout.stable}: {aborted.message}"
@@ -69,6 +73,10 @@ def _explain(
         return Reason.SERVER_NOT_READY, f"ModelServer {server} has no ready pod with the adapter"
     full = find_fullness(name, view) if view else None
     return full or (Reason.DEPLOYING, _explain_server(server, view))
+
+
+def _rollout_of(serving: Serving, view: ServerView | None) -> RolloutStatus | None:
+    return next((one for one in view.status.rollouts if one.name == serving.model_name), None) if view else None
 
 
 def _served(job: JobView, status: FineTuneJobStatus, serving: Serving, server: ServerView | None) -> ServedModel | None:

@@ -17,6 +17,7 @@ from finetune_serving.openai_messages import (
     RequestError,
     Usage,
     error_body,
+    is_not_finite,
     limit_tokens,
     model_list,
     read_body,
@@ -166,9 +167,14 @@ class _Answer:
         if last:
             self.usage = read_usage(self._whole)
             body = rename(self._whole, self._served, self._public)
+            if is_not_finite(self.status, body):
+                self.status = 500
+                body = error_body(
+                    RequestError(500, "server_error", f"the likelihoods of {self._public} are no numbers")
+                )
             kept = [(key, value) for key, value in self._start["headers"] if key.lower() != b"content-length"]
             length = (b"content-length", str(len(body)).encode())
-            await self._send(dict(self._start) | {"headers": [*kept, length]})
+            await self._send(dict(self._start) | {"status": self.status, "headers": [*kept, length]})
             await self._send({"type": "http.response.body", "body": body})
 
     def _is_stream(self) -> bool:

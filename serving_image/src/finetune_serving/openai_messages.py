@@ -79,6 +79,11 @@ def error_body(error: RequestError) -> bytes:
     return json.dumps({"error": content}).encode()
 
 
+def is_not_finite(status: int, body: bytes) -> bool:
+    """Tell whether vLLM blames the client for likelihoods that are no numbers: it is the model that is broken."""
+    return status == 400 and b"Out of range float values are not JSON compliant" in body
+
+
 def model_list(names: Sequence[str], created: int, max_model_length: int) -> bytes:
     """Return the body of `/v1/models`, with vLLM's own field for the tokens that a model takes."""
     about = {"object": "model", "created": created, "owned_by": "finetune.dev", "max_model_len": max_model_length}
