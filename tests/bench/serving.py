@@ -78,7 +78,12 @@ def _run_bare(server: Server) -> Iterator[None]:
         *("--load-format=safetensors", "--enforce-eager", "--dtype=float32", "--enable-prefix-caching"),
         *("--disable-fastapi-docs", f"--api-key={KEY}"),
     ]
-    settings = {"VLLM_PLUGINS": "", "VLLM_CPU_KVCACHE_SPACE": "1", "TORCHDYNAMO_DISABLE": "1"}
+    settings = {
+        "VLLM_PLUGINS": "",
+        "VLLM_CPU_KVCACHE_SPACE": "1",
+        "TORCHDYNAMO_DISABLE": "1",
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    }
     with run_until_ready(
         command, f"{server.url}/health", server.root / "bare.log", VLLM_NO_USAGE_STATS="1", **settings
     ):

@@ -214,6 +214,8 @@ def test_no_request_is_lost_while_versions_and_pods_change(kubectl: Kubectl, nam
             if is_over.is_set() and seen.total() >= 10_000:
                 return
             seen[version_of(openai, "green", user=f"{client}-{number}")] += 1
+            # Another pod needs a part of the cores to start.
+            is_over.wait(0.2)
 
     def turn(pinned: str | None, version: str) -> None:
         pin(kubectl, namespace, {"green": pinned})
@@ -227,7 +229,7 @@ def test_no_request_is_lost_while_versions_and_pods_change(kubectl: Kubectl, nam
             turn("green", "green")
             pod = pod_of(kubectl, namespace)["metadata"]["name"]
             kubectl.run("rollout", "restart", f"deployment/{SERVER}", "-n", namespace)
-            kubectl.run("rollout", "status", f"deployment/{SERVER}", "-n", namespace, "--timeout=300s")
+            kubectl.run("rollout", "status", f"deployment/{SERVER}", "-n", namespace, "--timeout=600s")
             kubectl.run("wait", "--for=delete", f"pod/{pod}", "-n", namespace, "--timeout=120s")
         finally:
             is_over.set()

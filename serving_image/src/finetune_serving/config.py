@@ -68,6 +68,8 @@ def set_environment(*, gpu: bool) -> None:
     if not gpu:
         # The image has no C++ compiler, and small models gain nothing from one.
         defaults |= {"VLLM_CPU_KVCACHE_SPACE": "1", "TORCHDYNAMO_DISABLE": "1"}
+        # Every vLLM would bind itself to the same first cores, though Kubernetes shares all of them among its pods.
+        defaults["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
     os.environ["VLLM_PLUGINS"] = "finetune"
