@@ -21,6 +21,8 @@ _ROWS = 600
 _RUNS = 5
 _LAYERS = 6
 _PLAIN_BATCH = 32
+_MOST_WORDS = 40
+"""Of a question or an answer, so that no row is longer than LONGEST."""
 _WORDS = ("shop", "sells", "kettles", "lamps", "chairs", "tables", "for", "a", "fair", "price", "every", "day")
 
 
@@ -64,8 +66,9 @@ def make_rows(count: int) -> list[dict[str, str]]:
     """Return short rows of mixed lengths, as support questions are: most short, a few long; the same every time."""
     pick = random.Random(SEED)
 
-    def say(words: tuple[str, ...], median: int) -> str:
-        return " ".join(pick.choices(words, k=min(40, max(2, round(pick.lognormvariate(math.log(median), 1))))))
+    def say(words: tuple[str, ...], usual: int) -> str:
+        length = round(pick.lognormvariate(math.log(usual), 1))
+        return " ".join(pick.choices(words, k=min(max(length, 2), _MOST_WORDS)))
 
     return [
         {"prompt": f"question {number}: {say(_WORDS, 5)}?", "completion": f"answer {number}: {say(_WORDS[:6], 4)}."}
