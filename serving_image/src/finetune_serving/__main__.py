@@ -1,4 +1,4 @@
-"""`finetune-server serve|evaluate`: what the serving image runs."""
+"""`finetune-server serve|drain|evaluate`: what the serving image runs."""
 
 import argparse
 import logging
@@ -18,6 +18,7 @@ from finetune_api.reports import ExitCode, StageReport, write_report
 from openai import OpenAIError
 
 from finetune_serving.adapters import AdapterRefusedError
+from finetune_serving.drain import drain
 
 _LOG = logging.getLogger("finetune_serving")
 
@@ -28,6 +29,9 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stdout)
     if arguments.command == "serve":
         _serve(arguments)
+        return
+    if arguments.command == "drain":
+        drain(arguments.root, arguments.port, arguments.longest)
         return
     report, code = _evaluate(arguments)
     _LOG.info("%s: %s", report.reason, report.message)
@@ -50,6 +54,9 @@ def _parser() -> argparse.ArgumentParser:
     server.add_argument("--routes", type=Path, default=Path(ROUTES_FILE), help="the routes file")
     server.add_argument("--model-cache", type=Path, default=Path(SCRATCH), help="where a model that is fetched is kept")
     server.add_argument("--keys", default="", help="directory with API keys; without it none is asked for")
+    drainer = commands.add_parser("drain", help="wait until nobody asks the server on this machine any more")
+    drainer.add_argument("--port", type=int, default=SERVER_PORT, help="port of the server")
+    drainer.add_argument("--longest", type=float, required=True, help="seconds after which to wait no longer")
     judge = commands.add_parser("evaluate", help="compare base and tuned model on the held-out data")
     judge.add_argument("--job", type=Path, default=Path(JOB_FILE), help="the FineTuneJob as JSON")
     judge.add_argument("--artifact", required=True, help="what the training made, as JSON")

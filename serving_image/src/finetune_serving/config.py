@@ -17,8 +17,8 @@ _RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 LARGEST_RANK = _RANKS[-1]
 """The largest rank of an adapter that vLLM takes."""
 _VARIABLE = "FINETUNE_SERVER"
-SHUTDOWN_SECONDS = 60
-"""Time for requests in flight after SIGTERM; below the pod's grace period."""
+KEEP_ALIVE_SECONDS = 5
+"""How long a connection without a request is kept open."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,7 @@ def set_environment(*, gpu: bool) -> None:
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
     os.environ["VLLM_PLUGINS"] = "finetune"
+    os.environ["VLLM_HTTP_TIMEOUT_KEEP_ALIVE"] = str(KEEP_ALIVE_SECONDS)
     os.environ.pop("VLLM_ALLOW_RUNTIME_LORA_UPDATING", None)
 
 

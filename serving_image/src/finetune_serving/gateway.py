@@ -42,9 +42,9 @@ _RETRY_SECONDS = 2
 class Gateway:
     """Everything that is not on the list does not exist."""
 
-    def __init__(self, app: App, hosting: Hosting, access: Access) -> None:
-        """Stand in front of `app`."""
-        self._app, self._hosting, self._access = app, hosting, access
+    def __init__(self, app: App, hosting: Hosting, access: Access, is_draining: Callable[[], bool]) -> None:
+        """Stand in front of `app`; while it is draining each connection ends with its answer."""
+        self._app, self._hosting, self._access, self._is_draining = app, hosting, access, is_draining
         self._created = int(time.time())
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -52,10 +52,19 @@ class Gateway:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
         elif scope["type"] == "http":
+            send = self._closing(send)
             try:
                 await self._handle(scope, receive, send)
             except RequestError as error:
                 await _answer(send, error.status, error_body(error), error.retry_after)
+
+    def _closing(self, send: Send) -> Send:
+        async def send_and_close(message: Message) -> None:
+            if message["type"] == "http.response.start" and self._is_draining():
+                message = dict(message) | {"headers": [*message["headers"], (b"connection", b"close")]}
+            await send(message)
+
+        return send_and_close
 
     async def _handle(self, scope: Message, receive: Receive, send: Send) -> None:
         path, method = scope["path"], scope["method"]

@@ -2,6 +2,7 @@
 
 import asyncio
 from argparse import Namespace
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Response
@@ -9,6 +10,7 @@ from finetune_api.routes import LOADED_PATH
 
 from finetune_serving.access import Access
 from finetune_serving.config import read_server_config
+from finetune_serving.drain import marker_of
 from finetune_serving.gateway import Gateway
 from finetune_serving.hosting import Hosting
 from finetune_serving.loader import Loader
@@ -29,10 +31,12 @@ class FineTunePlugin:
 
     def attach_router(self, app: FastAPI) -> None:
         """Put the gateway in front of every route, and add two of our own."""
-        if read_server_config().keys:
+        config = read_server_config()
+        if config.keys:
             # Until the keys are read nobody has one.
             self._access.keys = {}
-        app.add_middleware(Gateway, hosting=self._hosting, access=self._access)
+        marker = marker_of(Path(config.root))
+        app.add_middleware(Gateway, hosting=self._hosting, access=self._access, is_draining=marker.exists)
 
         @app.get("/readyz")
         async def readyz() -> Response:

@@ -11,7 +11,6 @@ from finetune_api.routes import BASE_NAME
 
 from finetune_serving.config import (
     LORA_MODULES,
-    SHUTDOWN_SECONDS,
     ServerConfig,
     allowed_rank,
     below,
@@ -19,6 +18,10 @@ from finetune_serving.config import (
     resolve_model,
     set_environment,
 )
+from finetune_serving.drain import marker_of
+
+_SHUTDOWN_SECONDS = 30
+"""Time for requests in flight after SIGTERM, of which a pod that was drained has none."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,8 @@ def serve(options: Serve) -> None:
         keys=options.keys,
     )
     os.environ |= config.to_env()
+    # A container that was started again in the same pod finds the volume as it was.
+    marker_of(options.root).unlink(missing_ok=True)
     sys.stdout.flush()
     command = [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", *build_arguments(options, model, gpu=gpu)]
     os.execv(sys.executable, command)  # noqa: S606 - there is nothing for a shell to do
@@ -81,7 +86,7 @@ def build_arguments(options: Serve, model: str, *, gpu: bool) -> list[str]:
         f"--max-lora-rank={allowed_rank(options.max_rank)}",
         "--lora-target-modules",
         *LORA_MODULES,
-        f"--shutdown-timeout={SHUTDOWN_SECONDS}",
+        f"--shutdown-timeout={_SHUTDOWN_SECONDS}",
         "--disable-fastapi-docs",
         "--load-format=safetensors",
         *([] if gpu else ["--enforce-eager"]),

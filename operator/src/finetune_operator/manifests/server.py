@@ -15,10 +15,10 @@ from finetune_operator.manifests.pod import Volumes, build_credential_env, build
 from finetune_operator.observe import JobView, ServerView
 from finetune_operator.settings import Settings
 
-_DRAIN_SECONDS = 5
-"""Time for the endpoints to forget a pod before it stops taking requests."""
-_STOP_SECONDS = 90
-"""Longer than the drain and vLLM's own time for requests in flight."""
+_DRAIN_SECONDS = 240
+"""Longest time for requests in flight before vLLM is told to stop."""
+_STOP_SECONDS = _DRAIN_SECONDS + 60
+"""Longer than the drain, and the time that vLLM has for requests that still came."""
 _START_SECONDS = 1800
 """Time for a large model to be fetched and loaded."""
 
@@ -87,7 +87,7 @@ def build_deployment(server: ServerView, artifact_uris: Iterable[str], settings:
         "startupProbe": _probe("/health", period=5, failures=_START_SECONDS // 5),
         "livenessProbe": _probe("/health", period=10, failures=6),
         "readinessProbe": _probe("/readyz", period=2, failures=2),
-        "lifecycle": {"preStop": {"sleep": {"seconds": _DRAIN_SECONDS}}},
+        "lifecycle": {"preStop": {"exec": {"command": ["finetune-server", "drain", f"--longest={_DRAIN_SECONDS}"]}}},
     }
     pod = build_pod_spec(settings, spec, container, volumes, build_credential_env({MODEL: spec.model}))
     pod["terminationGracePeriodSeconds"] = _STOP_SECONDS
