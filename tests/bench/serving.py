@@ -29,13 +29,14 @@ def measure_serving(root: Path) -> dict[str, Any]:
     """Return the figures of servers on this machine; ratios are medians over turns."""
     server = _lay_out(root)
     bare, ours = [], []
-    for _ in range(_TURNS):
+    for turn in range(_TURNS):
         with _run_bare(server):
             bare.append(_measure(server, ["first"]))
         server.route(first=_adapter(root, 0))
         with run_server(server, "--max-adapters=1"):
             ours.append(_measure(server, ["first"]))
             one_memory = _measure_memory()
+        _tell(f"turn {turn + 1} of {_TURNS}: bare {bare[-1][1].rate:.1f}, ours {ours[-1][1].rate:.1f} answers a second")
     figures = {
         "plugin_overhead_p50_ratio": _ratio([(a.p50, b.p50) for (a, _), (b, _) in zip(ours, bare, strict=True)]),
         "plugin_throughput_ratio": _ratio([(a.rate, b.rate) for (_, a), (_, b) in zip(ours, bare, strict=True)]),
@@ -48,6 +49,7 @@ def measure_serving(root: Path) -> dict[str, Any]:
     with run_server(server, f"--max-adapters={_ADAPTERS}"):
         pairs = [(_together(server, names).rate, _together(server, names[:1]).rate) for _ in range(_TURNS)]
         eight_memory = _measure_memory()
+        _tell(f"eight adapters and one: {pairs}")
         stalls = asyncio.run(_measure_stalls(server))
     return figures | {
         "eight_adapters_throughput_ratio": _ratio(pairs),
@@ -123,6 +125,10 @@ async def _measure_stalls(server: Server) -> dict[str, float]:
     gaps.stop()
     await stream
     return {"neighbour_stall_p99_ms": _p99(busy), "neighbour_stall_p99_ms_without_a_load": _p99(quiet), "loads": _LOADS}
+
+
+def _tell(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
 
 
 def _p99(seconds: list[float]) -> float:
