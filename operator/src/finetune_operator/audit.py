@@ -44,10 +44,10 @@ class Audit:
     async def _audit(self, kind: Kind) -> None:
         known = [key for key in self._store.keys(kind.name) if self._is_selected(kind, key)]
         listed, version = await self._cluster.list_all(kind)
-        for changed in self._store.replace(kind.name, listed, known, version):
+        for change in self._store.replace(kind.name, listed, known, version):
             if self.synced.is_set():
                 AUDIT_FINDINGS.labels(kind.name).inc()
-            for key in concerned(self._store, changed):
+            for key in concerned(self._store, change):
                 self._queue.add(key)
 
     def _is_selected(self, kind: Kind, key: Key) -> bool:

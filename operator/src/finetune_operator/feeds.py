@@ -58,7 +58,6 @@ def _register(registry: kopf.OperatorRegistry, kind: Kind, store: Store, queue: 
     async def on_event(*, event: Any, **_: Any) -> None:
         manifest: Manifest = dict(event["object"]) | {"apiVersion": kind.api_version, "kind": kind.name}
         deleted = event["type"] == "DELETED"
-        changed = store.remove(manifest) if deleted else store.put(manifest)
-        if changed:
-            for key in concerned(store, manifest):
-                queue.add(key)
+        change = store.remove(manifest) if deleted else store.put(manifest)
+        for key in concerned(store, change) if change else ():
+            queue.add(key)

@@ -1,7 +1,8 @@
 """Gathers what the plans need to know: from the store, and from running pods. Reads only."""
 
 import asyncio
-from dataclasses import dataclass
+from collections import OrderedDict
+from dataclasses import dataclass, field
 from typing import Any
 
 from finetune_api.artifact import Incumbent
@@ -28,6 +29,8 @@ from finetune_operator.pods import Pods
 from finetune_operator.routing import proven_by_name
 from finetune_operator.store import Store, server_of
 
+_MOST_VIEWS = 1_000
+
 
 @dataclass
 class Observer:
@@ -35,6 +38,8 @@ class Observer:
 
     store: Store
     pods: Pods
+    _views: OrderedDict[str, tuple[str, JobView]] = field(default_factory=OrderedDict)
+    """By uid the version that was read last, and what it said: jobs of one server are looked at again and again."""
 
     def attempts(self, key: Key) -> list[Attempt]:
         """Return the attempts of a FineTuneJob whose Jobs the cluster still has."""
@@ -103,12 +108,20 @@ class Observer:
         raw_server = self.store.get(Key("ModelServer", namespace, server))
         maker = controller_uid(raw_server) if raw_server else None
         return [
-            view_job(raw)
-            for raw in self.store.objects("FineTuneJob", namespace)
-            if server_of(raw) == server
-            and not raw["metadata"].get("deletionTimestamp")
+            self._view(raw)
+            for raw in self.store.jobs_of(namespace, server)
+            if not raw["metadata"].get("deletionTimestamp")
             and (raw["spec"]["serving"].get("server") or raw["metadata"]["uid"] == maker)
         ]
+
+    def _view(self, raw: Manifest) -> JobView:
+        uid, version = raw["metadata"]["uid"], raw["metadata"]["resourceVersion"]
+        known = self._views.pop(uid, None)
+        view = known[1] if known and known[0] == version else view_job(raw)
+        self._views[uid] = version, view
+        if len(self._views) > _MOST_VIEWS:
+            self._views.popitem(last=False)
+        return view
 
     async def see_server(self, manifest: Manifest) -> SeenServer:
         """Gather what bears on a ModelServer; its pods are asked what they have loaded."""

@@ -153,9 +153,9 @@ class Reconciler:
 
     def _remember(self, manifest: Manifest) -> None:
         """Keep the answer to a write, and tell whom it concerns: the watch will bring nothing newer."""
-        if self.store.put(manifest):
-            for key in concerned(self.store, manifest):
-                self.queue.add(key)
+        change = self.store.put(manifest)
+        for key in concerned(self.store, change) if change else ():
+            self.queue.add(key)
 
 
 def count_jobs(store: Store) -> None:

@@ -5,54 +5,66 @@ Filled by the feeds, by the audit, and by the answers to the operator's own writ
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
+from finetune_api.conditions import ConditionType
 from finetune_api.meta import JOB_LABEL, SERVER_LABEL
 
 from finetune_operator.kinds import Key, Manifest, key_of, label_of
 
+_SERVER, _EARLIER = "server", "finetunejob://"
+
+
+class Change(NamedTuple):
+    """An object that is new, changed or gone."""
+
+    manifest: Manifest
+    """As it is now, or was at its end."""
+    before: Manifest | None = None
+    """As it was known before; None where it is new or gone."""
+
 
 class Store:
-    """Objects by key, and keys by the owner that their labels name."""
+    """Objects by key, and keys by what is looked for: nothing here takes longer the more objects there are."""
 
     def __init__(self) -> None:
         """Begin empty."""
         self._objects: dict[Key, Manifest] = {}
-        self._children: defaultdict[tuple[str, str, str], set[Key]] = defaultdict(set)
-        self._by_namespace: defaultdict[tuple[str, str], set[Key]] = defaultdict(set)
+        self._found: defaultdict[tuple[str, ...], set[Key]] = defaultdict(set)
         self._deleted: dict[str, int] = {}
 
     def get(self, key: Key) -> Manifest | None:
         """Return an object, or None."""
         return self._objects.get(key)
 
-    def put(self, manifest: Manifest) -> bool:
-        """Keep an object unless a newer version is known; tell whether it was new to the store."""
+    def put(self, manifest: Manifest) -> Change | None:
+        """Keep an object unless it is known in this version or a newer one; return what changed."""
         key, metadata = key_of(manifest), manifest["metadata"]
         version = int(metadata["resourceVersion"])
         known = self._objects.get(key)
         if known is not None and int(known["metadata"]["resourceVersion"]) >= version:
-            return False
+            return None
         if self._deleted.get(metadata["uid"], -1) >= version:
-            return False
+            return None
         self._forget(key)
         metadata.pop("managedFields", None)
         self._objects[key] = manifest
-        self._by_namespace[key.kind, key.namespace].add(key)
-        for owner in owners_of(manifest):
-            self._children[owner].add(key)
-        return True
+        for term in _terms(manifest):
+            self._found[term].add(key)
+        is_same = known is not None and known["metadata"]["uid"] == metadata["uid"]
+        return Change(manifest, known if is_same else None)
 
-    def remove(self, manifest: Manifest) -> bool:
-        """Drop a deleted object, unless another of its name is known by now."""
+    def remove(self, manifest: Manifest) -> Change | None:
+        """Drop a deleted object, unless another of its name is known by now; return what changed."""
         key, metadata = key_of(manifest), manifest["metadata"]
         self._deleted[metadata["uid"]] = int(metadata["resourceVersion"])
         known = self._objects.get(key)
         if known is None or known["metadata"]["uid"] != metadata["uid"]:
-            return False
+            return None
         self._forget(key)
-        return True
+        return Change(manifest)
 
-    def replace(self, kind: str, listed: Iterable[Manifest], keys: Iterable[Key], version: int) -> list[Manifest]:
+    def replace(self, kind: str, listed: Iterable[Manifest], keys: Iterable[Key], version: int) -> list[Change]:
         """Take over a complete list; return what it changed.
 
         Args:
@@ -62,7 +74,7 @@ class Store:
             version: the list's resource version; objects written after it are left alone.
         """
         manifests = list(listed)
-        changed = [manifest for manifest in manifests if self.put(manifest)]
+        changed = [change for change in map(self.put, manifests) if change]
         present = {key_of(manifest) for manifest in manifests}
         for key in keys:
             known = self._objects.get(key)
@@ -70,32 +82,51 @@ class Store:
                 continue
             if int(known["metadata"]["resourceVersion"]) <= version:
                 self._forget(key)
-                changed.append(known)
+                changed.append(Change(known))
         self._deleted = {uid: seen for uid, seen in self._deleted.items() if seen > version}
         return changed
 
-    def keys(self, kind: str, namespace: str | None = None) -> list[Key]:
+    def keys(self, kind: str) -> list[Key]:
         """Return the keys of a kind."""
-        if namespace is not None:
-            return sorted(self._by_namespace[kind, namespace])
-        return [key for key in self._objects if key.kind == kind]
-
-    def objects(self, kind: str, namespace: str) -> list[Manifest]:
-        """Return the objects of a kind in a namespace."""
-        return [self._objects[key] for key in self.keys(kind, namespace)]
+        return list(self._found[kind,])
 
     def children(self, kind: str, owner: Key) -> list[Manifest]:
         """Return the objects of a kind whose labels name the owner."""
-        keys = self._children.get((owner.kind, owner.namespace, owner.name), set())
-        return [self._objects[key] for key in sorted(keys) if key.kind == kind]
+        return self._find(kind, *owner)
+
+    def jobs_of(self, namespace: str, server: str) -> list[Manifest]:
+        """Return the FineTuneJobs that name a ModelServer or make it."""
+        return self._find(_SERVER, namespace, server)
+
+    def followers(self, job: Key) -> list[Manifest]:
+        """Return the FineTuneJobs that begin with the result of this one."""
+        return self._find(_EARLIER, job.namespace, job.name)
+
+    def _find(self, *term: str) -> list[Manifest]:
+        return [self._objects[key] for key in sorted(self._found.get(term, ()))]
 
     def _forget(self, key: Key) -> None:
         known = self._objects.pop(key, None)
         if known is None:
             return
-        self._by_namespace[key.kind, key.namespace].discard(key)
-        for owner in owners_of(known):
-            self._children[owner].discard(key)
+        for term in _terms(known):
+            self._found[term].discard(key)
+            if not self._found[term]:
+                del self._found[term]
+
+
+def _terms(manifest: Manifest) -> Iterator[tuple[str, ...]]:
+    """Say under what an object is found."""
+    key = key_of(manifest)
+    yield (key.kind,)
+    for owner in owners_of(manifest):
+        yield key.kind, *owner
+    if key.kind == "FineTuneJob":
+        server, earlier = server_of(manifest), _earlier_of(manifest)
+        if server:
+            yield _SERVER, key.namespace, server
+        if earlier:
+            yield _EARLIER, key.namespace, earlier
 
 
 def owners_of(manifest: Manifest) -> Iterator[Key]:
@@ -107,17 +138,31 @@ def owners_of(manifest: Manifest) -> Iterator[Key]:
             yield Key(kind, namespace, name)
 
 
-def concerned(store: Store, manifest: Manifest) -> set[Key]:
-    """Return which FineTuneJobs and ModelServers must look again when this object changed."""
+def concerned(store: Store, change: Change) -> set[Key]:
+    """Return which FineTuneJobs and ModelServers must look again."""
+    manifest, before = change
     key = key_of(manifest)
-    spec = manifest.get("spec", {})
     match key.kind:
+        case "FineTuneJob" if before and _shown(before) == _shown(manifest):
+            return {key}
         case "FineTuneJob":
-            return {key, *_rivals(store, key, spec.get("serving") or {}), *_followers(store, key)}
+            return {key, *_rivals(store, manifest), *map(key_of, store.followers(key))}
         case "ModelServer":
-            jobs = store.objects("FineTuneJob", key.namespace)
-            return {key} | {key_of(job) for job in jobs if server_of(job) == key.name}
+            return {key, *map(key_of, store.jobs_of(key.namespace, key.name))}
     return set(owners_of(manifest))
+
+
+def _shown(job: Manifest) -> Manifest:
+    """Return what other jobs and servers look at, beside what never changes."""
+    status = job.get("status") or {}
+    telling = (ConditionType.EVALUATED, ConditionType.FAILED)
+    return {
+        "conditions": [one for one in status.get("conditions", []) if one["type"] in telling],
+        "artifact": status.get("artifact"),
+        "evaluationServer": status.get("evaluationServer"),
+        "serving": job.get("spec", {}).get("serving"),
+        "deletionTimestamp": job["metadata"].get("deletionTimestamp"),
+    }
 
 
 def server_of(job: Manifest) -> str | None:
@@ -128,22 +173,18 @@ def server_of(job: Manifest) -> str | None:
     return str(serving.get("server") or job["metadata"]["name"])
 
 
-def _followers(store: Store, key: Key) -> set[Key]:
-    """Return the jobs that begin with the result of this one."""
-    uri = f"finetunejob://{key.name}"
-    jobs = store.objects("FineTuneJob", key.namespace)
-    return {key_of(job) for job in jobs if (job.get("spec", {}).get("model") or {}).get("uri") == uri}
+def _earlier_of(job: Manifest) -> str | None:
+    """Return the name of the FineTuneJob whose result a FineTuneJob begins with; None where it names a base model."""
+    uri = (job.get("spec", {}).get("model") or {}).get("uri")
+    return uri.removeprefix(_EARLIER) if isinstance(uri, str) and uri.startswith(_EARLIER) else None
 
 
-def _rivals(store: Store, key: Key, serving: Manifest) -> set[Key]:
+def _rivals(store: Store, job: Manifest) -> set[Key]:
     """Return the job's server, and the jobs that serve under the same name there."""
-    job = store.get(key) or {"metadata": {"name": key.name}, "spec": {"serving": serving or None}}
-    server = server_of(job)
+    server, namespace = server_of(job), job["metadata"]["namespace"]
     if server is None:
         return set()
-    same = {
-        key_of(other)
-        for other in store.objects("FineTuneJob", key.namespace)
-        if server_of(other) == server and other["spec"]["serving"].get("modelName") == serving.get("modelName")
-    }
-    return same | {Key("ModelServer", key.namespace, server)}
+    name = job["spec"]["serving"].get("modelName")
+    others = store.jobs_of(namespace, server)
+    same = {key_of(other) for other in others if other["spec"]["serving"].get("modelName") == name}
+    return same | {Key("ModelServer", namespace, server)}

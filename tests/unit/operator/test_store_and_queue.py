@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 from finetune_operator.kinds import Key
-from finetune_operator.store import Store, concerned
+from finetune_operator.store import Change, Store, concerned
 from finetune_operator.workqueue import WorkQueue
 from hypothesis import given
 from hypothesis import strategies as st
@@ -55,7 +55,7 @@ def test_an_audit_finds_missed_deletions_and_spares_what_is_newer() -> None:
     store.put(job("gone", version=2, uid="1"))
     store.put(job("fresh", version=9, uid="2"))
     changed = store.replace("FineTuneJob", [job("kept", version=3, uid="3")], store.keys("FineTuneJob"), 5)
-    assert sorted(one["metadata"]["name"] for one in changed) == ["gone", "kept"]
+    assert sorted(one.manifest["metadata"]["name"] for one in changed) == ["gone", "kept"]
     assert sorted(key.name for key in store.keys("FineTuneJob")) == ["fresh", "kept"]
 
 
@@ -63,7 +63,7 @@ def test_a_child_concerns_the_owners_that_its_labels_name() -> None:
     store = Store()
     pod = child("Pod", "p", 1, job="a", server="s")
     store.put(pod)
-    assert concerned(store, pod) == {KEY, Key("ModelServer", "team", "s")}
+    assert concerned(store, Change(pod)) == {KEY, Key("ModelServer", "team", "s")}
     assert store.children("Pod", KEY) == [pod]
 
 
@@ -73,7 +73,7 @@ def test_a_job_concerns_its_server_and_its_rivals() -> None:
     store.put(mine)
     store.put(rival)
     store.put(job("c", uid="w", modelName="other", server="s"))
-    assert concerned(store, mine) == {KEY, Key("FineTuneJob", "team", "b"), Key("ModelServer", "team", "s")}
+    assert concerned(store, Change(mine)) == {KEY, Key("FineTuneJob", "team", "b"), Key("ModelServer", "team", "s")}
 
 
 def test_a_job_concerns_those_that_begin_with_its_result() -> None:
@@ -81,7 +81,17 @@ def test_a_job_concerns_those_that_begin_with_its_result() -> None:
     follower = job("b", uid="v")
     follower["spec"]["model"] = {"uri": "finetunejob://a"}
     store.put(follower)
-    assert concerned(store, job("a")) == {KEY, Key("FineTuneJob", "team", "b")}
+    assert concerned(store, Change(job("a"))) == {KEY, Key("FineTuneJob", "team", "b")}
+
+
+def test_others_look_again_only_when_a_job_is_proven_or_fails() -> None:
+    store = Store()
+    server = Key("ModelServer", "team", "s")
+    before, running, proven = (job("a", version=number, modelName="bot", server="s") for number in (1, 2, 3))
+    running["status"] = {"progress": {"percentage": 50}}
+    proven["status"] = {"conditions": [{"type": "Evaluated", "status": "True"}]}
+    changes = [store.put(one) for one in (before, running, proven)]
+    assert [concerned(store, change) for change in changes if change] == [{KEY, server}, {KEY}, {KEY, server}]
 
 
 async def test_a_key_is_worked_on_once_and_again_when_it_changed_meanwhile() -> None:
