@@ -138,9 +138,12 @@ def owners_of(manifest: Manifest) -> Iterator[Key]:
             yield Key(kind, namespace, name)
 
 
-def concerned(store: Store, change: Change) -> set[Key]:
-    """Return which FineTuneJobs and ModelServers must look again."""
-    manifest, before = change
+def concerned(store: Store, change: Change) -> list[Key]:
+    """Return which FineTuneJobs and ModelServers must look again: servers first, since their users wait."""
+    return sorted(_concerned(store, *change), key=lambda key: (key.kind != "ModelServer", key))
+
+
+def _concerned(store: Store, manifest: Manifest, before: Manifest | None) -> set[Key]:
     key = key_of(manifest)
     match key.kind:
         case "FineTuneJob" if before and _shown(before) == _shown(manifest):

@@ -63,7 +63,7 @@ def test_a_child_concerns_the_owners_that_its_labels_name() -> None:
     store = Store()
     pod = child("Pod", "p", 1, job="a", server="s")
     store.put(pod)
-    assert concerned(store, Change(pod)) == {KEY, Key("ModelServer", "team", "s")}
+    assert concerned(store, Change(pod)) == [Key("ModelServer", "team", "s"), KEY]
     assert store.children("Pod", KEY) == [pod]
 
 
@@ -73,7 +73,7 @@ def test_a_job_concerns_its_server_and_its_rivals() -> None:
     store.put(mine)
     store.put(rival)
     store.put(job("c", uid="w", modelName="other", server="s"))
-    assert concerned(store, Change(mine)) == {KEY, Key("FineTuneJob", "team", "b"), Key("ModelServer", "team", "s")}
+    assert concerned(store, Change(mine)) == [Key("ModelServer", "team", "s"), KEY, Key("FineTuneJob", "team", "b")]
 
 
 def test_a_job_concerns_those_that_begin_with_its_result() -> None:
@@ -81,7 +81,7 @@ def test_a_job_concerns_those_that_begin_with_its_result() -> None:
     follower = job("b", uid="v")
     follower["spec"]["model"] = {"uri": "finetunejob://a"}
     store.put(follower)
-    assert concerned(store, Change(job("a"))) == {KEY, Key("FineTuneJob", "team", "b")}
+    assert concerned(store, Change(job("a"))) == [KEY, Key("FineTuneJob", "team", "b")]
 
 
 def test_others_look_again_only_when_a_job_is_proven_or_fails() -> None:
@@ -91,7 +91,7 @@ def test_others_look_again_only_when_a_job_is_proven_or_fails() -> None:
     running["status"] = {"progress": {"percentage": 50}}
     proven["status"] = {"conditions": [{"type": "Evaluated", "status": "True"}]}
     changes = [store.put(one) for one in (before, running, proven)]
-    assert [concerned(store, change) for change in changes if change] == [{KEY, server}, {KEY}, {KEY, server}]
+    assert [concerned(store, change) for change in changes if change] == [[server, KEY], [KEY], [server, KEY]]
 
 
 async def test_a_key_is_worked_on_once_and_again_when_it_changed_meanwhile() -> None:
