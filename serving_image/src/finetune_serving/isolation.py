@@ -1,7 +1,7 @@
 """What one tuned model computes must not reach the answers of another.
 
 A request gets blocks of vLLM's cache as the one before left them. Attention reads them whole and gives what the request
-did not write a weight of zero, but zero times a number that is none (NaN) is none either: a single adapter whose numbers
+did not write a weight of zero, but zero times a number that is none (NaN) is none either: one adapter whose numbers
 overflow would spoil its neighbours' answers (https://github.com/vllm-project/vllm/pull/50283).
 """
 
