@@ -119,7 +119,7 @@ async def _measure_stalls(server: Server) -> dict[str, float]:
         quiet += gaps.between(began, time.perf_counter())
         began = time.perf_counter()
         # One adapter takes the place of another, whose name is dropped: each turn loads one.
-        server.route(**names | {"bot-7": _adapter(server.root, _ADAPTERS - turn % 2)})
+        await asyncio.to_thread(server.route, **names | {"bot-7": _adapter(server.root, _ADAPTERS - turn % 2)})
         await asyncio.to_thread(server.wait_for_states, **dict.fromkeys([*names, "bot-7"], "Loaded"))
         busy += gaps.between(began, time.perf_counter())
     gaps.stop()

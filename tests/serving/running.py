@@ -15,6 +15,7 @@ from finetune_api.access import RequestLimits
 from finetune_api.artifact import measure_directory
 from finetune_api.digest import digest_directory
 from finetune_api.routes import Route, Routes
+from prometheus_client.parser import text_string_to_metric_families
 from waiting import wait_for
 
 KEY = "key-of-the-tests"
@@ -64,10 +65,23 @@ class Server:
         return dict(Routes(routes=routes, limits=limits or RequestLimits()).to_dict())
 
     def write(self, text: str) -> None:
-        """Write the routes file as it is, swapped in at once as the kubelet does."""
-        partial = self.root / "routes.part"
+        """Write the routes file as it is, swapped in at once as the kubelet does; a running server has read it then."""
+        path, partial = self.root / "routes.json", self.root / "routes.part"
+        before = None if path.exists() and path.read_text() == text else self._count_routes()
         partial.write_text(text)
-        partial.replace(self.root / "routes.json")
+        partial.replace(path)
+        if before is not None:
+            wait_for(lambda: self._count_routes() != before, "the routes to be read")
+
+    def _count_routes(self) -> float | None:
+        """Return how many routes files the server has read; None where it does not run."""
+        try:
+            with urllib.request.urlopen(f"{self.url}/metrics", timeout=10) as response:
+                text = response.read().decode()
+        except OSError:
+            return None
+        families = text_string_to_metric_families(text)
+        return sum(one.value for family in families if family.name == "finetune_routes" for one in family.samples)
 
     def states(self) -> dict[str, str]:
         """Return the state of each route by its public name, or by `name@job` where a name has several versions.
