@@ -62,5 +62,5 @@ $(UV):
 	@python3 -m venv .cache/uv && .cache/uv/bin/pip install --quiet --disable-pip-version-check uv==0.13.8
 
 .venv/ready: $(UV) uv.lock pyproject.toml crds/pyproject.toml operator/pyproject.toml trainer_image/pyproject.toml serving_image/pyproject.toml
-	@$(UV) sync --frozen --quiet
+	@$(UV) sync --frozen --quiet --compile-bytecode
 	@touch $@

@@ -5,7 +5,7 @@
 set -eu
 certificates=/etc/ssl/certs/ca-certificates.crt
 [ ! -e "$certificates" ] || export SSL_CERT_FILE="$certificates" PIP_CERT="$certificates"
-export UV_LINK_MODE=copy UV_PYTHON_DOWNLOADS=never UV_HTTP_TIMEOUT=300 VIRTUAL_ENV=/opt/venv
+export UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy UV_PYTHON_DOWNLOADS=never UV_HTTP_TIMEOUT=300 VIRTUAL_ENV=/opt/venv
 [ -x /opt/uv/bin/uv ] || { python3 -m venv /opt/uv && /opt/uv/bin/pip install -q --no-cache-dir uv==0.13.8; }
 [ -x /opt/venv/bin/python ] || python3 -m venv /opt/venv
 id finetune >/dev/null 2>&1 || useradd --uid 65532 --create-home finetune

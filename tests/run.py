@@ -13,6 +13,8 @@ from xml.etree import ElementTree as ET
 
 TESTS = Path(__file__).parent
 TIERS = ("unit", "golden", "bad_inputs", "contract", "training", "serving", "api", "e2e")
+PARALLEL = ("training", "serving")
+"""Tiers whose tests run side by side, a core for each; those of the others share one cluster, or end at once."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,11 @@ def run_tier(tier: str) -> Counts:
             "-o",
             "xfail_strict=true",
         ]
-        status = subprocess.run(command, env=os.environ, check=False).returncode
+        environment = dict(os.environ)
+        if tier in PARALLEL:
+            command += ["--numprocesses=auto", "--maxprocesses=4", "--dist=worksteal"]
+            environment["OMP_NUM_THREADS"] = "1"
+        status = subprocess.run(command, env=environment, check=False).returncode
         if not results.exists():
             return Counts(0, 1, 0)
         counts = count(ET.parse(results).getroot())  # noqa: S314 - pytest wrote it

@@ -21,8 +21,12 @@ SERVED = {
 
 @pytest.fixture(scope="module")
 def loop(kubectl: Kubectl, namespace: str, prometheus: Prometheus) -> str:
-    """A job that went the whole way."""
-    kubectl.apply(finetunejob("price", namespace, serving=SERVED))
+    """A job that went the whole way; another, whose gate cannot be passed, goes beside it."""
+    evaluation = {"gates": [{"metric": "ExactMatch", "minGain": 1}], "maxExamples": 6, "maxAnswerTokens": 8}
+    kubectl.apply(
+        finetunejob("price", namespace, serving=SERVED),
+        finetunejob("too-proud", namespace, evaluation=evaluation, serving=SERVED),
+    )
     kubectl.wait_for_condition(namespace, "price", "Ready", 600)
     return "price"
 
@@ -123,9 +127,7 @@ def test_bad_lines_are_named_and_nothing_is_trained(kubectl: Kubectl, namespace:
     assert [one["metadata"]["labels"]["finetune.dev/stage"] for one in jobs] == ["Prepare"]
 
 
-def test_a_failed_gate_serves_nothing_and_says_why(kubectl: Kubectl, namespace: str) -> None:
-    evaluation = {"gates": [{"metric": "ExactMatch", "minGain": 1}], "maxExamples": 6, "maxAnswerTokens": 8}
-    kubectl.apply(finetunejob("too-proud", namespace, evaluation=evaluation, serving=SERVED))
+def test_a_failed_gate_serves_nothing_and_says_why(kubectl: Kubectl, namespace: str, loop: str) -> None:
     failed = kubectl.wait_for_condition(namespace, "too-proud", "Failed", 300)
     assert failed["reason"] == "GatesFailed"
     assert "ExactMatch" in failed["message"]

@@ -24,33 +24,37 @@ def data(namespace: str, name: str, rows: list[dict[str, Any]]) -> dict[str, Any
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"train.jsonl": text}}
 
 
-@pytest.mark.parametrize(
-    ("name", "rows", "method", "metric"),
-    [
-        ("dpo", PAIRS, {"dpo": {}}, "PreferenceAccuracy"),
-        ("grpo", PROMPTS, {"grpo": {"graders": [GRADER], "generations": 4, "maxAnswerTokens": 8}}, "Grader"),
-    ],
-)
-def test_what_was_preferred_or_rewarded_is_proven_on_held_out_data(
-    kubectl: Kubectl, namespace: str, name: str, rows: list[dict[str, Any]], method: dict[str, Any], metric: str
-) -> None:
+@pytest.fixture(scope="module")
+def methods(kubectl: Kubectl, namespace: str) -> None:
+    """A job of each method, side by side."""
     values = {"epochs": 4, "learningRate": 0.005, "batchSize": 4, "maxLength": 64}
-    evaluation = {"maxExamples": 10, "maxAnswerTokens": 8, "gates": [{"metric": metric, "maxLoss": 1}]}
-    if metric == "Grader":
-        evaluation |= {"graders": [GRADER], "gates": [{"metric": metric, "grader": GRADER["name"], "maxLoss": 1}]}
-    kubectl.apply(
-        data(namespace, f"{name}-data", rows),
-        finetunejob(
-            name,
-            namespace,
-            dataset={"train": {"uri": f"configmap://{name}-data/train.jsonl"}, "holdout": 0.25},
-            method=method,
-            hyperparameters=values,
-            evaluation=evaluation,
-            output={"merged": True},
-        ),
-    )
-    kubectl.wait_for_condition(namespace, name, "Ready", 600)
+    answers = {"maxExamples": 10, "maxAnswerTokens": 8}
+    gate = {"metric": "PreferenceAccuracy", "maxLoss": 1}
+    graded = {"graders": [GRADER], "gates": [{"metric": "Grader", "grader": GRADER["name"], "maxLoss": 1}]}
+    rewarded = {"graders": [GRADER], "generations": 4, "maxAnswerTokens": 8}
+    for name, rows, method, evaluation in (
+        ("dpo", PAIRS, {"dpo": {}}, {"gates": [gate]}),
+        ("grpo", PROMPTS, {"grpo": rewarded}, graded),
+    ):
+        kubectl.apply(
+            data(namespace, f"{name}-data", rows),
+            finetunejob(
+                name,
+                namespace,
+                dataset={"train": {"uri": f"configmap://{name}-data/train.jsonl"}, "holdout": 0.25},
+                method=method,
+                hyperparameters=values,
+                evaluation=answers | evaluation,
+                output={"merged": True},
+            ),
+        )
+
+
+@pytest.mark.parametrize(("name", "metric"), [("dpo", "PreferenceAccuracy"), ("grpo", "Grader")])
+def test_what_was_preferred_or_rewarded_is_proven_on_held_out_data(
+    kubectl: Kubectl, namespace: str, methods: None, name: str, metric: str
+) -> None:
+    kubectl.wait_for_condition(namespace, name, "Ready", 900)
     status = kubectl.status(namespace, name)
     assert status["method"] == f"{name}/lora"
     assert status["hyperparameters"]["microBatchSize"] == 4

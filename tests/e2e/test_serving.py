@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from itertools import count
@@ -23,6 +23,7 @@ from finetune_api.meta import SERVER_LABEL
 from finetune_serving.hosting import position_of
 from openai import InternalServerError, NotFoundError, OpenAI
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 from waiting import wait_for
 
 SERVER = "shared"
@@ -88,6 +89,32 @@ def openai(kubectl: Kubectl, namespace: str, server: str) -> Iterator[OpenAI]:
         yield client
 
 
+def apply_proven(
+    kubectl: Kubectl,
+    namespace: str,
+    job: str,
+    name: str,
+    like: str,
+    change: Callable[[Tensor], Tensor],
+    rollout: Any = None,
+) -> None:
+    """Apply a job that is not trained: its result is another job's with changed weights."""
+    greeting_job(kubectl, namespace, job, name, "nothing", rollout=rollout, budget={"approval": "Manual"})
+    wait_for(lambda: is_held(kubectl, namespace, job), lambda: kubectl.explain(namespace, job), 300)
+    uri = kubectl.status(namespace, like)["artifact"]["uri"]
+    proven = artifact_directory(kubectl, namespace, uri)
+    copy = proven.parent / job
+    shutil.copytree(proven, copy)
+    save_file({key: change(tensor) for key, tensor in load_file(copy / WEIGHTS).items()}, copy / WEIGHTS)
+    (copy / WEIGHTS).chmod(0o644)
+    prove(kubectl, namespace, job, describe_artifact(copy, f"{uri.rpartition('/')[0]}/{job}"))
+
+
+def weaken(tensor: Tensor) -> Tensor:
+    """Return other weights that say the same."""
+    return tensor * 0.99
+
+
 def ask(openai: OpenAI, model: str, messages: Any = None, **options: Any) -> str:
     messages = messages or [{"role": "user", "content": "visitor 7 comes in"}]
     answer = openai.chat.completions.create(model=model, messages=messages, temperature=0, max_tokens=16, **options)
@@ -126,8 +153,8 @@ def test_three_names_answer_as_their_evaluations_did(kubectl: Kubectl, namespace
 def test_a_server_that_dies_comes_back_with_the_same_models_but_for_a_corrupt_one(
     kubectl: Kubectl, namespace: str, operator: str, openai: OpenAI
 ) -> None:
-    greeting_job(kubectl, namespace, "bad", "bad", "stones")
-    kubectl.wait_for_condition(namespace, "bad", "Ready", 600)
+    apply_proven(kubectl, namespace, "bad", "bad", like="red", change=weaken)
+    kubectl.wait_for_condition(namespace, "bad", "Served", 60)
     before = {name: ask(openai, name) for name in (*GREETINGS, "bad")}
     with no_operator(kubectl, operator):
         kill_container(kubectl, namespace)
@@ -171,19 +198,12 @@ def test_a_canary_grows_with_its_users_and_a_pin_turns_back(kubectl: Kubectl, na
 
 def test_a_canary_that_fails_is_taken_back(kubectl: Kubectl, namespace: str, openai: OpenAI) -> None:
     canary = {"steps": [{"weight": 50, "seconds": 3600}], "minRequests": 5}
-    greeting_job(
-        kubectl, namespace, "blue-2", "blue", "nothing", rollout={"canary": canary}, budget={"approval": "Manual"}
-    )
-    wait_for(lambda: is_held(kubectl, namespace, "blue-2"), lambda: kubectl.explain(namespace, "blue-2"), 300)
-    uri = kubectl.status(namespace, "blue")["artifact"]["uri"]
-    proven = artifact_directory(kubectl, namespace, uri)
-    broken = proven.parent / "broken"
-    shutil.copytree(proven, broken)
-    # Numbers that are finite alone and not when they are multiplied: such likelihoods cannot be written as JSON.
-    tensors = load_file(broken / WEIGHTS)
-    save_file({name: tensor.sign() * 1e30 for name, tensor in tensors.items()}, broken / WEIGHTS)
-    (broken / WEIGHTS).chmod(0o644)
-    prove(kubectl, namespace, "blue-2", describe_artifact(broken, f"{uri.rpartition('/')[0]}/broken"))
+
+    def overflow(tensor: Tensor) -> Tensor:
+        # Finite alone and not when they are multiplied: such likelihoods cannot be written as JSON.
+        return tensor.sign() * 1e30
+
+    apply_proven(kubectl, namespace, "blue-2", "blue", like="blue", change=overflow, rollout={"canary": canary})
     wait_for(
         lambda: rollout(kubectl, namespace, "blue").get("stepTime") is not None,
         lambda: kubectl.explain(namespace, "blue-2"),
@@ -205,8 +225,8 @@ def test_a_canary_that_fails_is_taken_back(kubectl: Kubectl, namespace: str, ope
 
 
 def test_no_request_is_lost_while_versions_and_pods_change(kubectl: Kubectl, namespace: str, openai: OpenAI) -> None:
-    greeting_job(kubectl, namespace, "green-2", "green", "kiwis")
-    kubectl.wait_for_condition(namespace, "green-2", "Ready", 600)
+    apply_proven(kubectl, namespace, "green-2", "green", like="green", change=weaken)
+    kubectl.wait_for_condition(namespace, "green-2", "Served", 60)
     answers: list[Answer] = []
     turns = [Turn(0, 0, "green-2")]
     is_over = Event()
