@@ -20,7 +20,7 @@ from finetune_serving.metrics import LOADED, LOADS, ROUTES
 from finetune_serving.weights import read_shapes
 
 _LOG = logging.getLogger("vllm.finetune")
-_POLL_SECONDS = 0.1
+_POLL_SECONDS = 0.05
 
 
 class Loader:
