@@ -5,8 +5,9 @@ import os
 import subprocess
 import sys
 import urllib.request
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,21 +68,25 @@ class Server:
     def write(self, text: str) -> None:
         """Write the routes file as it is, swapped in at once as the kubelet does; a running server has read it then."""
         path, partial = self.root / "routes.json", self.root / "routes.part"
-        before = None if path.exists() and path.read_text() == text else self._count_routes()
+        before = None
+        if not path.exists() or path.read_text() != text:
+            with suppress(OSError):
+                before = self.count_routes()
         partial.write_text(text)
         partial.replace(path)
         if before is not None:
-            wait_for(lambda: self._count_routes() != before, "the routes to be read")
+            wait_for(lambda: self.count_routes() != before, "the routes to be read")
 
-    def _count_routes(self) -> float | None:
-        """Return how many routes files the server has read; None where it does not run."""
-        try:
-            with urllib.request.urlopen(f"{self.url}/metrics", timeout=10) as response:
-                text = response.read().decode()
-        except OSError:
-            return None
-        families = text_string_to_metric_families(text)
-        return sum(one.value for family in families if family.name == "finetune_routes" for one in family.samples)
+    def count_routes(self) -> Counter[str]:
+        """Return how many routes files the server has read, by what became of them.
+
+        Raises:
+            OSError: it does not run.
+        """
+        with urllib.request.urlopen(f"{self.url}/metrics", timeout=10) as response:
+            families = text_string_to_metric_families(response.read().decode())
+        samples = [one for family in families if family.name == "finetune_routes" for one in family.samples]
+        return Counter({one.labels["outcome"]: int(one.value) for one in samples})
 
     def states(self) -> dict[str, str]:
         """Return the state of each route by its public name, or by `name@job` where a name has several versions.
