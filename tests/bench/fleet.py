@@ -42,17 +42,17 @@ class Fleet:
 
     async def post(self, root: str, plural: str, manifest: dict[str, Any]) -> None:
         """Create one object."""
-        url = f"{self.server}{root}/namespaces/{manifest['metadata']['namespace']}/{plural}"
+        namespace = manifest["metadata"].get("namespace")
+        url = f"{self.server}{root}{f'/namespaces/{namespace}' if namespace else ''}/{plural}"
         async with self.session.post(url, json=manifest) as response:
             text = await response.text()
             assert response.status == 201, text
 
-    async def patch(self, path: str, body: dict[str, Any]) -> None:
-        """Merge something into an object; one that is gone is left alone."""
-        headers = {"Content-Type": "application/merge-patch+json"}
-        async with self.session.patch(f"{self.server}{path}", data=json.dumps(body), headers=headers) as response:
+    async def delete(self, path: str) -> None:
+        """Delete an object."""
+        async with self.session.delete(f"{self.server}{path}") as response:
             text = await response.text()
-            assert response.status in (200, 404), text
+            assert response.status in (200, 202), text
 
     async def wait_until_begun(self, names: list[str], seconds: float) -> None:
         """Wait until each of the jobs has its first Job."""

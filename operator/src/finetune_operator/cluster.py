@@ -166,6 +166,8 @@ def _path_of(manifest: Manifest) -> str:
 async def connect() -> AsyncIterator[Cluster]:
     """Connect as the pod's service account, or as the current context of a kubeconfig."""
     configuration = client.Configuration()
+    # Else each request looks for a proxy in the environment, on a thread of its own; a kubeconfig names one itself.
+    configuration.client_session_kwargs = {"trust_env": False}
     try:
         config.load_incluster_config(client_configuration=configuration)
     except config.ConfigException:
