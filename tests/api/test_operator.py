@@ -1,6 +1,5 @@
 """The operator against a real API server and its controllers, with played pods: what it makes and survives."""
 
-import json
 import shlex
 import signal
 from typing import Any
