@@ -16,6 +16,8 @@ APPLIED_ANNOTATION = f"{GROUP}/applied"
 """SHA-256 of the manifest as the operator last applied it: an unchanged one is not applied again."""
 ROUTES_ANNOTATION = f"{GROUP}/routes"
 """Digest of the routes on a server's pod; a new value makes the kubelet refresh the mounted file."""
+QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
+"""Kueue's own: the LocalQueue that a Job waits in."""
 
 METRICS_PORT = 9400
 """Port on which trainer pods serve Prometheus metrics."""

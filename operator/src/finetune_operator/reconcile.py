@@ -10,7 +10,7 @@ from finetune_api.digest import digest_value
 from finetune_api.meta import APPLIED_ANNOTATION
 
 from finetune_operator.cluster import ApiError, Cluster
-from finetune_operator.draft import STAGE_CONDITIONS, Plan
+from finetune_operator.draft import AT_ONCE, STAGE_CONDITIONS, Deletion, Plan
 from finetune_operator.events import build_event
 from finetune_operator.kinds import SERVER_POD, Key, Manifest, controller_uid, key_of
 from finetune_operator.metrics import (
@@ -89,7 +89,8 @@ class Reconciler:
         else:
             plan = plan_server(view_server(manifest), await self.observer.see_server(manifest), self.settings, now)
         again_after = plan.again_after
-        refused = await self._apply_all(manifest, plan.apply)
+        with self.store.expecting(plan.apply):
+            refused = await self._apply_all(manifest, plan.apply)
         status, events = plan.status, list(plan.events)
         if refused:
             status, events = _refuse(manifest, refused, now)
@@ -104,6 +105,7 @@ class Reconciler:
             for event in events:
                 await self.cluster.create_event(build_event(manifest, event, self.instance, now))
                 _LOG.info("%s: %s", event.reason, event.message, extra=_about(key, manifest))
+        await self._delete_all(key, plan.delete if isinstance(plan, Plan) else ())
         if again_after is not None:
             self.queue.add_after(key, again_after)
 
@@ -129,6 +131,17 @@ class Reconciler:
                 raise
             WRITES.labels(key.kind, "apply").inc()
         return None
+
+    async def _delete_all(self, key: Key, deletions: tuple[Deletion, ...]) -> None:
+        """Delete what should go; about what changed meanwhile it is decided again."""
+        for one in deletions:
+            try:
+                self._remember(await self.cluster.delete(one.kind, key.namespace, one.name, one.uid, one.version))
+            except ApiError as error:
+                if error.code not in (404, 409):
+                    raise
+                self.queue.add_after(key, AT_ONCE)
+            WRITES.labels(one.kind.name, "delete").inc()
 
     async def _annotate(self, namespace: str, pod: str, annotations: dict[str, str]) -> None:
         try:

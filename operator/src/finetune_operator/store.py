@@ -5,14 +5,16 @@ Filled by the feeds, by the audit, and by the answers to the operator's own writ
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from finetune_api.conditions import ConditionType
 from finetune_api.meta import JOB_LABEL, SERVER_LABEL
 
 from finetune_operator.kinds import Key, Manifest, key_of, label_of
+from finetune_operator.occupancy import find_first, is_at_work, is_unended, wants_of
 
-_SERVER, _EARLIER = "server", "finetunejob://"
+_SERVER, _EARLIER, _AT_WORK, _WAITING, _UNENDED = "server", "finetunejob://", "at work", "waiting", "unended"
 
 
 class Change(NamedTuple):
@@ -32,6 +34,7 @@ class Store:
         self._objects: dict[Key, Manifest] = {}
         self._found: defaultdict[tuple[str, ...], set[Key]] = defaultdict(set)
         self._deleted: dict[str, int] = {}
+        self._expected: dict[Key, Manifest] = {}
 
     def get(self, key: Key) -> Manifest | None:
         """Return an object, or None."""
@@ -102,6 +105,33 @@ class Store:
         """Return the FineTuneJobs that begin with the result of this one."""
         return self._find(_EARLIER, job.namespace, job.name)
 
+    def at_work(self, namespace: str) -> list[Manifest]:
+        """Return the FineTuneJobs of a namespace that are at work, by their status."""
+        return self._find(_AT_WORK, namespace)
+
+    def waiting(self, namespace: str) -> list[Manifest]:
+        """Return the FineTuneJobs of a namespace that wait for room under its limits."""
+        return self._find(_WAITING, namespace)
+
+    def unended(self, kind: str, namespace: str) -> list[Manifest]:
+        """Return the Jobs or pods of stages in a namespace that have not ended, also those that are just being made."""
+        found = {key: self._objects[key] for key in self._found.get((_UNENDED, kind, namespace), ())}
+        new = {
+            key: one for key, one in self._expected.items() if key[:2] == (kind, namespace) and self.get(key) is None
+        }
+        return list((new | found).values())
+
+    @contextmanager
+    def expecting(self, manifests: Iterable[Manifest]) -> Iterator[None]:
+        """Count Jobs as if they were there while they are made: other decisions fall meanwhile."""
+        expected = {key_of(one): one for one in manifests if one["kind"] == "Job"}
+        self._expected |= expected
+        try:
+            yield
+        finally:
+            for key in expected:
+                self._expected.pop(key, None)
+
     def _find(self, *term: str) -> list[Manifest]:
         return [self._objects[key] for key in sorted(self._found.get(term, ()))]
 
@@ -121,7 +151,13 @@ def _terms(manifest: Manifest) -> Iterator[tuple[str, ...]]:
     yield (key.kind,)
     for owner in owners_of(manifest):
         yield key.kind, *owner
+    if key.kind in ("Job", "Pod") and is_unended(manifest):
+        yield _UNENDED, key.kind, key.namespace
     if key.kind == "FineTuneJob":
+        if is_at_work(manifest):
+            yield _AT_WORK, key.namespace
+        if wants_of(manifest):
+            yield _WAITING, key.namespace
         server, earlier = server_of(manifest), _earlier_of(manifest)
         if server:
             yield _SERVER, key.namespace, server
@@ -140,7 +176,11 @@ def owners_of(manifest: Manifest) -> Iterator[Key]:
 
 def concerned(store: Store, change: Change) -> list[Key]:
     """Return which FineTuneJobs and ModelServers must look again: servers first, since their users wait."""
-    return sorted(_concerned(store, *change), key=lambda key: (key.kind != "ModelServer", key))
+    keys = _concerned(store, *change)
+    if change.manifest["kind"] in ("FineTuneJob", "Job", "Pod"):
+        # Whatever happens to a job of a namespace may make room there.
+        keys |= {key_of(job) for job in find_first(store.waiting(change.manifest["metadata"]["namespace"]))}
+    return sorted(keys, key=lambda key: (key.kind != "ModelServer", key))
 
 
 def _concerned(store: Store, manifest: Manifest, before: Manifest | None) -> set[Key]:
