@@ -119,7 +119,7 @@ class FineTuneJobStatus(ApiModel):
     attempts: Attempts = Attempts()
     """How often each stage was begun."""
     attempt_time: datetime | None = None
-    """When the last attempt began."""
+    """When the last attempt began; not there once it was stopped."""
     continuation: Continuation | None = None
     """What a `finetunejob://` in `model.uri` stood for when the job began."""
     dataset: DatasetSummary | None = None

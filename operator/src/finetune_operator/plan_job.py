@@ -130,9 +130,7 @@ def _walk(draft: Draft, spec: FineTuneJobSpec, seen: Seen, settings: Settings) -
 def _next_step(draft: Draft, stage: Stage, spec: FineTuneJobSpec, seen: Seen) -> Step:
     """Return what follows from the stage's attempts, and from what holds the job back or ends it."""
     begun: int = getattr(draft.status.attempts, stage.lower())
-    is_resumed = draft.conditions.is_true(ConditionType.SUSPENDED)
-    last_begun = None if is_resumed else draft.status.attempt_time
-    step = next_step(stage, seen.attempts, begun, spec.retries, draft.now, last_begun)
+    step = next_step(stage, seen.attempts, begun, spec.retries, draft.now, draft.status.attempt_time)
     if isinstance(step, Done | GiveUp):
         return step
     if is_late(draft, spec):

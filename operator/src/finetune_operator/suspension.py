@@ -44,6 +44,7 @@ def pause(draft: Draft, attempts: list[Attempt], leftover: list[str], *, has_wor
         has_work: whether a stage is left to do; a job without one is as Ready as before.
     """
     draft.stop([one for one in attempts if not one.pods_ended])
+    draft.set_status(attempt_time=None)
     reason, message = explain_pause(attempts, leftover)
     is_stopped = reason is Reason.SUSPENDED
     draft.conditions.set(ConditionType.SUSPENDED, status=is_stopped, reason=reason, message=message)
