@@ -309,12 +309,15 @@ def test_gpus_go_round_in_order(cluster: Cluster, operator: Operator, player: Pl
     ready = {one["type"]: one["message"] for one in status_of(cluster, namespace, "later")["conditions"]}["Ready"]
     assert ready == f"namespace {namespace} has 1 of 2 GPUs, this stage asks for 1; FineTuneJob large comes first"
     for ended, begun in (("small", "urgent"), ("urgent", "large"), ("large", "later")):
-        wait_for_training(cluster, namespace, {ended})
         released.add(ended)
-        wait_for_reason(cluster, namespace, ended, "Ready", "True", "Completed")
         wait_for_training(cluster, namespace, {begun})
+        wait_for_reason(cluster, namespace, ended, "Trained", "True", "Succeeded")
+        if ended == "small":
+            # Its evaluation takes its turn too.
+            wait_for_reason(cluster, namespace, ended, "Ready", "False", "LimitReached")
     released.add("later")
-    wait_for_reason(cluster, namespace, "later", "Ready", "True", "Completed")
+    for name in ("small", "urgent", "large", "later"):
+        wait_for_reason(cluster, namespace, name, "Ready", "True", "Completed")
     assert "waitingFor" not in status_of(cluster, namespace, "later")
     assert "startTime" not in status_of(cluster, namespace, "huge")
 

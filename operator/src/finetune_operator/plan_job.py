@@ -138,7 +138,8 @@ def _next_step(draft: Draft, stage: Stage, spec: FineTuneJobSpec, seen: Seen) ->
     if spec.suspend:
         return Wait(*explain_pause(seen.attempts, seen.leftover))
     stopping = find_stopping(seen.attempts, seen.leftover)
-    return Wait(Reason.STOPPING, f"{stopping} ends first") if stopping and isinstance(step, Begin) else step
+    follows = isinstance(step, Begin) or step.reason is Reason.RETRYING
+    return Wait(Reason.STOPPING, f"{stopping} ends first") if stopping and follows else step
 
 
 def _is_exported(draft: Draft, spec: FineTuneJobSpec) -> bool:
