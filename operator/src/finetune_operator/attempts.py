@@ -129,7 +129,8 @@ def next_step(
 
 def _delay_after(attempts: int) -> timedelta:
     """Return how long the next attempt waits: longer each time, but never so long that it looks given up."""
-    return min(_FIRST_DELAY * 2 ** min(attempts - 1, _MOST_DOUBLINGS), _LONGEST_DELAY)
+    factor: int = 2 ** min(attempts - 1, _MOST_DOUBLINGS)
+    return min(_FIRST_DELAY * factor, _LONGEST_DELAY)
 
 
 def count_begun(attempts: list[Attempt], known: Attempts) -> Attempts:

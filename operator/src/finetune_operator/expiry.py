@@ -45,7 +45,7 @@ def is_retired(job: str, server: ServerView | None, newer_job: str | None, *, se
     """
     if newer_job is None or server_is_ours or server is None or server.spec is None:
         return False
-    held = {*server.spec.pins.values(), *(model.job for model in server.status.models)}
+    held: set[str | None] = {*server.spec.pins.values(), *(model.job for model in server.status.models)}
     for rollout in server.status.rollouts:
         held |= {rollout.stable, rollout.previous, rollout.candidate}
     return job not in held

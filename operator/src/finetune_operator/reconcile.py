@@ -105,7 +105,8 @@ class Reconciler:
             for event in events:
                 await self.cluster.create_event(build_event(manifest, event, self.instance, now))
                 _LOG.info("%s: %s", event.reason, event.message, extra=_about(key, manifest))
-        await self._delete_all(key, plan.delete if isinstance(plan, Plan) else ())
+        if isinstance(plan, Plan) and not refused:
+            await self._delete_all(key, plan.delete)
         if again_after is not None:
             self.queue.add_after(key, again_after)
 
