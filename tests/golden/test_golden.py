@@ -15,9 +15,9 @@ from finetune_api.jobstatus import Progress
 from finetune_api.meta import ROUTES_ANNOTATION
 from finetune_api.routes import LoadedReport
 from finetune_operator.incumbent import find_incumbent
-from finetune_operator.limits import Occupancy
+from finetune_operator.limits import KINDS, Occupancy
 from finetune_operator.observe import view_attempt, view_job, view_server, view_server_pod
-from finetune_operator.occupancy import build_occupancy, is_at_work, is_unended
+from finetune_operator.occupancy import build_occupancy, is_at_work, is_unended, wants_of
 from finetune_operator.plan_job import plan_job
 from finetune_operator.plan_server import SeenServer, plan_server
 from finetune_operator.seen import Seen
@@ -95,7 +95,7 @@ def _occupancy(observed: dict[str, Any]) -> Occupancy:
     return build_occupancy(
         observed["job"]["metadata"]["name"],
         [one for one in others if one["kind"] == "FineTuneJob" and is_at_work(one)],
-        [one for one in others if one["kind"] == "FineTuneJob"],
+        {kind: [one for one in others if one["kind"] == "FineTuneJob" and wants_of(one).get(kind)] for kind in KINDS},
         [one for one in others if one["kind"] == "Job" and is_unended(one)],
         [one for one in others if one["kind"] == "Pod" and is_unended(one)],
         SETTINGS.gpu.resource_name,

@@ -4,7 +4,9 @@ Who waits is served in order: by priority, then by age. Nobody takes what a job 
 job is not overtaken for ever by small ones.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
 
 from finetune_api.conditions import ConditionType, Reason
 from finetune_api.jobstatus import FineTuneJobStatus, Room
@@ -12,30 +14,24 @@ from finetune_api.jobstatus import FineTuneJobStatus, Room
 from finetune_operator.acceptance import Problem
 from finetune_operator.settings import Limit
 
+Kind = Literal["jobs", "gpus"]
+KINDS: tuple[Kind, ...] = ("jobs", "gpus")
+"""What a namespace may have of: places for jobs at work, and GPUs."""
 Turn = tuple[int, str, str]
 """A job's place among those that wait, the first the least: negative priority, time of creation, name."""
 _MOST_NAMES = 5
 
 
 @dataclass(frozen=True)
-class Waiting:
-    """A job that waits for room."""
-
-    turn: Turn
-    jobs: int
-    """How many places of jobs it waits for: one, or none where it is at work."""
-    gpus: int
-
-
-@dataclass(frozen=True)
 class Occupancy:
-    """What the other jobs of a namespace hold, and what they wait for."""
+    """What the other jobs of a namespace hold, and who of them is the first in line."""
 
     jobs: frozenset[str] = frozenset()
     """Names of the FineTuneJobs at work."""
     gpus: int = 0
     """GPUs of their Jobs and pods."""
-    waiting: tuple[Waiting, ...] = ()
+    first: Mapping[Kind, Turn] = field(default_factory=dict)
+    """For each kind of room who waits for it, and comes before all others that do."""
 
 
 def find_excess(namespace: str, limit: Limit, most_gpus: int) -> Problem | None:
@@ -74,22 +70,23 @@ def find_shortage(namespace: str, limit: Limit, turn: Turn, wants: Room, others:
         wants: what it takes when it begins.
         others: what the other jobs hold and wait for.
     """
-    for kind, unit, held, allowed in (
-        ("jobs", "jobs at work", len(others.jobs), limit.jobs),
-        ("gpus", "GPUs", others.gpus, limit.gpus),
-    ):
+    held_and_allowed: dict[Kind, tuple[str, int, int | None]] = {
+        "jobs": ("jobs at work", len(others.jobs), limit.jobs),
+        "gpus": ("GPUs", others.gpus, limit.gpus),
+    }
+    for kind, (unit, held, allowed) in held_and_allowed.items():
         wanted: int = getattr(wants, kind)
         if allowed is None or wanted == 0:
             continue
-        turns = (one.turn for one in others.waiting if one.turn < turn and getattr(one, kind))
-        first = min(turns, default=None)
-        if held + wanted <= allowed and first is None:
+        first = others.first.get(kind)
+        is_behind = first is not None and first < turn
+        if held + wanted <= allowed and not is_behind:
             continue
         figures = f"namespace {namespace} has {held} of {allowed} {unit}"
         if kind == "jobs" and others.jobs:
             figures += f" ({', '.join(sorted(others.jobs)[:_MOST_NAMES])})"
         if kind == "gpus":
             figures += f", this stage asks for {wanted}"
-        behind = f"; FineTuneJob {first[2]} comes first" if first else ""
+        behind = f"; FineTuneJob {first[2]} comes first" if first and is_behind else ""
         return Reason.LIMIT_REACHED, figures + behind
     return None

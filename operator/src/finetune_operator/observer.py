@@ -14,7 +14,7 @@ from finetune_api.uris import parse_uri
 from finetune_operator.evaluating import find_evaluated
 from finetune_operator.incumbent import find_incumbent
 from finetune_operator.kinds import Key, Manifest, controller_uid, key_of, label_of
-from finetune_operator.limits import Occupancy
+from finetune_operator.limits import KINDS, Occupancy
 from finetune_operator.observe import (
     Attempt,
     JobView,
@@ -100,7 +100,7 @@ class Observer:
         return build_occupancy(
             job.name,
             self.store.at_work(job.namespace),
-            self.store.waiting(job.namespace),
+            {kind: self.store.waiting(job.namespace, kind) for kind in KINDS},
             self.store.unended("Job", job.namespace),
             self.store.unended("Pod", job.namespace),
             self.settings.gpu.resource_name,

@@ -4,13 +4,13 @@ A FineTuneJob is at work from its first stage until its result is proven and exp
 suspended. GPUs are counted as the Jobs ask for them, from when those are made until the last of their pods is gone.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from finetune_api.conditions import ConditionType
 from finetune_api.meta import JOB_LABEL
 
 from finetune_operator.kinds import Manifest, controller_uid, label_of
-from finetune_operator.limits import Occupancy, Turn, Waiting
+from finetune_operator.limits import Kind, Occupancy, Turn
 
 _ENDS = {"Complete", "Failed"}
 
@@ -51,12 +51,10 @@ def turn_of(job: Manifest) -> Turn:
     return -priority, metadata.get("creationTimestamp", ""), metadata["name"]
 
 
-def find_first(waiting: list[Manifest]) -> list[Manifest]:
-    """Return the FineTuneJobs that may begin when room appears: the first that wants a job's place, and of GPUs."""
-    firsts = (
-        min((job for job in waiting if wants_of(job).get(kind)), key=turn_of, default=None) for kind in ("jobs", "gpus")
-    )
-    return [job for job in firsts if job]
+def first_in_line(waiting: Iterable[Manifest], besides: str = "") -> Turn | None:
+    """Return whose turn it is of those that wait for the same, one left out; None where nobody waits."""
+    turns = (turn_of(job) for job in waiting if job["metadata"]["name"] != besides)
+    return min(turns, default=None)
 
 
 def gpus_of(job: Manifest, resource_name: str) -> int:
@@ -73,17 +71,17 @@ def _gpus_of_pod(spec: Manifest, resource_name: str) -> int:
 def build_occupancy(
     mine: str,
     at_work: Iterable[Manifest],
-    waiting: Iterable[Manifest],
+    waiting: Mapping[Kind, Iterable[Manifest]],
     jobs: list[Manifest],
     pods: Iterable[Manifest],
     resource_name: str,
 ) -> Occupancy:
-    """Return what the others hold and wait for.
+    """Return what the others hold, and who of them is the first in line.
 
     Args:
         mine: name of the FineTuneJob that asks.
         at_work: the FineTuneJobs that are at work, by their status.
-        waiting: those that wait for room.
+        waiting: those that wait, for each kind of room.
         jobs: the stages' Jobs that have not ended, also those that are just being made.
         pods: the stages' pods that have not ended.
         resource_name: of a GPU.
@@ -92,13 +90,10 @@ def build_occupancy(
     known = {job["metadata"].get("uid") for job in others}
     left = [pod for pod in pods if controller_uid(pod) not in known and label_of(pod, JOB_LABEL) != mine]
     begun = {label_of(job, JOB_LABEL) or "" for job in others}
+    firsts = {kind: first_in_line(line, besides=mine) for kind, line in waiting.items()}
     return Occupancy(
         jobs=frozenset(({job["metadata"]["name"] for job in at_work} | begun) - {mine}),
         gpus=sum(gpus_of(job, resource_name) for job in others)
         + sum(_gpus_of_pod(pod["spec"], resource_name) for pod in left),
-        waiting=tuple(
-            Waiting(turn_of(job), wants.get("jobs", 0), wants.get("gpus", 0))
-            for job in waiting
-            if job["metadata"]["name"] != mine and (wants := wants_of(job))
-        ),
+        first={kind: turn for kind, turn in firsts.items() if turn},
     )

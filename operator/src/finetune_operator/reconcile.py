@@ -31,7 +31,7 @@ from finetune_operator.plan_job import plan_job
 from finetune_operator.plan_server import ServerPlan, plan_server
 from finetune_operator.settings import Settings
 from finetune_operator.status import Conditions, Event
-from finetune_operator.store import Store, concerned
+from finetune_operator.store import Store, concerned, next_in_line
 from finetune_operator.workqueue import WorkQueue
 
 _LOG = logging.getLogger(__name__)
@@ -89,8 +89,7 @@ class Reconciler:
         else:
             plan = plan_server(view_server(manifest), await self.observer.see_server(manifest), self.settings, now)
         again_after = plan.again_after
-        with self.store.expecting(plan.apply):
-            refused = await self._apply_all(manifest, plan.apply)
+        refused = await self._make(manifest, plan.apply)
         status, events = plan.status, list(plan.events)
         if refused:
             status, events = _refuse(manifest, refused, now)
@@ -109,6 +108,14 @@ class Reconciler:
             await self._delete_all(key, plan.delete)
         if again_after is not None:
             self.queue.add_after(key, again_after)
+
+    async def _make(self, owner: Manifest, children: tuple[Manifest, ...]) -> tuple[Reason, str] | None:
+        """Apply children, which count for the limits of their namespace at once; return why they are refused."""
+        with self.store.expecting(children):
+            refused = await self._apply_all(owner, children)
+        for waiting in next_in_line(self.store, owner["metadata"]["namespace"]) if refused else ():
+            self.queue.add(waiting)
+        return refused
 
     async def _apply_all(self, owner: Manifest, children: tuple[Manifest, ...]) -> tuple[Reason, str] | None:
         """Apply what differs from what was applied before; return why the API server refuses it."""
@@ -188,7 +195,9 @@ def _refuse(manifest: Manifest, refused: tuple[Reason, str], now: datetime) -> t
     reason, message = refused
     conditions.set(ConditionType.READY, status=False, reason=reason, message=message)
     listed = conditions.listed()
-    status = view.status.model_copy(update={"conditions": listed, "reason": reason})
+    # A job that was refused had room under its namespace's limits: nobody waits behind it.
+    no_more = {"waiting_for": None} if manifest["kind"] == "FineTuneJob" else {}
+    status = view.status.model_copy(update={"conditions": listed, "reason": reason, **no_more})
     is_news = (ConditionType.READY, reason) not in {(one.type, one.reason) for one in before}
     return status.to_dict(), [Event("Warning", reason, message[:1024])] if is_news else []
 

@@ -12,7 +12,9 @@ from finetune_api.conditions import ConditionType
 from finetune_api.meta import JOB_LABEL, SERVER_LABEL
 
 from finetune_operator.kinds import Key, Manifest, key_of, label_of
-from finetune_operator.occupancy import find_first, is_at_work, is_unended, wants_of
+from finetune_operator.limits import KINDS
+from finetune_operator.limits import Kind as Room
+from finetune_operator.occupancy import first_in_line, is_at_work, is_unended, wants_of
 
 _SERVER, _EARLIER, _AT_WORK, _WAITING, _UNENDED = "server", "finetunejob://", "at work", "waiting", "unended"
 
@@ -109,9 +111,9 @@ class Store:
         """Return the FineTuneJobs of a namespace that are at work, by their status."""
         return self._find(_AT_WORK, namespace)
 
-    def waiting(self, namespace: str) -> list[Manifest]:
-        """Return the FineTuneJobs of a namespace that wait for room under its limits."""
-        return self._find(_WAITING, namespace)
+    def waiting(self, namespace: str, room: Room) -> Iterator[Manifest]:
+        """Return the FineTuneJobs of a namespace that wait for a kind of room under its limits."""
+        return (self._objects[key] for key in self._found.get((_WAITING, namespace, room), ()))
 
     def unended(self, kind: str, namespace: str) -> list[Manifest]:
         """Return the Jobs or pods of stages in a namespace that have not ended, also those that are just being made."""
@@ -151,18 +153,26 @@ def _terms(manifest: Manifest) -> Iterator[tuple[str, ...]]:
     yield (key.kind,)
     for owner in owners_of(manifest):
         yield key.kind, *owner
-    if key.kind in ("Job", "Pod") and is_unended(manifest):
-        yield _UNENDED, key.kind, key.namespace
+    yield from _shares(manifest)
     if key.kind == "FineTuneJob":
-        if is_at_work(manifest):
-            yield _AT_WORK, key.namespace
-        if wants_of(manifest):
-            yield _WAITING, key.namespace
         server, earlier = server_of(manifest), _earlier_of(manifest)
         if server:
             yield _SERVER, key.namespace, server
         if earlier:
             yield _EARLIER, key.namespace, earlier
+
+
+def _shares(manifest: Manifest) -> Iterator[tuple[str, ...]]:
+    """Say what an object holds of what its namespace may have, and what it waits for."""
+    key = key_of(manifest)
+    if key.kind in ("Job", "Pod") and is_unended(manifest):
+        yield _UNENDED, key.kind, key.namespace
+    if key.kind == "FineTuneJob":
+        if is_at_work(manifest):
+            yield _AT_WORK, key.namespace
+        for room, number in wants_of(manifest).items():
+            if number:
+                yield _WAITING, key.namespace, room
 
 
 def owners_of(manifest: Manifest) -> Iterator[Key]:
@@ -177,9 +187,8 @@ def owners_of(manifest: Manifest) -> Iterator[Key]:
 def concerned(store: Store, change: Change) -> list[Key]:
     """Return which FineTuneJobs and ModelServers must look again: servers first, since their users wait."""
     keys = _concerned(store, *change)
-    if change.manifest["kind"] in ("FineTuneJob", "Job", "Pod"):
-        # Whatever happens to a job of a namespace may make room there.
-        keys |= {key_of(job) for job in find_first(store.waiting(change.manifest["metadata"]["namespace"]))}
+    if _makes_room(store, *change):
+        keys |= next_in_line(store, change.manifest["metadata"]["namespace"])
     return sorted(keys, key=lambda key: (key.kind != "ModelServer", key))
 
 
@@ -193,6 +202,19 @@ def _concerned(store: Store, manifest: Manifest, before: Manifest | None) -> set
         case "ModelServer":
             return {key, *map(key_of, store.jobs_of(key.namespace, key.name))}
     return set(owners_of(manifest))
+
+
+def next_in_line(store: Store, namespace: str) -> set[Key]:
+    """Return the FineTuneJobs that may begin when there is room in their namespace again: for each kind the first."""
+    turns = (first_in_line(store.waiting(namespace, room)) for room in KINDS)
+    return {Key("FineTuneJob", namespace, turn[2]) for turn in turns if turn}
+
+
+def _makes_room(store: Store, manifest: Manifest, before: Manifest | None) -> bool:
+    """Tell whether something was given back, or is waited for no more."""
+    if store.get(key_of(manifest)) is None:
+        return True
+    return before is not None and not set(_shares(before)) <= set(_shares(manifest))
 
 
 def _shown(job: Manifest) -> Manifest:

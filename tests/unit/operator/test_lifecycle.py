@@ -9,12 +9,12 @@ from finetune_api.jobstatus import ActiveTime, FineTuneJobStatus, Room
 from finetune_operator.attempts import Begin, Wait, next_step
 from finetune_operator.deadlines import count_active
 from finetune_operator.kinds import Key
-from finetune_operator.limits import Occupancy, Turn, Waiting, find_shortage
+from finetune_operator.limits import KINDS, Occupancy, Turn, find_shortage
 from finetune_operator.manifests.names import job_file, stage_job_name
 from finetune_operator.observe import Attempt, JobView, Stage, State
-from finetune_operator.occupancy import build_occupancy, find_first, is_at_work
+from finetune_operator.occupancy import build_occupancy, is_at_work
 from finetune_operator.settings import Limit
-from finetune_operator.store import Change, Store, concerned
+from finetune_operator.store import Store, concerned
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -122,10 +122,8 @@ def test_a_limit_is_never_passed_and_nobody_is_overtaken(jobs: list[tuple[int, i
     waiting, running = dict(turns), dict[Turn, int]()
     for _ in range(len(jobs) + 1):
         for turn in random.sample(sorted(waiting), len(waiting)):
-            others = Occupancy(
-                gpus=sum(running.values()),
-                waiting=tuple(Waiting(one, 0, wanted) for one, wanted in waiting.items() if one != turn),
-            )
+            before = min((one for one in waiting if one != turn), default=None)
+            others = Occupancy(gpus=sum(running.values()), first={"gpus": before} if before else {})
             if find_shortage("team", Limit(gpus=gpus), turn, Room(gpus=waiting[turn]), others) is None:
                 assert turn == min(waiting)
                 running[turn] = waiting.pop(turn)
@@ -182,30 +180,41 @@ def test_a_job_is_at_work_until_its_result_is_proven_and_exported(
     assert is_at_work(job("a", **status) | {"spec": spec}) == expected
 
 
-def test_the_first_of_each_line_looks_again_when_something_happens_in_its_namespace() -> None:
+def test_the_first_of_each_line_looks_again_when_something_is_given_back_in_its_namespace() -> None:
     store = Store()
-    waiting = [
-        job("a", waitingFor={"gpus": 8}),
-        job("bb", waitingFor={"gpus": 1}),
-        job("ccc", waitingFor={"jobs": 1}),
-        job("dddd", waitingFor={"jobs": 1}),
-    ]
-    for one in waiting:
-        store.put(one)
-    assert [one["metadata"]["name"] for one in find_first(store.waiting("team"))] == ["ccc", "a"]
+    for one in (
+        job("a", waitingFor={"gpus": 8, "jobs": 0}),
+        job("bb", waitingFor={"gpus": 1, "jobs": 0}),
+        job("ccc", waitingFor={"jobs": 1, "gpus": 0}),
+        job("dddd", waitingFor={"jobs": 1, "gpus": 0}),
+        child("x-train-1", "x"),
+    ):
+        change = store.put(one)
+        assert change is not None
+        assert len(concerned(store, change)) == 1
     ended = child("x-train-1", "x", conditions=true("Complete"))
-    store.put(ended)
-    assert concerned(store, Change(ended)) == [Key("FineTuneJob", "team", name) for name in ("a", "ccc", "x")]
-    store.put(job("a", 2, attempts={"prepare": 1, "train": 1}))
-    assert [one["metadata"]["name"] for one in find_first(store.waiting("team"))] == ["ccc", "bb"]
+    ended["metadata"]["resourceVersion"] = "2"
+    change = store.put(ended)
+    assert change is not None
+    assert concerned(store, change) == keys("a", "ccc", "x")
+    begun = store.put(job("a", 2, attempts={"prepare": 1, "train": 1}))
+    assert begun is not None
+    assert concerned(store, begun) == keys("a", "bb", "ccc")
     assert [one["metadata"]["name"] for one in store.at_work("team")] == ["a"]
+    gone = store.remove(job("ccc", 2))
+    assert gone is not None
+    assert concerned(store, gone) == keys("bb", "ccc", "dddd")
+
+
+def keys(*names: str) -> list[Key]:
+    return [Key("FineTuneJob", "team", name) for name in names]
 
 
 def occupancy(store: Store) -> Occupancy:
     return build_occupancy(
         "mine",
         store.at_work("team"),
-        store.waiting("team"),
+        {kind: store.waiting("team", kind) for kind in KINDS},
         store.unended("Job", "team"),
         store.unended("Pod", "team"),
         "gpu",
