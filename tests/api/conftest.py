@@ -25,6 +25,7 @@ SETTINGS = {
         "namespaces": {
             "gpus-go-round-in-order": {"gpus": 2},
             "a-suspended-job-makes-room-for-another": {"jobs": 1},
+            "a-crowd-that-comes-at-once-is-let-in-by-twos": {"jobs": 2},
         }
     },
 }

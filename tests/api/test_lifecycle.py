@@ -340,3 +340,22 @@ def test_a_suspended_job_makes_room_for_another(
     released.append(True)
     for name in ("second", "first"):
         wait_for_reason(cluster, namespace, name, "Ready", "True", "Completed")
+
+
+def test_a_crowd_that_comes_at_once_is_let_in_by_twos(
+    cluster: Cluster, operator: Operator, player: Player, namespace: str
+) -> None:
+    released: list[bool] = []
+    player.play(namespace, hold("Prepare", released))
+    names = [f"job-{number}" for number in range(6)]
+    jobs = {"apiVersion": "v1", "kind": "List", "items": [finetunejob(name, namespace) for name in names]}
+    apply(cluster, jobs)
+
+    def reasons() -> list[str]:
+        return sorted(job.get("status", {}).get("reason", "") for job in get_all(cluster, "ftj", namespace))
+
+    wait_for(lambda: reasons() == ["LimitReached"] * 4 + ["Preparing"] * 2, lambda: str(reasons()))
+    assert len(stage_jobs(cluster, namespace, "Prepare")) == 2
+    released.append(True)
+    for name in names:
+        wait_for_reason(cluster, namespace, name, "Ready", "True", "Completed")

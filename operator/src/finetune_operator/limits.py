@@ -70,11 +70,11 @@ def find_shortage(namespace: str, limit: Limit, turn: Turn, wants: Room, others:
         wants: what it takes when it begins.
         others: what the other jobs hold and wait for.
     """
-    held_and_allowed: dict[Kind, tuple[str, int, int | None]] = {
+    rooms: dict[Kind, tuple[str, int, int | None]] = {
         "jobs": ("jobs at work", len(others.jobs), limit.jobs),
         "gpus": ("GPUs", others.gpus, limit.gpus),
     }
-    for kind, (unit, held, allowed) in held_and_allowed.items():
+    for kind, (unit, held, allowed) in rooms.items():
         wanted: int = getattr(wants, kind)
         if allowed is None or wanted == 0:
             continue
