@@ -20,6 +20,14 @@ SETTINGS = {
     "images": {"trainer": "trainer:1", "serving": "serving:1"},
     # So seldom that a change which the watches miss makes a test fail.
     "auditSeconds": 600,
+    # By the names of the tests that need them.
+    "limits": {
+        "namespaces": {
+            "gpus-go-round-in-order": {"gpus": 2},
+            "a-suspended-job-makes-room-for-another": {"jobs": 1},
+            "a-crowd-that-comes-at-once-is-let-in-by-twos": {"jobs": 2},
+        }
+    },
 }
 HEALTH_PORT, METRICS_PORT = 18080, 19091
 

@@ -15,10 +15,13 @@ from finetune_api.jobstatus import Progress
 from finetune_api.meta import ROUTES_ANNOTATION
 from finetune_api.routes import LoadedReport
 from finetune_operator.incumbent import find_incumbent
+from finetune_operator.limits import KINDS, Occupancy
 from finetune_operator.observe import view_attempt, view_job, view_server, view_server_pod
-from finetune_operator.plan_job import Seen, plan_job
+from finetune_operator.occupancy import build_occupancy, is_at_work, is_unended, wants_of
+from finetune_operator.plan_job import plan_job
 from finetune_operator.plan_server import SeenServer, plan_server
-from finetune_operator.settings import Settings
+from finetune_operator.seen import Seen
+from finetune_operator.settings import Limits, Settings
 from finetune_operator.status import Event
 
 HERE = Path(__file__).parent
@@ -74,9 +77,29 @@ def decide(observed: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
             job.spec.serving if job.spec else None, server, [view_job(one) for one in observed.get("servedJobs", [])]
         ),
         newer_job=observed.get("newerJob"),
+        leftover=observed.get("leftover", []),
+        others=_occupancy(observed),
+        is_awaited=observed.get("isAwaited", False),
     )
-    plan = plan_job(job, seen, SETTINGS, NOW)
-    return list(plan.apply), _outcome(plan.status, plan.events, plan.again_after)
+    settings = SETTINGS.model_copy(update={"limits": Limits.model_validate(observed.get("limits", {}))})
+    plan = plan_job(job, seen, settings, NOW)
+    deletions = [f"{one.kind.name} {one.name} {one.uid} {one.version}" for one in plan.delete]
+    return list(plan.apply), _outcome(plan.status, plan.events, plan.again_after) | (
+        {"delete": deletions} if deletions else {}
+    )
+
+
+def _occupancy(observed: dict[str, Any]) -> Occupancy:
+    """Return what the other jobs of the namespace hold and wait for."""
+    others = observed.get("others", [])
+    return build_occupancy(
+        observed["job"]["metadata"]["name"],
+        [one for one in others if one["kind"] == "FineTuneJob" and is_at_work(one)],
+        {kind: [one for one in others if one["kind"] == "FineTuneJob" and wants_of(one).get(kind)] for kind in KINDS},
+        [one for one in others if one["kind"] == "Job" and is_unended(one)],
+        [one for one in others if one["kind"] == "Pod" and is_unended(one)],
+        SETTINGS.gpu.resource_name,
+    )
 
 
 def _decide_server(observed: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:

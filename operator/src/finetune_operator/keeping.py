@@ -6,8 +6,6 @@ Pure. What this leaves out, no decision can see.
 import sys
 from typing import Any
 
-from finetune_api.meta import STAGE_LABEL
-
 from finetune_operator.kinds import Manifest
 
 _METADATA = (
@@ -24,7 +22,6 @@ _METADATA = (
     "finalizers",
 )
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
-_EVALUATION = "Evaluate"
 
 
 def keep(manifest: Manifest) -> Manifest:
@@ -34,11 +31,10 @@ def keep(manifest: Manifest) -> Manifest:
     match manifest["kind"]:
         case "Pod":
             # What a pod was told to do is known from its Job; what came of it is in its status.
-            parts = {"status": manifest.get("status") or {}}
+            parts = {"spec": _keep_pod_spec(manifest.get("spec") or {}), "status": manifest.get("status") or {}}
         case "Job":
             spec = dict(manifest["spec"])
-            if metadata.get("labels", {}).get(STAGE_LABEL) != _EVALUATION:
-                spec.pop("template", None)
+            spec["template"] = {"spec": _keep_pod_spec(spec["template"]["spec"])}
             parts = {"spec": spec, "status": manifest.get("status") or {}}
         case _:
             parts = {name: part for name, part in manifest.items() if name not in ("apiVersion", "kind", "metadata")}
@@ -46,6 +42,12 @@ def keep(manifest: Manifest) -> Manifest:
                 others = {name: text for name, text in metadata["annotations"].items() if name != _LAST_APPLIED}
                 metadata["annotations"] = others
     return dict(_share(kept | {"metadata": metadata} | parts))
+
+
+def _keep_pod_spec(spec: Manifest) -> Manifest:
+    """Return what its containers hold, and what an evaluation was told."""
+    names = ("name", "args", "resources")
+    return {"containers": [{name: one[name] for name in names if name in one} for one in spec.get("containers", [])]}
 
 
 def _share(value: Any) -> Any:

@@ -25,7 +25,7 @@ async def run_operator(settings: Settings, instance: str, health_port: int, metr
     store, queue = Store(), WorkQueue()
     async with connect() as cluster, aiohttp.ClientSession() as session:
         audit = Audit(cluster, store, queue, settings.audit_seconds)
-        reconciler = Reconciler(cluster, store, queue, Observer(store, Pods(session)), settings, instance)
+        reconciler = Reconciler(cluster, store, queue, Observer(store, Pods(session), settings), settings, instance)
         feeds = Feeds(store, queue)
         feeding = asyncio.create_task(feeds.run(), name="feeds")
         tasks: list[asyncio.Task[None]] = [

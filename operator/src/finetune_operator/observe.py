@@ -13,7 +13,7 @@ from finetune_api.continuation import JobModel
 from finetune_api.finetunejob import FineTuneJob, FineTuneJobSpec
 from finetune_api.jobfile import describe_errors
 from finetune_api.jobstatus import FineTuneJobStatus
-from finetune_api.meta import ATTEMPT_LABEL, STAGE_LABEL
+from finetune_api.meta import ATTEMPT_LABEL, QUEUE_LABEL, STAGE_LABEL
 from finetune_api.model import ApiModel
 from finetune_api.modelserver import ModelServer, ModelServerSpec, ModelServerStatus
 from finetune_api.reports import ExitCode, StageReport, parse_report
@@ -56,6 +56,15 @@ class Attempt:
     number: int
     name: str
     state: State
+    uid: str = ""
+    version: str = ""
+    """The Job's resource version."""
+    is_going: bool = False
+    """Whether the Job is deleted and waits for its pods to end."""
+    queue: str | None = None
+    """Kueue's queue that the Job waits in, suspended; None where it does not wait."""
+    pods_ended: bool = False
+    """Whether all its pods ended, so that the Job is about to."""
     started: datetime | None = None
     has_pod: bool = True
     """Whether the Job's controller has made a pod: a quota or a policy may forbid it."""
@@ -82,6 +91,10 @@ class JobView:
     spec: FineTuneJobSpec | None
     problem: str
     status: FineTuneJobStatus
+    version: str = ""
+    """The object's resource version."""
+    created: str = ""
+    """When it was made, as the API server writes it."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +134,8 @@ def view_job(manifest: Manifest) -> JobView:
         spec=spec,
         problem=problem,
         status=status or FineTuneJobStatus(),
+        version=manifest["metadata"].get("resourceVersion", ""),
+        created=manifest["metadata"].get("creationTimestamp", ""),
     )
 
 
@@ -159,11 +174,17 @@ def view_attempt(job: Manifest, pods: list[Manifest]) -> Attempt | None:
         condition["type"]: condition for condition in status.get("conditions", []) if condition["status"] == "True"
     }
     terminated = _terminated(pod)
+    vanished = len(pods) < job.get("spec", {}).get("parallelism", 1)
     return Attempt(
         stage=Stage(stage),
         number=int(number),
         name=job["metadata"]["name"],
-        state=_state(conditions, pod, terminated, vanished=len(pods) < job.get("spec", {}).get("parallelism", 1)),
+        uid=job["metadata"].get("uid", ""),
+        version=job["metadata"].get("resourceVersion", ""),
+        state=_state(conditions, pod, terminated, vanished=vanished),
+        is_going="deletionTimestamp" in job["metadata"],
+        queue=_queue(job, conditions),
+        pods_ended=not vanished and all(map(_terminated, pods)),
         started=_time(status.get("startTime")),
         has_pod=bool(pods),
         finished=_time(status.get("completionTime") or conditions.get("Failed", {}).get("lastTransitionTime")),
@@ -174,6 +195,12 @@ def view_attempt(job: Manifest, pods: list[Manifest]) -> Attempt | None:
         pod_ip=_running_ip(pod),
         incumbent=_read_incumbent(job) if stage == Stage.EVALUATE else None,
     )
+
+
+def _queue(job: Manifest, conditions: dict[str, Any]) -> str | None:
+    """Return where a Job waits: Kueue suspends it until there is room, and again when it must give way."""
+    is_suspended = job.get("spec", {}).get("suspend") or "Suspended" in conditions
+    return label_of(job, QUEUE_LABEL) or "" if is_suspended else None
 
 
 def _read_incumbent(job: Manifest) -> Incumbent | None:

@@ -7,7 +7,7 @@ from finetune_api.artifact import Incumbent
 from finetune_api.compute import Compute, Placement, Resources
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.jobstatus import EvaluationServer
-from finetune_api.meta import ATTEMPT_LABEL, JOB_ANNOTATION, JOB_LABEL, METRICS_PORT, STAGE_LABEL
+from finetune_api.meta import ATTEMPT_LABEL, JOB_ANNOTATION, JOB_LABEL, METRICS_PORT, QUEUE_LABEL, STAGE_LABEL
 from finetune_api.mounts import BUCKET, DEFAULT_CLAIM, HTTPS_HOSTS, HUB, JOB_FILE, MODEL, TRAIN, VALIDATION, Source
 from finetune_api.tracking import MLFLOW_KEYS, WANDB_KEYS, Tracking
 from finetune_api.uris import parse_uri
@@ -87,11 +87,14 @@ def build_stage_job(job: JobView, stage: Stage, attempt: int, settings: Settings
     nodes = spec.compute.nodes if stage is Stage.TRAIN else 1
     if nodes > 1:
         pod["subdomain"] = training_service_name(job)
+    queue = _queue_label(job, stage, spec.compute)
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": build_metadata(job, name, labels | _queue_label(job, stage, spec.compute)),
+        "metadata": build_metadata(job, name, labels | queue),
         "spec": {
+            # Kueue lets it begin, and stops it again; after it was made this field is Kueue's alone.
+            **({"suspend": True} if queue else {}),
             "completions": nodes,
             "parallelism": nodes,
             "completionMode": "Indexed",
@@ -256,4 +259,4 @@ def _queue_label(job: JobView, stage: Stage, compute: Compute) -> dict[str, str]
     is_small = stage is Stage.EVALUATE and job.status.evaluation_server
     if compute.queue_name is None or is_small or stage not in (Stage.TRAIN, Stage.EVALUATE):
         return {}
-    return {"kueue.x-k8s.io/queue-name": compute.queue_name}
+    return {QUEUE_LABEL: compute.queue_name}
