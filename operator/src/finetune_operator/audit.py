@@ -33,12 +33,9 @@ class Audit:
                 _LOG.warning("the audit comes again: %s", error)
                 await asyncio.sleep(_RETRY_SECONDS)
                 continue
-            if not self.synced.is_set():
-                for owner in ("FineTuneJob", "ModelServer"):
-                    for key in self._store.keys(owner):
-                        self._queue.add(key)
-                self.synced.set()
-            count_jobs(self._store)
+            self.synced.set()
+            if self._queue.is_open:  # one operator counts, the one that leads
+                count_jobs(self._store)
             await asyncio.sleep(self._seconds)
 
     async def _audit(self, kind: Kind) -> None:

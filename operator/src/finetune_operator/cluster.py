@@ -1,7 +1,7 @@
-"""The only file that talks to the Kubernetes API: lists, server-side apply, status, annotations, events."""
+"""The only file that talks to the Kubernetes API: lists, server-side apply, status, annotations, events, Leases."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlencode
@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 from kubernetes.aio import client, config
 from kubernetes.aio.client.rest import ApiException
 
-from finetune_operator.kinds import Kind, Manifest, kind_of
+from finetune_operator.kinds import LEASE, Kind, Manifest, kind_of
 
 FIELD_MANAGER = "finetune-operator"
 _REPLICAS_MANAGER = f"{FIELD_MANAGER}-replicas"
@@ -30,9 +30,13 @@ class ApiError(Exception):
 class Cluster:
     """A connection to the API server."""
 
-    def __init__(self, api: client.ApiClient) -> None:
-        """Wrap a client of the official library."""
-        self._api = api
+    def __init__(self, api: client.ApiClient, check: Callable[[], None] = lambda: None) -> None:
+        """Wrap a client of the official library; `check` raises where nothing may be written any more."""
+        self._api, self._check = api, check
+
+    def fenced(self, check: Callable[[], None]) -> "Cluster":
+        """Return the same connection, with a check before each write."""
+        return Cluster(self._api, check)
 
     async def list_all(self, kind: Kind) -> tuple[list[Manifest], int]:
         """Return every object of a kind, and the list's resource version."""
@@ -89,6 +93,28 @@ class Cluster:
             if error.code != 409:
                 raise
 
+    async def get_lease(self, namespace: str, name: str) -> Manifest | None:
+        """Return a Lease, or None."""
+        try:
+            return await self._request("GET", LEASE.path(namespace, name), {})
+        except ApiError as error:
+            if error.code != 404:
+                raise
+        return None
+
+    async def write_lease(self, lease: Manifest) -> Manifest | None:
+        """Create a Lease, or replace the version that it names; return None where another was quicker."""
+        metadata = lease["metadata"]
+        is_known = "resourceVersion" in metadata
+        method, name = ("PUT", metadata["name"]) if is_known else ("POST", None)
+        path = LEASE.path(metadata["namespace"], name)
+        try:
+            return await self._request(method, path, {}, lease, "application/json")
+        except ApiError as error:
+            if error.code != 409 and not (is_known and error.code == 404):
+                raise
+        return None
+
     async def _apply(self, path: str, manifest: Manifest, manager: str = FIELD_MANAGER) -> Manifest:
         query = {"fieldManager": manager, "force": "true"}
         return await self._request("PATCH", path, query, manifest, "application/apply-patch+yaml")
@@ -106,6 +132,8 @@ class Cluster:
             headers["Content-Type"] = content_type
         await self._api.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
         url = f"{self._api.configuration.host}{path}?{urlencode(query)}"
+        if method != "GET":
+            self._check()
         try:
             response = await self._api.call_api(
                 method, url, header_params=headers, body=body, _request_timeout=_TIMEOUT

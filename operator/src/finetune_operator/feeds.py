@@ -1,6 +1,8 @@
 """The event feed: kopf's watches, and nothing else of kopf. They fill the store and the queue."""
 
+import asyncio
 import random
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,8 +26,8 @@ class _EndlessBackoff:
             delay = min(delay * 2, 30)
 
 
-async def run_feeds(store: Store, queue: WorkQueue) -> None:
-    """Watch every kind in all namespaces until cancelled."""
+async def run_feeds(store: Store, queue: WorkQueue, stop: asyncio.Event) -> None:
+    """Watch every kind in all namespaces until cancelled; SIGTERM and SIGINT set `stop` and nothing else."""
     registry = kopf.OperatorRegistry()
     kopf.on.login(registry=registry)(_login)
     for kind in WATCHED:
@@ -36,7 +38,12 @@ async def run_feeds(store: Store, queue: WorkQueue) -> None:
     settings.networking.request_timeout = _REQUEST_TIMEOUT
     settings.networking.error_backoffs = _EndlessBackoff()
     settings.watching.server_timeout = _SERVER_TIMEOUT
-    await kopf.operator(registry=registry, settings=settings, standalone=True, clusterwide=True)
+    others = asyncio.all_tasks()
+    tasks = await kopf.spawn_tasks(registry=registry, settings=settings, standalone=True, clusterwide=True)
+    # kopf's own answer is to end the watches first, and to look on for seconds: a leader would lead blindly meanwhile.
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(signum, stop.set)
+    await kopf.run_tasks(tasks, ignored=others)
 
 
 def _login(**context: Any) -> kopf.ConnectionInfo | None:

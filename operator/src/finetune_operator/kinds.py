@@ -52,6 +52,7 @@ SERVICE = Kind("Service", "", "v1", "services", f"{GROUP}/owned")
 BUDGET = Kind("PodDisruptionBudget", "policy", "v1", "poddisruptionbudgets", SERVER_LABEL)
 POLICY = Kind("NetworkPolicy", "networking.k8s.io", "v1", "networkpolicies", SERVER_LABEL)
 AUTOSCALER = Kind("HorizontalPodAutoscaler", "autoscaling", "v2", "horizontalpodautoscalers", SERVER_LABEL)
+LEASE = Kind("Lease", "coordination.k8s.io", "v1", "leases")
 
 WATCHED = (
     FINETUNEJOB,
