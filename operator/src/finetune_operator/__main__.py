@@ -32,10 +32,10 @@ def main() -> None:
         sys.stderr.write(f"{error}\n")
         sys.exit(os.EX_CONFIG)
     configure_logs(settings.log_level)
-    instance = os.environ.get("POD_NAME") or socket.gethostname()
-    identity = f"{instance}_{uuid.uuid4().hex[:8]}"
+    # A pod's name says who leads even after a restart: the kubelet starts no container before the last one has ended.
+    identity = os.environ.get("POD_NAME") or f"{socket.gethostname()}_{uuid.uuid4().hex[:8]}"
     candidate = Candidate(arguments.namespace, arguments.lease, identity, Timing(arguments.lease_seconds))
-    sys.exit(asyncio.run(run_operator(settings, instance, candidate, arguments.health_port, arguments.metrics_port)))
+    sys.exit(asyncio.run(run_operator(settings, candidate, arguments.health_port, arguments.metrics_port)))
 
 
 def _seconds(text: str) -> int:

@@ -27,7 +27,7 @@ class Candidate:
     namespace: str
     lease: str
     identity: str
-    """Unlike that of any other process, even one before it in the same pod."""
+    """Unlike that of every other process that may be alive."""
     timing: Timing
 
 

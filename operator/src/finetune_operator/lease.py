@@ -60,7 +60,10 @@ class Sight:
         return self if _version(lease) == _version(self.lease) else Sight(lease, now)
 
     def may_be_taken(self, identity: str, now: float) -> bool:
-        """Tell whether the Lease is nobody's, one's own by a write whose answer was lost, or was left to itself."""
+        """Tell whether nobody holds the Lease, or its holder was silent for too long, or is oneself.
+
+        It is one's own after a write whose answer was lost, and after a restart.
+        """
         if self.lease is None or self.holder in ("", identity):
             return True
         return now >= self.since + float(_spec(self.lease).get("leaseDurationSeconds") or 0)

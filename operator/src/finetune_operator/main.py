@@ -25,16 +25,14 @@ LOST = os.EX_TEMPFAIL
 """Exit status of a leader that lost the Lease: start me again, as a standby."""
 
 
-async def run_operator(
-    settings: Settings, instance: str, candidate: Candidate, health_port: int, metrics_port: int
-) -> int:
+async def run_operator(settings: Settings, candidate: Candidate, health_port: int, metrics_port: int) -> int:
     """Run until SIGTERM or SIGINT; return 0 then, `LOST` when the leadership was lost, 1 on a fault."""
     store, queue, stop = Store(), WorkQueue(), asyncio.Event()
     async with connect() as cluster, aiohttp.ClientSession() as session:
         audit = Audit(cluster, store, queue, settings.audit_seconds)
         elector = Elector(cluster, candidate)
         reconciler = Reconciler(
-            cluster.fenced(elector.check), store, queue, Observer(store, Pods(session)), settings, instance
+            cluster.fenced(elector.check), store, queue, Observer(store, Pods(session)), settings, candidate.identity
         )
         feeds = asyncio.create_task(run_feeds(store, queue, stop), name="feeds")
         tasks: list[asyncio.Task[None]] = [
