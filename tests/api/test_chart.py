@@ -135,7 +135,6 @@ def test_the_operators_may_write_the_lease_that_they_are_told_and_no_other(clust
     assert {"--namespace=system", "--lease=tuner"} <= set(container["args"])
     assert container["env"][0]["valueFrom"]["fieldRef"]["fieldPath"] == "metadata.name"
     leases = {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"]}
-    assert documents["Role"]["metadata"]["namespace"] == "system"
     assert documents["Role"]["rules"] == [
         leases | {"verbs": ["create"]},
         leases | {"resourceNames": ["tuner"], "verbs": ["get", "update"]},

@@ -38,12 +38,19 @@ async def run_feeds(store: Store, queue: WorkQueue, stop: asyncio.Event) -> None
     settings.networking.request_timeout = _REQUEST_TIMEOUT
     settings.networking.error_backoffs = _EndlessBackoff()
     settings.watching.server_timeout = _SERVER_TIMEOUT
-    others = asyncio.all_tasks()
+    loop, others = asyncio.get_running_loop(), asyncio.all_tasks()
+    loop.set_exception_handler(_forgive_watches)
     tasks = await kopf.spawn_tasks(registry=registry, settings=settings, standalone=True, clusterwide=True)
     # kopf's own answer is to end the watches first, and to look on for seconds: a leader would lead blindly meanwhile.
     for signum in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(signum, stop.set)
+        loop.add_signal_handler(signum, stop.set)
     await kopf.run_tasks(tasks, ignored=others)
+
+
+def _forgive_watches(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Tell of no error at the end where kopf was cancelled in the middle of an event, and left its watch half open."""
+    if "asyncgen" not in context:
+        loop.default_exception_handler(context)
 
 
 def _login(**context: Any) -> kopf.ConnectionInfo | None:

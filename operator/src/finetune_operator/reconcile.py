@@ -146,7 +146,7 @@ class Reconciler:
         WRITES.labels("Pod", "annotate").inc()
 
     async def _write_status(self, manifest: Manifest, status: Manifest) -> Manifest:
-        metadata = {key: manifest["metadata"][key] for key in ("name", "namespace", "uid")}
+        metadata = {key: manifest["metadata"][key] for key in ("name", "namespace", "uid", "resourceVersion")}
         body = {
             "apiVersion": manifest["apiVersion"],
             "kind": manifest["kind"],
