@@ -8,6 +8,8 @@ import sys
 import uuid
 from pathlib import Path
 
+import uvloop
+
 from finetune_operator.health import HEALTH_PORT, METRICS_PORT
 from finetune_operator.leader import Candidate
 from finetune_operator.lease import SHORTEST_LEASE, Timing
@@ -35,7 +37,9 @@ def main() -> None:
     # A pod's name says who leads even after a restart: the kubelet starts no container before the last one has ended.
     identity = os.environ.get("POD_NAME") or f"{socket.gethostname()}_{uuid.uuid4().hex[:8]}"
     candidate = Candidate(arguments.namespace, arguments.lease, identity, Timing(arguments.lease_seconds))
-    sys.exit(asyncio.run(run_operator(settings, candidate, arguments.health_port, arguments.metrics_port)))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        status = runner.run(run_operator(settings, candidate, arguments.health_port, arguments.metrics_port))
+    sys.exit(status)
 
 
 def _seconds(text: str) -> int:

@@ -9,8 +9,9 @@ import aiohttp
 
 from finetune_operator.audit import Audit
 from finetune_operator.cluster import connect
-from finetune_operator.feeds import run_feeds
+from finetune_operator.feeds import Feeds
 from finetune_operator.health import serve_health
+from finetune_operator.kinds import OWNERS
 from finetune_operator.leader import Candidate, Elector, LeadershipLostError
 from finetune_operator.observer import Observer
 from finetune_operator.pods import Pods
@@ -34,32 +35,33 @@ async def run_operator(settings: Settings, candidate: Candidate, health_port: in
         reconciler = Reconciler(
             cluster.fenced(elector.check), store, queue, Observer(store, Pods(session)), settings, candidate.identity
         )
-        feeds = asyncio.create_task(run_feeds(store, queue, stop), name="feeds")
+        feeds = Feeds(store, queue)
+        feeding = asyncio.create_task(feeds.run(stop), name="feeds")
         tasks: list[asyncio.Task[None]] = [
-            asyncio.create_task(audit.run(), name="audit"),
-            asyncio.create_task(_lead(elector, audit, store, queue), name="leadership"),
+            asyncio.create_task(audit.run(feeds.synced), name="audit"),
+            asyncio.create_task(_lead(elector, feeds, store, queue), name="leadership"),
             *(asyncio.create_task(reconciler.work(), name=f"worker {n}") for n in range(_WORKERS)),
         ]
         told = asyncio.create_task(stop.wait(), name="stop")
         async with serve_health(
-            lambda: not any(task.done() for task in (feeds, *tasks)), audit.synced, health_port, metrics_port
+            lambda: not any(task.done() for task in (feeding, *tasks)), feeds.synced, health_port, metrics_port
         ):
             _LOG.info("started as %s", candidate.identity)
-            await asyncio.wait([told, feeds, *tasks], return_when=asyncio.FIRST_COMPLETED)
-            status = _explain_end(feeds, *tasks)
+            await asyncio.wait([told, feeding, *tasks], return_when=asyncio.FIRST_COMPLETED)
+            status = _explain_end(feeding, *tasks)
             await _cancel(*tasks)
             if status != LOST:
                 await elector.release()
-            await _cancel(feeds, told)
+            await _cancel(feeding, told)
     return status
 
 
-async def _lead(elector: Elector, audit: Audit, store: Store, queue: WorkQueue) -> None:
+async def _lead(elector: Elector, feeds: Feeds, store: Store, queue: WorkQueue) -> None:
     """Look at everything once this operator leads, and knows everything: before that every object would look new."""
-    await audit.synced.wait()
+    await feeds.synced.wait()
     await elector.win()
     count_jobs(store)
-    queue.open([*store.keys("ModelServer"), *store.keys("FineTuneJob")])
+    queue.open(key for owner in OWNERS for key in store.keys(owner))
     await elector.keep()
 
 
