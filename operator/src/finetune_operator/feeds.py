@@ -46,8 +46,8 @@ class Feeds:
         self.synced = asyncio.Event()
         """Set once everything was listed: before, everything would look new, and nothing may be written."""
 
-    async def run(self, stop: asyncio.Event) -> None:
-        """Watch until cancelled; SIGTERM and SIGINT set `stop` and do nothing else."""
+    async def run(self, told: asyncio.Event) -> None:
+        """Watch until cancelled; SIGTERM and SIGINT set `told` and do nothing else."""
         registry = kopf.OperatorRegistry()
         settings = kopf.OperatorSettings()
         settings.posting.enabled = False
@@ -77,7 +77,7 @@ class Feeds:
         shell = await kopf.spawn_tasks(registry=registry, settings=settings, standalone=True, clusterwide=True)
         # kopf's own answer is to end the watches first and to wait for seconds: a leader would lead blindly meanwhile.
         for signum in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(signum, stop.set)
+            asyncio.get_running_loop().add_signal_handler(signum, told.set)
         await kopf.run_tasks(shell, ignored=others)
 
     async def _follow(self, kind: Kind, settings: kopf.OperatorSettings) -> None:
