@@ -138,9 +138,10 @@ def test_one_writes_and_hands_over_at_once_when_it_is_told_to_stop(
     stage.wait_for("Train")
     assert (writes(leader) > 0, writes(standby)) == (True, 0)
     leader.send(signal.SIGTERM)
+    begun = time.monotonic()
     seconds = wait_to_lead(standby, 2)
-    print(f"\nSIGTERM: the standby led after {seconds:.2f} s")
     assert leader.wait() == 0
+    print(f"\nSIGTERM: the standby led after {seconds:.2f} s, the first one ended {time.monotonic() - begun:.2f} s")
     stage.release()
     stage.check_end()
 
@@ -227,9 +228,9 @@ def test_a_leader_without_an_api_server_steps_down_and_comes_back(
         cut = time.monotonic()
         assert leader.wait() == LOST
         print(f"\ncut off, Lease of {SHORT} s: the leader ended after {time.monotonic() - cut:.2f} s")
+        wait_to_lead(standby, cut + SHORT + 2 - time.monotonic())
+        print(f"and the standby led after {time.monotonic() - cut:.2f} s")
         stage.release()
-        print(f"and the standby did the next step after {time.monotonic() - cut:.2f} s")
-        assert time.monotonic() - cut < SHORT + 2
         forwarder.go_on()
         leader.start()
         assert leader_first(leader, standby) == (standby, leader)
