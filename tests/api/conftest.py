@@ -14,6 +14,7 @@ import pytest
 import yaml
 from api.player import Player
 from cluster.control_plane import Cluster, control_plane
+from ports import find_port
 from waiting import wait_for
 
 SETTINGS = {
@@ -29,18 +30,23 @@ SETTINGS = {
         }
     },
 }
-HEALTH_PORT, METRICS_PORT = 18080, 19091
 
 
 class Operator:
-    """The operator's process."""
+    """An operator's process."""
 
-    def __init__(self, cluster: Cluster, directory: Path) -> None:
-        self._cluster, self._directory = cluster, directory
+    def __init__(self, kubeconfig: Path, directory: Path, *arguments: str) -> None:
+        self._kubeconfig, self._directory, self._arguments = kubeconfig, directory, arguments
+        self._health_port, self._metrics_port = find_port(), find_port()
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start it and wait until it knows everything."""
+        self.launch()
+        self.wait_until_ready()
+
+    def launch(self) -> None:
+        """Start it."""
         settings = self._directory / "settings.yaml"
         settings.write_text(yaml.safe_dump(SETTINGS))
         with self.log.open("ab") as log:
@@ -50,20 +56,38 @@ class Operator:
                     "-m",
                     "finetune_operator",
                     f"--settings={settings}",
-                    f"--health-port={HEALTH_PORT}",
-                    f"--metrics-port={METRICS_PORT}",
+                    f"--health-port={self._health_port}",
+                    f"--metrics-port={self._metrics_port}",
+                    *self._arguments,
                 ],
-                env=os.environ | {"KUBECONFIG": str(self._cluster.kubeconfig)},
+                env=os.environ | {"KUBECONFIG": str(self._kubeconfig), "POD_NAME": self._directory.name},
                 stdout=log,
                 stderr=log,
             )
+
+    def wait_until_ready(self) -> None:
+        """Wait until it knows everything."""
         wait_for(self._is_ready, lambda: f"the operator: {self.log.read_text()[-3000:]}")
 
     def stop(self, signum: signal.Signals = signal.SIGTERM) -> int:
         """Stop it and return its exit status."""
+        self.send(signum)
+        return self.wait()
+
+    def send(self, signum: signal.Signals) -> None:
+        """Send it a signal."""
         assert self._process is not None
         self._process.send_signal(signum)
+
+    def wait(self) -> int:
+        """Wait until it ends and return its exit status."""
+        assert self._process is not None
         return self._process.wait(30)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it was started and has not ended."""
+        return self._process is not None and self._process.poll() is None
 
     @property
     def log(self) -> Path:
@@ -72,7 +96,7 @@ class Operator:
 
     def metric(self, name: str) -> float:
         """Return the sum of a metric's samples."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{METRICS_PORT}/metrics", timeout=5) as response:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self._metrics_port}/metrics", timeout=5) as response:
             lines = response.read().decode().splitlines()
         return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith((f"{name}{{", f"{name} ")))
 
@@ -80,7 +104,7 @@ class Operator:
         assert self._process is not None
         assert self._process.poll() is None, self.log.read_text()[-3000:]
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{HEALTH_PORT}/readyz", timeout=2) as response:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self._health_port}/readyz", timeout=2) as response:
                 return bool(response.status == 200)
         except OSError:
             return False
@@ -101,7 +125,7 @@ def cluster() -> Iterator[Cluster]:
 @pytest.fixture(scope="session")
 def operator(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
     """The running operator; at its end it must have told of no unexpected error."""
-    running = Operator(cluster, tmp_path_factory.mktemp("operator"))
+    running = Operator(cluster.kubeconfig, tmp_path_factory.mktemp("operator"))
     running.start()
     yield running
     assert running.stop() == 0

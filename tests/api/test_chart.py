@@ -105,7 +105,8 @@ def test_the_chart_holds_the_generated_kinds(cluster: Cluster) -> None:
         ({"gpu": {"kinds": [{"tflop": 989}]}}, "tflop"),
         ({"gpu": {"currency": "euro"}}, "currency"),
         ({"artifacts": {"accessMode": "ReadOnlyMany"}}, "accessMode"),
-        ({"replicas": 3}, "replicas"),
+        ({"replicas": 0}, "replicas"),
+        ({"replicas": "2"}, "replicas"),
         ({"auditSeconds": 0}, "auditSeconds"),
         ({"limits": {"default": {"gpus": -1}}}, "gpus"),
         ({"limits": {"namespaces": {"team-a": {"jobs": "two"}}}}, "jobs"),
@@ -121,15 +122,44 @@ def test_wrong_values_are_refused_with_their_name(cluster: Cluster, values: dict
     assert field in done.stderr
 
 
+def test_two_operators_replace_one_another_and_lie_apart(cluster: Cluster) -> None:
+    documents = {one["kind"]: one for one in render(cluster) if one["kind"] != "CustomResourceDefinition"}
+    deployment, budget = documents["Deployment"]["spec"], documents["PodDisruptionBudget"]["spec"]
+    assert deployment["replicas"] == 2
+    assert deployment["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
+    labels = deployment["template"]["metadata"]["labels"]
+    assert budget["maxUnavailable"] == 1
+    assert budget["selector"]["matchLabels"].items() <= labels.items()
+    spread = deployment["template"]["spec"]["topologySpreadConstraints"]
+    assert [one["topologyKey"] for one in spread] == ["kubernetes.io/hostname", "topology.kubernetes.io/zone"]
+    assert all(one["labelSelector"]["matchLabels"].items() <= labels.items() for one in spread)
+
+
+def test_the_operators_may_write_the_lease_that_they_are_told_and_no_other(cluster: Cluster) -> None:
+    documents = {one["kind"]: one for one in render(cluster, fullnameOverride="tuner")}
+    (container,) = documents["Deployment"]["spec"]["template"]["spec"]["containers"]
+    assert {"--namespace=system", "--lease=tuner"} <= set(container["args"])
+    assert container["env"][0]["valueFrom"]["fieldRef"]["fieldPath"] == "metadata.name"
+    leases = {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"]}
+    assert documents["Role"]["rules"] == [
+        leases | {"verbs": ["create"]},
+        leases | {"resourceNames": ["tuner"], "verbs": ["get", "update"]},
+    ]
+    assert documents["RoleBinding"]["subjects"] == documents["ClusterRoleBinding"]["subjects"]
+    assert documents["RoleBinding"]["roleRef"]["name"] == documents["Role"]["metadata"]["name"]
+
+
 def test_no_right_is_a_wildcard_or_touches_secrets(cluster: Cluster) -> None:
-    (role,) = [one for one in render(cluster) if one["kind"] == "ClusterRole"]
-    granted = [text for rule in role["rules"] for part in rule.values() for text in part]
+    roles = [one for one in render(cluster) if one["kind"] in ("ClusterRole", "Role")]
+    assert len(roles) == 2
+    granted = [text for role in roles for rule in role["rules"] for part in rule.values() for text in part]
     assert not {"*", "secrets", "escalate", "bind", "impersonate", "deletecollection"} & set(granted)
 
 
 def test_nothing_is_deleted_but_jobs_and_their_stages(cluster: Cluster) -> None:
-    (role,) = [one for one in render(cluster) if one["kind"] == "ClusterRole"]
-    deleting = [(rule["apiGroups"], rule["resources"]) for rule in role["rules"] if "delete" in rule["verbs"]]
+    roles = [one for one in render(cluster) if one["kind"] in ("ClusterRole", "Role")]
+    rules = [rule for role in roles for rule in role["rules"] if "delete" in rule["verbs"]]
+    deleting = [(rule["apiGroups"], rule["resources"]) for rule in rules]
     assert deleting == [(["finetune.dev"], ["finetunejobs"]), (["batch"], ["jobs"])]
 
 

@@ -20,6 +20,7 @@ from api.conftest import Operator, finetunejob, install_kinds
 from api.player import Player
 from bench.fleet import Fleet, watch_fleet
 from cluster.control_plane import Cluster, control_plane
+from waiting import wait_for
 
 _BURST = 1_000
 _NAMESPACES = 20
@@ -141,8 +142,7 @@ async def _grow(bench: _Bench, size: int) -> dict[str, Any]:
     began = time.monotonic()
     bench.operator.start()
     synced = time.monotonic() - began
-    while bench.looked_at() < bench.made:
-        await asyncio.sleep(0.2)
+    await asyncio.to_thread(wait_for, lambda: bench.looked_at() >= bench.made, "a look at every object", 300)
     looked = time.monotonic() - began
     figures = {
         "objects": bench.made,

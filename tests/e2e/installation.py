@@ -12,6 +12,7 @@ from e2e.kubectl import Kubectl
 from model.tiny import make_tiny_model
 
 OPERATOR_NAMESPACE = "finetune-system"
+OPERATOR_LABEL = "app.kubernetes.io/name=finetune-operator"
 
 
 def install_operator(kubectl: Kubectl) -> None:

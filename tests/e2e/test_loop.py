@@ -143,8 +143,7 @@ def test_killed_operator_and_trainer_lose_nothing(kubectl: Kubectl, namespace: s
         lambda: f"a first checkpoint: {kubectl.explain(namespace, 'long')}",
         180,
     )
-    operator_pod = _pod(kubectl, operator, "app.kubernetes.io/name=finetune-operator")
-    _kill(kubectl, operator_pod)
+    _kill(kubectl, _leader(kubectl, operator))
     trainer_pod = _pod(kubectl, namespace, f"{JOB_LABEL}=long,finetune.dev/stage=Train")
     kubectl.run("delete", "pod", "-n", namespace, trainer_pod["metadata"]["name"], "--grace-period=0", "--force")
     kubectl.wait_for_condition(namespace, "long", "Ready", 600)
@@ -202,6 +201,15 @@ def test_deletion_leaves_nothing_but_the_artifact(kubectl: Kubectl, namespace: s
 
     wait_for(lambda: not left(), lambda: f"nothing left of price: {left()}", 180)
     assert digest_directory(artifact_directory(kubectl, namespace, artifact["uri"])) == artifact["digest"]
+
+
+def _leader(kubectl: Kubectl, operator: str) -> dict[str, Any]:
+    """Return the pod of the operator that leads."""
+    lease = kubectl.get("lease", operator, "finetune-operator")
+    assert lease is not None
+    pod = kubectl.get("pod", operator, lease["spec"]["holderIdentity"])
+    assert pod is not None, lease
+    return pod
 
 
 def _pod(kubectl: Kubectl, namespace: str, selector: str) -> dict[str, Any]:

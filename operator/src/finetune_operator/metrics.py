@@ -26,3 +26,4 @@ QUEUE_DEPTH = Gauge("finetune_operator_queue_depth", "Objects that wait to be re
 AUDIT_FINDINGS = Counter(
     "finetune_operator_audit_findings_total", "Changes that the watches missed.", ["kind"], registry=REGISTRY
 )
+LEADER = Gauge("finetune_operator_leader", "1 where this operator leads, 0 where it stands by.", registry=REGISTRY)

@@ -12,6 +12,7 @@ from finetune_operator.cluster import ApiError, Cluster
 from finetune_operator.draft import AT_ONCE, STAGE_CONDITIONS, Deletion, Plan
 from finetune_operator.events import build_event
 from finetune_operator.kinds import JOB, POD, Key, Manifest, controller_uid, key_of, kind_of
+from finetune_operator.leader import LeadershipLostError
 from finetune_operator.manifests.names import stage_job_name, stage_labels
 from finetune_operator.metrics import (
     JOBS,
@@ -52,13 +53,19 @@ class Reconciler:
     instance: str
 
     async def work(self) -> None:
-        """Take keys from the queue for ever; a failure of one key delays that key alone."""
+        """Take keys from the queue for ever; a failure of one key delays that key alone.
+
+        Raises:
+            LeadershipLostError: this process may write no more.
+        """
         while True:
             key = await self.queue.get()
             QUEUE_DEPTH.set(len(self.queue))
             started = time.monotonic()
             try:
                 await self.reconcile(key)
+            except LeadershipLostError:
+                raise
             except Exception as error:  # noqa: BLE001 - one broken object must not stop the others
                 RECONCILE_ERRORS.labels(key.kind).inc()
                 delay = self.queue.failed(key)
