@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 import yaml
+from api.account import Account, install_account, install_kinds, make_namespace
 from api.player import Player
 from cluster.control_plane import Cluster, control_plane
+from operator_log import check_log
 from waiting import wait_for
 
 SETTINGS = {
@@ -25,16 +27,17 @@ HEALTH_PORT, METRICS_PORT = 18080, 19091
 
 
 class Operator:
-    """The operator's process."""
+    """The operator's process, with the account that the chart gives it and no other right."""
 
-    def __init__(self, cluster: Cluster, directory: Path) -> None:
-        self._cluster, self._directory = cluster, directory
+    def __init__(self, account: Account, directory: Path, settings: dict[str, Any] | None = None) -> None:
+        self._account, self._directory = account, directory
+        self._settings = SETTINGS | (settings or {})
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start it and wait until it knows everything."""
         settings = self._directory / "settings.yaml"
-        settings.write_text(yaml.safe_dump(SETTINGS))
+        settings.write_text(yaml.safe_dump(self._settings))
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [
@@ -45,7 +48,7 @@ class Operator:
                     f"--health-port={HEALTH_PORT}",
                     f"--metrics-port={METRICS_PORT}",
                 ],
-                env=os.environ | {"KUBECONFIG": str(self._cluster.kubeconfig)},
+                env=os.environ | {"KUBECONFIG": str(self._account.kubeconfig)},
                 stdout=log,
                 stderr=log,
             )
@@ -82,24 +85,24 @@ class Operator:
 def cluster() -> Iterator[Cluster]:
     """The API server with our kinds."""
     with control_plane() as running:
-        running.run_kubectl("apply", "--server-side", "-f", str(Path(__file__).parents[2] / "crds"))
-        running.run_kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
-        for kind in ("finetunejobs", "modelservers"):
-            # Until its cache is filled the API server answers watches of a new kind with 429.
-            running.run_kubectl("get", "--raw", f"/apis/finetune.dev/v1alpha1/{kind}?resourceVersion=0")
+        install_kinds(running)
         yield running
 
 
 @pytest.fixture(scope="session")
-def operator(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
+def account(cluster: Cluster) -> Account:
+    """The operator's account, with the rights that the chart gives it."""
+    return install_account(cluster)
+
+
+@pytest.fixture(scope="session")
+def operator(account: Account, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
     """The running operator; at its end it must have told of no unexpected error."""
-    running = Operator(cluster, tmp_path_factory.mktemp("operator"))
+    running = Operator(account, tmp_path_factory.mktemp("operator"))
     running.start()
     yield running
     assert running.stop() == 0
-    lines = [json.loads(line) for line in running.log.read_text().splitlines()]
-    errors = [line for line in lines if line["level"] == "error"]
-    assert not errors, errors
+    check_log(running.log.read_text())
 
 
 @pytest.fixture(scope="session")
@@ -111,10 +114,15 @@ def player(cluster: Cluster) -> Iterator[Player]:
 
 @pytest.fixture
 def namespace(cluster: Cluster, request: pytest.FixtureRequest) -> str:
-    """A namespace for one test."""
+    """A namespace for one test, which admits restricted pods only."""
     name = request.node.name.replace("_", "-").split("[")[0][5:50].strip("-")
-    cluster.run_kubectl("create", "namespace", name)
+    make_namespace(cluster, name)
     return str(name)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put what looks at the whole session's traces last."""
+    items.sort(key=lambda item: item.path.name == "test_rights.py")
 
 
 def finetunejob(name: str, namespace: str, **spec: Any) -> dict[str, Any]:

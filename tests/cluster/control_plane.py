@@ -25,6 +25,18 @@ _USERS = {
     "dns": ("dns", "system:masters"),
 }
 
+OPERATOR_NAMESPACE = "finetune-system"
+_AUDIT_POLICY = {
+    "apiVersion": "audit.k8s.io/v1",
+    "kind": "Policy",
+    "omitStages": ["RequestReceived"],
+    "rules": [
+        {"level": "Metadata", "userGroups": [f"system:serviceaccounts:{OPERATOR_NAMESPACE}"]},
+        {"level": "None"},
+    ],
+}
+"""What the operator asked for, and whether it was allowed to; nothing of what others do."""
+
 
 @dataclass(frozen=True)
 class Cluster:
@@ -47,6 +59,11 @@ class Cluster:
     def helm(self) -> Path:
         """The program."""
         return BIN / "helm"
+
+    @property
+    def audit_log(self) -> Path:
+        """The operator's requests, a JSON object a line, in its namespace `OPERATOR_NAMESPACE`."""
+        return self.directory / "audit.log"
 
     @property
     def volumes(self) -> Path:
@@ -100,6 +117,7 @@ def start_control_plane(directory: Path, address: str, ports: Ports, *, schedule
         (directory / part).mkdir(parents=True, exist_ok=True)
     cluster = Cluster(directory, f"https://{address}:{ports.api}")
     _make_credentials(directory)
+    (directory / "audit-policy.yaml").write_text(json.dumps(_AUDIT_POLICY))
     etcd_url, peer_url = f"http://127.0.0.1:{ports.etcd}", f"http://127.0.0.1:{ports.etcd + 1}"
     processes.start(
         directory,
@@ -130,6 +148,10 @@ def start_control_plane(directory: Path, address: str, ports: Ports, *, schedule
             f"--token-auth-file={pki / 'tokens.csv'}",
             "--authorization-mode=Node,RBAC",
             "--allow-privileged",
+            # As on OpenShift: an owner that blocks its deletion may be named only by who may delete it.
+            "--enable-admission-plugins=OwnerReferencesPermissionEnforcement",
+            f"--audit-policy-file={directory / 'audit-policy.yaml'}",
+            f"--audit-log-path={cluster.audit_log}",
             f"--service-cluster-ip-range={SERVICE_NETWORK}",
             "--service-account-issuer=https://kubernetes.default.svc",
             f"--service-account-key-file={pki / 'service-account.key'}",

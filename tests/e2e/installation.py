@@ -4,14 +4,13 @@ import json
 import subprocess
 from pathlib import Path
 
+from cluster.control_plane import OPERATOR_NAMESPACE
 from cluster.images import chart_values, image_annotation
 from cluster.layout import ROOT
 from cluster.storage import keep_volume
 from e2e.jobs import conversations
 from e2e.kubectl import Kubectl
 from model.tiny import make_tiny_model
-
-OPERATOR_NAMESPACE = "finetune-system"
 
 
 def install_operator(kubectl: Kubectl) -> None:
