@@ -5,7 +5,7 @@ from typing import Any
 
 
 def unexpected_errors(log: str) -> list[dict[str, Any] | str]:
-    """Return the lines of a log at level `error`, and those that are not JSON: a traceback, an interpreter's last words.
+    """Return the lines of a log at level `error`, and those that are not JSON, such as a traceback.
 
     Refusals of the API server that come again are warnings; an error is something that nobody foresaw.
     """

@@ -62,9 +62,13 @@ def render_chart(cluster: Cluster, **values: Any) -> list[dict[str, Any]]:
 
 def make_namespace(cluster: Cluster, name: str) -> None:
     """Make a namespace that admits restricted pods only."""
+    cluster.run_kubectl("create", "-f", "-", stdin=json.dumps(build_namespace(name)))
+
+
+def build_namespace(name: str) -> dict[str, Any]:
+    """Return a namespace that admits restricted pods only."""
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
-    manifest = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
-    cluster.run_kubectl("create", "-f", "-", stdin=json.dumps(manifest))
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
 
 
 def write_kubeconfig(cluster: Cluster, namespace: str, account: str) -> Path:

@@ -84,7 +84,8 @@ class Operator:
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
     """The API server with our kinds."""
-    with control_plane() as running:
+    # As on OpenShift: an owner that blocks its deletion is named only by who may change its finalizers.
+    with control_plane("OwnerReferencesPermissionEnforcement") as running:
         install_kinds(running)
         yield running
 

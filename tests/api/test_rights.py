@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from api.account import OPERATOR_NAMESPACE, Account, write_kubeconfig
+from api.account import Account, write_kubeconfig
 from api.conftest import apply, finetunejob, get_all
 from cluster.control_plane import Cluster
 from cluster.layout import ClusterError
@@ -135,6 +135,6 @@ def test_every_pod_was_admitted_as_restricted(cluster: Cluster, operator: object
     events = json.loads(cluster.run_kubectl("get", "events", "-A", "-o", "json"))["items"]
     refused = [event["message"] for event in events if event.get("reason") == "FailedCreate"]
     assert not [message for message in refused if "PodSecurity" in message]
+    one = ours[0]["metadata"]["namespace"]
     with pytest.raises(ClusterError, match="violates PodSecurity"):
-        arguments = ("run", "x", "--image=x", "--dry-run=server")
-        cluster.run_kubectl(*arguments, "-n", ours[0]["metadata"]["namespace"])
+        cluster.run_kubectl("run", "x", "--image=x", "--dry-run=server", "-n", one)

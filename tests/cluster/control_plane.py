@@ -110,8 +110,10 @@ class Ports:
         return self.api + 13
 
 
-def start_control_plane(directory: Path, address: str, ports: Ports, *, scheduler: bool) -> Cluster:
-    """Start what is not running yet and wait until the API server answers."""
+def start_control_plane(
+    directory: Path, address: str, ports: Ports, *, scheduler: bool, plugins: tuple[str, ...] = ()
+) -> Cluster:
+    """Start what is not running yet and wait until the API server answers; `plugins` of admission are added to it."""
     install_control_plane()
     for part in ("etcd", "pki", "kubeconfigs"):
         (directory / part).mkdir(parents=True, exist_ok=True)
@@ -148,8 +150,7 @@ def start_control_plane(directory: Path, address: str, ports: Ports, *, schedule
             f"--token-auth-file={pki / 'tokens.csv'}",
             "--authorization-mode=Node,RBAC",
             "--allow-privileged",
-            # As on OpenShift: an owner that blocks its deletion may be named only by who may delete it.
-            "--enable-admission-plugins=OwnerReferencesPermissionEnforcement",
+            *([f"--enable-admission-plugins={','.join(plugins)}"] if plugins else []),
             f"--audit-policy-file={directory / 'audit-policy.yaml'}",
             f"--audit-log-path={cluster.audit_log}",
             f"--service-cluster-ip-range={SERVICE_NETWORK}",
@@ -200,13 +201,13 @@ def stop_control_plane(directory: Path) -> None:
 
 
 @contextmanager
-def control_plane() -> Iterator[Cluster]:
+def control_plane(*plugins: str) -> Iterator[Cluster]:
     """Run an API server of one's own with its controllers, without a node, and throw it away at the end."""
     directory = CACHE / "control-plane"
     stop_control_plane(directory)
     shutil.rmtree(directory, ignore_errors=True)
     try:
-        yield start_control_plane(directory, "127.0.0.1", Ports(API_PORT + 100), scheduler=False)
+        yield start_control_plane(directory, "127.0.0.1", Ports(API_PORT + 100), scheduler=False, plugins=plugins)
     finally:
         stop_control_plane(directory)
 

@@ -4,6 +4,7 @@ import json
 import subprocess
 from pathlib import Path
 
+from api.account import build_namespace
 from cluster.control_plane import OPERATOR_NAMESPACE
 from cluster.images import chart_values, image_annotation
 from cluster.layout import ROOT
@@ -74,12 +75,6 @@ def prepare_namespace(kubectl: Kubectl, name: str) -> Path:
         },
     )
     return directory
-
-
-def build_namespace(name: str) -> dict[str, object]:
-    """Return a namespace under the restricted Pod Security Standard."""
-    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
-    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
 
 
 def artifact_directory(kubectl: Kubectl, namespace: str, uri: str) -> Path:
