@@ -7,7 +7,7 @@ export PYTHONPATH := tests
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check generate bench bench-training bench-serving bench-gpu e2e cluster-up cluster-down clean
+.PHONY: help demo test check generate bench bench-training bench-serving bench-gpu e2e escalations cluster-up cluster-down clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -46,6 +46,9 @@ bench-gpu: .venv/ready ## training on one GPU, LoRA and QLoRA, as JSON
 
 e2e: .venv/ready ## the tests on the real node only
 	@$(PYTHON) tests/run.py e2e
+
+escalations: .venv/ready ## a tenant's attempts to get more than he has, as JSON; none may succeed
+	@$(PYTHON) -m escalations
 
 cluster-up: .venv/ready ## start the embedded Kubernetes with the project's images
 	@$(PYTHON) -m cluster up --images

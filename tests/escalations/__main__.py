@@ -10,7 +10,7 @@ from api.conftest import Operator
 from api.player import Player
 from cluster.control_plane import control_plane
 from escalations.attempts import GROUPS, summarize
-from escalations.scene import SETTINGS, SUCCEEDED, open_scene
+from escalations.scene import SETTINGS, SUCCEEDED, TENANT, open_scene
 from operator_log import check_log
 
 
@@ -19,7 +19,8 @@ def main() -> int:
     with control_plane() as cluster, tempfile.TemporaryDirectory() as directory:
         install_kinds(cluster)
         operator = Operator(install_account(cluster), Path(directory), SETTINGS)
-        with open_scene(cluster) as scene, Player(cluster):
+        with open_scene(cluster, is_thorough=True) as scene, Player(cluster) as player:
+            player.play(TENANT, scene.play)
             operator.start()
             try:
                 groups = {name: list(attempt(scene)) for name, attempt in GROUPS.items()}

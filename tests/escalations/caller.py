@@ -74,9 +74,15 @@ class Caller:
         Raises:
             AssertionError: it is not there.
         """
+        found = self.find(manifest)
+        assert found is not None, f"there is no {manifest['kind']} {manifest['metadata']['name']}"
+        return found
+
+    def find(self, manifest: dict[str, Any]) -> dict[str, Any] | None:
+        """Return an object as it is now; None where it is not there."""
         answer = self.call("GET", f"{path_of(manifest)}/{manifest['metadata']['name']}")
-        assert answer.code == 200, answer.message
-        return answer.body
+        assert answer.code in (200, 404), answer.message
+        return answer.body if answer.code == 200 else None
 
     def list(self, path: str) -> list[dict[str, Any]]:
         """Return the objects of a list."""

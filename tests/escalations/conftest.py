@@ -7,7 +7,7 @@ from api.account import Account, install_account, install_kinds
 from api.conftest import Operator
 from api.player import Player
 from cluster.control_plane import Cluster, control_plane
-from escalations.scene import SETTINGS, Scene, open_scene
+from escalations.scene import SETTINGS, TENANT, Scene, open_scene
 from operator_log import check_log
 
 
@@ -28,7 +28,7 @@ def account(cluster: Cluster) -> Account:
 @pytest.fixture(scope="session")
 def scene(cluster: Cluster, account: Account) -> Iterator[Scene]:
     """The tenant, and what belongs to others."""
-    with open_scene(cluster) as opened:
+    with open_scene(cluster, is_thorough=False) as opened:
         yield opened
 
 
@@ -43,7 +43,8 @@ def operator(account: Account, scene: Scene, tmp_path_factory: pytest.TempPathFa
 
 
 @pytest.fixture(scope="session")
-def player(cluster: Cluster) -> Iterator[Player]:
-    """Plays the pods of every namespace."""
+def player(cluster: Cluster, scene: Scene) -> Iterator[Player]:
+    """Plays the pods, those of the tenant as the scene wants it."""
     with Player(cluster) as playing:
+        playing.play(TENANT, scene.play)
         yield playing

@@ -4,6 +4,7 @@ import copy
 from collections.abc import Iterator
 from typing import Any
 
+from escalations.caller import path_of
 from escalations.scene import Attempt, Manifest, Scene, job, server
 
 _ROLES = ("control-plane", "master", "etcd")
@@ -104,9 +105,4 @@ def _try_all(scene: Scene, tried: list[tuple[str, Manifest]]) -> Iterator[Attemp
     for what, manifest, answer in answers:
         yield scene.judge(what, answer, manifest["metadata"]["name"])
         if not answer.is_refused:
-            plural = f"{manifest['kind'].lower()}s"
-            scene.tenant.call("DELETE", f"{_path(plural)}/{manifest['metadata']['name']}")
-
-
-def _path(plural: str) -> str:
-    return f"/apis/finetune.dev/v1alpha1/namespaces/tenant/{plural}"
+            scene.tenant.call("DELETE", f"{path_of(manifest)}/{manifest['metadata']['name']}")

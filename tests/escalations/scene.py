@@ -3,11 +3,12 @@
 import json
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from api.account import build_namespace, write_kubeconfig
 from api.conftest import finetunejob
+from api.player import succeed
 from cluster.control_plane import Cluster
 from escalations.caller import FINETUNE, Answer, Caller
 from escalations.gains import find_gains
@@ -40,10 +41,19 @@ class Scene:
 
     admin: Caller
     tenant: Caller
+    is_thorough: bool
+    """Whether every hostile word is tried in every field; else a choice of them, which takes a minute less."""
+    played: set[str] = field(default_factory=set)
+    """The jobs whose pods end; those of the others run on."""
+
+    def play(self, pod: Manifest) -> tuple[int, str] | None:
+        """Let the pods of some jobs succeed: the script of the player."""
+        return succeed(pod) if pod["metadata"]["labels"]["finetune.dev/job"] in self.played else None
 
     def is_looked_at(self, manifest: Manifest) -> bool:
-        """Tell whether the operator has said something about an object."""
-        return bool(self.admin.get(manifest).get("status", {}).get("conditions"))
+        """Tell whether an object is there, and the operator has said something about it."""
+        found = self.admin.find(manifest)
+        return bool(found and found.get("status", {}).get("conditions"))
 
     def wait_for_operator(self, manifests: list[Manifest]) -> None:
         """Wait until the operator has said something about each."""
@@ -62,10 +72,7 @@ class Scene:
 
     def gains_of(self, name: str) -> list[str]:
         """Return what the pods of the tenant's job and server of a name have that they should not."""
-        gains = []
-        for template in self.templates_of(name):
-            gains += find_gains(template, IMAGES)
-        return gains
+        return [gain for template in self.templates_of(name) for gain in find_gains(template, IMAGES)]
 
     def templates_of(self, name: str) -> list[Manifest]:
         """Return the pod templates that were made for the tenant's job and server of a name."""
@@ -77,7 +84,8 @@ class Scene:
         """Judge an attempt by what was admitted: the operator has looked at it already."""
         if answer.is_refused:
             return Attempt(what, REFUSED, answer.message)
-        gains, templates = self.gains_of(name), self.templates_of(name)
+        templates = self.templates_of(name)
+        gains = [gain for template in templates for gain in find_gains(template, IMAGES)]
         if gains:
             return Attempt(what, SUCCEEDED, "; ".join(gains))
         return Attempt(what, HARMLESS if templates else DECLINED, f"{len(templates)} pod templates")
@@ -89,12 +97,12 @@ def _is_of(manifest: Manifest, name: str) -> bool:
 
 
 @contextmanager
-def open_scene(cluster: Cluster) -> Iterator[Scene]:
+def open_scene(cluster: Cluster, *, is_thorough: bool) -> Iterator[Scene]:
     """Make the namespaces, the tenant and what belongs to others; the admission policies are in force then."""
     with closing(Caller(cluster.kubeconfig)) as admin:
         _furnish(admin)
         with closing(Caller(write_kubeconfig(cluster, TENANT, "tenant"))) as tenant:
-            scene = Scene(admin, tenant)
+            scene = Scene(admin, tenant, is_thorough)
             wait_for(lambda: _is_guarded(scene), "the admission policies to be in force", 90)
             yield scene
 

@@ -10,8 +10,8 @@ NUMERIC_HOST = "^https?://([^/:]*[.])?(0[xX][0-9a-fA-F]*|[0-9]+)(:[0-9]+)?(/.*)?
 """A URL whose host the system's resolver takes for an IPv4 address: dotted, or as one number of any base."""
 DOTTED_HOST = "^https?://(0|[1-9][0-9]{0,2})([.](0|[1-9][0-9]{0,2})){3}(:[0-9]+)?(/.*)?$"
 """A URL whose host is an address as people write it."""
-METADATA_HOST = "(?i)^https?://(169[.]254[.]|metadata([.]google[.]internal)?(:|/|$))"
-"""A URL of a link-local address or a name under which clouds hand out a node's credentials."""
+METADATA_HOST = "(?i)^https?://(169[.]254[.]|0[.]|metadata([.]google[.]internal)?(:|/|$))"
+"""A URL of a link-local address or a name under which clouds hand out a node's credentials, or of no host at all."""
 
 
 def names_metadata(url: str) -> bool:
