@@ -108,9 +108,10 @@ def open_scene(cluster: Cluster, *, is_thorough: bool) -> Iterator[Scene]:
 
 
 def _furnish(admin: Caller) -> None:
-    for namespace in (TENANT, VICTIM, CLAIMED):
-        answer = admin.call("POST", "/api/v1/namespaces", build_namespace(namespace))
-        assert answer.code == 201, answer.message
+    _make_namespace(admin, VICTIM)
+    for namespace in (TENANT, CLAIMED):
+        allow_tenant(admin, namespace)
+    for namespace in (TENANT, VICTIM):
         for name in (MINE, OTHERS):
             metadata = {"name": name, "namespace": namespace}
             for manifest in (
@@ -119,22 +120,8 @@ def _furnish(admin: Caller) -> None:
             ):
                 _make(admin, manifest)
     _make(admin, job("job", VICTIM))
-    rbac = "rbac.authorization.k8s.io"
-    verbs = ["get", "list", "watch", "create", "update", "patch", "delete"]
-    rules = [
-        {"apiGroups": ["finetune.dev"], "resources": ["finetunejobs", "modelservers"], "verbs": verbs},
-        # What he brings himself: without it no job with credentials or data of his own is his to write.
-        {"apiGroups": [""], "resources": ["secrets", "configmaps"], "resourceNames": [MINE], "verbs": ["get"]},
-    ]
     account = {"name": "tenant", "namespace": TENANT}
     _make(admin, {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": account})
-    for namespace in (TENANT, CLAIMED):
-        metadata = {"name": "tenant", "namespace": namespace}
-        _make(admin, {"apiVersion": f"{rbac}/v1", "kind": "Role", "metadata": metadata, "rules": rules})
-        binding: Manifest = {"apiVersion": f"{rbac}/v1", "kind": "RoleBinding", "metadata": metadata}
-        binding["roleRef"] = {"apiGroup": rbac, "kind": "Role", "name": "tenant"}
-        binding["subjects"] = [{"kind": "ServiceAccount"} | account]
-        _make(admin, binding)
     priority = {
         "apiVersion": "scheduling.k8s.io/v1",
         "kind": "PriorityClass",
@@ -142,6 +129,28 @@ def _furnish(admin: Caller) -> None:
         "value": 1,
     }
     assert admin.call("POST", "/apis/scheduling.k8s.io/v1/priorityclasses", priority).code == 201
+
+
+def allow_tenant(admin: Caller, namespace: str) -> None:
+    """Make a namespace in which the tenant may write our kinds, and get what he brings himself."""
+    _make_namespace(admin, namespace)
+    rbac = "rbac.authorization.k8s.io"
+    verbs = ["get", "list", "watch", "create", "update", "patch", "delete"]
+    rules = [
+        {"apiGroups": ["finetune.dev"], "resources": ["finetunejobs", "modelservers"], "verbs": verbs},
+        {"apiGroups": [""], "resources": ["secrets", "configmaps"], "resourceNames": [MINE], "verbs": ["get"]},
+    ]
+    metadata = {"name": "tenant", "namespace": namespace}
+    _make(admin, {"apiVersion": f"{rbac}/v1", "kind": "Role", "metadata": metadata, "rules": rules})
+    binding: Manifest = {"apiVersion": f"{rbac}/v1", "kind": "RoleBinding", "metadata": metadata}
+    binding["roleRef"] = {"apiGroup": rbac, "kind": "Role", "name": "tenant"}
+    binding["subjects"] = [{"kind": "ServiceAccount", "name": "tenant", "namespace": TENANT}]
+    _make(admin, binding)
+
+
+def _make_namespace(admin: Caller, name: str) -> None:
+    answer = admin.call("POST", "/api/v1/namespaces", build_namespace(name))
+    assert answer.code == 201, answer.message
 
 
 def _is_guarded(scene: Scene) -> bool:

@@ -5,7 +5,21 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from escalations.scene import CLAIMED, DECLINED, REFUSED, SUCCEEDED, TENANT, Attempt, Manifest, Scene, job, path, server
+from escalations.scene import (
+    CLAIMED,
+    DECLINED,
+    HARMLESS,
+    REFUSED,
+    SUCCEEDED,
+    TENANT,
+    Attempt,
+    Manifest,
+    Scene,
+    allow_tenant,
+    job,
+    path,
+    server,
+)
 
 _POD = {"metadata": {"labels": {"app": "theirs"}}, "spec": {"containers": [{"name": "x", "image": "theirs"}]}}
 _SELECTOR = {"matchLabels": {"app": "theirs"}}
@@ -47,6 +61,7 @@ def attempt_takeovers(scene: Scene) -> Iterator[Attempt]:
         else:
             yield Attempt(what, DECLINED, told[1])
     yield _attempt_claim(scene)
+    yield from _attempt_shared_policies(scene)
     yield from _attempt_forged_parts(scene, decoy)
 
 
@@ -102,17 +117,39 @@ def _essence(manifest: Manifest) -> str:
 
 
 def _attempt_claim(scene: Scene) -> Attempt:
-    """Let somebody make the claim that the operator would make."""
+    """Let somebody make the claim that the operator would make: it is used, and keeps its size, labels and owners."""
     metadata = {"name": "finetune-artifacts", "namespace": CLAIMED, "labels": {"theirs": "1"}}
     spec = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "7Gi"}}}
     claim = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": spec}
     assert scene.admin.create(claim).code == 201
-    before = _settled(scene, claim)
+    before = scene.admin.get(claim)
     using = job("job", CLAIMED)
     assert not scene.tenant.create(using).is_refused
     scene.wait_for_operator([using])
-    now = _settled(scene, claim)
-    return Attempt(f"PersistentVolumeClaim {metadata['name']}", DECLINED if now == before else SUCCEEDED, now)
+    now = scene.admin.get(claim)
+    spared = (
+        now["spec"] == before["spec"]
+        and now["metadata"]["labels"].get("theirs") == "1"
+        and "ownerReferences" not in now["metadata"]
+    )
+    return Attempt(f"PersistentVolumeClaim {metadata['name']}", HARMLESS if spared else SUCCEEDED, str(now["metadata"]))
+
+
+def _attempt_shared_policies(scene: Scene) -> Iterator[Attempt]:
+    """Let somebody make the policies that all jobs of a namespace share; a job does not begin without them."""
+    for number, name in enumerate(("finetune-stages", "finetune-stages-outside")):
+        namespace = f"{CLAIMED}-{number}"
+        allow_tenant(scene.admin, namespace)
+        theirs = _build_theirs("NetworkPolicy", name, {"labels": {"theirs": "1"}})
+        theirs["metadata"]["namespace"] = namespace
+        assert scene.admin.create(theirs).code == 201
+        before = _settled(scene, theirs)
+        using = job("job", namespace)
+        assert not scene.tenant.create(using).is_refused
+        scene.wait_for_operator([using])
+        told = scene.reason_of(using, "Ready")
+        spared = _settled(scene, theirs) == before and told[1] == "Conflict"
+        yield Attempt(f"NetworkPolicy {name}", DECLINED if spared else SUCCEEDED, str(told))
 
 
 def _attempt_forged_parts(scene: Scene, decoy: Manifest) -> Iterator[Attempt]:
