@@ -54,7 +54,7 @@ def install_account(cluster: Cluster, **values: Any) -> Account:
 def render_chart(cluster: Cluster, **values: Any) -> list[dict[str, Any]]:
     """Return everything that the chart makes, as it is installed in the operator's namespace."""
     options = [f"--namespace={OPERATOR_NAMESPACE}", "--kube-version=1.36.0", "--values=-"]
-    command = [cluster.helm, "template", "finetune-operator", CHART, *options]
+    command: list[str | Path] = [cluster.helm, "template", "finetune-operator", CHART, *options]
     done = subprocess.run(command, input=json.dumps(values), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return [document for document in yaml.safe_load_all(done.stdout) if document]

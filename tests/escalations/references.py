@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+from escalations.caller import Answer
 from escalations.scene import (
     DECLINED,
     MINE,
@@ -84,7 +85,7 @@ _PLACES: tuple[tuple[str, ...], ...] = (
 
 def attempt_uris(scene: Scene) -> Iterator[Attempt]:
     """Try each URI wherever a URI may stand; what is admitted must be declined before a pod is made."""
-    tried = []
+    tried: list[tuple[str, Manifest, Answer]] = []
     for place in _PLACES:
         for uri in (*TRAVERSALS, *(f"https://{one}" for one in ADDRESSES)):
             manifest = _put(job(f"uri-{len(tried)}"), place, uri)

@@ -21,7 +21,7 @@ from escalations.scene import (
     server,
 )
 
-_POD = {"metadata": {"labels": {"app": "theirs"}}, "spec": {"containers": [{"name": "x", "image": "theirs"}]}}
+_POD: Manifest = {"metadata": {"labels": {"app": "theirs"}}, "spec": {"containers": [{"name": "x", "image": "theirs"}]}}
 _SELECTOR = {"matchLabels": {"app": "theirs"}}
 _REF = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "theirs"}
 THEIRS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -39,7 +39,7 @@ THEIRS: dict[str, tuple[str, dict[str, Any]]] = {
 def attempt_takeovers(scene: Scene) -> Iterator[Attempt]:
     """Let somebody make each thing first, in several disguises; then the tenant makes what needs the name."""
     decoy = _make_decoy(scene)
-    tried: list[tuple[str, Manifest, Manifest, Manifest]] = []
+    tried: list[tuple[str, Manifest, str, Manifest]] = []
     for kind in THEIRS:
         for disguise in _disguises("", decoy):
             name = f"{kind[:12].lower()}-{disguise}"
@@ -183,23 +183,30 @@ def _attempt_forged_parts(scene: Scene, decoy: Manifest) -> Iterator[Attempt]:
         if _essence(scene.admin.get(server("prod"))) != before:
             attempt = Attempt(what, SUCCEEDED, "prod was changed")
         yield attempt
-    foreign = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "nightly", "namespace": TENANT}}
-    marks = labels | {"finetune.dev/job": "forged-0", "finetune.dev/stage": "Train", "finetune.dev/attempt": "1"}
-    foreign["metadata"] |= {"labels": marks}  # type: ignore[operator]
-    template = copy.deepcopy(_POD)
-    template["spec"]["restartPolicy"] = "Never"
-    template["metadata"]["labels"] |= marks
-    answer = scene.admin.create(foreign | {"spec": {"template": template, "suspend": True}})
-    assert answer.code == 201, answer.message
-    before = _essence(scene.admin.get(foreign))
-    scene.tenant.call("PATCH", path("finetunejobs", "forged-0"), {"metadata": {"labels": {"a": "b"}}}, _MERGE)
-    what = "somebody's Job that says it is a stage of the tenant's"
-    spared = _essence(scene.admin.get(foreign)) == before
-    yield Attempt(what, DECLINED if spared else SUCCEEDED, "as it was" if spared else "changed")
+    yield _attempt_foreign_job(scene, labels)
     theirs = job("job", "victim")
     answer = scene.tenant.call("PATCH", path("finetunejobs", "job", "victim"), {"spec": {"approved": True}}, _MERGE)
     changed = scene.admin.get(theirs)["spec"]["approved"]
     yield Attempt("another namespace's job approved", SUCCEEDED if changed else REFUSED, answer.message)
+
+
+def _attempt_foreign_job(scene: Scene, labels: dict[str, str]) -> Attempt:
+    """Let somebody's Job look like a stage of the tenant's, and have the operator look."""
+    marks = labels | {"finetune.dev/job": "forged-0", "finetune.dev/stage": "Train", "finetune.dev/attempt": "1"}
+    pod = {"metadata": {"labels": marks}, "spec": _POD["spec"] | {"restartPolicy": "Never"}}
+    metadata = {"name": "nightly", "namespace": TENANT, "labels": marks}
+    foreign: Manifest = {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata}
+    answer = scene.admin.create(foreign | {"spec": {"template": pod, "suspend": True}})
+    assert answer.code == 201, answer.message
+    before = _settled(scene, foreign)
+    again = job("looked-at-later")
+    scene.tenant.call("PATCH", path("finetunejobs", "forged-0"), {"metadata": {"labels": {"a": "b"}}}, _MERGE)
+    assert not scene.tenant.create(again).is_refused
+    scene.wait_for_operator([again])
+    begun = scene.admin.get(job("forged-0")).get("status", {}).get("attempts", {}).get("train", 0)
+    spared = _settled(scene, foreign) == before and begun == 0
+    seen = f"trainings begun: {begun}"
+    return Attempt("somebody's Job that says it is a stage of the tenant's", DECLINED if spared else SUCCEEDED, seen)
 
 
 _MERGE = "application/merge-patch+json"

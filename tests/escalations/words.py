@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import json
 import random
 from collections.abc import Iterator
 from typing import Any
@@ -56,7 +57,7 @@ _SERVER = _PLACE | {
     "auth": {"secretRef": _SECRET, "keys": [{"name": "a", "models": ["bot"]}]},
 }
 _HUB = {"revision": "main", "secretRef": _SECRET}
-BASES = (
+_WRITTEN = (
     job(
         "supervised",
         model={"uri": "hf://org/base"} | _HUB,
@@ -82,6 +83,8 @@ BASES = (
     job("rewarded", method={"grpo": {"graders": _GRADERS}}, serving={"modelName": "bot", "server": "shared"}),
     server("served", **_SERVER, model={"uri": "hf://org/base"} | _HUB, pins={"bot": "a"}),
 )
+# Written out, so that no two places are one dictionary.
+BASES: tuple[Manifest, ...] = tuple(json.loads(json.dumps(_WRITTEN)))
 
 
 def attempt_words(scene: Scene) -> Iterator[Attempt]:
