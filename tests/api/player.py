@@ -65,6 +65,8 @@ def succeed(pod: dict[str, Any]) -> tuple[int, str]:
             }
         case "Evaluate":
             report["evaluation"] = _EVALUATION
+        case "Export":
+            report["export"] = {"bucket": f"s3://bucket/{job}"}
     return 0, json.dumps(report)
 
 

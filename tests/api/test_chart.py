@@ -64,6 +64,26 @@ def test_the_operator_reads_the_settings_that_the_chart_writes(cluster: Cluster,
     assert (settings.gpu.kinds[0].memory, settings.gpu.kinds[0].hour_price) == ("192Gi", 4)
 
 
+def test_images_are_named_by_digest_where_one_is_given(cluster: Cluster) -> None:
+    digest = "sha256:" + "0" * 64
+    image = {"image": {"repository": "r/x", "tag": "2", "digest": digest}}
+    documents = render(cluster, operator=image, trainer=image, serving=image)
+    (deployment,) = [one for one in documents if one["kind"] == "Deployment"]
+    (config,) = [one for one in documents if one["kind"] == "ConfigMap"]
+    images = yaml.safe_load(config["data"]["settings.yaml"])["images"]
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert {container["image"], images["trainer"], images["serving"]} == {f"r/x@{digest}"}
+
+
+def test_the_operator_runs_as_nobody_on_a_root_that_it_cannot_write(cluster: Cluster) -> None:
+    (deployment,) = [one for one in render(cluster) if one["kind"] == "Deployment"]
+    pod = deployment["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert (pod["securityContext"]["runAsNonRoot"], pod["securityContext"]["runAsUser"]) == (True, 65532)
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    assert not pod.keys() & {"hostNetwork", "hostPID", "hostIPC"}
+
+
 @pytest.mark.parametrize(
     ("enabled", "api_versions", "kinds"),
     [
@@ -101,6 +121,9 @@ def test_the_chart_holds_the_generated_kinds(cluster: Cluster) -> None:
     ("values", "field"),
     [
         ({"logLevel": "Loud"}, "logLevel"),
+        ({"operator": {"image": {"digest": "sha256:1"}}}, "digest"),
+        ({"network": {"blocked": ["metadata"]}}, "blocked"),
+        ({"secretPolicy": {"enabled": "no"}}, "secretPolicy"),
         ({"gpu": {"resourceName": "gpu"}}, "resourceName"),
         ({"gpu": {"kinds": [{"tflop": 989}]}}, "tflop"),
         ({"gpu": {"currency": "euro"}}, "currency"),

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from api.conftest import Operator, finetunejob, install_kinds
+from api.account import install_kinds
+from api.conftest import Operator, finetunejob
 from api.player import Player
 from bench.fleet import Fleet, watch_fleet
 from cluster.control_plane import Cluster, control_plane
@@ -75,7 +76,7 @@ def measure_operator(sizes: list[int], idle_seconds: float) -> dict[str, Any]:
     """Return the figures; `sizes` are the numbers of FineTuneJobs at which the costs are taken, ascending."""
     with control_plane() as cluster, tempfile.TemporaryDirectory() as scratch:
         install_kinds(cluster)
-        operator = Operator(cluster, Path(scratch))
+        operator = Operator(cluster.kubeconfig, Path(scratch))
         operator.start()
         try:
             with Player(cluster):

@@ -25,6 +25,18 @@ _USERS = {
     "dns": ("dns", "system:masters"),
 }
 
+OPERATOR_NAMESPACE = "finetune-system"
+_AUDIT_POLICY = {
+    "apiVersion": "audit.k8s.io/v1",
+    "kind": "Policy",
+    "omitStages": ["RequestReceived"],
+    "rules": [
+        {"level": "Metadata", "userGroups": [f"system:serviceaccounts:{OPERATOR_NAMESPACE}"]},
+        {"level": "None"},
+    ],
+}
+"""What the operator asked for, and whether it was allowed to; nothing of what others do."""
+
 
 @dataclass(frozen=True)
 class Cluster:
@@ -47,6 +59,11 @@ class Cluster:
     def helm(self) -> Path:
         """The program."""
         return BIN / "helm"
+
+    @property
+    def audit_log(self) -> Path:
+        """The operator's requests, a JSON object a line, in its namespace `OPERATOR_NAMESPACE`."""
+        return self.directory / "audit.log"
 
     @property
     def volumes(self) -> Path:
@@ -93,13 +110,16 @@ class Ports:
         return self.api + 13
 
 
-def start_control_plane(directory: Path, address: str, ports: Ports, *, scheduler: bool) -> Cluster:
-    """Start what is not running yet and wait until the API server answers."""
+def start_control_plane(
+    directory: Path, address: str, ports: Ports, *, scheduler: bool, plugins: tuple[str, ...] = ()
+) -> Cluster:
+    """Start what is not running yet and wait until the API server answers; `plugins` of admission are added to it."""
     install_control_plane()
     for part in ("etcd", "pki", "kubeconfigs"):
         (directory / part).mkdir(parents=True, exist_ok=True)
     cluster = Cluster(directory, f"https://{address}:{ports.api}")
     _make_credentials(directory)
+    (directory / "audit-policy.yaml").write_text(json.dumps(_AUDIT_POLICY))
     etcd_url, peer_url = f"http://127.0.0.1:{ports.etcd}", f"http://127.0.0.1:{ports.etcd + 1}"
     processes.start(
         directory,
@@ -130,6 +150,9 @@ def start_control_plane(directory: Path, address: str, ports: Ports, *, schedule
             f"--token-auth-file={pki / 'tokens.csv'}",
             "--authorization-mode=Node,RBAC",
             "--allow-privileged",
+            *([f"--enable-admission-plugins={','.join(plugins)}"] if plugins else []),
+            f"--audit-policy-file={directory / 'audit-policy.yaml'}",
+            f"--audit-log-path={cluster.audit_log}",
             f"--service-cluster-ip-range={SERVICE_NETWORK}",
             "--service-account-issuer=https://kubernetes.default.svc",
             f"--service-account-key-file={pki / 'service-account.key'}",
@@ -178,13 +201,13 @@ def stop_control_plane(directory: Path) -> None:
 
 
 @contextmanager
-def control_plane() -> Iterator[Cluster]:
+def control_plane(*plugins: str) -> Iterator[Cluster]:
     """Run an API server of one's own with its controllers, without a node, and throw it away at the end."""
     directory = CACHE / "control-plane"
     stop_control_plane(directory)
     shutil.rmtree(directory, ignore_errors=True)
     try:
-        yield start_control_plane(directory, "127.0.0.1", Ports(API_PORT + 100), scheduler=False)
+        yield start_control_plane(directory, "127.0.0.1", Ports(API_PORT + 100), scheduler=False, plugins=plugins)
     finally:
         stop_control_plane(directory)
 

@@ -30,6 +30,8 @@ NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 SETTINGS = Settings.model_validate(
     {
         "images": {"trainer": "trainer:1", "serving": "serving:1"},
+        # They are the same for all jobs: tests/unit/operator/test_isolation.py has them.
+        "network": {"isolateJobs": False},
         "sources": {"httpsHosts": ["data.example.com", "*.mirror.example.com"]},
         "gpu": {
             "nodeSelector": {"gpu": "yes"},

@@ -101,11 +101,12 @@ def _convert_map(schema: Schema, definitions: dict[str, Schema]) -> Schema:
     if not patterns:
         return {"additionalProperties": _convert(schema["additionalProperties"], definitions)}
     ((pattern, values),) = patterns.items()
-    rule = {"rule": f"self.all(key, key.matches(r'{pattern}'))", "message": f"keys must match {pattern}"}
-    return {
-        "additionalProperties": _convert(values, definitions),
-        "x-kubernetes-validations": [rule],
-    }
+    rules = [{"rule": f"self.all(key, key.matches(r'{pattern}'))", "message": f"keys must match {pattern}"}]
+    longest = schema.get("propertyNames", {}).get("maxLength")
+    if longest:
+        message = f"keys have {longest} characters at most"
+        rules.append({"rule": f"self.all(key, key.size() <= {longest})", "message": message})
+    return {"additionalProperties": _convert(values, definitions), "x-kubernetes-validations": rules}
 
 
 def _without_nulls(value: Any) -> Any:

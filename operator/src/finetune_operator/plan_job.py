@@ -20,6 +20,7 @@ from finetune_operator.deployment import deploy
 from finetune_operator.draft import AT_ONCE, STAGE_CONDITIONS, Draft, Plan
 from finetune_operator.expiry import find_expiry, is_retired
 from finetune_operator.incumbent import recorded_incumbent
+from finetune_operator.manifests.isolation import build_isolation, build_peers_policy
 from finetune_operator.manifests.names import job_file
 from finetune_operator.manifests.stages import (
     build_claim,
@@ -110,8 +111,12 @@ def _walk(draft: Draft, spec: FineTuneJobSpec, seen: Seen, settings: Settings) -
     is_working = not (draft.conditions.is_true(ConditionType.EVALUATED) and _is_exported(draft, spec))
     if is_working and names_default_claim(draft.job) and not seen.has_default_claim:
         draft.children.append(build_claim(draft.job, settings))
+    if is_working:
+        draft.children += build_isolation(draft.job.namespace, settings.network)
     if spec.compute.nodes > 1 and not draft.conditions.is_true(ConditionType.TRAINED):
         draft.children.append(build_training_service(draft.job))
+        if settings.network.isolate_jobs:
+            draft.children.append(build_peers_policy(draft.job))
     for stage in _TO_THE_PROOF:
         if draft.conditions.is_true(STAGE_CONDITIONS[stage]):
             continue

@@ -11,7 +11,7 @@ from finetune_operator.children import MADE_ONCE, build_update, is_as_wanted, se
 from finetune_operator.cluster import ApiError, Cluster
 from finetune_operator.draft import AT_ONCE, STAGE_CONDITIONS, Deletion, Plan
 from finetune_operator.events import build_event
-from finetune_operator.kinds import JOB, POD, Key, Manifest, controller_uid, key_of, kind_of
+from finetune_operator.kinds import JOB, OWNED_LABEL, POD, Key, Manifest, controller_uid, key_of, kind_of, label_of
 from finetune_operator.leader import LeadershipLostError
 from finetune_operator.manifests.names import stage_job_name, stage_labels
 from finetune_operator.metrics import (
@@ -229,7 +229,10 @@ class Reconciler:
 def _belongs(found: Manifest, wanted: Manifest) -> bool:
     """Tell whether an object is the child that is wanted, and not one of somebody else's that only has its name."""
     owner = controller_uid(wanted)
-    return owner is None or controller_uid(found) == owner
+    if owner is None:
+        # What all jobs of a namespace share: a claim may be anybody's, what is kept as wanted must be the operator's.
+        return wanted["kind"] in MADE_ONCE or label_of(found, OWNED_LABEL) is not None
+    return controller_uid(found) == owner
 
 
 def count_jobs(store: Store) -> None:

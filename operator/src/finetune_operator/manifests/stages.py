@@ -13,6 +13,7 @@ from finetune_api.tracking import MLFLOW_KEYS, WANDB_KEYS, Tracking
 from finetune_api.uris import parse_uri
 
 from finetune_operator.kinds import Manifest
+from finetune_operator.manifests.isolation import network_labels
 from finetune_operator.manifests.names import (
     build_metadata,
     job_file,
@@ -73,7 +74,8 @@ def build_stage_job(job: JobView, stage: Stage, attempt: int, settings: Settings
     spec = file.spec
     name, labels = stage_job_name(job, stage, attempt), stage_labels(job, stage, attempt)
     sources = _sources(spec, stage)
-    readable = [*(source.uri for source in sources.values()), *_incumbent_uri(job, stage)]
+    uris = [source.uri for source in sources.values()]
+    readable = [*uris, *_incumbent_uri(job, stage)]
     if file.continuation and stage is Stage.TRAIN:
         readable.append(file.continuation.artifact.uri)
     volumes = Volumes(writable=[file.output_uri], readable=readable)
@@ -109,7 +111,10 @@ def build_stage_job(job: JobView, stage: Stage, attempt: int, settings: Settings
                 ]
             },
             "template": {
-                "metadata": {"labels": labels, "annotations": {JOB_ANNOTATION: file.to_json()}},
+                "metadata": {
+                    "labels": labels | network_labels(spec, stage, uris),
+                    "annotations": {JOB_ANNOTATION: file.to_json()},
+                },
                 "spec": pod,
             },
         },
