@@ -14,10 +14,11 @@ import yaml
 from finetune_api.jobstatus import Progress
 from finetune_api.meta import ROUTES_ANNOTATION
 from finetune_api.routes import LoadedReport
+from finetune_operator.draft import Plan
 from finetune_operator.incumbent import find_incumbent
 from finetune_operator.observe import view_attempt, view_job, view_server, view_server_pod
 from finetune_operator.plan_job import Seen, plan_job
-from finetune_operator.plan_server import SeenServer, plan_server
+from finetune_operator.plan_server import SeenServer, ServerPlan, plan_server
 from finetune_operator.settings import Settings
 from finetune_operator.status import Event
 
@@ -53,8 +54,17 @@ def test_golden(case: str, request: pytest.FixtureRequest) -> None:
 
 def decide(observed: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
     """Return the children and the outcome that the plan of an observed world makes."""
+    plan = make_plan(observed)
+    outcome = _outcome(plan.status, plan.events, plan.again_after)
+    if isinstance(plan, ServerPlan):
+        outcome["annotate"] = [[name, annotations] for name, annotations in plan.annotate]
+    return list(plan.apply), outcome
+
+
+def make_plan(observed: dict[str, Any]) -> Plan | ServerPlan:
+    """Return the plan for an observed world: a job's, or that of a server alone."""
     if "server" in observed and "job" not in observed:
-        return _decide_server(observed)
+        return _plan_server(observed)
     job = view_job(observed["job"])
     attempts = [
         attempt
@@ -75,11 +85,10 @@ def decide(observed: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
         ),
         newer_job=observed.get("newerJob"),
     )
-    plan = plan_job(job, seen, SETTINGS, NOW)
-    return list(plan.apply), _outcome(plan.status, plan.events, plan.again_after)
+    return plan_job(job, seen, SETTINGS, NOW)
 
 
-def _decide_server(observed: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+def _plan_server(observed: dict[str, Any]) -> ServerPlan:
     pods = [
         view_server_pod(
             one["pod"],
@@ -89,9 +98,7 @@ def _decide_server(observed: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]
         for one in observed.get("pods", [])
     ]
     seen = SeenServer([view_job(job) for job in observed.get("jobs", [])], pods, observed.get("conflict", ""))
-    plan = plan_server(view_server(observed["server"]), seen, SETTINGS, NOW)
-    annotate = [[name, annotations] for name, annotations in plan.annotate]
-    return list(plan.apply), _outcome(plan.status, plan.events, plan.again_after) | {"annotate": annotate}
+    return plan_server(view_server(observed["server"]), seen, SETTINGS, NOW)
 
 
 def _outcome(status: dict[str, Any], events: tuple[Event, ...], again_after: float | None) -> dict[str, Any]:
