@@ -49,7 +49,8 @@ def find_plan_fault(kind: str, about: Manifest, plan: Plan | ServerPlan) -> str:
     """Return what is wrong with one plan; empty where nothing is."""
     if fault := explain_status(kind, plan.status):
         return f"status: {fault}"
-    if texts := [text for text in _list_texts(plan.status) if not text.isprintable()]:
+    added = set(_list_texts(plan.status)) - set(_list_texts(about.get("status")))
+    if texts := [text for text in added if not text.isprintable()]:
         return f"status holds what a terminal would take for a command: {texts[0][:100]!r}"
     if not (plan.again_after is None or (math.isfinite(plan.again_after) and plan.again_after >= 0)):
         return f"again_after is {plan.again_after}"

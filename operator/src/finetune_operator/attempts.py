@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from finetune_api.conditions import Reason
-from finetune_api.jobstatus import Attempts
+from finetune_api.jobstatus import MOST_ATTEMPTS, Attempts
 from finetune_api.reports import ExitCode, StageReport
 
 from finetune_operator.observe import Attempt, Stage, State
@@ -91,10 +91,10 @@ def next_step(stage: Stage, attempts: list[Attempt], begun: int, retries: int, n
     """
     mine = sorted((attempt for attempt in attempts if attempt.stage is stage), key=lambda one: one.number)
     if not mine:
-        return Begin(begun + 1)
+        return _begin(stage, begun + 1)
     last = mine[-1]
     if last.number < begun:
-        return Begin(begun + 1)
+        return _begin(stage, begun + 1)
     if last.state is State.ACTIVE:
         return _explain_waiting(last, now)
     if last.state is State.SUCCEEDED and last.report and last.report.outcome == "Succeeded":
@@ -109,10 +109,17 @@ def next_step(stage: Stage, attempts: list[Attempt], begun: int, retries: int, n
             f"{failures} attempts failed, {retries} retries are allowed; the last: {message}",
         )
     delay = min(_FIRST_DELAY * 2 ** max(len(mine) - 1, 0), _LONGEST_DELAY)
-    due = (last.finished or now) + delay
+    # Clocks differ, and nothing has ended later than now.
+    due = min(last.finished or now, now) + delay
     if now < due:
         return Wait(Reason.RETRYING, f"attempt {last.number + 1} follows; attempt {last.number}: {message}", due)
-    return Begin(last.number + 1)
+    return _begin(stage, last.number + 1)
+
+
+def _begin(stage: Stage, number: int) -> Step:
+    if number > MOST_ATTEMPTS:
+        return GiveUp(_FAILED[stage], f"{MOST_ATTEMPTS} attempts were made, disruptions included")
+    return Begin(number)
 
 
 def count_begun(attempts: list[Attempt], known: Attempts) -> Attempts:
@@ -128,7 +135,7 @@ def count_begun(attempts: list[Attempt], known: Attempts) -> Attempts:
 def _explain_waiting(attempt: Attempt, now: datetime) -> Wait:
     """An attempt that runs needs no word; one that cannot start gets its reason."""
     if attempt.started and not attempt.has_pod:
-        due = attempt.started + _POD_DELAY
+        due = min(attempt.started, now) + _POD_DELAY
         hint = f"Job {attempt.name} has no pod: a quota or a policy may forbid it, see kubectl describe job"
         return Wait(until=due) if now < due else Wait(Reason.POD_NOT_CREATED, hint)
     kind, _, message = attempt.waiting.partition(": ")

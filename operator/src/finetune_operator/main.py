@@ -23,7 +23,7 @@ _WORKERS = 16
 async def run_operator(settings: Settings, instance: str, health_port: int, metrics_port: int) -> bool:
     """Run until SIGTERM or SIGINT; return whether it was told to stop, and not ended by a fault."""
     store, queue = Store(), WorkQueue()
-    async with connect() as cluster, aiohttp.ClientSession() as session:
+    async with connect() as cluster, aiohttp.ClientSession(auto_decompress=False) as session:
         audit = Audit(cluster, store, queue, settings.audit_seconds)
         reconciler = Reconciler(cluster, store, queue, Observer(store, Pods(session)), settings, instance)
         feeds = asyncio.create_task(run_feeds(store, queue), name="feeds")

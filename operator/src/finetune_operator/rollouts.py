@@ -110,9 +110,9 @@ def _follow(
     if problem:
         aborted = [*state.aborted, AbortedRollout(job=candidate, message=problem)][-_MOST_ABORTED:]
         return RolloutStatus(name=state.name, stable=state.stable, previous=state.previous, aborted=aborted)
-    if now - state.step_time < timedelta(seconds=canary.steps[state.step].seconds):
+    if now - state.step_time < timedelta(seconds=canary.steps[min(state.step, len(canary.steps) - 1)].seconds):
         return state
-    if state.step + 1 == len(canary.steps):
+    if state.step + 1 >= len(canary.steps):
         return _promote(state, candidate)
     return _begin_step(state, state.step + 1, mine, stable, now)
 
