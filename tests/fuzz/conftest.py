@@ -20,6 +20,7 @@ class Budget:
     transitions: int
     reports: int
     seed: int
+    only: str
     counts: Counter[str] = field(default_factory=Counter)
 
     def count(self, what: str, many: int = 1) -> None:
@@ -33,6 +34,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--transitions", type=int, default=120, help="mutations of live objects")
     group.addoption("--reports", type=int, default=1_000, help="hostile reports")
     group.addoption("--seed", type=int, default=1, help="what is drawn; the same seed draws the same")
+    group.addoption("--only", default="", help="only mutations of live objects whose label holds this")
     group.addoption("--counts", type=Path, help="file for the counts, as JSON")
 
 
@@ -40,7 +42,7 @@ _BUDGET = pytest.StashKey[Budget]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    names = ("objects", "transitions", "reports", "seed")
+    names = ("objects", "transitions", "reports", "seed", "only")
     config.stash[_BUDGET] = Budget(**{name: config.getoption(f"--{name}") for name in names})
 
 

@@ -13,7 +13,7 @@ from finetune_api.reports import ExitCode, StageReport
 from finetune_api.routes import LoadedReport
 from finetune_api.schema import structural_schema
 from fuzz.hostile import TEXTS
-from fuzz.mutations import TIMES, Mutation, list_changes, list_mutations
+from fuzz.mutations import SPECS, TIMES, Mutation, list_changes, list_mutations
 from fuzz.schemas import Schema, list_choices, list_nodes, list_samples, read_schema, set_at
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -26,11 +26,18 @@ JOB_WORLDS = [world for world in _WORLDS if "job" in world]
 SERVER_WORLDS = [world for world in _WORLDS if "job" not in world]
 REPORT = structural_schema(StageReport)
 LOADED = structural_schema(LoadedReport)
+_CHANGES = {
+    schema["description"]: st.sampled_from(
+        [(node.path, value) for node in list_nodes(schema) for _, value in list_changes(node.schema)]
+    )
+    for schema in (REPORT, LOADED)
+}
 _CONTROL = ("True", "False", "Unknown")
 _STAGES = ("Prepare", "Train", "Evaluate", "Export")
-_CHANGES: dict[tuple[str, str], list[Mutation]] = {
-    (kind, part): list(list_mutations(kind, part)) for kind in ("FineTuneJob", "ModelServer") for part in ("spec", "status")
+_MUTATIONS: dict[tuple[str, str], st.SearchStrategy[Mutation]] = {
+    (kind, part): st.sampled_from(list(list_mutations(kind, part))) for kind in SPECS for part in ("spec", "status")
 }
+_TEXTS = st.sampled_from(TEXTS)
 
 
 @st.composite
@@ -64,12 +71,11 @@ def draw_valid(draw: st.DrawFn, schema: Schema) -> Any:
 def draw_report(draw: st.DrawFn, schema: Schema) -> str:
     """Draw what a pod says of itself: a report, one that is spoilt, or no report."""
     if draw(st.booleans()):
-        return draw(st.sampled_from(TEXTS))
+        return draw(_TEXTS)
     report = draw(draw_valid(schema))
     if draw(st.booleans()):
-        node = draw(st.sampled_from(list(list_nodes(schema))))
-        _, value = draw(st.sampled_from(list(list_changes(node.schema))))
-        report = set_at(report, node.path, value)
+        path, value = draw(_CHANGES[schema["description"]])
+        report = set_at(report, path, value)
     return json.dumps(report)
 
 
@@ -112,7 +118,7 @@ def draw_pod(draw: st.DrawFn) -> dict[str, Any]:
         },
     )
     waiting = st.fixed_dictionaries(
-        {}, optional={"reason": st.sampled_from(["ImagePullBackOff", "a: b", ""]), "message": st.sampled_from(TEXTS)}
+        {}, optional={"reason": st.sampled_from(["ImagePullBackOff", "a: b", ""]), "message": _TEXTS}
     )
     state = st.one_of(
         st.just({}),
@@ -125,7 +131,7 @@ def draw_pod(draw: st.DrawFn) -> dict[str, Any]:
             "type": st.sampled_from(["Ready", "PodScheduled", "DisruptionTarget", "Foreign"]),
             "status": st.sampled_from(_CONTROL),
         },
-        optional={"reason": st.just("Unschedulable"), "message": st.sampled_from(TEXTS)},
+        optional={"reason": st.just("Unschedulable"), "message": _TEXTS},
     )
     status = st.fixed_dictionaries(
         {},
@@ -158,8 +164,7 @@ def draw_object(draw: st.DrawFn, kind: str, known: dict[str, Any]) -> dict[str, 
             found[part] = draw(draw_valid(read_schema(kind, part)))
     for _ in range(draw(st.integers(0, 3))):
         part = draw(st.sampled_from(["spec", "status"]))
-        mutation = draw(st.sampled_from(_CHANGES[kind, part]))
-        found[part] = mutation.apply(found.get(part) or {})
+        found[part] = draw(_MUTATIONS[kind, part]).apply(found.get(part) or {})
     if draw(st.integers(0, 19)) == 0:
         found.pop(draw(st.sampled_from(["spec", "status"])), None)
     found["metadata"]["generation"] = draw(st.integers(1, 3))

@@ -93,10 +93,11 @@ def next_step(stage: Stage, attempts: list[Attempt], begun: int, retries: int, n
     if not mine:
         return _begin(stage, begun + 1)
     last = mine[-1]
+    if last.state is State.ACTIVE:
+        # Whatever the status says: a stage never runs twice at a time.
+        return _explain_waiting(last, now)
     if last.number < begun:
         return _begin(stage, begun + 1)
-    if last.state is State.ACTIVE:
-        return _explain_waiting(last, now)
     if last.state is State.SUCCEEDED and last.report and last.report.outcome == "Succeeded":
         return Done(last.report)
     reason, message = _diagnose(last)

@@ -3,14 +3,12 @@
 import asyncio
 import logging
 
-import aiohttp
-
 from finetune_operator.audit import Audit
 from finetune_operator.cluster import connect
 from finetune_operator.feeds import run_feeds
 from finetune_operator.health import serve_health
 from finetune_operator.observer import Observer
-from finetune_operator.pods import Pods
+from finetune_operator.pods import Pods, open_session
 from finetune_operator.reconcile import Reconciler
 from finetune_operator.settings import Settings
 from finetune_operator.store import Store
@@ -23,7 +21,7 @@ _WORKERS = 16
 async def run_operator(settings: Settings, instance: str, health_port: int, metrics_port: int) -> bool:
     """Run until SIGTERM or SIGINT; return whether it was told to stop, and not ended by a fault."""
     store, queue = Store(), WorkQueue()
-    async with connect() as cluster, aiohttp.ClientSession(auto_decompress=False) as session:
+    async with connect() as cluster, open_session() as session:
         audit = Audit(cluster, store, queue, settings.audit_seconds)
         reconciler = Reconciler(cluster, store, queue, Observer(store, Pods(session)), settings, instance)
         feeds = asyncio.create_task(run_feeds(store, queue), name="feeds")

@@ -20,6 +20,11 @@ _SAMPLE = re.compile(r"^finetune_train_([a-z_]{1,32}) ([0-9.eE+-]{1,32})$", re.A
 """What the trainer's gauges look like; a number that is none does not match."""
 
 
+def open_session() -> aiohttp.ClientSession:
+    """Return the session to ask pods in: it unpacks nothing and keeps no cookies."""
+    return aiohttp.ClientSession(auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar())
+
+
 class Pods:
     """A client for the pods' own ports."""
 
