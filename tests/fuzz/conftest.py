@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from api.conftest import cluster, operator, player
+from api.conftest import cluster, operator
 
-__all__ = ["cluster", "operator", "player"]
+__all__ = ["cluster", "operator"]
 
 
 @dataclass

@@ -1,6 +1,7 @@
 """What a hostile or broken pod says in place of a report."""
 
 import json
+import math
 
 _DIGEST = "sha256:" + "a" * 64
 _REPORT = {"outcome": "Failed", "reason": "TrainingFailed", "message": "m"}
@@ -68,7 +69,7 @@ TEXTS: list[str] = [
     json.dumps({"models": _LOADED["models"] * 10_000}),
     json.dumps({"models": [_LOADED["models"][0] | {"requests": 2**80, "seconds": 1e308}] * 3}),
     json.dumps({"models": [_LOADED["models"][0] | {"state": "Refused", "message": "\u001b[31mno\n"}]}),
-    '{"models":[{"modelName":"bot","digest":"%s","state":"Loaded","seconds":Infinity}]}' % _DIGEST,
+    json.dumps({"models": [_LOADED["models"][0] | {"seconds": math.inf}]}),
     "finetune_train_step 1\nfinetune_train_steps 5\n",
     "finetune_train_step NaN\nfinetune_train_steps +Inf\n",
     "finetune_train_step 1e400\nfinetune_train_steps 1e400\nfinetune_train_loss -1e308\n",

@@ -76,13 +76,15 @@ class Stage:
         """Write another spec, status or metadata over an object, whatever version it has by now."""
         kind, name = manifest["kind"], manifest["metadata"]["name"]
         self.labels[name] = label
-        path = f"{self.path(kind)}/{name}{'/status' if part == 'status' else ''}?fieldValidation=Strict"
-        metadata = {key: one for key, one in manifest["metadata"].items() if key not in ("resourceVersion", "managedFields")}
-        return self.api.call("PUT", path, manifest | {"metadata": metadata} | {part: value})
-
-    def get(self, kind: str, name: str) -> Manifest:
-        """Return an object as it is now."""
-        return self.api.call("GET", f"{self.path(kind)}/{name}")[1]
+        path = f"{self.path(kind)}/{name}"
+        while True:
+            known = self.api.call("GET", path)[1]
+            body = known | {part: value}
+            body["metadata"] = body["metadata"] | {"resourceVersion": known["metadata"]["resourceVersion"]}
+            target = f"{path}/status" if part == "status" else path
+            code, answer = self.api.call("PUT", f"{target}?fieldValidation=Strict", body)
+            if code != 409:
+                return code, answer
 
     def path(self, kind: str) -> str:
         """Return where the objects of a kind are."""
@@ -90,10 +92,11 @@ class Stage:
 
     def list(self, kind: str) -> dict[str, Manifest]:
         """Return the objects of a kind by name."""
-        return {one["metadata"]["name"]: one for one in self.api.call("GET", self.path(kind))[1]["items"]}
+        items = self.api.call("GET", self.path(kind))[1]["items"]
+        return {one["metadata"]["name"]: one | {"kind": kind} for one in items}
 
     def await_answers(self, kind: str, names: Iterable[str]) -> None:
-        """Wait until the operator has said something about each object as it is now; what it never says is a problem."""
+        """Wait until the operator has said something about each object as it is now; silence is a problem."""
         waiting = set(names)
 
         def has_answered() -> bool:
@@ -104,7 +107,9 @@ class Stage:
         try:
             wait_for(has_answered, "", 60)
         except AssertionError:
-            self.problems += [f"{self.labels.get(name, name)}: the operator says nothing about it" for name in sorted(waiting)]
+            self.problems += [
+                f"{self.labels.get(name, name)}: the operator says nothing about it" for name in sorted(waiting)
+            ]
         for name, manifest in self.list(kind).items():
             if fault := explain_status(kind, manifest.get("status", {})):
                 self.problems.append(f"{self.labels.get(name, name)}: its status: {fault}")
@@ -162,13 +167,15 @@ class Stage:
                 label = self.labels.get(line.get("name", ""), line.get("name", ""))
                 self.problems.append(f"{label}: the operator: {line['message']}\n{line.get('exception', '')}")
 
-    def end(self) -> None:
-        """Delete the namespace, and fail with every problem."""
+    def check(self) -> None:
+        """Fail with every problem that was found since the last time."""
         self.read_log()
+        problems, self.problems = self.problems, []
+        assert not problems, "\n".join(["repeat one by what stands before its second colon: --only '…'", *problems])
+
+    def end(self) -> None:
+        """Delete the namespace."""
         self.api.call("DELETE", f"/api/v1/namespaces/{self.namespace}")
-        assert not self.problems, "\n".join(
-            ["repeat one with: python -m fuzz --only 'WHAT STANDS BEFORE THE SECOND COLON'", *self.problems]
-        )
 
 
 def is_named(message: str, names: Iterable[str]) -> bool:

@@ -203,5 +203,3 @@ def _list_objects(schema: Schema) -> Iterator[tuple[str, Any]]:
 def is_below(path: NodePath, other: NodePath) -> bool:
     """Tell whether a path leads below another one."""
     return path[: len(other)] == other
-
-

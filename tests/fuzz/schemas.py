@@ -26,6 +26,7 @@ ABSENT: Any = object()
 _CRDS = Path(__file__).parents[2] / "crds"
 _KINDS = {"FineTuneJob": "finetunejobs", "ModelServer": "modelservers"}
 _MOST_SAMPLES = 12
+_MATCHES = r"self\.matches\(r'(.*)'\)"
 _EXACTLY_ONE = (
     r"\[.*\]\.exists_one\(one, one\)|\[.*\]\.filter\(given, given\)\.size\(\) == 1|has\(self\.\w+\) != has\(self\.\w+\)"
 )
@@ -53,7 +54,7 @@ def read_schema(kind: str, part: str) -> Schema:
 
 
 def list_nodes(schema: Schema, path: NodePath = ()) -> Iterator[Node]:
-    """Return every node below a schema: objects, lists and maps too, since they can be left out or be something else."""
+    """Return every node below a schema: objects, lists and maps too, since each can be missing or be wrong."""
     if path:
         yield Node(path, schema)
     for name, part in schema.get("properties", {}).items():
@@ -83,10 +84,8 @@ def list_samples(schema: Schema) -> list[Any]:
             return list(schema.get("enum", [])) or _list_numbers(schema)
     if "enum" in schema:
         return list(schema["enum"])
-    patterns = [schema["pattern"]] if "pattern" in schema else []
-    for rule in schema.get("x-kubernetes-validations", []):
-        if found := re.fullmatch(r"self\.matches\(r'(.*)'\)", rule["rule"]):
-            patterns.append(found[1])
+    rules = [re.fullmatch(_MATCHES, one["rule"]) for one in schema.get("x-kubernetes-validations", [])]
+    patterns = [*([schema["pattern"]] if "pattern" in schema else []), *(found[1] for found in rules if found)]
     if schema.get("format") == "date-time":
         return ["2026-01-01T00:00:00Z"]
     if not patterns:

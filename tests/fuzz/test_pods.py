@@ -1,4 +1,4 @@
-"""The operator's client for pods against a real server that does whatever it likes: it is never long, large or fooled."""
+"""The operator's client for pods against a real server that does what it likes: never long, large or fooled."""
 
 import asyncio
 import gzip
@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from time import monotonic
 
-import aiohttp
 import pytest
 from finetune_api.meta import METRICS_PORT, SERVER_PORT
 from finetune_api.routes import MAX_LOADED

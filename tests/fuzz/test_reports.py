@@ -20,7 +20,7 @@ _MOST = 2**53 - 1
 
 @pytest.mark.parametrize("name", _PARSERS)
 def test_whatever_is_taken_over_can_be_written_and_shown(name: str, budget: Budget) -> None:
-    random = Random(budget.seed)  # noqa: S311
+    random = Random(budget.seed)
 
     def check(text: str) -> None:
         for spoilt in (text, spoil(text, random)):
@@ -37,8 +37,12 @@ def test_whatever_is_taken_over_can_be_written_and_shown(name: str, budget: Budg
 def spoil(text: str, random: Random) -> str:
     """Cut a text off, double a part of it, or put another character into it."""
     at, end = sorted(random.randint(0, len(text)) for _ in range(2))
-    return random.choice(  # noqa: S311
-        [text[:at], text[:end] + text[at:end] + text[end:], text[:at] + random.choice('"{}[],:\\\0\x1b9\ud800') + text[at:]]
+    return random.choice(
+        [
+            text[:at],
+            text[:end] + text[at:end] + text[end:],
+            text[:at] + random.choice('"{}[],:\\\0\x1b9\ud800') + text[at:],
+        ]
     )
 
 
@@ -52,7 +56,9 @@ def find_fault(name: str, text: str) -> str:
         written.encode()
     except ValueError as error:
         return f"it cannot be written: {error}"
-    again = (StageReport if name == "report" else LoadedReport if name == "loaded" else type(found)).model_validate_json(written)
+    again = (
+        StageReport if name == "report" else LoadedReport if name == "loaded" else type(found)
+    ).model_validate_json(written)
     if again != found:
         return "it is read back as something else"
     return next(filter(None, map(find_part_fault, list_parts(found.to_dict()))), "")

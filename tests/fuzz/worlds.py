@@ -53,7 +53,9 @@ def draw_valid(draw: st.DrawFn, schema: Schema) -> Any:
             wanted |= draw(st.sets(st.sampled_from(others), max_size=4)) if others else set()
             return {name: draw(draw_valid(schema["properties"][name])) for name in sorted(wanted)}
         case "object":
-            return draw(st.dictionaries(st.sampled_from(["a", "b/c"]), draw_valid(schema["additionalProperties"]), max_size=2))
+            return draw(
+                st.dictionaries(st.sampled_from(["a", "b/c"]), draw_valid(schema["additionalProperties"]), max_size=2)
+            )
         case "array":
             least = schema.get("minItems", 0)
             return draw(st.lists(draw_valid(schema["items"]), min_size=least, max_size=least + 2))
@@ -90,7 +92,12 @@ def draw_child(draw: st.DrawFn, owner: str) -> dict[str, Any]:
     times = st.sampled_from([*TIMES.values(), "2026-01-01T11:00:00Z"])
     conditions = st.lists(
         st.builds(
-            lambda kind, status, time, reason: {"type": kind, "status": status, "lastTransitionTime": time, "reason": reason},
+            lambda kind, status, time, reason: {
+                "type": kind,
+                "status": status,
+                "lastTransitionTime": time,
+                "reason": reason,
+            },
             st.sampled_from(["Complete", "Failed", "Suspended", "Foreign"]),
             st.sampled_from(_CONTROL),
             times,
@@ -98,7 +105,9 @@ def draw_child(draw: st.DrawFn, owner: str) -> dict[str, Any]:
         ),
         max_size=3,
     )
-    status = draw(st.fixed_dictionaries({}, optional={"startTime": times, "completionTime": times, "conditions": conditions}))
+    status = draw(
+        st.fixed_dictionaries({}, optional={"startTime": times, "completionTime": times, "conditions": conditions})
+    )
     job: dict[str, Any] = {"metadata": {"name": f"{owner}-child", "labels": labels}, "status": status}
     if draw(st.booleans()):
         job["spec"] = {"parallelism": draw(st.integers(1, 3))}

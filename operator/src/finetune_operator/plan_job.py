@@ -70,7 +70,7 @@ def plan_job(job: JobView, seen: Seen, settings: Settings, now: datetime) -> Pla
     """Decide about one FineTuneJob."""
     draft = Draft(job, now)
     if draft.conditions.is_true(ConditionType.FAILED):
-        return Plan((), job.status.to_dict(), ())
+        return Plan((), draft.status.to_dict(), ())
     if job.spec is None:
         draft.refuse(Reason.INVALID_SPEC, job.problem)
     elif parse_uri(job.spec.model.uri).scheme == "finetunejob":
