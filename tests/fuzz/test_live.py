@@ -35,7 +35,8 @@ def names_of(mutation: Mutation) -> set[str]:
     """Return the names of which a refusal must hold one: the field's, and where it is a union its branches'."""
     branches = {name for group in list_choices(mutation.node.schema) for name in group}
     inner = set(mutation.value) if isinstance(mutation.value, dict) else set()
-    return {mutation.node.name} | branches | inner & {"noSuchField"}
+    # What a live job may not change is named by the group of fields that it belongs to.
+    return {mutation.node.name, f"{mutation.node.path[0]}: only"} | branches | inner & {"noSuchField"}
 
 
 def judge(stage: Stage, budget: Budget, mutation: Mutation, code: int, answer: dict[str, Any]) -> bool:

@@ -129,7 +129,7 @@ def draw_pod(draw: st.DrawFn) -> dict[str, Any]:
     waiting = st.fixed_dictionaries(
         {}, optional={"reason": st.sampled_from(["ImagePullBackOff", "a: b", ""]), "message": _TEXTS}
     )
-    state = st.one_of(
+    state: st.SearchStrategy[Any] = st.one_of(
         st.just({}),
         st.fixed_dictionaries({"terminated": terminated}),
         st.fixed_dictionaries({"waiting": waiting}),

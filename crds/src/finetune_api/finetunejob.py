@@ -1,6 +1,5 @@
 """FineTuneJob: base model, data, method, hardware, how good is good enough, and the name to serve under."""
 
-from collections.abc import Iterable
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -26,14 +25,15 @@ CHANGEABLE = ("approved",)
 """The fields of a spec that may be changed. They say when work is done, never what."""
 
 
-def _unchanged(fields: Iterable[str]) -> str:
-    """Return in CEL that fields are what they were, or are still not there.
+def _stays(field: str) -> Rule:
+    """Return the rule that a field is what it was, or is still not there.
 
     CEL's optional fields would say it shorter, but the API server takes their comparison for far too costly.
     """
-    return " && ".join(
-        f"(has(self.{name}) ? has(oldSelf.{name}) && self.{name} == oldSelf.{name} : !has(oldSelf.{name}))"
-        for name in map(to_camel, fields)
+    name = to_camel(field)
+    return Rule(
+        f"has(self.{name}) ? has(oldSelf.{name}) && self.{name} == oldSelf.{name} : !has(oldSelf.{name})",
+        f"{name}: only {', '.join(map(to_camel, CHANGEABLE))} can be changed: make another FineTuneJob",
     )
 
 
@@ -124,10 +124,7 @@ class FineTuneJobSpec(ApiModel):
     """Lets a job go on that is held for its budget; it may be set at any time, and holds once the training began."""
 
     rules = (
-        Rule(
-            _unchanged(name for name in __annotations__ if name not in CHANGEABLE),
-            f"only {', '.join(CHANGEABLE)} can be changed: make another FineTuneJob",
-        ),
+        *(_stays(name) for name in __annotations__ if name not in CHANGEABLE),
         *(_learns_from(method, formats) for method, formats in METHOD_FORMATS.items()),
         *(_fits_template(adapter) for adapter in ("lora", "qlora", "rslora")),
         Rule(
