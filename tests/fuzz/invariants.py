@@ -9,9 +9,10 @@ from typing import Any
 from finetune_api.conditions import ConditionType
 from finetune_operator.draft import Plan
 from finetune_operator.events import build_event
-from finetune_operator.kinds import WATCHED, Manifest
+from finetune_operator.kinds import WATCHED, Manifest, key_of
 from finetune_operator.plan_server import ServerPlan
-from fuzz.schemas import explain_status
+from finetune_operator.store import Store, concerned
+from fuzz.schemas import explain_status, is_admitted
 from fuzz.worlds import World
 from golden.test_golden import NOW, make_plan
 
@@ -31,6 +32,9 @@ def find_fault(world: World) -> str:
     """
     world = deepcopy(world)
     kind = "FineTuneJob" if "job" in world else "ModelServer"
+    about = {"apiVersion": "v", "kind": kind} | world["job" if kind == "FineTuneJob" else "server"]
+    if is_admitted(kind, about) and (fault := find_store_fault(about)):
+        return fault
     begun: list[str] = []
     for _ in range(_MOST_TURNS):
         about = world["job" if kind == "FineTuneJob" else "server"]
@@ -43,6 +47,15 @@ def find_fault(world: World) -> str:
         if not _feed_back(world, about, plan):
             return ""
     return f"the plan goes on changing after {_MOST_TURNS} turns"
+
+
+def find_store_fault(about: Manifest) -> str:
+    """Return what is wrong with how an object is kept while it comes, changes and goes; empty where nothing is."""
+    store = Store()
+    versions = [about | {"metadata": about["metadata"] | {"resourceVersion": str(one)}} for one in (1, 2, 3)]
+    changes = [store.put(versions[0]), store.put(versions[1]), store.put(versions[0]), store.remove(versions[2])]
+    told = [change is not None and key_of(about) in concerned(store, change) for change in changes]
+    return "" if told == [True, True, False, True] else f"the store tells of its changes as {told}"
 
 
 def find_plan_fault(kind: str, about: Manifest, plan: Plan | ServerPlan) -> str:

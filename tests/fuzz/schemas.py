@@ -177,9 +177,14 @@ def set_at(value: Any, path: NodePath, new: Any) -> Any:
 
 
 @cache
-def status_validator(kind: str) -> jsonschema.Draft4Validator:
-    """Return what checks a status as the API server does; its schema is Draft 4's, but for the extensions."""
-    return jsonschema.Draft4Validator(read_schema(kind, "status"))
+def validator(kind: str, part: str) -> jsonschema.Draft4Validator:
+    """Return what checks a spec or a status as the API server does: its schemas are of Draft 4, with extensions."""
+    return jsonschema.Draft4Validator(read_schema(kind, part))
+
+
+def is_admitted(kind: str, manifest: dict[str, Any]) -> bool:
+    """Tell whether the API server could hold an object, as far as its schema says."""
+    return all(validator(kind, part).is_valid(manifest.get(part, {})) for part in ("spec", "status"))
 
 
 def explain_status(kind: str, status: Any) -> str:
@@ -189,5 +194,5 @@ def explain_status(kind: str, status: Any) -> str:
         text.encode()
     except ValueError as error:
         return f"it is no JSON: {error}"
-    found = status_validator(kind).iter_errors(json.loads(text))
+    found = validator(kind, "status").iter_errors(json.loads(text))
     return "; ".join(f"{'.'.join(map(str, one.absolute_path))}: {one.message[:200]}" for one in islice(found, 3))
