@@ -176,6 +176,21 @@ def set_at(value: Any, path: NodePath, new: Any) -> Any:
     return known if changed is ABSENT else known | {part: changed}
 
 
+def with_node(value: Any, schema: Schema, path: NodePath) -> Any:
+    """Return a value that has something at a path: where nothing is yet, the smallest that the schema takes."""
+    if value is ABSENT:
+        return build_smallest(schema, path)
+    if not path:
+        return value
+    part, rest = path[0], path[1:]
+    if part == ITEM:
+        return [with_node(value[0] if value else ABSENT, schema["items"], rest), *value[1:]]
+    if part == VALUE:
+        key = next(iter(value), "key")
+        return value | {key: with_node(value.get(key, ABSENT), schema["additionalProperties"], rest)}
+    return value | {part: with_node(value.get(part, ABSENT), schema["properties"][part], rest)}
+
+
 @cache
 def validator(kind: str, part: str) -> jsonschema.Draft4Validator:
     """Return what checks a spec or a status as the API server does: its schemas are of Draft 4, with extensions."""

@@ -14,7 +14,7 @@ from finetune_api.finetunejob import CHANGEABLE
 from fuzz.conftest import Budget
 from fuzz.live import Api, Stage, is_named
 from fuzz.mutations import Mutation, build_base, list_mutations
-from fuzz.schemas import list_choices
+from fuzz.schemas import list_choices, read_schema, with_node
 from pydantic.alias_generators import to_camel
 from waiting import wait_for
 
@@ -111,6 +111,7 @@ def test_a_live_server_turns_back(stage: Stage, budget: Budget) -> None:
         code, live[name] = stage.create("ModelServer", name, build_base("ModelServer", path))
         assert code == 201
         queues[name] = mutations
+    stage.plays_pods = True
     turn(stage, budget, "ModelServer", "spec", live, queues)
     stage.check()
 
@@ -224,7 +225,8 @@ def turn(
             if not queue:
                 continue
             mutation = queue.pop()
-            value = mutation.apply(live[name].get(part) or {})
+            base = with_node(live[name].get(part) or {}, read_schema(kind, part), mutation.node.path)
+            value = mutation.apply(base)
             if judge(stage, budget, mutation, *stage.replace(live[name], part, value, mutation.label)):
                 changed[name] = states[name]
         stage.await_answers(kind, changed)

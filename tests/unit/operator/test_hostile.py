@@ -96,7 +96,7 @@ def test_an_end_in_the_future_delays_nothing() -> None:
 
 def test_a_stage_never_runs_twice_at_a_time() -> None:
     running = Attempt(Stage.TRAIN, 1, "a", State.ACTIVE)
-    assert next_step(Stage.TRAIN, [running], 5, 3, NOW) == Wait()
+    assert isinstance(next_step(Stage.TRAIN, [running], 5, 3, NOW), Wait)
 
 
 def test_attempts_end_while_their_number_fits_into_a_name() -> None:
@@ -118,10 +118,9 @@ def test_a_condition_holds_nothing_that_a_terminal_acts_upon() -> None:
 
 
 def test_a_step_that_the_canary_does_not_have_ends_it() -> None:
-    first, second = view_job(proven("first", "bot")), view_job(proven("second", "bot") | {})
-    second_spec = proven("second", "bot")
-    second_spec["spec"]["serving"]["rollout"] = {"canary": CANARY.to_dict()}
-    second = view_job(second_spec)
+    newer = proven("second", "bot")
+    newer["spec"]["serving"]["rollout"] = {"canary": CANARY.to_dict()}
+    first, second = view_job(proven("first", "bot")), view_job(newer)
     before = RolloutStatus(name="bot", stable="first", candidate="second", step=9, step_time=NOW - timedelta(days=1))
     state = advance("bot", [first, second], before, {"second": Traffic(1)}, 1, NOW, is_pinned=False)
     assert (state.stable, state.candidate) == ("second", None)
