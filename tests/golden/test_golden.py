@@ -14,12 +14,13 @@ import yaml
 from finetune_api.jobstatus import Progress
 from finetune_api.meta import ROUTES_ANNOTATION
 from finetune_api.routes import LoadedReport
+from finetune_operator.draft import Plan
 from finetune_operator.incumbent import find_incumbent
 from finetune_operator.limits import KINDS, Occupancy
 from finetune_operator.observe import view_attempt, view_job, view_server, view_server_pod
 from finetune_operator.occupancy import build_occupancy, is_at_work, is_unended, wants_of
 from finetune_operator.plan_job import plan_job
-from finetune_operator.plan_server import SeenServer, plan_server
+from finetune_operator.plan_server import SeenServer, ServerPlan, plan_server
 from finetune_operator.seen import Seen
 from finetune_operator.settings import Limits, Settings
 from finetune_operator.status import Event
@@ -58,8 +59,19 @@ def test_golden(case: str, request: pytest.FixtureRequest) -> None:
 
 def decide(observed: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
     """Return the children and the outcome that the plan of an observed world makes."""
+    plan = make_plan(observed)
+    outcome = _outcome(plan.status, plan.events, plan.again_after)
+    if isinstance(plan, ServerPlan):
+        outcome["annotate"] = [[name, annotations] for name, annotations in plan.annotate]
+    elif plan.delete:
+        outcome["delete"] = [f"{one.kind.name} {one.name} {one.uid} {one.version}" for one in plan.delete]
+    return list(plan.apply), outcome
+
+
+def make_plan(observed: dict[str, Any]) -> Plan | ServerPlan:
+    """Return the plan for an observed world: a job's, or that of a server alone."""
     if "server" in observed and "job" not in observed:
-        return _decide_server(observed)
+        return _plan_server(observed)
     job = view_job(observed["job"])
     attempts = [
         attempt
@@ -84,11 +96,7 @@ def decide(observed: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
         is_awaited=observed.get("isAwaited", False),
     )
     settings = SETTINGS.model_copy(update={"limits": Limits.model_validate(observed.get("limits", {}))})
-    plan = plan_job(job, seen, settings, NOW)
-    deletions = [f"{one.kind.name} {one.name} {one.uid} {one.version}" for one in plan.delete]
-    return list(plan.apply), _outcome(plan.status, plan.events, plan.again_after) | (
-        {"delete": deletions} if deletions else {}
-    )
+    return plan_job(job, seen, settings, NOW)
 
 
 def _occupancy(observed: dict[str, Any]) -> Occupancy:
@@ -104,7 +112,7 @@ def _occupancy(observed: dict[str, Any]) -> Occupancy:
     )
 
 
-def _decide_server(observed: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+def _plan_server(observed: dict[str, Any]) -> ServerPlan:
     pods = [
         view_server_pod(
             one["pod"],
@@ -114,9 +122,7 @@ def _decide_server(observed: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]
         for one in observed.get("pods", [])
     ]
     seen = SeenServer([view_job(job) for job in observed.get("jobs", [])], pods, observed.get("conflict", ""))
-    plan = plan_server(view_server(observed["server"]), seen, SETTINGS, NOW)
-    annotate = [[name, annotations] for name, annotations in plan.annotate]
-    return list(plan.apply), _outcome(plan.status, plan.events, plan.again_after) | {"annotate": annotate}
+    return plan_server(view_server(observed["server"]), seen, SETTINGS, NOW)
 
 
 def _outcome(status: dict[str, Any], events: tuple[Event, ...], again_after: float | None) -> dict[str, Any]:

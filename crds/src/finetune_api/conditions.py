@@ -1,12 +1,11 @@
 """The conditions of both kinds and every reason that they can carry."""
 
-from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from finetune_api.model import ApiModel
+from finetune_api.model import ApiModel, Time
 
 
 class ConditionType(StrEnum):
@@ -133,7 +132,7 @@ class Condition(ApiModel):
     """Whether it holds."""
     observed_generation: int = 0
     """Generation of the spec that this was said about."""
-    last_transition_time: datetime
+    last_transition_time: Time
     """When the status changed last."""
     reason: Annotated[str, Field(min_length=1, max_length=64)]
     """One word that programs can act on."""

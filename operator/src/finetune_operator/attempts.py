@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from finetune_api.conditions import Reason
-from finetune_api.jobstatus import Attempts
+from finetune_api.jobstatus import MOST_ATTEMPTS, Attempts
 from finetune_api.reports import ExitCode, StageReport
 
 from finetune_operator.observe import Attempt, Stage, State
@@ -102,14 +102,15 @@ def next_step(
         (attempt for attempt in attempts if attempt.stage is stage and not attempt.is_going),
         key=lambda one: one.number,
     )
+    if mine and mine[-1].state is State.ACTIVE:
+        # Whatever the status says: a stage never runs twice at a time.
+        return _explain_waiting(mine[-1], now)
     if not mine or mine[-1].number < begun:
         due = last_begun + _delay_after(begun) if last_begun and begun else now
         if now < due:
             return Wait(Reason.RETRYING, f"attempt {begun + 1} follows; the Job of attempt {begun} is gone", due)
-        return Begin(begun + 1)
+        return _begin(stage, begun + 1)
     last = mine[-1]
-    if last.state is State.ACTIVE:
-        return _explain_waiting(last, now)
     if last.state is State.SUCCEEDED and last.report and last.report.outcome == "Succeeded":
         return Done(last.report)
     reason, message = _diagnose(last)
@@ -121,10 +122,17 @@ def next_step(
             _FAILED[stage] if reason is Reason.RETRYING else reason,
             f"{failures} attempts failed, {retries} retries are allowed; the last: {message}",
         )
-    due = (last.finished or now) + _delay_after(len(mine))
+    # Clocks differ, and nothing has ended later than now.
+    due = min(last.finished or now, now) + _delay_after(len(mine))
     if now < due:
         return Wait(Reason.RETRYING, f"attempt {last.number + 1} follows; attempt {last.number}: {message}", due)
-    return Begin(last.number + 1)
+    return _begin(stage, last.number + 1)
+
+
+def _begin(stage: Stage, number: int) -> Step:
+    if number > MOST_ATTEMPTS:
+        return GiveUp(_FAILED[stage], f"{MOST_ATTEMPTS} attempts were made, disruptions included")
+    return Begin(number)
 
 
 def _delay_after(attempts: int) -> timedelta:
@@ -149,7 +157,7 @@ def _explain_waiting(attempt: Attempt, now: datetime) -> Wait:
         where = f"Kueue's queue {attempt.queue}" if attempt.queue else "suspension"
         return Wait(Reason.QUEUED, f"Job {attempt.name} waits in {where}")
     if attempt.started and not attempt.has_pod:
-        due = attempt.started + _POD_DELAY
+        due = min(attempt.started, now) + _POD_DELAY
         hint = f"Job {attempt.name} has no pod: a quota or a policy may forbid it, see kubectl describe job"
         return Wait(None, f"attempt {attempt.number}", due) if now < due else Wait(Reason.POD_NOT_CREATED, hint)
     kind, _, message = attempt.waiting.partition(": ")

@@ -12,13 +12,13 @@ from finetune_api.artifact import Incumbent
 from finetune_api.continuation import JobModel
 from finetune_api.finetunejob import FineTuneJob, FineTuneJobSpec
 from finetune_api.jobfile import describe_errors
-from finetune_api.jobstatus import FineTuneJobStatus
+from finetune_api.jobstatus import MOST_ATTEMPTS, FineTuneJobStatus
 from finetune_api.meta import ATTEMPT_LABEL, QUEUE_LABEL, STAGE_LABEL
-from finetune_api.model import ApiModel
+from finetune_api.model import ApiModel, Time
 from finetune_api.modelserver import ModelServer, ModelServerSpec, ModelServerStatus
 from finetune_api.reports import ExitCode, StageReport, parse_report
 from finetune_api.routes import LoadedReport
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from finetune_operator.kinds import Manifest, label_of
 
@@ -28,6 +28,7 @@ _Model = TypeVar("_Model", bound=ApiModel)
 INCUMBENT_ARGUMENT = "--incumbent="
 """Argument of the evaluation with the Incumbent as JSON."""
 _INDEX_ANNOTATION = "batch.kubernetes.io/job-completion-index"
+_TIME = TypeAdapter(Time)
 
 
 class Stage(StrEnum):
@@ -125,15 +126,15 @@ class ServerPod:
 def view_job(manifest: Manifest) -> JobView:
     """Read a FineTuneJob; the model that a `finetunejob://` stood for when it began takes its place."""
     parsed, problem = _parse(FineTuneJob, {"spec": manifest.get("spec")})
-    status, _ = _parse(FineTuneJobStatus, manifest.get("status") or {})
+    status = _read_status(FineTuneJobStatus, manifest.get("status"))
     spec = parsed.spec if parsed else None
-    if spec and status and status.continuation:
+    if spec and status.continuation:
         spec = spec.model_copy(update={"model": JobModel.model_validate(status.continuation.model.to_dict())})
     return JobView(
         **_identity(manifest),
         spec=spec,
         problem=problem,
-        status=status or FineTuneJobStatus(),
+        status=status,
         version=manifest["metadata"].get("resourceVersion", ""),
         created=manifest["metadata"].get("creationTimestamp", ""),
     )
@@ -142,12 +143,12 @@ def view_job(manifest: Manifest) -> JobView:
 def view_server(manifest: Manifest) -> ServerView:
     """Read a ModelServer."""
     parsed, problem = _parse(ModelServer, {"spec": manifest.get("spec")})
-    status, _ = _parse(ModelServerStatus, manifest.get("status") or {})
+    status = _read_status(ModelServerStatus, manifest.get("status"))
     return ServerView(
         **_identity(manifest),
         spec=parsed.spec if parsed else None,
         problem=problem,
-        status=status or ModelServerStatus(),
+        status=status,
     )
 
 
@@ -159,6 +160,20 @@ def _parse(model: type[_Model], value: Any) -> tuple[_Model | None, str]:
         return None, describe_errors(error)
 
 
+def _read_status(model: type[_Model], value: Any) -> _Model:
+    """Return a status; what cannot be read of it, as another version or another writer left it, is not there."""
+    left = dict(value) if isinstance(value, dict) else {}
+    while True:
+        try:
+            return model.model_validate(left)
+        except ValidationError as error:
+            field, *place = error.errors(include_url=False, include_input=False)[0]["loc"]
+            if isinstance(left[str(field)], list) and place:
+                left[str(field)] = [part for index, part in enumerate(left[str(field)]) if index != place[0]]
+            else:
+                del left[str(field)]
+
+
 def _identity(manifest: Manifest) -> dict[str, Any]:
     return {name: manifest["metadata"][name] for name in ("name", "namespace", "uid", "generation")}
 
@@ -166,7 +181,7 @@ def _identity(manifest: Manifest) -> dict[str, Any]:
 def view_attempt(job: Manifest, pods: list[Manifest]) -> Attempt | None:
     """Read a child Job with its pods; None where its labels are not ours."""
     stage, number = label_of(job, STAGE_LABEL), label_of(job, ATTEMPT_LABEL)
-    if stage not in list(Stage) or number is None or not number.isdecimal():
+    if stage not in list(Stage) or number is None or not number.isdecimal() or int(number) > MOST_ATTEMPTS:
         return None
     pod = _telling_pod(pods)
     status = job.get("status", {})
@@ -296,4 +311,8 @@ def _has_condition(pod: Manifest, kind: str) -> bool:
 
 
 def _time(text: str | None) -> datetime | None:
-    return datetime.fromisoformat(text) if text else None
+    """Read a time of the API server's; it takes years that no calendar here has."""
+    try:
+        return _TIME.validate_python(text) if text else None
+    except ValidationError:
+        return None

@@ -39,11 +39,9 @@ _TO_THE_PROOF = (Stage.PREPARE, Stage.TRAIN, Stage.EVALUATE)
 def plan_job(job: JobView, seen: Seen, settings: Settings, now: datetime) -> Plan:
     """Decide about one FineTuneJob."""
     draft = Draft(job, now)
-    if draft.has_failed:
-        draft.status = job.status
-    elif job.spec is None:
+    if job.spec is None and not draft.has_failed:
         draft.refuse(Reason.INVALID_SPEC, job.problem)
-    else:
+    elif job.spec and not draft.has_failed:
         _decide(draft, job.spec, seen, settings)
         _settle(draft, job.spec, seen)
     if draft.has_failed:
