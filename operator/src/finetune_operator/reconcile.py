@@ -198,7 +198,9 @@ class Reconciler:
         """Delete what should go; about what changed meanwhile it is decided again."""
         for one in deletions:
             try:
-                self._remember(await self.cluster.delete(one.kind, key.namespace, one.name, one.uid, one.version))
+                going = await self.cluster.delete(one.kind, key.namespace, one.name, one.uid, one.version)
+                if going["kind"] == one.kind.name:
+                    self._remember(going)
             except ApiError as error:
                 if error.code not in (404, 409):
                     raise
