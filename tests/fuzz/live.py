@@ -3,6 +3,7 @@
 import http.client
 import json
 import ssl
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -23,6 +24,8 @@ _CHILDREN = (
 """What a server's spec is seen in. Its autoscaler stays once it was made, and is not looked at."""
 _NOBODY = "127.0.0.9"
 """An address where nobody answers."""
+_CONFLICT = ": 409: "
+_MOST_CONFLICTS = 3
 _VOLATILE = {"lastTransitionTime", "observedGeneration", "updateTime", "startTime", "completionTime"}
 
 
@@ -176,10 +179,16 @@ class Stage:
             log.seek(self._log_read)
             lines = [json.loads(line) for line in log.read().decode().splitlines()]
             self._log_read = log.tell()
+        conflicts: Counter[str] = Counter()
         for line in lines:
-            if line["level"] in ("warning", "error", "critical") and line.get("namespace") == self.namespace:
-                label = self.labels.get(line.get("name", ""), line.get("name", ""))
-                self.problems.append(f"{label}: the operator: {line['message']}\n{line.get('exception', '')}")
+            if line["level"] not in ("warning", "error", "critical") or line.get("namespace") != self.namespace:
+                continue
+            name = line.get("name", "")
+            # A write that somebody else's came before is tried again, once or twice.
+            conflicts[name] += _CONFLICT in line["message"]
+            if _CONFLICT not in line["message"] or conflicts[name] > _MOST_CONFLICTS:
+                complaint = f"{line['message']}\n{line.get('exception', '')}"
+                self.problems.append(f"{self.labels.get(name, name)}: the operator: {complaint}")
 
     def check(self) -> None:
         """Fail with every problem that was found since the last time."""
