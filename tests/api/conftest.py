@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 from api.player import Player
-from cluster.control_plane import Cluster, control_plane
+from cluster.control_plane import Cluster, control_plane, install_kinds
 from waiting import wait_for
 
 SETTINGS = {
@@ -82,11 +82,7 @@ class Operator:
 def cluster() -> Iterator[Cluster]:
     """The API server with our kinds."""
     with control_plane() as running:
-        running.run_kubectl("apply", "--server-side", "-f", str(Path(__file__).parents[2] / "crds"))
-        running.run_kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
-        for kind in ("finetunejobs", "modelservers"):
-            # Until its cache is filled the API server answers watches of a new kind with 429.
-            running.run_kubectl("get", "--raw", f"/apis/finetune.dev/v1alpha1/{kind}?resourceVersion=0")
+        install_kinds(running)
         yield running
 
 

@@ -1,0 +1,145 @@
+"""What must be so after every run: the fault-free end, one training an attempt, no orphan, no leaked write. Pure."""
+
+import difflib
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from faults.proxy import Write
+from faults.world import Manifest, Scene, controller_of
+from finetune_api.meta import GROUP, ROUTES_ANNOTATION, SERVER_LABEL
+from finetune_operator.kinds import WATCHED
+
+_UID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_STAGE_HASH = re.compile(r"-(prepare|train|evaluate|export)-(\d+)-[0-9a-f]{6}\b")
+_CHILD_HASH = re.compile(r"-(job|train)-[0-9a-f]{6}\b")
+_OWNERS = ("FineTuneJob", "ModelServer")
+_ANNOTATING = {"annotations", "uid", "resourceVersion"}
+"""What a write to a pod's metadata may hold."""
+_CHANCE = {
+    "lastTransitionTime",
+    "completionTime",
+    "startTime",
+    "updateTime",
+    "stepTime",
+    "clusterIP",
+    "clusterIPs",
+    "pod-template-hash",
+}
+"""Fields that no two runs have alike."""
+
+
+@dataclass(frozen=True)
+class End:
+    """How a run ended, without what no two runs have alike."""
+
+    state: str
+    """Statuses and children as JSON."""
+    events: frozenset[str]
+    """What was told: about whom, type and reason."""
+
+
+def describe_end(scene: Scene, namespace: str) -> End:
+    """Return how things stand in a namespace."""
+    names = {
+        manifest["metadata"]["uid"]: f"{kind}/{name}"
+        for (kind, name), manifest in scene.objects.items()
+        if kind in _OWNERS
+    }
+    state = [_describe(kind, manifest) for (kind, _), manifest in scene.objects.items() if kind != "Event"]
+    texts = sorted(_normalise(json.dumps(one, sort_keys=True, indent=1), names, namespace) for one in state)
+    events = frozenset(
+        f"{one['regarding']['kind']}/{one['regarding']['name']} {one['type']} {one['reason']}"
+        for one in scene.find("Event")
+    )
+    return End("\n".join(texts), events)
+
+
+def find_difference(wanted: End, found: End) -> str:
+    """Return in what two ends differ, apart from events; empty where they do not."""
+    lines = difflib.unified_diff(wanted.state.splitlines(), found.state.splitlines(), "wanted", "found", n=6)
+    return "\n".join(lines) if wanted.state != found.state else ""
+
+
+def _describe(kind: str, manifest: Manifest) -> Manifest:
+    metadata = manifest["metadata"]
+    if kind == "Pod":
+        labels = {name: value for name, value in metadata["labels"].items() if name.startswith(GROUP)}
+        routes = metadata.get("annotations", {}).get(ROUTES_ANNOTATION)
+        return {"kind": kind, "labels": labels, "routes": routes, "phase": manifest["status"].get("phase")}
+    described = {"kind": kind, "name": metadata["name"], "labels": metadata.get("labels")}
+    described["owners"] = [f"{one['kind']}/{one['uid']}" for one in metadata.get("ownerReferences", [])]
+    for part in ("spec", "data", "status") if kind in _OWNERS else ("spec", "data"):
+        described[part] = _without_chance(manifest.get(part))
+    return described
+
+
+def _without_chance(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_chance(part) for name, part in value.items() if name not in _CHANCE}
+    return [_without_chance(part) for part in value] if isinstance(value, list) else value
+
+
+def _normalise(text: str, names: dict[str, str], namespace: str) -> str:
+    text = _UID.sub(lambda uid: f"<{names.get(uid.group(), 'uid')}>", text).replace(namespace, "NAMESPACE")
+    return _CHILD_HASH.sub(r"-\1-HASH", _STAGE_HASH.sub(r"-\1-\2-HASH", text))
+
+
+def find_repeated(scene: Scene) -> list[str]:
+    """Return the attempts that had two Jobs, and the trainings that went on at a time."""
+    found = []
+    jobs = sorted(scene.jobs.values(), key=lambda job: job.began)
+    for number, job in enumerate(jobs):
+        for other in jobs[number + 1 :]:
+            if (job.owner, job.stage) != (other.owner, other.stage):
+                continue
+            if job.attempt == other.attempt:
+                found.append(f"two Jobs of {job.stage} {job.attempt}: {job.uid}, {other.uid}")
+            elif job.stage == "Train" and (job.ended is None or job.ended > other.began):
+                found.append(f"trainings {job.attempt} and {other.attempt} at once")
+    return found
+
+
+def find_orphans(scene: Scene) -> list[str]:
+    """Return the objects whose owner is gone."""
+    there = {manifest["metadata"]["uid"] for manifest in scene.objects.values()}
+    kinds = {kind.name for kind in WATCHED}
+    return [
+        f"{kind} {name}: its {owner['kind']} {owner['name']} is gone"
+        for (kind, name), manifest in scene.objects.items()
+        for owner in manifest["metadata"].get("ownerReferences", [])
+        if owner["kind"] in kinds and owner["uid"] not in there
+    ]
+
+
+def find_leaks(scene: Scene, namespace: str, writes: list[Write]) -> list[str]:
+    """Return the writes that went to what is not the operator's own."""
+    return [
+        f"{write.point} {write.path}: {why}"
+        for write in writes
+        if 200 <= write.status < 300 and (why := _explain_leak(scene, namespace, write))
+    ]
+
+
+def _explain_leak(scene: Scene, namespace: str, write: Write) -> str:
+    """Return why a write should not have been; empty where it was the operator's to make."""
+    sent, answer = write.body, write.answer.get("metadata", {})
+    is_wrong = False
+    match write.point.resource:
+        case _ if f"/namespaces/{namespace}/" not in write.path:
+            return "another namespace"
+        case "finetunejobs/status" | "modelservers/status":
+            is_wrong = sent.get("metadata", {}).get("uid") != answer["uid"]
+        case "finetunejobs":
+            is_wrong = True
+        case "events":
+            is_wrong = sent["regarding"]["uid"] not in scene.controllers
+        case "pods":
+            is_wrong = SERVER_LABEL not in answer.get("labels", {}) or bool(set(sent["metadata"]) - _ANNOTATING)
+        case "persistentvolumeclaims":
+            is_wrong = controller_of(write.answer) is not None
+        case _ if "uid" in answer:
+            owner = controller_of(write.answer)
+            is_wrong = owner not in scene.controllers or scene.controllers.get(answer["uid"], owner) != owner
+    return "not the operator's to write" if is_wrong else ""
