@@ -18,8 +18,6 @@ from faults.lifecycles import LIFECYCLES
 from faults.plan import plan_all
 from faults.runs import Stage, Verdict
 
-_SIDE_BY_SIDE = 10
-
 
 def main() -> int:
     """Run what is asked for; 0 when nothing was found."""
@@ -37,37 +35,31 @@ def main() -> int:
             async with Stage.set_up(cluster, Path(directory), arguments.seed) as stage:
                 if arguments.run:
                     lifecycle, kind, where = arguments.run
-                    return [await stage.run(lifecycle, Fault.parse(kind, where))]
-                return await run_all(stage, list(LIFECYCLES))
+                    return await run_all(stage, [(lifecycle, Fault.parse(kind, where))])
+                references = await run_all(stage, [(lifecycle, None) for lifecycle in LIFECYCLES])
+                points = {reference.lifecycle: reference.points for reference in references}
+                return references + await run_all(stage, list(plan_all(points, arguments.seed)))
 
         verdicts = asyncio.run(run())
     print(json.dumps(summarise(verdicts, arguments.seed, time.monotonic() - began)))
     return 1 if any(verdict.problems for verdict in verdicts) else 0
 
 
-async def run_all(stage: Stage, lifecycles: list[str]) -> list[Verdict]:
-    """Run every fault of the lifecycles, some side by side, and say on standard error how it goes."""
-    verdicts: list[Verdict] = []
-    room = asyncio.Semaphore(_SIDE_BY_SIDE)
+async def run_all(stage: Stage, runs: list[tuple[str, Fault | None]]) -> list[Verdict]:
+    """Run them, and say on standard error how it goes."""
 
-    async def run(lifecycle: str, fault: Fault | None) -> None:
-        async with room:
-            verdict = await (stage.run(lifecycle, fault) if fault else stage.reference(lifecycle))
-        verdicts.append(verdict)
-        tell(verdict, stage.seed, len(verdicts))
+    async def run(lifecycle: str, fault: Fault | None) -> Verdict:
+        verdict = await (stage.run(lifecycle, fault) if fault else stage.reference(lifecycle))
+        tell(verdict, stage.seed)
+        return verdict
 
-    async with asyncio.TaskGroup() as group:
-        references = await asyncio.gather(*(stage.reference(lifecycle) for lifecycle in lifecycles))
-        points = {reference.lifecycle: reference.points for reference in references}
-        for lifecycle, fault in plan_all(points, stage.seed):
-            group.create_task(run(lifecycle, fault))
-    return verdicts
+    return await asyncio.gather(*(run(lifecycle, fault) for lifecycle, fault in runs))
 
 
-def tell(verdict: Verdict, seed: int, number: int) -> None:
+def tell(verdict: Verdict, seed: int) -> None:
     """Say how a run went; where it went wrong, all that is needed to repeat it."""
     what = f"{verdict.lifecycle} {verdict.fault or 'without a fault'}"
-    told = f"[{number:5}] {what}: {verdict.seconds:.1f} s, struck {len(verdict.struck)} times"
+    told = f"{what}: {verdict.seconds:.1f} s, struck {len(verdict.struck)} times"
     if verdict.problems:
         told += f"\n  repeat it with: python -m faults {what} --seed {seed}\n"
         told += "\n".join(f"  {line}" for problem in verdict.problems for line in problem.splitlines())

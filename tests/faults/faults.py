@@ -28,7 +28,9 @@ class Kind(StrEnum):
     LOST = "lost"
     """The API server does what was asked, and nobody hears of it."""
     AWAY = "away"
-    """No API server for a while: watches break, nothing connects."""
+    """No API server for some seconds: watches break, nothing connects."""
+    DOWN = "down"
+    """Every request is answered with 503 for longer than kopf tries by itself."""
     # watches
     GONE = "gone"
     """410 as an event, in place of one that is never told: a deletion falls into the gap before the next list."""
@@ -88,7 +90,6 @@ WATCHES = (
 )
 """What befalls an event."""
 _LOSES_EVENTS = (Kind.GONE, Kind.EXPIRED, Kind.DROPPED, Kind.SILENT, Kind.REORDERED)
-WRITES = ("POST", "PUT", "PATCH", "DELETE")
 EVENTS = ("ADDED", "MODIFIED", "DELETED")
 
 
@@ -97,7 +98,7 @@ class Point:
     """One request of a run, or one event of its watches, whichever process it belongs to."""
 
     verb: str
-    """A verb of HTTP, LIST or WATCH, or what an event says: ADDED, MODIFIED, DELETED."""
+    """WRITE, GET, LIST or WATCH, or what an event says: ADDED, MODIFIED, DELETED."""
     resource: str
     """Plural and subresource: `jobs`, `finetunejobs/status`."""
     number: int
@@ -115,7 +116,7 @@ class Point:
     @property
     def is_write(self) -> bool:
         """Whether the cluster is another one afterwards."""
-        return self.verb in WRITES
+        return self.verb == "WRITE"
 
     @property
     def is_event(self) -> bool:

@@ -67,7 +67,7 @@ class Process:
             except ValueError:
                 said = {"level": "error", "message": line}
             if said["level"] == "error":
-                found.append(f"{said['message']} {said.get('exception', '')}".strip())
+                found.append("\n".join([said["message"], *said.get("exception", "").splitlines()[-3:]]))
         return found
 
 

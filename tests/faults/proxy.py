@@ -25,7 +25,7 @@ _TIMEOUT_SECONDS = 10.5
 """Longer than the operator waits."""
 _FOR_EVER = 3600.0
 _LATE_SECONDS = 1.0
-_AWAY_SECONDS = 5.0
+_AWAY_SECONDS = {Kind.AWAY: 5.0, Kind.DOWN: 60.0}
 _RESET = struct.pack("ii", 1, 0)
 """SO_LINGER for a connection that ends with RST."""
 
@@ -101,9 +101,9 @@ class Traffic:
         """Whether there is no API server just now."""
         return asyncio.get_running_loop().time() < self._away_until
 
-    def go_away(self) -> None:
+    def go_away(self, kind: Kind) -> None:
         """Be no API server for a while."""
-        self._away_until = asyncio.get_running_loop().time() + _AWAY_SECONDS
+        self._away_until = asyncio.get_running_loop().time() + _AWAY_SECONDS[kind]
 
 
 class Proxy:
@@ -151,14 +151,18 @@ class Proxy:
         verb, resource = describe(request.method, request.path, request.query)
         asked = f"{verb} {request.path} {request.query.get('labelSelector')}", body
         if traffic.is_away:
-            return _reset(request)
+            return _turn_away(request, traffic)
         point, kind = traffic.meet(verb, resource, asked)
         if kind in STATUSES:
             return _refuse(*STATUSES[kind])
         if verb == "LIST" and traffic.expiring and "continue" in request.query:
             traffic.expiring = False
             return _refuse(*STATUSES[Kind.GONE_HTTP])
-        if kind in (Kind.RESET, Kind.TIMEOUT, Kind.AWAY, Kind.CRASH_BEFORE, Kind.CRASH_LATE):
+        if kind in _AWAY_SECONDS:
+            traffic.go_away(kind)
+            caller.hang_up()
+            return _turn_away(request, traffic)
+        if kind in (Kind.RESET, Kind.TIMEOUT, Kind.CRASH_BEFORE, Kind.CRASH_LATE):
             await self._keep_away(kind, request, body, point, caller, traffic)
             return _reset(request)
         if verb == "WATCH":
@@ -177,9 +181,6 @@ class Proxy:
         match kind:
             case Kind.TIMEOUT:
                 await asyncio.sleep(_TIMEOUT_SECONDS if point.verb != "WATCH" else _FOR_EVER)
-            case Kind.AWAY:
-                traffic.go_away()
-                caller.hang_up()
             case Kind.CRASH_BEFORE | Kind.CRASH_LATE:
                 caller.kill()
                 caller.die()
@@ -189,7 +190,7 @@ class Proxy:
 
     async def _pass_on(self, request: web.Request, body: bytes, point: Point, traffic: Traffic) -> web.Response:
         url, headers = self._target(request, traffic)
-        async with self._client.session.request(request.method, url, data=body, headers=headers) as response:
+        async with self._client.session.request(request.method, url, data=body or None, headers=headers) as response:
             answer = await response.read()
             if point.is_write:
                 sent, answered = json.loads(body or b"{}"), json.loads(answer)
@@ -237,9 +238,11 @@ def describe(method: str, path: str, query: Any) -> tuple[str, str]:
     if not rest:
         return method, path.strip("/").replace("/", "+")
     resource, is_one = "/".join([rest[0], *rest[2:]]), len(rest) > 1
-    if method == "GET" and not is_one:
-        return "WATCH" if query.get("watch") == "true" else "LIST", resource
-    return method, resource
+    if method != "GET":
+        return "WRITE", resource
+    if is_one:
+        return "GET", resource
+    return "WATCH" if query.get("watch") == "true" else "LIST", resource
 
 
 def into_namespace(path: str, namespace: str) -> str:
@@ -260,6 +263,12 @@ def _refuse(code: int, reason: str) -> web.Response:
     }
     headers = {"Retry-After": "1"} if code == 429 else {}
     return web.json_response(status, status=code, headers=headers)
+
+
+def _turn_away(request: web.Request, traffic: Traffic) -> web.Response:
+    """Be no API server, or one that cannot do anything."""
+    is_down = traffic.fault is not None and traffic.fault.kind is Kind.DOWN
+    return _refuse(*STATUSES[Kind.UNAVAILABLE]) if is_down else _reset(request)
 
 
 def _reset(request: web.Request) -> web.Response:

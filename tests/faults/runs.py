@@ -21,8 +21,9 @@ from faults.world import Scene, User, World
 
 _QUIET_SECONDS = 1.0
 """How long nothing may happen before things count as they will stay."""
-_MOST_SECONDS = 120.0
+_MOST_SECONDS = 180.0
 _MOST_PROCESSES = 40
+_SIDE_BY_SIDE = 10
 
 
 @dataclass
@@ -55,6 +56,7 @@ class Stage:
         self.client, self.directory, self.seed = client, directory, seed
         self.proxy, self.world, self.acting = Proxy(client), World(client), Acting(client)
         self._numbers = itertools.count(1)
+        self._room = asyncio.Semaphore(_SIDE_BY_SIDE)
         self._references: dict[str, asyncio.Task[Verdict]] = {}
 
     @classmethod
@@ -79,12 +81,16 @@ class Stage:
     async def reference(self, lifecycle: str) -> Verdict:
         """Return how a lifecycle goes without any fault; it is run once."""
         if lifecycle not in self._references:
-            self._references[lifecycle] = asyncio.create_task(self._run(lifecycle, None, None))
+            self._references[lifecycle] = asyncio.create_task(self._take_turn(lifecycle, None, None))
         return await asyncio.shield(self._references[lifecycle])
 
     async def run(self, lifecycle: str, fault: Fault) -> Verdict:
         """Run a lifecycle with a fault."""
-        return await self._run(lifecycle, fault, (await self.reference(lifecycle)).end)
+        return await self._take_turn(lifecycle, fault, (await self.reference(lifecycle)).end)
+
+    async def _take_turn(self, lifecycle: str, fault: Fault | None, wanted: End | None) -> Verdict:
+        async with self._room:
+            return await self._run(lifecycle, fault, wanted)
 
     async def _run(self, lifecycle: str, fault: Fault | None, wanted: End | None) -> Verdict:
         began = time.monotonic()
