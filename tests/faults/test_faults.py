@@ -50,24 +50,25 @@ class Runs:
 async def runs(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Runs]:
     with control_plane() as cluster:
         install_kinds(cluster)
-        async with (
-            Stage.set_up(cluster, tmp_path_factory.mktemp("faults"), SEED) as stage,
-            asyncio.TaskGroup() as group,
-        ):
+        async with Stage.set_up(cluster, tmp_path_factory.mktemp("faults"), SEED) as stage:
             begun = Runs()
             for name, words in TRAPS.items():
                 lifecycle, kind, where = words.split()
-                begun.traps[name] = group.create_task(stage.run(lifecycle, Fault.parse(kind, where)))
+                begun.traps[name] = asyncio.create_task(stage.run(lifecycle, Fault.parse(kind, where)))
             for lifecycle in LIFECYCLES:
-                begun.sampled[lifecycle] = group.create_task(run_some(stage, lifecycle))
+                begun.sampled[lifecycle] = asyncio.create_task(run_some(stage, lifecycle))
             yield begun
+            left = [*begun.traps.values(), *begun.sampled.values()]
+            for task in left:
+                task.cancel()
+            await asyncio.gather(*left, return_exceptions=True)
 
 
 async def run_some(stage: Stage, lifecycle: str) -> list[Verdict]:
     """Run faults of a lifecycle that chance chooses."""
     reference = await stage.reference(lifecycle)
     faults = [fault for _, fault in plan_all({lifecycle: reference.points}, stage.seed) if not is_slow(fault)]
-    chosen = random.Random(f"{stage.seed} {lifecycle}").sample(faults, RUNS)
+    chosen = random.Random(f"{stage.seed} {lifecycle}").sample(faults, RUNS)  # noqa: S311 - must come again
     return [reference, *await asyncio.gather(*(stage.run(lifecycle, fault) for fault in chosen))]
 
 
