@@ -7,7 +7,7 @@ export PYTHONPATH := tests
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check generate bench bench-training bench-serving bench-gpu e2e cluster-up cluster-down clean
+.PHONY: help demo test check generate bench bench-training bench-serving bench-gpu faults e2e cluster-up cluster-down clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -43,6 +43,9 @@ bench-serving: .venv/ready ## our plugin against bare vLLM, adapters beside each
 
 bench-gpu: .venv/ready ## training on one GPU, LoRA and QLoRA, as JSON
 	@$(PYTHON) -m bench gpu
+
+faults: .venv/ready ## every fault between operator and API server in every lifecycle, as JSON (half an hour)
+	@$(PYTHON) -m faults
 
 e2e: .venv/ready ## the tests on the real node only
 	@$(PYTHON) tests/run.py e2e

@@ -74,6 +74,7 @@ def summarise(verdicts: list[Verdict], seed: int, seconds: float) -> dict[str, A
         "repeated_trainings": sum(len(verdict.repeated_trainings) for verdict in verdicts),
         "orphans": sum(len(verdict.orphans) for verdict in verdicts),
         "leaked_writes": sum(len(verdict.leaked_writes) for verdict in verdicts),
+        "ended_by_themselves": sum(len(verdict.ended) for verdict in verdicts),
         "not_struck": sum(verdict.fault is not None and not verdict.struck for verdict in verdicts),
         "seconds": round(seconds),
         "seed": seed,

@@ -33,14 +33,14 @@ class Process:
     def __init__(self, directory: Path, server: str, token: str, *, audit_seconds: float) -> None:
         """Write its files."""
         directory.mkdir(parents=True)
-        self.directory, self.token = directory, token
+        self.directory, self.exit_status = directory, 0
         settings = {"images": _IMAGES, "auditSeconds": audit_seconds, "logLevel": "Warning"}
         (directory / "settings.yaml").write_text(yaml.safe_dump(settings))
         (directory / "kubeconfig").write_text(json.dumps(_kubeconfig(server, token)))
         self._process: ForkServerProcess = _CONTEXT.Process(target=_operate, args=(directory,), daemon=True)
 
-    async def run(self) -> int:
-        """Run it until it ends; return its exit status."""
+    async def run(self) -> None:
+        """Run it until it ends."""
         self._process.start()
         loop, ended = asyncio.get_running_loop(), asyncio.Event()
         loop.add_reader(self._process.sentinel, ended.set)
@@ -52,7 +52,6 @@ class Process:
             self._process.join()
             self.exit_status = self._process.exitcode or 0
             self._process.close()
-        return self.exit_status
 
     def kill(self) -> None:
         """End it at once, whatever it does."""

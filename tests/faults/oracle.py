@@ -87,17 +87,15 @@ def _normalise(text: str, names: dict[str, str], namespace: str) -> str:
 
 
 def find_repeated(scene: Scene) -> list[str]:
-    """Return the attempts that had two Jobs, and the trainings that went on at a time."""
+    """Return each Job that was one too many: of an attempt that had one, or of a training while another went on."""
     found = []
     jobs = sorted(scene.jobs.values(), key=lambda job: job.began)
     for number, job in enumerate(jobs):
-        for other in jobs[number + 1 :]:
-            if (job.owner, job.stage) != (other.owner, other.stage):
-                continue
-            if job.attempt == other.attempt:
-                found.append(f"two Jobs of {job.stage} {job.attempt}: {job.uid}, {other.uid}")
-            elif job.stage == "Train" and (job.ended is None or job.ended > other.began):
-                found.append(f"trainings {job.attempt} and {other.attempt} at once")
+        before = [one for one in jobs[:number] if (one.owner, one.stage) == (job.owner, job.stage)]
+        if any(one.attempt == job.attempt for one in before):
+            found.append(f"another Job of {job.stage} {job.attempt}")
+        elif job.stage == "Train" and any(one.ended is None or one.ended > job.began for one in before):
+            found.append(f"training {job.attempt} began while another one went on")
     return found
 
 

@@ -151,7 +151,8 @@ async def _live(lifecycle: str, user: User, namespace: str, wanted: End | None) 
             async with asyncio.timeout(_QUIET_SECONDS if wanted else 3 * _QUIET_SECONDS):
                 await scene.changed.wait()
         except TimeoutError:
-            if wanted is None or (describe_end(scene, namespace).state == wanted.state and not find_orphans(scene)):
+            is_like = wanted is None or describe_end(scene, namespace).state == wanted.state
+            if is_like and not find_orphans(scene):
                 return
             await scene.changed.wait()
 
@@ -163,7 +164,12 @@ class Company:
         self._proxy, self._traffic, self._directory = proxy, traffic, directory
         self._numbers = itertools.count(1)
         self._processes: list[operators.Process] = []
-        self.ended: list[int] = []
+        self._ended: list[operators.Process] = []
+
+    @property
+    def ended(self) -> list[int]:
+        """Exit statuses of processes that nobody killed."""
+        return [process.exit_status for process in self._ended]
 
     async def run(self) -> None:
         """Have an operator running until cancelled."""
@@ -177,13 +183,13 @@ class Company:
             caller = Caller(process.kill)
             self._proxy.admit(token, caller, self._traffic)
             try:
-                status = await process.run()
+                await process.run()
             finally:
                 is_killed = caller.is_dead
                 caller.die()
             if not is_killed:
-                self.ended.append(status)
+                self._ended.append(process)
 
     def errors(self) -> list[str]:
-        """Return what the operators logged that nobody expects."""
-        return [error for process in self._processes for error in process.errors()]
+        """Return what the operators logged that nobody expects; of one that ends by itself its end is counted."""
+        return [error for process in self._processes if process not in self._ended for error in process.errors()]
