@@ -7,6 +7,8 @@ import socket
 import sys
 from pathlib import Path
 
+import uvloop
+
 from finetune_operator.health import HEALTH_PORT, METRICS_PORT
 from finetune_operator.logs import configure_logs
 from finetune_operator.main import run_operator
@@ -26,7 +28,10 @@ def main() -> None:
         sys.stderr.write(f"{error}\n")
         sys.exit(os.EX_CONFIG)
     configure_logs(settings.log_level)
-    told = asyncio.run(run_operator(settings, socket.gethostname(), arguments.health_port, arguments.metrics_port))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        told = runner.run(
+            run_operator(settings, socket.gethostname(), arguments.health_port, arguments.metrics_port)
+        )
     sys.exit(0 if told else 1)
 
 

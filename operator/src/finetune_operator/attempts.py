@@ -130,7 +130,7 @@ def _explain_waiting(attempt: Attempt, now: datetime) -> Wait:
     if attempt.started and not attempt.has_pod:
         due = attempt.started + _POD_DELAY
         hint = f"Job {attempt.name} has no pod: a quota or a policy may forbid it, see kubectl describe job"
-        return Wait(until=due) if now < due else Wait(Reason.POD_NOT_CREATED, hint)
+        return Wait(None, f"attempt {attempt.number}", due) if now < due else Wait(Reason.POD_NOT_CREATED, hint)
     kind, _, message = attempt.waiting.partition(": ")
     if kind in ("ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ErrImageNeverPull"):
         return Wait(Reason.IMAGE_PULL_FAILED, message)
@@ -140,7 +140,7 @@ def _explain_waiting(attempt: Attempt, now: datetime) -> Wait:
         return Wait(Reason.UNSCHEDULABLE, message)
     if kind:
         return Wait(Reason.WAITING, attempt.waiting)
-    return Wait()
+    return Wait(message=f"attempt {attempt.number}")
 
 
 def _diagnose(attempt: Attempt) -> tuple[Reason, str]:

@@ -1,13 +1,13 @@
-"""Lists everything now and then: finds what the watches missed, and opens the gate at the start."""
+"""Lists everything now and then, by its metadata alone, and finds what the watches missed."""
 
 import asyncio
 import logging
 
 from finetune_operator.cluster import ApiError, Cluster
-from finetune_operator.kinds import WATCHED, Key, Kind, label_of
+from finetune_operator.kinds import WATCHED, Kind, key_of
 from finetune_operator.metrics import AUDIT_FINDINGS
 from finetune_operator.reconcile import count_jobs
-from finetune_operator.store import Store, concerned
+from finetune_operator.store import Change, Store, concerned
 from finetune_operator.workqueue import WorkQueue
 
 _LOG = logging.getLogger(__name__)
@@ -15,42 +15,42 @@ _RETRY_SECONDS = 2.0
 
 
 class Audit:
-    """A complete list of every kind, taken over into the store."""
+    """A complete comparison of the store with the cluster."""
 
     def __init__(self, cluster: Cluster, store: Store, queue: WorkQueue, seconds: float) -> None:
         """Audit every `seconds` seconds."""
         self._cluster, self._store, self._queue, self._seconds = cluster, store, queue, seconds
-        self.synced = asyncio.Event()
-        """Set once everything was listed: before, nothing may be written."""
 
-    async def run(self) -> None:
-        """Audit for ever; a list that fails is tried again soon."""
+    async def run(self, synced: asyncio.Event) -> None:
+        """Audit for ever, once everything was listed; an audit that fails is tried again soon."""
+        await synced.wait()
+        pause = self._seconds
         while True:
+            count_jobs(self._store)
+            await asyncio.sleep(pause)
             try:
                 for kind in WATCHED:
                     await self._audit(kind)
+                pause = self._seconds
             except ApiError as error:
                 _LOG.warning("the audit comes again: %s", error)
-                await asyncio.sleep(_RETRY_SECONDS)
-                continue
-            if not self.synced.is_set():
-                for owner in ("FineTuneJob", "ModelServer"):
-                    for key in self._store.keys(owner):
-                        self._queue.add(key)
-                self.synced.set()
-            count_jobs(self._store)
-            await asyncio.sleep(self._seconds)
+                pause = _RETRY_SECONDS
 
     async def _audit(self, kind: Kind) -> None:
-        known = [key for key in self._store.keys(kind.name) if self._is_selected(kind, key)]
-        listed, version = await self._cluster.list_all(kind)
-        for change in self._store.replace(kind.name, listed, known, version):
-            if self.synced.is_set():
-                AUDIT_FINDINGS.labels(kind.name).inc()
-            for key in concerned(self._store, change):
-                self._queue.add(key)
+        listed, version = await self._cluster.list_all(kind, metadata_only=True)
+        versions = {one["metadata"]["uid"]: int(one["metadata"]["resourceVersion"]) for one in listed}
+        for change in self._store.retain(kind.name, versions, version):
+            self._tell(kind, change)
+        for one in listed:
+            if self._store.is_behind(one):
+                found = await self._cluster.find(kind, one["metadata"]["namespace"], one["metadata"]["name"])
+                self._tell(kind, self._store.put(found) if found else None)
+        self._store.forget_deletions(version)
 
-    def _is_selected(self, kind: Kind, key: Key) -> bool:
-        """Two selections list pods: an object that one of them cannot see has not gone."""
-        manifest = self._store.get(key)
-        return manifest is not None and (kind.selector is None or label_of(manifest, kind.selector) is not None)
+    def _tell(self, kind: Kind, change: Change | None) -> None:
+        if change is None:
+            return
+        AUDIT_FINDINGS.labels(kind.name).inc()
+        _LOG.info("a watch has missed %s", " ".join(key_of(change.manifest)))
+        for key in concerned(self._store, change):
+            self._queue.add(key)

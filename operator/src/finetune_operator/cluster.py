@@ -1,30 +1,36 @@
-"""The only file that talks to the Kubernetes API: lists, server-side apply, status, annotations, events."""
+"""The only file that talks to the Kubernetes API: lists, creations, updates and status writes, events.
+
+Every write holds for what was seen, and for nothing else: a creation for a name that is free, an update for one
+version of an object. Whoever writes late, by a picture of the cluster that is old, changes nothing.
+"""
 
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 from urllib.parse import urlencode
 
+import aiohttp
 from kubernetes.aio import client, config
 from kubernetes.aio.client.rest import ApiException
 
 from finetune_operator.kinds import Kind, Manifest, kind_of
+from finetune_operator.metrics import WRITES
 
 FIELD_MANAGER = "finetune-operator"
-_REPLICAS_MANAGER = f"{FIELD_MANAGER}-replicas"
 _TIMEOUT = 10.0
 _PAGE = 500
+_METADATA_ONLY = "as={};g=meta.k8s.io;v=v1,application/json"
 
 
 class ApiError(Exception):
     """The API server refused a request, or could not be reached (code 0)."""
 
-    def __init__(self, code: int, message: str) -> None:
-        """Keep the HTTP status and the server's own words."""
+    def __init__(self, code: int, message: str, reason: str = "") -> None:
+        """Keep the HTTP status, the server's own words, and its reason: one word that tells apart what has one code."""
         super().__init__(f"{code}: {message}" if code else message)
         self.code = code
         self.message = message
+        self.reason = reason
 
 
 class Cluster:
@@ -34,14 +40,13 @@ class Cluster:
         """Wrap a client of the official library."""
         self._api = api
 
-    async def list_all(self, kind: Kind) -> tuple[list[Manifest], int]:
+    async def list_all(self, kind: Kind, *, metadata_only: bool = False) -> tuple[list[Manifest], int]:
         """Return every object of a kind, and the list's resource version."""
         items: list[Manifest] = []
-        query: dict[str, str] = {"limit": str(_PAGE)}
-        if kind.selector:
-            query["labelSelector"] = kind.selector
+        query = {"limit": str(_PAGE)} | _selection(kind)
+        accept = "PartialObjectMetadataList" if metadata_only else None
         while True:
-            page = await self._request("GET", kind.path(), query)
+            page = await self._request("GET", kind.path(), query, metadata_as=accept)
             items += page["items"]
             token = page["metadata"].get("continue")
             if not token:
@@ -51,47 +56,63 @@ class Cluster:
             item |= {"apiVersion": kind.api_version, "kind": kind.name}
         return items, int(page["metadata"]["resourceVersion"])
 
-    async def apply(self, manifest: Manifest) -> Manifest:
-        """Create or change an object by server-side apply; return it as it is now."""
-        metadata = manifest["metadata"]
-        path = kind_of(manifest).path(metadata["namespace"], metadata["name"])
-        return await self._apply(path, manifest)
+    async def find(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
+        """Return an object whether it has the label that its kind is watched by or not; None where there is none."""
+        query = {"fieldSelector": f"metadata.name={name}"}
+        page = await self._request("GET", kind.path(namespace), query)
+        for item in page["items"]:
+            return dict(item) | {"apiVersion": kind.api_version, "kind": kind.name}
+        return None
 
-    async def keep_replicas(self, deployment: Manifest) -> None:
-        """Let a Deployment's number of pods stand under a name of its own, until an autoscaler sets it.
+    async def create(self, manifest: Manifest) -> Manifest:
+        """Create an object and return it as it is now.
 
-        Server-side apply would set it to 1 as soon as nobody names it any more.
+        Raises:
+            ApiError: with the reason `AlreadyExists` where somebody has the name.
         """
-        metadata = {name: deployment["metadata"][name] for name in ("namespace", "name", "uid")}
-        kept = {name: deployment[name] for name in ("apiVersion", "kind")} | {"metadata": metadata}
-        path = kind_of(deployment).path(metadata["namespace"], metadata["name"])
-        await self._apply(path, kept | {"spec": {"replicas": deployment["spec"]["replicas"]}}, _REPLICAS_MANAGER)
+        return await self._write("POST", kind_of(manifest).path(manifest["metadata"]["namespace"]), manifest)
 
-    async def apply_status(self, manifest: Manifest) -> Manifest:
-        """Write a status. `metadata.uid` keeps it from an object that only has the same name."""
-        metadata = manifest["metadata"]
-        path = kind_of(manifest).path(metadata["namespace"], metadata["name"])
-        return await self._apply(f"{path}/status", manifest)
+    async def update(self, manifest: Manifest) -> Manifest:
+        """Replace an object; `metadata.resourceVersion` says which version of it was seen.
 
-    async def annotate(self, kind: Kind, namespace: str, name: str, annotations: dict[str, str]) -> Manifest:
-        """Set annotations of an object that someone else made."""
-        body = {"metadata": {"annotations": annotations}}
-        query = {"fieldManager": FIELD_MANAGER}
+        Raises:
+            ApiError: 409 where it has changed since.
+        """
+        return await self._write("PUT", _path_of(manifest), manifest)
+
+    async def update_status(self, manifest: Manifest) -> Manifest:
+        """Replace the status of an object; `metadata.resourceVersion` says which version of it was seen.
+
+        Raises:
+            ApiError: 409 where it has changed since.
+        """
+        return await self._write("PUT", f"{_path_of(manifest)}/status", manifest)
+
+    async def merge(self, kind: Kind, namespace: str, name: str, metadata: Manifest) -> Manifest:
+        """Change labels, annotations or owners of an object that someone else made; return it as it is now."""
         path = kind.path(namespace, name)
-        return await self._request("PATCH", path, query, body, "application/merge-patch+json")
+        body = {"metadata": metadata}
+        query = {"fieldManager": FIELD_MANAGER}
+        changed = await self._request("PATCH", path, query, body, "application/merge-patch+json")
+        WRITES.labels(kind.name, "patch").inc()
+        return changed
 
     async def create_event(self, event: Manifest) -> None:
         """Tell an event once: its name is made from what it says."""
         try:
             path = f"/apis/events.k8s.io/v1/namespaces/{event['metadata']['namespace']}/events"
-            await self._request("POST", path, {"fieldManager": FIELD_MANAGER}, event, "application/json")
+            await self._request("POST", path, {"fieldManager": FIELD_MANAGER}, event)
         except ApiError as error:
-            if error.code != 409:
+            if error.reason != "AlreadyExists":
                 raise
+        WRITES.labels("Event", "post").inc()
 
-    async def _apply(self, path: str, manifest: Manifest, manager: str = FIELD_MANAGER) -> Manifest:
-        query = {"fieldManager": manager, "force": "true"}
-        return await self._request("PATCH", path, query, manifest, "application/apply-patch+yaml")
+    async def _write(self, method: str, path: str, manifest: Manifest) -> Manifest:
+        """Send an object; of the answer only the metadata is asked for, since the rest is what was sent."""
+        query = {"fieldManager": FIELD_MANAGER}
+        answer = await self._request(method, path, query, manifest, metadata_as="PartialObjectMetadata")
+        WRITES.labels(manifest["kind"], method.lower()).inc()
+        return manifest | {"metadata": answer["metadata"]}
 
     async def _request(
         self,
@@ -99,11 +120,11 @@ class Cluster:
         path: str,
         query: dict[str, str],
         body: Manifest | None = None,
-        content_type: str | None = None,
+        content_type: str = "application/json",
+        metadata_as: str | None = None,
     ) -> Manifest:
-        headers: dict[str, str] = {"Accept": "application/json"}
-        if content_type:
-            headers["Content-Type"] = content_type
+        accept = f";{_METADATA_ONLY.format(metadata_as)}" if metadata_as else ""
+        headers: dict[str, str] = {"Accept": f"application/json{accept}", "Content-Type": content_type}
         await self._api.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
         url = f"{self._api.configuration.host}{path}?{urlencode(query)}"
         try:
@@ -112,19 +133,41 @@ class Cluster:
             )
             data = await response.read()
         except ApiException as error:
-            raise ApiError(int(error.status or 0), str(error.body or error.reason)) from error
-        except (OSError, TimeoutError) as error:
+            raise _refusal(int(error.status or 0), str(error.body or error.reason)) from error
+        except (OSError, TimeoutError, aiohttp.ClientError) as error:
             raise ApiError(0, f"the API server cannot be reached: {error!r}") from error
-        parsed: Any = json.loads(data)
         if not 200 <= response.status < 300:
-            raise ApiError(response.status, str(parsed.get("message", parsed)))
-        return dict(parsed)
+            raise _refusal(response.status, data.decode(errors="replace"))
+        try:
+            return dict(json.loads(data))
+        except (ValueError, TypeError) as error:
+            raise ApiError(0, f"the API server's answer is no JSON object: {error}") from error
+
+
+def _refusal(code: int, text: str) -> ApiError:
+    """Return the error for an answer, which is a `Status` unless something stands between."""
+    try:
+        status = json.loads(text)
+        return ApiError(code, str(status["message"]), str(status.get("reason", "")))
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return ApiError(code, text[:1024])
+
+
+def _selection(kind: Kind) -> dict[str, str]:
+    return {"labelSelector": kind.selector} if kind.selector else {}
+
+
+def _path_of(manifest: Manifest) -> str:
+    metadata = manifest["metadata"]
+    return kind_of(manifest).path(metadata["namespace"], metadata["name"])
 
 
 @asynccontextmanager
 async def connect() -> AsyncIterator[Cluster]:
     """Connect as the pod's service account, or as the current context of a kubeconfig."""
     configuration = client.Configuration()
+    # Else each request looks for a proxy in the environment, on a thread of its own; a kubeconfig names one itself.
+    configuration.client_session_kwargs = {"trust_env": False}
     try:
         config.load_incluster_config(client_configuration=configuration)
     except config.ConfigException:

@@ -1,17 +1,28 @@
-"""The event feed: kopf's watches, and nothing else of kopf. They fill the store and the queue."""
+"""The event feed: kopf's shell and its watch streams. They fill the store and the queue.
 
+kopf's handlers of objects are left out: they copy and compare each object for changes that only annotations of kopf's
+own would tell, which costs more than everything else that the operator does with an event (docs/scale.md).
+"""
+
+import asyncio
+import logging
 import random
 from collections.abc import Iterator
+from contextlib import aclosing
 from typing import Any
 
+import aiohttp
 import kopf
+from kopf._cogs.clients import errors, watching
 
-from finetune_operator.kinds import WATCHED, Kind, Manifest
-from finetune_operator.store import Store, concerned
+from finetune_operator.kinds import OWNERS, WATCHED, Kind, Manifest
+from finetune_operator.store import Change, Store, concerned
 from finetune_operator.workqueue import WorkQueue
 
+_LOG = logging.getLogger(__name__)
 _REQUEST_TIMEOUT = 10
 _SERVER_TIMEOUT = 290
+_PAGE = 500
 
 
 class _EndlessBackoff:
@@ -24,19 +35,90 @@ class _EndlessBackoff:
             delay = min(delay * 2, 30)
 
 
-async def run_feeds(store: Store, queue: WorkQueue) -> None:
-    """Watch every kind in all namespaces until cancelled."""
-    registry = kopf.OperatorRegistry()
-    kopf.on.login(registry=registry)(_login)
-    for kind in WATCHED:
-        _register(registry, kind, store, queue)
-    settings = kopf.OperatorSettings()
-    settings.posting.enabled = False
-    settings.scanning.disabled = True
-    settings.networking.request_timeout = _REQUEST_TIMEOUT
-    settings.networking.error_backoffs = _EndlessBackoff()
-    settings.watching.server_timeout = _SERVER_TIMEOUT
-    await kopf.operator(registry=registry, settings=settings, standalone=True, clusterwide=True)
+class Feeds:
+    """The watches of every kind in all namespaces."""
+
+    def __init__(self, store: Store, queue: WorkQueue) -> None:
+        """Fill a store, and a queue with the keys of what must be looked at."""
+        self._store, self._queue = store, queue
+        self._unlisted = {kind.name for kind in WATCHED}
+        self.synced = asyncio.Event()
+        """Set once everything was listed: before, everything would look new, and nothing may be written."""
+
+    async def run(self) -> None:
+        """Watch until cancelled, or until a signal tells the process to stop."""
+        registry = kopf.OperatorRegistry()
+        settings = kopf.OperatorSettings()
+        settings.posting.enabled = False
+        settings.scanning.disabled = True
+        settings.networking.request_timeout = _REQUEST_TIMEOUT
+        settings.networking.error_backoffs = _EndlessBackoff()
+        settings.watching.server_timeout = _SERVER_TIMEOUT
+        settings.watching.chunk_size = _PAGE
+        for kind in WATCHED:
+            if kind.selector:
+                settings.watching.label_selectors[kind.group, kind.version, kind.plural] = kind.selector
+        kopf.on.login(registry=registry)(_login)
+        tasks: list[asyncio.Task[None]] = []
+
+        @kopf.on.startup(registry=registry)
+        async def start(**_: Any) -> None:
+            # Only here do tasks inherit what kopf's client needs to log in.
+            tasks.extend(asyncio.create_task(self._follow(kind, settings), name=kind.plural) for kind in WATCHED)
+
+        @kopf.on.cleanup(registry=registry)
+        async def stop(**_: Any) -> None:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+        await kopf.operator(registry=registry, settings=settings, standalone=True, clusterwide=True)
+
+    async def _follow(self, kind: Kind, settings: kopf.OperatorSettings) -> None:
+        """Take over what happens to the objects of a kind; a stream that fails begins anew."""
+        resource = kopf.Resource(kind.group, kind.version, kind.plural, kind.name, namespaced=True)
+        delays = iter(_EndlessBackoff())
+        while True:
+            stream: Any = watching.infinite_watch(settings=settings, resource=resource, namespace=None)
+            try:
+                async with aclosing(stream):
+                    await self._take(kind, stream)
+            except (errors.APIError, watching.WatchingError, aiohttp.ClientError, OSError, ValueError) as error:
+                _LOG.warning("the watch of %s begins anew: %s", kind.plural, error)
+            await asyncio.sleep(next(delays))
+
+    async def _take(self, kind: Kind, stream: Any) -> None:
+        """Take over the events of a stream: a list now and then, and what changes after it."""
+        listed: dict[str, int] = {}
+        async for event in stream:
+            if event is watching.Bookmark.LISTED:
+                self._end_list(kind, listed)
+                listed = {}
+            elif event["type"] == "DELETED":
+                self._tell(self._store.remove(_identify(event, kind)))
+            elif event["type"] != "BOOKMARK":
+                manifest = _identify(event, kind)
+                if event["type"] is None:
+                    listed[manifest["metadata"]["uid"]] = int(manifest["metadata"]["resourceVersion"])
+                self._tell(self._store.put(manifest))
+
+    def _end_list(self, kind: Kind, listed: dict[str, int]) -> None:
+        """Drop what a complete list does not have: it was deleted while no watch was there to tell."""
+        # The list is not older than the newest object in it.
+        for change in self._store.retain(kind.name, listed, max(listed.values(), default=0)):
+            self._tell(change)
+        self._unlisted.discard(kind.name)
+        if not self._unlisted and not self.synced.is_set():
+            for owner in OWNERS:
+                for key in self._store.keys(owner):
+                    self._queue.add(key)
+            self.synced.set()
+
+    def _tell(self, change: Change | None) -> None:
+        """Have whom a change concerns looked at; before everything is listed, that will be done for all."""
+        if change and self.synced.is_set():
+            for key in concerned(self._store, change):
+                self._queue.add(key)
 
 
 def _login(**context: Any) -> kopf.ConnectionInfo | None:
@@ -44,20 +126,6 @@ def _login(**context: Any) -> kopf.ConnectionInfo | None:
     return kopf.login_with_service_account(**context) or kopf.login_with_kubeconfig(**context)
 
 
-def _register(registry: kopf.OperatorRegistry, kind: Kind, store: Store, queue: WorkQueue) -> None:
-    labels = {kind.selector: kopf.PRESENT} if kind.selector else None
-
-    @kopf.on.event(
-        kind.group,
-        kind.version,
-        kind.plural,
-        labels=labels,
-        registry=registry,
-        id=f"{kind.plural}-{kind.selector}",
-    )
-    async def on_event(*, event: Any, **_: Any) -> None:
-        manifest: Manifest = dict(event["object"]) | {"apiVersion": kind.api_version, "kind": kind.name}
-        deleted = event["type"] == "DELETED"
-        change = store.remove(manifest) if deleted else store.put(manifest)
-        for key in concerned(store, change) if change else ():
-            queue.add(key)
+def _identify(event: Any, kind: Kind) -> Manifest:
+    """Return the object of an event with its kind, which the items of a list lack."""
+    return dict(event["object"]) | {"apiVersion": kind.api_version, "kind": kind.name}

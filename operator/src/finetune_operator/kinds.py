@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from finetune_api.meta import GROUP, JOB_LABEL, SERVER_LABEL, VERSION
+from finetune_api.meta import GROUP, VERSION
 
 Manifest = dict[str, Any]
 """A Kubernetes object as JSON."""
@@ -40,25 +40,26 @@ class Kind:
         return "/".join(part for part in parts if part)
 
 
+OWNED_LABEL = f"{GROUP}/owned"
+"""On everything that is made for a FineTuneJob or a ModelServer: nothing else is watched."""
+
 FINETUNEJOB = Kind("FineTuneJob", GROUP, VERSION, "finetunejobs")
 MODELSERVER = Kind("ModelServer", GROUP, VERSION, "modelservers")
-JOB = Kind("Job", "batch", "v1", "jobs", JOB_LABEL)
-JOB_POD = Kind("Pod", "", "v1", "pods", JOB_LABEL)
-SERVER_POD = Kind("Pod", "", "v1", "pods", SERVER_LABEL)
-CONFIGMAP = Kind("ConfigMap", "", "v1", "configmaps", f"{GROUP}/owned")
-CLAIM = Kind("PersistentVolumeClaim", "", "v1", "persistentvolumeclaims", f"{GROUP}/owned")
-DEPLOYMENT = Kind("Deployment", "apps", "v1", "deployments", SERVER_LABEL)
-SERVICE = Kind("Service", "", "v1", "services", f"{GROUP}/owned")
-BUDGET = Kind("PodDisruptionBudget", "policy", "v1", "poddisruptionbudgets", SERVER_LABEL)
-POLICY = Kind("NetworkPolicy", "networking.k8s.io", "v1", "networkpolicies", SERVER_LABEL)
-AUTOSCALER = Kind("HorizontalPodAutoscaler", "autoscaling", "v2", "horizontalpodautoscalers", SERVER_LABEL)
+JOB = Kind("Job", "batch", "v1", "jobs", OWNED_LABEL)
+POD = Kind("Pod", "", "v1", "pods", OWNED_LABEL)
+CONFIGMAP = Kind("ConfigMap", "", "v1", "configmaps", OWNED_LABEL)
+CLAIM = Kind("PersistentVolumeClaim", "", "v1", "persistentvolumeclaims", OWNED_LABEL)
+DEPLOYMENT = Kind("Deployment", "apps", "v1", "deployments", OWNED_LABEL)
+SERVICE = Kind("Service", "", "v1", "services", OWNED_LABEL)
+BUDGET = Kind("PodDisruptionBudget", "policy", "v1", "poddisruptionbudgets", OWNED_LABEL)
+POLICY = Kind("NetworkPolicy", "networking.k8s.io", "v1", "networkpolicies", OWNED_LABEL)
+AUTOSCALER = Kind("HorizontalPodAutoscaler", "autoscaling", "v2", "horizontalpodautoscalers", OWNED_LABEL)
 
 WATCHED = (
     FINETUNEJOB,
     MODELSERVER,
     JOB,
-    JOB_POD,
-    SERVER_POD,
+    POD,
     CONFIGMAP,
     CLAIM,
     DEPLOYMENT,
@@ -67,6 +68,9 @@ WATCHED = (
     POLICY,
     AUTOSCALER,
 )
+
+OWNERS = (FINETUNEJOB.name, MODELSERVER.name)
+"""The kinds that are ours: what is made is made for one of them."""
 
 _BY_NAME = {kind.name: kind for kind in WATCHED}
 

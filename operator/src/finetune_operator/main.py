@@ -7,7 +7,7 @@ import aiohttp
 
 from finetune_operator.audit import Audit
 from finetune_operator.cluster import connect
-from finetune_operator.feeds import run_feeds
+from finetune_operator.feeds import Feeds
 from finetune_operator.health import serve_health
 from finetune_operator.observer import Observer
 from finetune_operator.pods import Pods
@@ -26,19 +26,20 @@ async def run_operator(settings: Settings, instance: str, health_port: int, metr
     async with connect() as cluster, aiohttp.ClientSession() as session:
         audit = Audit(cluster, store, queue, settings.audit_seconds)
         reconciler = Reconciler(cluster, store, queue, Observer(store, Pods(session)), settings, instance)
-        feeds = asyncio.create_task(run_feeds(store, queue), name="feeds")
+        feeds = Feeds(store, queue)
+        feeding = asyncio.create_task(feeds.run(), name="feeds")
         tasks: list[asyncio.Task[None]] = [
-            feeds,
-            asyncio.create_task(audit.run(), name="audit"),
-            *(asyncio.create_task(_work(reconciler, audit), name=f"worker {n}") for n in range(_WORKERS)),
+            feeding,
+            asyncio.create_task(audit.run(feeds.synced), name="audit"),
+            *(asyncio.create_task(_work(reconciler, feeds), name=f"worker {n}") for n in range(_WORKERS)),
         ]
         async with serve_health(
-            lambda: not any(task.done() for task in tasks), audit.synced, health_port, metrics_port
+            lambda: not any(task.done() for task in tasks), feeds.synced, health_port, metrics_port
         ):
             _LOG.info("started as %s", instance)
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         # kopf handles the signals; it ends without an error only when it was told to.
-        told = feeds.done() and feeds.exception() is None
+        told = feeding.done() and feeding.exception() is None
         for task in tasks:
             if task.done() and task.exception() is not None:
                 _LOG.error("%s ended", task.get_name(), exc_info=task.exception())
@@ -47,7 +48,7 @@ async def run_operator(settings: Settings, instance: str, health_port: int, metr
     return told
 
 
-async def _work(reconciler: Reconciler, audit: Audit) -> None:
+async def _work(reconciler: Reconciler, feeds: Feeds) -> None:
     """Work once everything is known: before that every object would look new."""
-    await audit.synced.wait()
+    await feeds.synced.wait()
     await reconciler.work()

@@ -25,7 +25,6 @@ from finetune_operator.incumbent import recorded_incumbent
 from finetune_operator.manifests.names import job_file
 from finetune_operator.manifests.stages import (
     build_claim,
-    build_job_file,
     build_stage_job,
     build_training_service,
     names_default_claim,
@@ -113,10 +112,9 @@ def _walk(draft: Draft, spec: FineTuneJobSpec, seen: Seen, settings: Settings) -
         attempts=count_begun(seen.attempts, draft.status.attempts),
         incumbent=recorded_incumbent(draft.status.incumbent, seen.attempts),
     )
-    if not (draft.conditions.is_true(ConditionType.EVALUATED) and _is_exported(draft, spec)):
-        draft.children.append(build_job_file(draft.job))
-        if names_default_claim(draft.job) and not seen.has_default_claim:
-            draft.children.append(build_claim(draft.job, settings))
+    is_working = not (draft.conditions.is_true(ConditionType.EVALUATED) and _is_exported(draft, spec))
+    if is_working and names_default_claim(draft.job) and not seen.has_default_claim:
+        draft.children.append(build_claim(draft.job, settings))
     if spec.compute.nodes > 1 and not draft.conditions.is_true(ConditionType.TRAINED):
         draft.children.append(build_training_service(draft.job))
     for stage in _TO_THE_PROOF:

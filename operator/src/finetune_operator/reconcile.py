@@ -6,23 +6,23 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from finetune_api.conditions import ConditionType, Reason
-from finetune_api.digest import digest_value
-from finetune_api.meta import APPLIED_ANNOTATION
 
+from finetune_operator.children import MADE_ONCE, build_update, is_as_wanted, seal
 from finetune_operator.cluster import ApiError, Cluster
 from finetune_operator.draft import STAGE_CONDITIONS, Plan
 from finetune_operator.events import build_event
-from finetune_operator.kinds import SERVER_POD, Key, Manifest, controller_uid, key_of
+from finetune_operator.kinds import JOB, POD, Key, Manifest, controller_uid, key_of, kind_of
+from finetune_operator.manifests.names import stage_job_name, stage_labels
 from finetune_operator.metrics import (
     JOBS,
     QUEUE_DEPTH,
     RECONCILE_ERRORS,
     RECONCILE_SECONDS,
     STAGE_SECONDS,
-    WRITES,
 )
 from finetune_operator.observe import (
     Attempt,
+    JobView,
     view_job,
     view_server,
 )
@@ -84,12 +84,16 @@ class Reconciler:
         plan: Plan | ServerPlan
         if key.kind == "FineTuneJob":
             job = view_job(manifest)
+            await self._find_lost(job)
             seen = await self.observer.see_job(job)
             plan = plan_job(job, seen, self.settings, now)
         else:
             plan = plan_server(view_server(manifest), await self.observer.see_server(manifest), self.settings, now)
         again_after = plan.again_after
-        refused = await self._apply_all(manifest, plan.apply)
+        made, refused = await self._apply_all(plan.apply)
+        if made and not manifest.get("status") and len(self.queue):
+            # Those who wait get their first Job before this one gets its first word: what was made brings it back.
+            return
         status, events = plan.status, list(plan.events)
         if refused:
             status, events = _refuse(manifest, refused, now)
@@ -107,48 +111,75 @@ class Reconciler:
         if again_after is not None:
             self.queue.add_after(key, again_after)
 
-    async def _apply_all(self, owner: Manifest, children: tuple[Manifest, ...]) -> tuple[Reason, str] | None:
-        """Apply what differs from what was applied before; return why the API server refuses it."""
+    async def _apply_all(self, children: tuple[Manifest, ...]) -> tuple[bool, tuple[Reason, str] | None]:
+        """Make what is missing, mend what is not as wanted; return whether any was made, and why one was refused."""
+        made = False
         for child in children:
             key = key_of(child)
-            known = self.store.get(key)
-            is_shared = not child["metadata"].get("ownerReferences")
-            if known and not is_shared and controller_uid(known) != owner["metadata"]["uid"]:
-                return Reason.CONFLICT, f"{key.kind} {key.name} exists and belongs to someone else"
-            digest = digest_value(child)
-            if known and known["metadata"].get("annotations", {}).get(APPLIED_ANNOTATION) == digest:
-                continue
-            metadata = child["metadata"] | {"annotations": {APPLIED_ANNOTATION: digest}}
             try:
-                if known and child["kind"] == "Deployment" and "replicas" not in child["spec"]:
-                    await self.cluster.keep_replicas(known)
-                self._remember(await self.cluster.apply(child | {"metadata": metadata}))
+                known = self.store.get(key) or await self._create(child)
+                if known is None:
+                    made = True
+                    continue
+                if not _belongs(known, child):
+                    return made, (Reason.CONFLICT, f"{key.kind} {key.name} exists and belongs to someone else")
+                if key.kind not in MADE_ONCE and not is_as_wanted(child, known):
+                    self._remember(await self.cluster.update(build_update(child, known)))
             except ApiError as error:
                 if error.code in _REFUSALS:
-                    return Reason.CREATE_REFUSED, f"{key.kind} {key.name}: {error.message}"
+                    return made, (Reason.CREATE_REFUSED, f"{key.kind} {key.name}: {error.message}")
                 raise
-            WRITES.labels(key.kind, "apply").inc()
-        return None
+        return made, None
+
+    async def _find_lost(self, job: JobView) -> None:
+        """Look for attempts that were begun and are not in the picture: one without its labels still runs."""
+        known = {(one.stage, one.number) for one in self.observer.attempts(Key("FineTuneJob", job.namespace, job.name))}
+        done = {one.type for one in job.status.conditions if one.status == "True"}
+        for stage, condition in STAGE_CONDITIONS.items():
+            number: int = getattr(job.status.attempts, stage.lower())
+            if job.spec is None or not number or (stage, number) in known or done & {condition, ConditionType.FAILED}:
+                continue
+            found = await self.cluster.find(JOB, job.namespace, stage_job_name(job, stage, number))
+            if found is not None and controller_uid(found) == job.uid:
+                await self._label(found, stage_labels(job, stage, number))
+
+    async def _create(self, child: Manifest) -> Manifest | None:
+        """Create a child; return the object that has its name already, where there is one."""
+        try:
+            self._remember(await self.cluster.create(seal(child)))
+        except ApiError as error:
+            if error.reason != "AlreadyExists":
+                raise
+        else:
+            return None
+        key = key_of(child)
+        found = await self.cluster.find(kind_of(child), key.namespace, key.name)
+        if found is None:
+            raise ApiError(409, f"{key.kind} {key.name} existed a moment ago", "AlreadyExists")
+        if _belongs(found, child) and key.kind in MADE_ONCE and kind_of(child).selector:
+            found = await self._label(found, child["metadata"]["labels"])
+        return found
+
+    async def _label(self, found: Manifest, labels: dict[str, str]) -> Manifest:
+        """Give an object back the labels by which it is watched, which somebody took away."""
+        key = key_of(found)
+        labelled = await self.cluster.merge(kind_of(found), key.namespace, key.name, {"labels": labels})
+        self._remember(labelled)
+        return labelled
 
     async def _annotate(self, namespace: str, pod: str, annotations: dict[str, str]) -> None:
         try:
-            self._remember(await self.cluster.annotate(SERVER_POD, namespace, pod, annotations))
+            self._remember(await self.cluster.merge(POD, namespace, pod, {"annotations": annotations}))
         except ApiError as error:
             if error.code != 404:
                 raise
-        WRITES.labels("Pod", "annotate").inc()
 
     async def _write_status(self, manifest: Manifest, status: Manifest) -> Manifest:
-        metadata = {key: manifest["metadata"][key] for key in ("name", "namespace", "uid")}
-        body = {
-            "apiVersion": manifest["apiVersion"],
-            "kind": manifest["kind"],
-            "metadata": metadata,
-            "status": status,
-        }
-        written = await self.cluster.apply_status(body)
-        WRITES.labels(manifest["kind"], "status").inc()
-        self._remember(written)
+        """Write a status for the version of the object that was looked at, and for no other."""
+        metadata = {key: manifest["metadata"][key] for key in ("name", "namespace", "uid", "resourceVersion")}
+        identity = {name: manifest[name] for name in ("apiVersion", "kind")}
+        written = await self.cluster.update_status(identity | {"metadata": metadata, "status": status})
+        self._remember(manifest | written)
         return written
 
     def _remember(self, manifest: Manifest) -> None:
@@ -156,6 +187,12 @@ class Reconciler:
         change = self.store.put(manifest)
         for key in concerned(self.store, change) if change else ():
             self.queue.add(key)
+
+
+def _belongs(found: Manifest, wanted: Manifest) -> bool:
+    """Tell whether an object is the child that is wanted, and not one of somebody else's that only has its name."""
+    owner = controller_uid(wanted)
+    return owner is None or controller_uid(found) == owner
 
 
 def count_jobs(store: Store) -> None:

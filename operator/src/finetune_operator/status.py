@@ -12,6 +12,10 @@ _NORMAL = GOOD_REASONS | {Reason.SUPERSEDED}
 """What is told without a warning."""
 
 
+_SILENT = {Reason.ACCEPTED, Reason.PREPARING}
+"""What happens to every job at its start, and is seen in its status."""
+
+
 @dataclass
 class Conditions:
     """The conditions of one object while its next status is built."""
@@ -67,6 +71,8 @@ def changed_conditions(before: list[Condition], after: list[Condition]) -> list[
             continue
         if condition.type == ConditionType.READY and condition.status == "False":
             # It repeats what the condition of the stage says.
+            continue
+        if condition.reason in _SILENT:
             continue
         warning = condition.type == ConditionType.FAILED or condition.reason not in _NORMAL
         message = condition.message or f"{condition.type} is {condition.status}"

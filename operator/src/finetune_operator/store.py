@@ -4,13 +4,14 @@ Filled by the feeds, by the audit, and by the answers to the operator's own writ
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from finetune_api.conditions import ConditionType
 from finetune_api.meta import JOB_LABEL, SERVER_LABEL
 
-from finetune_operator.kinds import Key, Manifest, key_of, label_of
+from finetune_operator.keeping import keep
+from finetune_operator.kinds import OWNERS, Key, Manifest, key_of, label_of
 
 _SERVER, _EARLIER = "server", "finetunejob://"
 
@@ -47,12 +48,11 @@ class Store:
         if self._deleted.get(metadata["uid"], -1) >= version:
             return None
         self._forget(key)
-        metadata.pop("managedFields", None)
-        self._objects[key] = manifest
-        for term in _terms(manifest):
+        kept = self._objects[key] = keep(manifest)
+        for term in _terms(kept):
             self._found[term].add(key)
         is_same = known is not None and known["metadata"]["uid"] == metadata["uid"]
-        return Change(manifest, known if is_same else None)
+        return Change(kept, known if is_same else None)
 
     def remove(self, manifest: Manifest) -> Change | None:
         """Drop a deleted object, unless another of its name is known by now; return what changed."""
@@ -64,27 +64,34 @@ class Store:
         self._forget(key)
         return Change(manifest)
 
-    def replace(self, kind: str, listed: Iterable[Manifest], keys: Iterable[Key], version: int) -> list[Change]:
-        """Take over a complete list; return what it changed.
+    def retain(self, kind: str, listed: Mapping[str, int], version: int) -> list[Change]:
+        """Drop the objects of a kind that a complete list does not have; return what that changed.
 
         Args:
             kind: the kind that was listed.
-            listed: every object that there is.
-            keys: those that the store knew, of the listed selection, when the list began.
-            version: the list's resource version; objects written after it are left alone.
+            listed: by uid the version of every object that there is.
+            version: the list's resource version, or one before it; objects written after it are left alone.
         """
-        manifests = list(listed)
-        changed = [change for change in map(self.put, manifests) if change]
-        present = {key_of(manifest) for manifest in manifests}
-        for key in keys:
-            known = self._objects.get(key)
-            if key.kind != kind or key in present or known is None:
-                continue
-            if int(known["metadata"]["resourceVersion"]) <= version:
+        dropped = []
+        for key in self.keys(kind):
+            metadata = self._objects[key]["metadata"]
+            if metadata["uid"] not in listed and int(metadata["resourceVersion"]) <= version:
+                dropped.append(Change(self._objects[key]))
                 self._forget(key)
-                changed.append(Change(known))
+        return dropped
+
+    def is_behind(self, manifest: Manifest) -> bool:
+        """Tell whether an object is not known in this version or a newer one, of what its metadata says."""
+        metadata = manifest["metadata"]
+        known = self._objects.get(key_of(manifest))
+        version = int(metadata["resourceVersion"])
+        if self._deleted.get(metadata["uid"], -1) >= version:
+            return False
+        return known is None or int(known["metadata"]["resourceVersion"]) < version
+
+    def forget_deletions(self, version: int) -> None:
+        """Forget which objects were deleted before a version: nothing older will be heard of them."""
         self._deleted = {uid: seen for uid, seen in self._deleted.items() if seen > version}
-        return changed
 
     def keys(self, kind: str) -> list[Key]:
         """Return the keys of a kind."""
@@ -129,13 +136,18 @@ def _terms(manifest: Manifest) -> Iterator[tuple[str, ...]]:
             yield _EARLIER, key.namespace, earlier
 
 
-def owners_of(manifest: Manifest) -> Iterator[Key]:
-    """Name the FineTuneJob and the ModelServer that an object's labels name."""
+def owners_of(manifest: Manifest) -> set[Key]:
+    """Name the FineTuneJob and the ModelServer that an object belongs to: by its labels, and by who controls it."""
     namespace = manifest["metadata"]["namespace"]
+    owners = set()
     for label, kind in ((JOB_LABEL, "FineTuneJob"), (SERVER_LABEL, "ModelServer")):
         name = label_of(manifest, label)
         if name is not None:
-            yield Key(kind, namespace, name)
+            owners.add(Key(kind, namespace, name))
+    for owner in manifest["metadata"].get("ownerReferences", ()):
+        if owner["kind"] in OWNERS:
+            owners.add(Key(owner["kind"], namespace, owner["name"]))
+    return owners
 
 
 def concerned(store: Store, change: Change) -> list[Key]:
@@ -152,7 +164,7 @@ def _concerned(store: Store, manifest: Manifest, before: Manifest | None) -> set
             return {key, *_rivals(store, manifest), *map(key_of, store.followers(key))}
         case "ModelServer":
             return {key, *map(key_of, store.jobs_of(key.namespace, key.name))}
-    return set(owners_of(manifest))
+    return owners_of(manifest) | (owners_of(before) if before else set())
 
 
 def _shown(job: Manifest) -> Manifest:

@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+from finetune_operator.keeping import keep
 from finetune_operator.kinds import Key
 from finetune_operator.store import Change, Store, concerned
 from finetune_operator.workqueue import WorkQueue
@@ -54,9 +55,22 @@ def test_an_audit_finds_missed_deletions_and_spares_what_is_newer() -> None:
     store = Store()
     store.put(job("gone", version=2, uid="1"))
     store.put(job("fresh", version=9, uid="2"))
-    changed = store.replace("FineTuneJob", [job("kept", version=3, uid="3")], store.keys("FineTuneJob"), 5)
-    assert sorted(one.manifest["metadata"]["name"] for one in changed) == ["gone", "kept"]
+    store.put(job("kept", version=3, uid="3"))
+    changed = store.retain("FineTuneJob", {"3": 3}, 5)
+    assert [one.manifest["metadata"]["name"] for one in changed] == ["gone"]
     assert sorted(key.name for key in store.keys("FineTuneJob")) == ["fresh", "kept"]
+
+
+def test_an_audit_reads_what_is_newer_than_it_is_known_and_what_is_not_known_at_all() -> None:
+    store = Store()
+    store.put(job("kept", version=3, uid="3"))
+    assert [store.is_behind(job("kept", version=version, uid="3")) for version in (2, 3, 4)] == [False, False, True]
+    assert store.is_behind(job("new", version=1, uid="4"))
+    store.put(job("gone", version=5, uid="5"))
+    store.remove(job("gone", version=6, uid="5"))
+    assert not store.is_behind(job("gone", version=5, uid="5"))
+    store.forget_deletions(6)
+    assert store.is_behind(job("gone", version=5, uid="5"))
 
 
 def test_a_child_concerns_the_owners_that_its_labels_name() -> None:
@@ -64,7 +78,7 @@ def test_a_child_concerns_the_owners_that_its_labels_name() -> None:
     pod = child("Pod", "p", 1, job="a", server="s")
     store.put(pod)
     assert concerned(store, Change(pod)) == [Key("ModelServer", "team", "s"), KEY]
-    assert store.children("Pod", KEY) == [pod]
+    assert store.children("Pod", KEY) == [keep(pod)]
 
 
 def test_a_job_concerns_its_server_and_its_rivals() -> None:

@@ -2,24 +2,16 @@
 
 from finetune_api.digest import digest_value
 from finetune_api.jobfile import JobFile
-from finetune_api.meta import API_VERSION, ATTEMPT_LABEL, GROUP, JOB_LABEL, SERVER_LABEL, STAGE_LABEL
+from finetune_api.meta import API_VERSION, ATTEMPT_LABEL, JOB_LABEL, SERVER_LABEL, STAGE_LABEL
 
-from finetune_operator.kinds import Manifest
+from finetune_operator.kinds import OWNED_LABEL, Manifest
 from finetune_operator.observe import JobView, ServerView, Stage
-
-OWNED_LABEL = f"{GROUP}/owned"
-"""On every child that is neither a pod nor a Job, so that the operator can watch only its own."""
 
 
 def stage_job_name(job: JobView, stage: Stage, attempt: int) -> str:
     """Return the name of an attempt's Job: another attempt, spec or object has another name."""
     spec = job.spec.to_work() if job.spec else {}
     return f"{job.name}-{stage.lower()}-{attempt}-{digest_value([job.uid, spec])[:6]}"
-
-
-def job_file_name(job: JobView) -> str:
-    """Return the name of the ConfigMap with the job's manifest."""
-    return f"{job.name}-job-{digest_value(job.uid)[:6]}"
 
 
 def training_service_name(job: JobView) -> str:

@@ -1,6 +1,7 @@
 """What all pods have in common: the restricted profile, mounts from a list, no Kubernetes token."""
 
 from collections.abc import Iterable, Mapping
+from pathlib import PurePosixPath
 from typing import Any
 
 from finetune_api.compute import Placement, Resources
@@ -139,6 +140,11 @@ class Volumes:
     def add_config_map(self, name: str, config_map: str, path: str) -> None:
         """Mount a ConfigMap of the operator's."""
         self._add(name, {"configMap": {"name": config_map}}, path, read_only=True)
+
+    def add_annotation(self, name: str, annotation: str, file: PurePosixPath) -> None:
+        """Mount an annotation of the pod itself, as a file."""
+        item = {"path": file.name, "fieldRef": {"fieldPath": f"metadata.annotations['{annotation}']"}}
+        self._add(name, {"downwardAPI": {"items": [item]}}, str(file.parent), read_only=True)
 
     def add_secret(self, name: str, secret: str, path: str) -> None:
         """Mount a Secret of the user's, as files."""

@@ -1,4 +1,4 @@
-"""The children of a FineTuneJob: its file, its claim, and one Job for each attempt at a stage."""
+"""The children of a FineTuneJob: its claim, and one Job for each attempt at a stage."""
 
 import json
 from typing import Any
@@ -7,7 +7,7 @@ from finetune_api.artifact import Incumbent
 from finetune_api.compute import Compute, Placement, Resources
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.jobstatus import EvaluationServer
-from finetune_api.meta import ATTEMPT_LABEL, JOB_LABEL, METRICS_PORT, STAGE_LABEL
+from finetune_api.meta import ATTEMPT_LABEL, JOB_ANNOTATION, JOB_LABEL, METRICS_PORT, STAGE_LABEL
 from finetune_api.mounts import BUCKET, DEFAULT_CLAIM, HTTPS_HOSTS, HUB, JOB_FILE, MODEL, TRAIN, VALIDATION, Source
 from finetune_api.tracking import MLFLOW_KEYS, WANDB_KEYS, Tracking
 from finetune_api.uris import parse_uri
@@ -16,7 +16,6 @@ from finetune_operator.kinds import Manifest
 from finetune_operator.manifests.names import (
     build_metadata,
     job_file,
-    job_file_name,
     job_labels,
     stage_job_name,
     stage_labels,
@@ -31,16 +30,6 @@ _SMALL = Placement(resources=Resources(cpu="1", memory="3Gi"))
 """Checking data and copying files takes one core and no GPU."""
 _STOP_SECONDS = 120
 """Time for a checkpoint after SIGTERM."""
-
-
-def build_job_file(job: JobView) -> Manifest:
-    """Return the ConfigMap from which the pods read the FineTuneJob."""
-    return {
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": build_metadata(job, job_file_name(job), job_labels(job)),
-        "data": {JOB_FILE.name: job_file(job).to_json()},
-    }
 
 
 def build_claim(job: JobView, settings: Settings) -> Manifest:
@@ -88,7 +77,7 @@ def build_stage_job(job: JobView, stage: Stage, attempt: int, settings: Settings
     if file.continuation and stage is Stage.TRAIN:
         readable.append(file.continuation.artifact.uri)
     volumes = Volumes(writable=[file.output_uri], readable=readable)
-    volumes.add_config_map("job", job_file_name(job), str(JOB_FILE.parent))
+    volumes.add_annotation("job", JOB_ANNOTATION, JOB_FILE)
     container = _build_container(job, stage, attempt, settings)
     env = _build_env(sources, settings) + _tracker_env(spec.tracking if stage is Stage.TRAIN else None)
     if stage is Stage.EVALUATE:
@@ -116,7 +105,10 @@ def build_stage_job(job: JobView, stage: Stage, attempt: int, settings: Settings
                     }
                 ]
             },
-            "template": {"metadata": {"labels": labels}, "spec": pod},
+            "template": {
+                "metadata": {"labels": labels, "annotations": {JOB_ANNOTATION: file.to_json()}},
+                "spec": pod,
+            },
         },
     }
 

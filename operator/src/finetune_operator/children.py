@@ -1,0 +1,90 @@
+"""Whether a child is as it should be, and what is written where it is not. Pure.
+
+What somebody else set where the operator wants something is set back; what was added beside it (an annotation, the
+API server's defaults) is left alone.
+"""
+
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from finetune_api.digest import digest_value
+from finetune_api.meta import APPLIED_ANNOTATION
+
+from finetune_operator.kinds import Manifest
+
+MADE_ONCE = frozenset({"Job", "PersistentVolumeClaim", "ModelServer"})
+"""Kinds that are made and then left to whom they belong: a Job cannot be changed, a claim keeps its size, and the
+server of a job's own is its user's to scale and to pin."""
+
+_UNITS = {"": Decimal(1), "m": Decimal("0.001")} | {
+    unit + binary: Decimal(1024 if binary else 1000) ** power
+    for power, unit in enumerate("KMGTPE", 1)
+    for binary in ("", "i")
+}
+_UNITS["k"] = _UNITS.pop("K")
+
+
+def seal(wanted: Manifest) -> Manifest:
+    """Return a child as it is created: with the digest by which a later wish is told from this one."""
+    annotations = wanted["metadata"].get("annotations", {}) | {APPLIED_ANNOTATION: digest_value(wanted)}
+    return wanted | {"metadata": wanted["metadata"] | {"annotations": annotations}}
+
+
+def is_as_wanted(wanted: Manifest, live: Manifest) -> bool:
+    """Tell whether a child needs no update: nobody wishes it otherwise, and nobody changed it."""
+    applied = live["metadata"].get("annotations", {}).get(APPLIED_ANNOTATION)
+    return applied == digest_value(wanted) and _covers(live, wanted)
+
+
+def build_update(wanted: Manifest, live: Manifest) -> Manifest:
+    """Return what replaces a child that is not as wanted; it holds for the version that was seen only."""
+    sealed = seal(wanted)
+    ours, theirs = sealed["metadata"], live["metadata"]
+    metadata = ours | {
+        "uid": theirs["uid"],
+        "resourceVersion": theirs["resourceVersion"],
+        "labels": theirs.get("labels", {}) | ours["labels"],
+        "annotations": theirs.get("annotations", {}) | ours["annotations"],
+    }
+    if "finalizers" in theirs:
+        metadata["finalizers"] = theirs["finalizers"]
+    update = sealed | {"metadata": metadata}
+    return _keep_of_deployment(update, live) if wanted["kind"] == "Deployment" else update
+
+
+def _keep_of_deployment(update: Manifest, live: Manifest) -> Manifest:
+    """Leave the autoscaler its number of pods, and whoever restarted the pods by an annotation his restart."""
+    spec = dict(update["spec"])
+    if "replicas" not in spec and "replicas" in live.get("spec", {}):
+        spec["replicas"] = live["spec"]["replicas"]
+    added = live.get("spec", {}).get("template", {}).get("metadata", {}).get("annotations")
+    if added:
+        template = spec["template"]
+        annotations = added | template["metadata"].get("annotations", {})
+        spec["template"] = template | {"metadata": template["metadata"] | {"annotations": annotations}}
+    return update | {"spec": spec}
+
+
+def _covers(live: Any, wanted: Any) -> bool:
+    """Tell whether a live value says all that is wanted; nothing wanted is nothing there, as the API server has it."""
+    if isinstance(wanted, dict) and isinstance(live, dict):
+        return (bool(wanted) or not live) and all(_covers(live.get(name), part) for name, part in wanted.items())
+    if isinstance(wanted, list) and isinstance(live, list):
+        return len(wanted) == len(live) and all(map(_covers, live, wanted))
+    if not wanted and not live:
+        return True
+    return bool(live == wanted) or (
+        isinstance(live, str)
+        and isinstance(wanted, str)
+        and (amount := _amount(live)) is not None
+        and amount == _amount(wanted)
+    )
+
+
+def _amount(text: str) -> Decimal | None:
+    """Return the amount of a Kubernetes quantity: the API server writes `1000m` as `1`."""
+    number = text.rstrip("kKMGTPEim")
+    try:
+        return Decimal(number) * _UNITS[text[len(number) :]]
+    except (InvalidOperation, KeyError):
+        return None

@@ -1,0 +1,189 @@
+"""What the operator does with thousands of FineTuneJobs, on a real API server with its controllers.
+
+There is no node: pods are played by `api/player.py`, which lets those of the first stage run. Times are taken by a
+client of its own, from the answer to a job's creation to the watch event of its first Job.
+"""
+
+import asyncio
+import contextlib
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+from api.conftest import Operator, finetunejob, install_kinds
+from api.player import Player
+from bench.fleet import Fleet, watch_fleet
+from cluster.control_plane import Cluster, control_plane
+
+_BURST = 1_000
+_NAMESPACES = 20
+_ROUNDS = 5
+_ROUND = 200
+_FAILING = "failing"
+
+
+@dataclass
+class _Bench:
+    """What the steps of the benchmark share."""
+
+    cluster: Cluster
+    operator: Operator
+    fleet: Fleet
+    made: int = 0
+
+    def next_jobs(self, count: int) -> list[dict[str, Any]]:
+        """Return FineTuneJobs with names of their own, over all namespaces."""
+        numbers = range(self.made, self.made + count)
+        self.made += count
+        return [finetunejob(f"job-{number}", _namespace(number % _NAMESPACES)) for number in numbers]
+
+    async def burst(self, count: int) -> tuple[float, list[float]]:
+        """Create jobs at once; return how many got their first Job in a second, and after how long each did."""
+        jobs = self.next_jobs(count)
+        names = [job["metadata"]["name"] for job in jobs]
+        began = time.monotonic()
+        await self.fleet.create(jobs)
+        await self.fleet.wait_until_begun(names, 600)
+        return count / (time.monotonic() - began), self.fleet.delays(names)
+
+    def writes(self) -> float:
+        """Return how much the operator has written since it was started."""
+        return self.operator.metric("finetune_operator_writes_total")
+
+    def looked_at(self) -> float:
+        """Return how often the operator has looked at an object since it was started."""
+        return self.operator.metric("finetune_operator_reconcile_seconds_count")
+
+    async def settle(self) -> None:
+        """Wait until the operator has nothing to write any more."""
+        seen, still = -1.0, 0
+        while still < 5:
+            await asyncio.sleep(1)
+            now = self.writes()
+            still = still + 1 if now == seen else 0
+            seen = now
+
+
+def measure_operator(sizes: list[int], idle_seconds: float) -> dict[str, Any]:
+    """Return the figures; `sizes` are the numbers of FineTuneJobs at which the costs are taken, ascending."""
+    with control_plane() as cluster, tempfile.TemporaryDirectory() as scratch:
+        install_kinds(cluster)
+        operator = Operator(cluster, Path(scratch))
+        operator.start()
+        try:
+            with Player(cluster):
+                return asyncio.run(_measure(cluster, operator, sizes, idle_seconds))
+        finally:
+            operator.stop()
+
+
+async def _measure(cluster: Cluster, operator: Operator, sizes: list[int], idle_seconds: float) -> dict[str, Any]:
+    async with _prepare(cluster, operator) as bench:
+        await bench.burst(100)
+        await bench.settle()
+        before = bench.writes()
+        rate, delays = await bench.burst(_BURST)
+        await bench.settle()
+        figures: dict[str, Any] = {
+            "objects": sizes[0],
+            "objects_per_s": round(rate),
+            "p50_s": round(_quantile(delays, 0.5), 2),
+            "p99_s": round(_quantile(delays, 0.99), 2),
+            "writes_per_object": round((bench.writes() - before) / _BURST, 2),
+        }
+        _tell(figures)
+        figures["noisy_neighbour_p99_ratio"] = await _measure_neighbour(bench)
+        growth = [await _grow(bench, size) for size in sizes]
+        at = next(one for one in growth if one["objects"] == sizes[0])
+        figures |= {name: at[name] for name in ("restart_synced_s", "restart_writes", "rss_mb")}
+        figures |= await _measure_idleness(bench, idle_seconds)
+        return figures | {"growth": growth}
+
+
+@contextlib.asynccontextmanager
+async def _prepare(cluster: Cluster, operator: Operator) -> AsyncIterator[_Bench]:
+    """Make the namespaces, one of them with a quota that allows no Job, and connect."""
+    async with watch_fleet(cluster) as fleet:
+        for name in [*map(_namespace, range(_NAMESPACES)), _FAILING]:
+            await fleet.post("/api/v1", "namespaces", {"metadata": {"name": name}})
+        quota = {"metadata": {"name": "none", "namespace": _FAILING}, "spec": {"hard": {"count/jobs.batch": "0"}}}
+        await fleet.post("/api/v1", "resourcequotas", quota)
+        yield _Bench(cluster, operator, fleet)
+
+
+async def _measure_neighbour(bench: _Bench) -> float:
+    """Return what a job that fails for ever costs the others: the ratio of their p99 with it and without it."""
+    ratios = []
+    for number in range(_ROUNDS):
+        _, alone = await bench.burst(_ROUND)
+        await bench.settle()
+        await bench.fleet.post("/apis/finetune.dev/v1alpha1", "finetunejobs", finetunejob(f"bad-{number}", _FAILING))
+        _, beside = await bench.burst(_ROUND)
+        await bench.settle()
+        await bench.fleet.delete(f"/apis/finetune.dev/v1alpha1/namespaces/{_FAILING}/finetunejobs/bad-{number}")
+        ratios.append(_quantile(beside, 0.99) / _quantile(alone, 0.99))
+    return round(statistics.median(ratios), 3)
+
+
+async def _grow(bench: _Bench, size: int) -> dict[str, Any]:
+    """Make jobs until there are `size`, the last of them in one burst; return what that and a restart costs."""
+    await bench.fleet.create(bench.next_jobs(max(size - _BURST - bench.made, 0)))
+    await bench.settle()
+    rate, delays = await bench.burst(_BURST)
+    await bench.settle()
+    assert bench.operator.stop() == 0
+    began = time.monotonic()
+    bench.operator.start()
+    synced = time.monotonic() - began
+    while bench.looked_at() < bench.made:
+        await asyncio.sleep(0.2)
+    looked = time.monotonic() - began
+    figures = {
+        "objects": bench.made,
+        "objects_per_s": round(rate),
+        "p99_s": round(_quantile(delays, 0.99), 2),
+        "restart_synced_s": round(synced, 1),
+        "restart_looked_at_s": round(looked, 1),
+        "restart_writes": int(bench.writes()),
+        "rss_mb": _process(bench).memory_info().rss >> 20,
+    }
+    _tell(figures)
+    return figures
+
+
+async def _measure_idleness(bench: _Bench, seconds: float) -> dict[str, Any]:
+    """Return what the operator costs while nothing happens, its audits included."""
+    await bench.settle()
+    process, writes = _process(bench), bench.writes()
+    before, began = sum(process.cpu_times()[:2]), time.monotonic()
+    await asyncio.sleep(seconds)
+    used = sum(process.cpu_times()[:2]) - before
+    return {
+        "idle_writes": int(bench.writes() - writes),
+        "idle_cpu_percent": round(100 * used / (time.monotonic() - began), 2),
+        "idle_objects": bench.made,
+        "idle_s": round(seconds),
+    }
+
+
+def _process(bench: _Bench) -> psutil.Process:
+    return psutil.Process(bench.operator.pid)
+
+
+def _namespace(number: int) -> str:
+    return f"bench-{number}"
+
+
+def _quantile(ascending: list[float], share: float) -> float:
+    return ascending[min(int(len(ascending) * share), len(ascending) - 1)]
+
+
+def _tell(figures: dict[str, Any]) -> None:
+    sys.stderr.write(f"{figures}\n")
+    sys.stderr.flush()
