@@ -29,9 +29,7 @@ def main() -> None:
         sys.exit(os.EX_CONFIG)
     configure_logs(settings.log_level)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        told = runner.run(
-            run_operator(settings, socket.gethostname(), arguments.health_port, arguments.metrics_port)
-        )
+        told = runner.run(run_operator(settings, socket.gethostname(), arguments.health_port, arguments.metrics_port))
     sys.exit(0 if told else 1)
 
 

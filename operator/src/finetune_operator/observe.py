@@ -12,10 +12,11 @@ from finetune_api.artifact import Incumbent
 from finetune_api.continuation import JobModel
 from finetune_api.finetunejob import FineTuneJob, FineTuneJobSpec
 from finetune_api.jobfile import describe_errors
-from finetune_api.jobstatus import FineTuneJobStatus
+from finetune_api.jobstatus import EvaluationServer, FineTuneJobStatus
 from finetune_api.meta import ATTEMPT_LABEL, STAGE_LABEL
 from finetune_api.model import ApiModel
 from finetune_api.modelserver import ModelServer, ModelServerSpec, ModelServerStatus
+from finetune_api.references import SecretRef
 from finetune_api.reports import ExitCode, StageReport, parse_report
 from finetune_api.routes import LoadedReport
 from pydantic import ValidationError
@@ -27,6 +28,10 @@ _Model = TypeVar("_Model", bound=ApiModel)
 
 INCUMBENT_ARGUMENT = "--incumbent="
 """Argument of the evaluation with the Incumbent as JSON."""
+SERVER_ARGUMENT = "--server-url="
+"""Argument of the evaluation with the address of the ModelServer that it asks."""
+API_KEY = "OPENAI_API_KEY"
+"""Where an evaluation finds the key for that server."""
 _INDEX_ANNOTATION = "batch.kubernetes.io/job-completion-index"
 
 
@@ -69,6 +74,8 @@ class Attempt:
     """Address of a running pod."""
     incumbent: Incumbent | None = None
     """What an evaluation compares with, as it was told."""
+    server: EvaluationServer | None = None
+    """The ModelServer that an evaluation asks, as it was told."""
 
 
 @dataclass(frozen=True)
@@ -173,19 +180,42 @@ def view_attempt(job: Manifest, pods: list[Manifest]) -> Attempt | None:
         waiting=next(filter(None, map(_waiting, pods)), ""),
         pod_ip=_running_ip(pod),
         incumbent=_read_incumbent(job) if stage == Stage.EVALUATE else None,
+        server=_read_server(job) if stage == Stage.EVALUATE else None,
     )
 
 
 def _read_incumbent(job: Manifest) -> Incumbent | None:
     """Return the incumbent that the arguments of an evaluation name; None where they name none."""
-    for container in job.get("spec", {}).get("template", {}).get("spec", {}).get("containers", []):
-        for argument in container.get("args", []):
-            if argument.startswith(INCUMBENT_ARGUMENT):
-                try:
-                    return Incumbent.model_validate_json(argument.removeprefix(INCUMBENT_ARGUMENT))
-                except ValidationError:
-                    return None
-    return None
+    try:
+        return Incumbent.model_validate_json(_read_argument(job, INCUMBENT_ARGUMENT))
+    except ValidationError:
+        return None
+
+
+def _read_server(job: Manifest) -> EvaluationServer | None:
+    """Return the ModelServer that an evaluation asks; None where it asks none."""
+    name = _read_argument(job, SERVER_ARGUMENT).removeprefix("http://").partition(".")[0]
+    if not name:
+        return None
+    try:
+        for container in _containers(job):
+            for variable in container.get("env", []):
+                if variable["name"] == API_KEY:
+                    key = variable["valueFrom"]["secretKeyRef"]
+                    return EvaluationServer(name=name, secret_ref=SecretRef(name=key["name"]), key=key["key"])
+        return EvaluationServer(name=name)
+    except (KeyError, ValidationError):
+        return None
+
+
+def _read_argument(job: Manifest, prefix: str) -> str:
+    """Return the value of a Job's argument; empty where it has none."""
+    arguments = (argument for container in _containers(job) for argument in container.get("args", []))
+    return next((one.removeprefix(prefix) for one in arguments if one.startswith(prefix)), "")
+
+
+def _containers(job: Manifest) -> list[Manifest]:
+    return list(job.get("spec", {}).get("template", {}).get("spec", {}).get("containers", []))
 
 
 def _telling_pod(pods: list[Manifest]) -> Manifest | None:

@@ -20,7 +20,7 @@ from finetune_operator.approval import judge
 from finetune_operator.attempts import Begin, Done, GiveUp, Step, Wait, count_begun, next_step
 from finetune_operator.deployment import deploy
 from finetune_operator.draft import STAGE_CONDITIONS, Draft, Plan
-from finetune_operator.evaluating import choose_server
+from finetune_operator.evaluating import choose_server, recorded_server
 from finetune_operator.incumbent import recorded_incumbent
 from finetune_operator.manifests.names import job_file
 from finetune_operator.manifests.stages import (
@@ -111,6 +111,7 @@ def _walk(draft: Draft, spec: FineTuneJobSpec, seen: Seen, settings: Settings) -
         method=f"{spec.method.name}/{spec.adapter.name}",
         attempts=count_begun(seen.attempts, draft.status.attempts),
         incumbent=recorded_incumbent(draft.status.incumbent, seen.attempts),
+        evaluation_server=recorded_server(draft.status.evaluation_server, seen.attempts),
     )
     is_working = not (draft.conditions.is_true(ConditionType.EVALUATED) and _is_exported(draft, spec))
     if is_working and names_default_claim(draft.job) and not seen.has_default_claim:
