@@ -18,6 +18,9 @@ from faults.lifecycles import LIFECYCLES
 from faults.plan import plan_all
 from faults.runs import Stage, Verdict
 
+_MOST_LINES = 60
+"""Of a difference."""
+
 
 def main() -> int:
     """Run what is asked for; 0 when nothing was found."""
@@ -60,9 +63,12 @@ def tell(verdict: Verdict, seed: int) -> None:
     """Say how a run went; where it went wrong, all that is needed to repeat it."""
     what = f"{verdict.lifecycle} {verdict.fault or 'without a fault'}"
     told = f"{what}: {verdict.seconds:.1f} s, struck {len(verdict.struck)} times"
+    if verdict.ended:
+        told += f", {len(verdict.ended)} processes ended by themselves"
     if verdict.problems:
-        told += f"\n  repeat it with: python -m faults {what} --seed {seed}\n"
-        told += "\n".join(f"  {line}" for problem in verdict.problems for line in problem.splitlines())
+        struck = " ".join(map(str, verdict.struck[:_MOST_LINES]))
+        told += f"\n  repeat it with: python -m faults {what} --seed {seed}\n  struck: {struck}\n"
+        told += "\n".join(f"  {line}" for one in verdict.problems for line in one.splitlines()[:_MOST_LINES])
     sys.stderr.write(told + "\n")
 
 

@@ -3,6 +3,7 @@
 import difflib
 import json
 import re
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,8 +35,8 @@ _CHANCE = {
 class End:
     """How a run ended, without what no two runs have alike."""
 
-    state: str
-    """Statuses and children as JSON."""
+    objects: tuple[tuple[str, str], ...]
+    """Kind and name of each object, and the object as JSON: statuses and children."""
     events: frozenset[str]
     """What was told: about whom, type and reason."""
 
@@ -47,19 +48,34 @@ def describe_end(scene: Scene, namespace: str) -> End:
         for (kind, name), manifest in scene.objects.items()
         if kind in _OWNERS
     }
-    state = [_describe(kind, manifest) for (kind, _), manifest in scene.objects.items() if kind != "Event"]
-    texts = sorted(_normalise(json.dumps(one, sort_keys=True, indent=1), names, namespace) for one in state)
+    objects = []
+    for (kind, _), manifest in scene.objects.items():
+        if kind != "Event":
+            described = _describe(kind, manifest)
+            title = f"{kind} {described['name']}"
+            text = json.dumps(described, sort_keys=True, indent=1)
+            objects.append((_normalise(title, names, namespace), _normalise(text, names, namespace)))
     events = frozenset(
         f"{one['regarding']['kind']}/{one['regarding']['name']} {one['type']} {one['reason']}"
         for one in scene.find("Event")
     )
-    return End("\n".join(texts), events)
+    return End(tuple(sorted(objects)), events)
 
 
-def find_difference(wanted: End, found: End) -> str:
-    """Return in what two ends differ, apart from events; empty where they do not."""
-    lines = difflib.unified_diff(wanted.state.splitlines(), found.state.splitlines(), "wanted", "found", n=6)
-    return "\n".join(lines) if wanted.state != found.state else ""
+def find_difference(wanted: End, found: End) -> list[str]:
+    """Return in what two ends differ, apart from events."""
+    missing, strange = Counter(wanted.objects), Counter(found.objects)
+    missing, strange = missing - strange, strange - missing
+    differences = []
+    for title, text in sorted(missing):
+        others = [other for other in strange if other[0] == title]
+        if not others:
+            differences.append(f"missing: {title}")
+            continue
+        del strange[others[0]]
+        lines = difflib.unified_diff(text.splitlines(), others[0][1].splitlines(), "wanted", "found", n=2, lineterm="")
+        differences.append("\n".join([title, *lines]))
+    return differences + [f"not wanted: {title}" for title, _ in sorted(strange)]
 
 
 def _describe(kind: str, manifest: Manifest) -> Manifest:
@@ -67,7 +83,8 @@ def _describe(kind: str, manifest: Manifest) -> Manifest:
     if kind == "Pod":
         labels = {name: value for name, value in metadata["labels"].items() if name.startswith(GROUP)}
         routes = metadata.get("annotations", {}).get(ROUTES_ANNOTATION)
-        return {"kind": kind, "labels": labels, "routes": routes, "phase": manifest["status"].get("phase")}
+        name, phase = " ".join(labels.values()), manifest["status"].get("phase")
+        return {"kind": kind, "name": name, "labels": labels, "routes": routes, "phase": phase}
     described = {"kind": kind, "name": metadata["name"], "labels": metadata.get("labels")}
     described["owners"] = [f"{one['kind']}/{one['uid']}" for one in metadata.get("ownerReferences", [])]
     for part in ("spec", "data", "status") if kind in _OWNERS else ("spec", "data"):

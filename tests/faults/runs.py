@@ -121,8 +121,7 @@ class Stage:
 
     def _judge(self, verdict: Verdict, scene: Scene, namespace: str, traffic: Traffic, wanted: End | None) -> None:
         if wanted is not None:
-            difference = find_difference(wanted, verdict.end)
-            verdict.divergences += [difference] if difference else []
+            verdict.divergences += find_difference(wanted, verdict.end)
             untold = wanted.events - verdict.end.events
             if untold and not _may_lose_events(verdict):
                 verdict.divergences.append(f"never told: {', '.join(sorted(untold))}")
@@ -151,7 +150,7 @@ async def _live(lifecycle: str, user: User, namespace: str, wanted: End | None) 
             async with asyncio.timeout(_QUIET_SECONDS if wanted else 3 * _QUIET_SECONDS):
                 await scene.changed.wait()
         except TimeoutError:
-            is_like = wanted is None or describe_end(scene, namespace).state == wanted.state
+            is_like = wanted is None or describe_end(scene, namespace).objects == wanted.objects
             if is_like and not find_orphans(scene):
                 return
             await scene.changed.wait()
