@@ -6,6 +6,7 @@ from typing import Any
 
 from api.player import Pod, fail, fail_gates, succeed
 from faults.world import Scene, User
+from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.meta import ATTEMPT_LABEL, STAGE_LABEL
 
 _BASE = {"uri": "pvc://models/base"}
@@ -138,6 +139,18 @@ async def _server_again(user: User) -> None:
     await user.until_condition("job", "Ready", "Serving")
 
 
+async def _suspended(user: User) -> None:
+    """Suspended while it trains, and resumed: another attempt goes on."""
+    user.part.script = lambda pod: None if _stage(pod)[0] == "Train" else succeed(pod)
+    await user.create("FineTuneJob", "job", _job())
+    await user.until(_trains, "a training")
+    await user.change("FineTuneJob", "job", {"suspend": True})
+    await user.until_condition("job", "Suspended", "Suspended")
+    user.part.script = succeed
+    await user.change("FineTuneJob", "job", {"suspend": False})
+    await user.until_condition("job", "Ready", "Completed")
+
+
 LIFECYCLES = {
     one.name: one
     for one in (
@@ -152,5 +165,6 @@ LIFECYCLES = {
         Lifecycle("approved", _approved),
         Lifecycle("again", _again),
         Lifecycle("server-again", _server_again),
+        *([Lifecycle("suspended", _suspended)] if "suspend" in FineTuneJobSpec.model_fields else []),
     )
 }

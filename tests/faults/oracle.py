@@ -154,7 +154,9 @@ def _explain_leak(scene: Scene, namespace: str, write: Write) -> str:
             is_wrong = SERVER_LABEL not in answer.get("labels", {}) or bool(set(sent["metadata"]) - _ANNOTATING)
         case "persistentvolumeclaims":
             is_wrong = controller_of(write.answer) is not None
-        case _ if "uid" in answer:
-            owner = controller_of(write.answer)
-            is_wrong = owner not in scene.controllers or scene.controllers.get(answer["uid"], owner) != owner
+        case _:
+            # A deletion is answered by a status that names what is gone.
+            uid = answer.get("uid") or write.answer["details"]["uid"]
+            owner = scene.controllers.get(uid)
+            is_wrong = owner not in scene.controllers or controller_of(write.answer) not in (owner, None)
     return "not the operator's to write" if is_wrong else ""
