@@ -156,7 +156,7 @@ def _explain_leak(scene: Scene, namespace: str, write: Write) -> str:
             is_wrong = controller_of(write.answer) is not None
         case _:
             # A deletion is answered by a status that names what is gone.
-            uid = answer.get("uid") or write.answer["details"]["uid"]
+            uid = answer.get("uid") or write.answer.get("details", {}).get("uid")
             owner = scene.controllers.get(uid)
             is_wrong = owner not in scene.controllers or controller_of(write.answer) not in (owner, None)
     return "not the operator's to write" if is_wrong else ""
