@@ -170,7 +170,9 @@ def view_attempt(job: Manifest, pods: list[Manifest]) -> Attempt | None:
         stage=Stage(stage),
         number=int(number),
         name=job["metadata"]["name"],
-        state=_state(conditions, pod, terminated, vanished=len(pods) < job.get("spec", {}).get("parallelism", 1)),
+        state=State.ACTIVE
+        if any(map(_runs_on, pods))
+        else _state(conditions, pod, terminated, vanished=len(pods) < job.get("spec", {}).get("parallelism", 1)),
         started=_time(status.get("startTime")),
         has_pod=bool(pods),
         finished=_time(status.get("completionTime") or conditions.get("Failed", {}).get("lastTransitionTime")),
@@ -259,6 +261,15 @@ def _state(conditions: dict[str, Any], pod: Manifest | None, terminated: dict[st
     if pod["metadata"].get("deletionTimestamp") or not terminated:
         return State.DISRUPTED
     return State.FAILED
+
+
+def _runs_on(pod: Manifest) -> bool:
+    """Tell whether a pod has not ended as far as is known. A Job ends after its pods, so theirs is to be heard.
+
+    Judged before that, a training that ended well would have left no report, and one that failed would be disrupted.
+    """
+    is_going = pod.get("status", {}).get("phase") in ("Pending", "Running")
+    return is_going and not pod["metadata"].get("deletionTimestamp") and not _has_condition(pod, "DisruptionTarget")
 
 
 def _terminated(pod: Manifest | None) -> dict[str, Any]:
