@@ -63,8 +63,6 @@ def tell(verdict: Verdict, seed: int) -> None:
     """Say how a run went; where it went wrong, all that is needed to repeat it."""
     what = f"{verdict.lifecycle} {verdict.fault or 'without a fault'}"
     told = f"{what}: {verdict.seconds:.1f} s, struck {len(verdict.struck)} times"
-    if verdict.ended:
-        told += f", {len(verdict.ended)} processes ended by themselves"
     if verdict.problems:
         struck = " ".join(map(str, verdict.struck[:_MOST_LINES]))
         told += f"\n  repeat it with: python -m faults {what} --seed {seed}\n  struck: {struck}\n"
@@ -80,7 +78,6 @@ def summarise(verdicts: list[Verdict], seed: int, seconds: float) -> dict[str, A
         "repeated_trainings": sum(len(verdict.repeated_trainings) for verdict in verdicts),
         "orphans": sum(len(verdict.orphans) for verdict in verdicts),
         "leaked_writes": sum(len(verdict.leaked_writes) for verdict in verdicts),
-        "ended_by_themselves": sum(len(verdict.ended) for verdict in verdicts),
         "not_struck": sum(verdict.fault is not None and not verdict.struck for verdict in verdicts),
         "seconds": round(seconds),
         "seed": seed,

@@ -126,7 +126,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Each:
-    """Every request is met once, and then goes through."""
+    """Every request is met, and goes through when it is tried again."""
 
     def __str__(self) -> str:
         return "each"
@@ -170,12 +170,12 @@ class Fault:
         is_deaf = self.kind is Kind.TIMEOUT and (not isinstance(self.where, Point) or self.where.verb == "WATCH")
         return self.kind in _LOSES_EVENTS or is_deaf
 
-    def strikes(self, point: Point, *, is_first: bool, seed: int) -> bool:
+    def strikes(self, point: Point, *, is_again: bool, seed: int) -> bool:
         """Tell whether a request or an event meets the fault.
 
         Args:
             point: the request or event.
-            is_first: whether the same was never asked before.
+            is_again: whether it is tried again after it was met.
             seed: makes chance come again.
         """
         if not can_befall(self.kind, point):
@@ -184,7 +184,7 @@ class Fault:
             case Point():
                 return point == self.where
             case Each():
-                return is_first
+                return not is_again
             case Share(share):
                 return random.Random(f"{seed} {point}").random() < share  # noqa: S311 - must come again
 

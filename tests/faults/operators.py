@@ -58,9 +58,9 @@ class Process:
         self._process.kill()
 
     def errors(self) -> list[str]:
-        """Return what it logged that nobody expects."""
-        found = []
-        for line in (self.directory / "log").read_text().splitlines():
+        """Return what it logged that nobody expects; one that was killed early has no log."""
+        found, log = [], self.directory / "log"
+        for line in log.read_text().splitlines() if log.exists() else ():
             try:
                 said = json.loads(line)
             except ValueError:

@@ -77,17 +77,18 @@ class Traffic:
     """Whether the next token to continue a list has expired."""
     _away_until: float = 0.0
     _numbers: Counter[tuple[str, str]] = field(default_factory=Counter)
-    _asked: set[tuple[str, bytes]] = field(default_factory=set)
+    _met: set[str] = field(default_factory=set)
+    """What was met and was not tried again since."""
 
-    def meet(self, verb: str, resource: str, asked: tuple[str, bytes]) -> tuple[Point, Kind | None]:
-        """Count a request or an event; return it and what befalls it."""
+    def meet(self, verb: str, resource: str, asked: str) -> tuple[Point, Kind | None]:
+        """Count a request or an event; return it and what befalls it. `asked` is the same when it is tried again."""
         self._numbers[verb, resource] += 1
         point = Point(verb, resource, self._numbers[verb, resource])
-        is_first = asked not in self._asked
-        self._asked.add(asked)
         self.points.append(point)
-        if self.fault is None or not self.fault.strikes(point, is_first=is_first, seed=self.seed):
+        if self.fault is None or not self.fault.strikes(point, is_again=asked in self._met, seed=self.seed):
+            self._met.discard(asked)
             return point, None
+        self._met.add(asked)
         self.struck.append(point)
         return point, self.fault.kind
 
@@ -149,10 +150,9 @@ class Proxy:
     async def _answer(self, request: web.Request, caller: Caller, traffic: Traffic) -> web.StreamResponse:
         body = await request.read()
         verb, resource = describe(request.method, request.path, request.query)
-        asked = f"{verb} {request.path} {request.query.get('labelSelector')}", body
         if traffic.is_away:
             return _turn_away(request, traffic)
-        point, kind = traffic.meet(verb, resource, asked)
+        point, kind = traffic.meet(verb, resource, f"{verb} {request.path}")
         if kind in STATUSES:
             return _refuse(*STATUSES[kind])
         if verb == "LIST" and traffic.expiring and "continue" in request.query:
@@ -205,7 +205,7 @@ class Proxy:
                 return web.Response(status=upstream.status, body=await upstream.read())
             response = web.StreamResponse(headers={"Content-Type": "application/json"})
             await response.prepare(request)
-            stream = Stream(response, lambda event, line: traffic.meet(event, resource, (event, line))[1])
+            stream = Stream(response, lambda event: traffic.meet(event, resource, event)[1])
             async with contextlib.aclosing(stream):
                 async for line in upstream.content:
                     if await stream.tell(line):

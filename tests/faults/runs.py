@@ -36,8 +36,6 @@ class Verdict:
     end: End
     points: list[Point]
     struck: list[Point]
-    ended: list[int] = field(default_factory=list)
-    """Exit statuses of processes that nobody killed."""
     divergences: list[str] = field(default_factory=list)
     repeated_trainings: list[str] = field(default_factory=list)
     orphans: list[str] = field(default_factory=list)
@@ -109,7 +107,6 @@ class Stage:
         await asyncio.gather(life, *tasks, return_exceptions=True)
         end = describe_end(scene, namespace)
         verdict = Verdict(lifecycle, fault, time.monotonic() - began, end, traffic.points, traffic.struck)
-        verdict.ended = company.ended
         if life not in done:
             verdict.divergences.append(f"not done in {_MOST_SECONDS:.0f} s; waits for {scene.waits_for or 'the end'}")
         for task in done:
@@ -135,7 +132,7 @@ class Stage:
 
 def _may_lose_events(verdict: Verdict) -> bool:
     """Tell whether an event may be missing: it follows its status, and nobody remembers it when that is interrupted."""
-    if verdict.ended or (verdict.fault and verdict.fault.kind in CRASHES):
+    if verdict.fault and verdict.fault.kind in CRASHES:
         return True
     return any(point.is_write and point.resource.endswith(("events", "/status")) for point in verdict.struck)
 
@@ -165,11 +162,6 @@ class Company:
         self._processes: list[operators.Process] = []
         self._ended: list[operators.Process] = []
 
-    @property
-    def ended(self) -> list[int]:
-        """Exit statuses of processes that nobody killed."""
-        return [process.exit_status for process in self._ended]
-
     async def run(self) -> None:
         """Have an operator running until cancelled."""
         fault = self._traffic.fault
@@ -190,5 +182,6 @@ class Company:
                 self._ended.append(process)
 
     def errors(self) -> list[str]:
-        """Return what the operators logged that nobody expects; of one that ends by itself its end is counted."""
-        return [error for process in self._processes if process not in self._ended for error in process.errors()]
+        """Return what the operators logged that nobody expects, and the ends that nobody caused."""
+        ended = [f"a process ended by itself with status {process.exit_status}" for process in self._ended]
+        return ended + [error for process in self._processes for error in process.errors()]

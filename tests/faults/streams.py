@@ -13,7 +13,7 @@ _BOOKMARK = b'{"type":"BOOKMARK"'
 class Stream:
     """Tells events, line by line."""
 
-    def __init__(self, response: web.StreamResponse, meet: Callable[[str, bytes], Kind | None]) -> None:
+    def __init__(self, response: web.StreamResponse, meet: Callable[[str], Kind | None]) -> None:
         self._response, self._meet = response, meet
         self._told: dict[str, bytes] = {}
         """By uid what was told last of an object."""
@@ -32,7 +32,7 @@ class Stream:
             await self._response.write(line)
             return False
         event = json.loads(line)
-        kind = self._meet(event["type"], line)
+        kind = self._meet(event["type"])
         uid = event["object"]["metadata"]["uid"]
         earlier, self._told[uid] = self._told.get(uid), line
         match kind:

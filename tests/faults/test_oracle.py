@@ -119,4 +119,4 @@ def test_every_fault_is_planned_and_can_be_repeated_by_its_name() -> None:
     assert crashes == {point for point in met if point.is_write}
     for kind in set(Kind) - {Kind.TWO}:
         everywhere = [Fault(kind, Share(1)), Fault(kind, Each())]
-        assert all(any(fault.strikes(point, is_first=True, seed=1) for point in met) for fault in everywhere), kind
+        assert all(any(fault.strikes(point, is_again=False, seed=1) for point in met) for fault in everywhere), kind
