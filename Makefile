@@ -7,7 +7,7 @@ export PYTHONPATH := tests
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check generate bench bench-training bench-serving bench-gpu e2e escalations fuzz audit sbom cluster-up cluster-down clean
+.PHONY: help demo test check generate bench bench-training bench-serving bench-gpu e2e escalations fuzz faults audit sbom cluster-up cluster-down clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -46,6 +46,9 @@ bench-gpu: .venv/ready ## training on one GPU, LoRA and QLoRA, as JSON
 
 fuzz: .venv/ready ## generated objects, mutations of live ones and hostile pods, counted as JSON (FUZZ='--seed 7 --only gates')
 	@$(PYTHON) -m fuzz $(FUZZ)
+
+faults: .venv/ready ## every fault between operator and API server in every lifecycle, as JSON (half an hour)
+	@$(PYTHON) -m faults
 
 e2e: .venv/ready ## the tests on the real node only
 	@$(PYTHON) tests/run.py e2e

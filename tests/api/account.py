@@ -35,15 +35,6 @@ class Account:
         return f"--namespace={OPERATOR_NAMESPACE}"
 
 
-def install_kinds(cluster: Cluster) -> None:
-    """Install the CustomResourceDefinitions and wait until they can be watched."""
-    cluster.run_kubectl("apply", "--server-side", "-f", str(ROOT / "crds"))
-    cluster.run_kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
-    for kind in ("finetunejobs", "modelservers"):
-        # Until its cache is filled the API server answers watches of a new kind with 429.
-        cluster.run_kubectl("get", "--raw", f"/apis/finetune.dev/v1alpha1/{kind}?resourceVersion=0")
-
-
 def install_account(cluster: Cluster, **values: Any) -> Account:
     """Install everything of the chart but the operator itself; return the operator's account."""
     make_namespace(cluster, OPERATOR_NAMESPACE)

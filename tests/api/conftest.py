@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 import yaml
-from api.account import Account, install_account, install_kinds, make_namespace
+from api.account import Account, install_account, make_namespace
 from api.player import Player
-from cluster.control_plane import Cluster, control_plane
+from cluster.control_plane import Cluster, control_plane, install_kinds
 from operator_log import check_log
 from ports import find_port
 from waiting import wait_for

@@ -16,11 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from api.account import install_kinds
 from api.conftest import Operator, finetunejob
 from api.player import Player
 from bench.fleet import Fleet, watch_fleet
-from cluster.control_plane import Cluster, control_plane
+from cluster.control_plane import Cluster, control_plane, install_kinds
 from waiting import wait_for
 
 _BURST = 1_000

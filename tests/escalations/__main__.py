@@ -5,10 +5,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from api.account import install_account, install_kinds
+from api.account import install_account
 from api.conftest import Operator
 from api.player import Player
-from cluster.control_plane import control_plane
+from cluster.control_plane import control_plane, install_kinds
 from escalations.attempts import GROUPS, summarize
 from escalations.scene import SETTINGS, SUCCEEDED, TENANT, open_scene
 from operator_log import check_log

@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 
 import pytest
-from api.account import Account, install_account, install_kinds
+from api.account import Account, install_account
 from api.conftest import Operator
 from api.player import Player
-from cluster.control_plane import Cluster, control_plane
+from cluster.control_plane import Cluster, control_plane, install_kinds
 from escalations.scene import SETTINGS, TENANT, Scene, open_scene
 from operator_log import check_log
 

@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 from finetune_operator.kinds import Manifest
+from finetune_operator.observe import API_KEY
 
 _METADATA = (
     "name",
@@ -46,8 +47,13 @@ def keep(manifest: Manifest) -> Manifest:
 
 def _keep_pod_spec(spec: Manifest) -> Manifest:
     """Return what its containers hold, and what an evaluation was told."""
-    names = ("name", "args", "resources")
-    return {"containers": [{name: one[name] for name in names if name in one} for one in spec.get("containers", [])]}
+    return {
+        "containers": [
+            {name: one[name] for name in ("name", "args", "resources") if name in one}
+            | {"env": [variable for variable in one.get("env", ()) if variable["name"] == API_KEY]}
+            for one in spec.get("containers", ())
+        ]
+    }
 
 
 def _share(value: Any) -> Any:

@@ -18,6 +18,7 @@ from finetune_operator.beginning import RUNNING, begin
 from finetune_operator.deadlines import explain_deadline, find_running, is_late, keep_clock, stop_clock
 from finetune_operator.deployment import deploy
 from finetune_operator.draft import AT_ONCE, STAGE_CONDITIONS, Draft, Plan
+from finetune_operator.evaluating import recorded_server
 from finetune_operator.expiry import find_expiry, is_retired
 from finetune_operator.incumbent import recorded_incumbent
 from finetune_operator.manifests.isolation import build_isolation, build_peers_policy
@@ -105,6 +106,7 @@ def _walk(draft: Draft, spec: FineTuneJobSpec, seen: Seen, settings: Settings) -
         method=f"{spec.method.name}/{spec.adapter.name}",
         attempts=count_begun(seen.attempts, draft.status.attempts),
         incumbent=recorded_incumbent(draft.status.incumbent, seen.attempts),
+        evaluation_server=recorded_server(draft.status.evaluation_server, seen.attempts),
     )
     is_working = not (draft.conditions.is_true(ConditionType.EVALUATED) and _is_exported(draft, spec))
     if is_working and names_default_claim(draft.job) and not seen.has_default_claim:

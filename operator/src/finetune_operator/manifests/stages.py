@@ -24,7 +24,7 @@ from finetune_operator.manifests.names import (
 )
 from finetune_operator.manifests.pod import Remote, Volumes, build_credential_env, build_pod_spec
 from finetune_operator.manifests.server import url_of
-from finetune_operator.observe import INCUMBENT_ARGUMENT, JobView, Stage
+from finetune_operator.observe import API_KEY, INCUMBENT_ARGUMENT, SERVER_ARGUMENT, JobView, Stage
 from finetune_operator.settings import Settings
 
 _SMALL = Placement(resources=Resources(cpu="1", memory="3Gi"))
@@ -195,7 +195,7 @@ def _server_env(server: EvaluationServer | None) -> list[Manifest]:
     if server is None or server.secret_ref is None:
         return []
     reference = {"name": server.secret_ref.name, "key": server.key}
-    return [{"name": "OPENAI_API_KEY", "valueFrom": {"secretKeyRef": reference}}]
+    return [{"name": API_KEY, "valueFrom": {"secretKeyRef": reference}}]
 
 
 def _build_container(job: JobView, stage: Stage, attempt: int, settings: Settings) -> Manifest:
@@ -240,7 +240,11 @@ def _judged(job: JobView) -> list[str]:
     incumbent = job.status.incumbent or Incumbent()
     return [
         _artifact_argument(job),
-        *([f"--server-url={url_of(job.namespace, server.name)}"] if (server := job.status.evaluation_server) else []),
+        *(
+            [f"{SERVER_ARGUMENT}{url_of(job.namespace, server.name)}"]
+            if (server := job.status.evaluation_server)
+            else []
+        ),
         f"{INCUMBENT_ARGUMENT}{json.dumps(incumbent.to_dict(), sort_keys=True)}",
     ]
 
