@@ -105,9 +105,14 @@ class Operator:
         """What it said."""
         return self._directory / "operator.log"
 
+    @property
+    def metrics_url(self) -> str:
+        """Where Prometheus asks it."""
+        return f"http://127.0.0.1:{self._metrics_port}/metrics"
+
     def metric(self, name: str) -> float:
         """Return the sum of a metric's samples."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self._metrics_port}/metrics", timeout=5) as response:
+        with urllib.request.urlopen(self.metrics_url, timeout=5) as response:
             lines = response.read().decode().splitlines()
         return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith((f"{name}{{", f"{name} ")))
 

@@ -30,14 +30,17 @@ def warm_up() -> None:
 class Process:
     """One operator."""
 
-    def __init__(self, directory: Path, server: str, token: str, *, audit_seconds: float) -> None:
-        """Write its files."""
+    def __init__(
+        self, directory: Path, server: str, token: str, *, namespace: str, lease: str, audit_seconds: float
+    ) -> None:
+        """Write its files. It leads by a Lease of its own, and is known again by whoever held it before."""
         directory.mkdir(parents=True)
         self.directory, self.exit_status = directory, 0
         settings = {"images": _IMAGES, "auditSeconds": audit_seconds, "logLevel": "Warning"}
         (directory / "settings.yaml").write_text(yaml.safe_dump(settings))
         (directory / "kubeconfig").write_text(json.dumps(_kubeconfig(server, token)))
-        self._process: ForkServerProcess = _CONTEXT.Process(target=_operate, args=(directory,), daemon=True)
+        arguments = (f"--namespace={namespace}", f"--lease={lease}")
+        self._process: ForkServerProcess = _CONTEXT.Process(target=_operate, args=(directory, arguments), daemon=True)
 
     async def run(self) -> None:
         """Run it until it ends."""
@@ -70,7 +73,7 @@ class Process:
         return found
 
 
-def _operate(directory: Path) -> None:
+def _operate(directory: Path, arguments: tuple[str, ...]) -> None:
     """Be an operator: what its container runs, in the directory of its files."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     os.chdir(directory)
@@ -79,7 +82,8 @@ def _operate(directory: Path) -> None:
         os.dup2(log, stream)
     from finetune_operator.__main__ import main
 
-    sys.argv = ["finetune-operator", "--settings=settings.yaml", "--health-port=0", "--metrics-port=0"]
+    os.environ["POD_NAME"] = "operator"
+    sys.argv = ["finetune-operator", "--settings=settings.yaml", "--health-port=0", "--metrics-port=0", *arguments]
     main()
 
 

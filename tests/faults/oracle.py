@@ -10,7 +10,7 @@ from typing import Any
 from faults.proxy import Write
 from faults.world import Manifest, Scene, controller_of
 from finetune_api.meta import GROUP, ROUTES_ANNOTATION, SERVER_LABEL
-from finetune_operator.kinds import WATCHED
+from finetune_operator.kinds import OWNED_LABEL, WATCHED
 
 _UID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _STAGE_HASH = re.compile(r"-(prepare|train|evaluate|export)-(\d+)-[0-9a-f]{6}\b")
@@ -24,6 +24,9 @@ _CHANCE = {
     "startTime",
     "updateTime",
     "stepTime",
+    "attemptTime",
+    "retiredTime",
+    "since",
     "clusterIP",
     "clusterIPs",
     "pod-template-hash",
@@ -152,8 +155,9 @@ def _explain_leak(scene: Scene, namespace: str, write: Write) -> str:
             is_wrong = sent["regarding"]["uid"] not in scene.controllers
         case "pods":
             is_wrong = SERVER_LABEL not in answer.get("labels", {}) or bool(set(sent["metadata"]) - _ANNOTATING)
-        case "persistentvolumeclaims":
-            is_wrong = controller_of(write.answer) is not None
+        case "persistentvolumeclaims" | "networkpolicies" if controller_of(write.answer) is None:
+            # What all jobs of a namespace share.
+            is_wrong = OWNED_LABEL not in answer.get("labels", {})
         case _:
             # A deletion is answered by a status that names what is gone.
             uid = answer.get("uid") or write.answer.get("details", {}).get("uid")
