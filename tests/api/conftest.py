@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 import yaml
+from api.account import Account, install_account, make_namespace
 from api.player import Player
-from cluster.control_plane import Cluster, control_plane
+from cluster.control_plane import Cluster, control_plane, install_kinds
+from operator_log import check_log
 from ports import find_port
 from waiting import wait_for
 
@@ -21,14 +23,25 @@ SETTINGS = {
     "images": {"trainer": "trainer:1", "serving": "serving:1"},
     # So seldom that a change which the watches miss makes a test fail.
     "auditSeconds": 600,
+    # By the names of the tests that need them.
+    "limits": {
+        "namespaces": {
+            "gpus-go-round-in-order": {"gpus": 2},
+            "a-suspended-job-makes-room-for-another": {"jobs": 1},
+            "a-crowd-that-comes-at-once-is-let-in-by-twos": {"jobs": 2},
+        }
+    },
 }
 
 
 class Operator:
     """An operator's process."""
 
-    def __init__(self, kubeconfig: Path, directory: Path, *arguments: str) -> None:
+    def __init__(
+        self, kubeconfig: Path, directory: Path, *arguments: str, settings: dict[str, Any] | None = None
+    ) -> None:
         self._kubeconfig, self._directory, self._arguments = kubeconfig, directory, arguments
+        self._settings = SETTINGS | (settings or {})
         self._health_port, self._metrics_port = find_port(), find_port()
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -40,7 +53,7 @@ class Operator:
     def launch(self) -> None:
         """Start it."""
         settings = self._directory / "settings.yaml"
-        settings.write_text(yaml.safe_dump(SETTINGS))
+        settings.write_text(yaml.safe_dump(self._settings))
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [
@@ -77,6 +90,12 @@ class Operator:
         return self._process.wait(30)
 
     @property
+    def pid(self) -> int:
+        """The process's id."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
     def is_running(self) -> bool:
         """Whether it was started and has not ended."""
         return self._process is not None and self._process.poll() is None
@@ -105,25 +124,26 @@ class Operator:
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
     """The API server with our kinds."""
-    with control_plane() as running:
-        running.run_kubectl("apply", "--server-side", "-f", str(Path(__file__).parents[2] / "crds"))
-        running.run_kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
-        for kind in ("finetunejobs", "modelservers"):
-            # Until its cache is filled the API server answers watches of a new kind with 429.
-            running.run_kubectl("get", "--raw", f"/apis/finetune.dev/v1alpha1/{kind}?resourceVersion=0")
+    # As on OpenShift: an owner that blocks its deletion is named only by who may change its finalizers.
+    with control_plane("OwnerReferencesPermissionEnforcement") as running:
+        install_kinds(running)
         yield running
 
 
 @pytest.fixture(scope="session")
-def operator(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
+def account(cluster: Cluster) -> Account:
+    """The operator's account, with the rights that the chart gives it."""
+    return install_account(cluster)
+
+
+@pytest.fixture(scope="session")
+def operator(account: Account, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
     """The running operator; at its end it must have told of no unexpected error."""
-    running = Operator(cluster.kubeconfig, tmp_path_factory.mktemp("operator"))
+    running = Operator(account.kubeconfig, tmp_path_factory.mktemp("operator"), account.argument)
     running.start()
     yield running
     assert running.stop() == 0
-    lines = [json.loads(line) for line in running.log.read_text().splitlines()]
-    errors = [line for line in lines if line["level"] == "error"]
-    assert not errors, errors
+    check_log(running.log.read_text())
 
 
 @pytest.fixture(scope="session")
@@ -135,10 +155,15 @@ def player(cluster: Cluster) -> Iterator[Player]:
 
 @pytest.fixture
 def namespace(cluster: Cluster, request: pytest.FixtureRequest) -> str:
-    """A namespace for one test."""
+    """A namespace for one test, which admits restricted pods only."""
     name = request.node.name.replace("_", "-").split("[")[0][5:50].strip("-")
-    cluster.run_kubectl("create", "namespace", name)
+    make_namespace(cluster, name)
     return str(name)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put what looks at the whole session's traces last."""
+    items.sort(key=lambda item: item.path.name == "test_rights.py")
 
 
 def finetunejob(name: str, namespace: str, **spec: Any) -> dict[str, Any]:

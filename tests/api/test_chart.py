@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 from cluster.control_plane import Cluster
-from finetune_operator.settings import read_settings
+from finetune_operator.settings import Limit, read_settings
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "finetune-operator"
@@ -51,6 +51,7 @@ def test_the_operator_reads_the_settings_that_the_chart_writes(cluster: Cluster,
         "trainer": {"image": {"repository": "r/t", "tag": "2"}},
         "sources": {"httpsHosts": ["data.example.com", "*.mirror.org"]},
         "gpu": {"resourceName": "amd.com/gpu", "kinds": [{"memory": "192Gi", "hourPrice": 4}]},
+        "limits": {"default": {"gpus": 8, "jobs": 10}, "namespaces": {"team-a": {"gpus": 32}}},
     }
     (config,) = [one for one in render(cluster, **values) if one["kind"] == "ConfigMap"]
     (tmp_path / "settings.yaml").write_text(config["data"]["settings.yaml"])
@@ -58,7 +59,29 @@ def test_the_operator_reads_the_settings_that_the_chart_writes(cluster: Cluster,
     assert settings.images.trainer == "r/t:2"
     assert settings.gpu.resource_name == "amd.com/gpu"
     assert settings.sources.https_hosts == ["data.example.com", "*.mirror.org"]
+    assert settings.limits.of("team-b") == Limit(gpus=8, jobs=10)
+    assert settings.limits.of("team-a") == Limit(gpus=32)
     assert (settings.gpu.kinds[0].memory, settings.gpu.kinds[0].hour_price) == ("192Gi", 4)
+
+
+def test_images_are_named_by_digest_where_one_is_given(cluster: Cluster) -> None:
+    digest = "sha256:" + "0" * 64
+    image = {"image": {"repository": "r/x", "tag": "2", "digest": digest}}
+    documents = render(cluster, operator=image, trainer=image, serving=image)
+    (deployment,) = [one for one in documents if one["kind"] == "Deployment"]
+    (config,) = [one for one in documents if one["kind"] == "ConfigMap"]
+    images = yaml.safe_load(config["data"]["settings.yaml"])["images"]
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert {container["image"], images["trainer"], images["serving"]} == {f"r/x@{digest}"}
+
+
+def test_the_operator_runs_as_nobody_on_a_root_that_it_cannot_write(cluster: Cluster) -> None:
+    (deployment,) = [one for one in render(cluster) if one["kind"] == "Deployment"]
+    pod = deployment["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert (pod["securityContext"]["runAsNonRoot"], pod["securityContext"]["runAsUser"]) == (True, 65532)
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    assert not pod.keys() & {"hostNetwork", "hostPID", "hostIPC"}
 
 
 @pytest.mark.parametrize(
@@ -98,6 +121,9 @@ def test_the_chart_holds_the_generated_kinds(cluster: Cluster) -> None:
     ("values", "field"),
     [
         ({"logLevel": "Loud"}, "logLevel"),
+        ({"operator": {"image": {"digest": "sha256:1"}}}, "digest"),
+        ({"network": {"blocked": ["metadata"]}}, "blocked"),
+        ({"secretPolicy": {"enabled": "no"}}, "secretPolicy"),
         ({"gpu": {"resourceName": "gpu"}}, "resourceName"),
         ({"gpu": {"kinds": [{"tflop": 989}]}}, "tflop"),
         ({"gpu": {"currency": "euro"}}, "currency"),
@@ -105,6 +131,9 @@ def test_the_chart_holds_the_generated_kinds(cluster: Cluster) -> None:
         ({"replicas": 0}, "replicas"),
         ({"replicas": "2"}, "replicas"),
         ({"auditSeconds": 0}, "auditSeconds"),
+        ({"limits": {"default": {"gpus": -1}}}, "gpus"),
+        ({"limits": {"namespaces": {"team-a": {"jobs": "two"}}}}, "jobs"),
+        ({"limits": {"team-a": {"jobs": 2}}}, "team-a"),
         ({"gpu": None}, "gpu"),
         ({"fullnameOverride": "Foo_Bar"}, "fullnameOverride"),
         ({"podLabels": {"app.kubernetes.io/name": "mine"}}, "podLabels"),
@@ -147,7 +176,14 @@ def test_no_right_is_a_wildcard_or_touches_secrets(cluster: Cluster) -> None:
     roles = [one for one in render(cluster) if one["kind"] in ("ClusterRole", "Role")]
     assert len(roles) == 2
     granted = [text for role in roles for rule in role["rules"] for part in rule.values() for text in part]
-    assert not {"*", "secrets", "escalate", "bind", "impersonate", "delete"} & set(granted)
+    assert not {"*", "secrets", "escalate", "bind", "impersonate", "deletecollection"} & set(granted)
+
+
+def test_nothing_is_deleted_but_jobs_and_their_stages(cluster: Cluster) -> None:
+    roles = [one for one in render(cluster) if one["kind"] in ("ClusterRole", "Role")]
+    rules = [rule for role in roles for rule in role["rules"] if "delete" in rule["verbs"]]
+    deleting = [(rule["apiGroups"], rule["resources"]) for rule in rules]
+    assert deleting == [(["finetune.dev"], ["finetunejobs"]), (["batch"], ["jobs"])]
 
 
 def test_the_chart_passes_its_linter(cluster: Cluster) -> None:

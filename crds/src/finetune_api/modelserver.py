@@ -13,7 +13,7 @@ from finetune_api.references import ObjectName, SecretRef
 from finetune_api.rollout import RolloutStatus
 from finetune_api.uris import ModelUri
 
-Revision = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$", max_length=128)]
+Revision = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*([./][A-Za-z0-9_-]+)*$", max_length=128)]
 
 NAME_RULE = Rule(
     "self.metadata.name.matches('^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$')",
@@ -116,6 +116,7 @@ class ServerTemplate(Placement):
     """How much one request may ask for."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
+        *Placement.rules,
         Rule(
             "!has(self.engine) || self.engine.tensorParallel == 1 || self.engine.tensorParallel <= self.resources.gpus",
             "engine.tensorParallel is above resources.gpus",
@@ -168,7 +169,7 @@ class ModelServerStatus(ApiModel):
     """Pods that serve."""
     endpoint: Annotated[str, Field(max_length=253)] | None = None
     """Base URL for OpenAI clients inside the cluster."""
-    models: Annotated[list[ServedModel], Field(max_length=256)] = []
+    models: Annotated[list[ServedModel], Field(max_length=512)] = []
     """Every version of every tuned model that the server hosts."""
     rollouts: Annotated[list[RolloutStatus], Field(max_length=256)] = []
     """How far the versions of each model name are."""

@@ -101,6 +101,21 @@ class Cluster:
         WRITES.labels(kind.name, "patch").inc()
         return changed
 
+    async def delete(self, kind: Kind, namespace: str, name: str, uid: str, version: str) -> Manifest:
+        """Delete an object in this very version; return it as it is on its way out.
+
+        What it owns goes first: the object is there until the last of its pods has ended.
+        """
+        options = {
+            "apiVersion": "v1",
+            "kind": "DeleteOptions",
+            "propagationPolicy": "Foreground",
+            "preconditions": {"uid": uid, "resourceVersion": version},
+        }
+        deleted = await self._request("DELETE", kind.path(namespace, name), {}, options)
+        WRITES.labels(kind.name, "delete").inc()
+        return deleted
+
     async def create_event(self, event: Manifest) -> None:
         """Tell an event once: its name is made from what it says."""
         try:

@@ -5,8 +5,6 @@ import logging
 import os
 from typing import Any
 
-import aiohttp
-
 from finetune_operator.audit import Audit
 from finetune_operator.cluster import connect
 from finetune_operator.feeds import Feeds
@@ -14,7 +12,7 @@ from finetune_operator.health import serve_health
 from finetune_operator.kinds import OWNERS
 from finetune_operator.leader import Candidate, Elector, LeadershipLostError
 from finetune_operator.observer import Observer
-from finetune_operator.pods import Pods
+from finetune_operator.pods import Pods, open_session
 from finetune_operator.reconcile import Reconciler, count_jobs
 from finetune_operator.settings import Settings
 from finetune_operator.store import Store
@@ -29,12 +27,12 @@ LOST = os.EX_TEMPFAIL
 async def run_operator(settings: Settings, candidate: Candidate, health_port: int, metrics_port: int) -> int:
     """Run until SIGTERM or SIGINT; return 0 then, `LOST` when the leadership was lost, 1 on a fault."""
     store, queue, stop = Store(), WorkQueue(), asyncio.Event()
-    async with connect() as cluster, aiohttp.ClientSession() as session:
+    async with connect() as cluster, open_session() as session:
         audit = Audit(cluster, store, queue, settings.audit_seconds)
         elector = Elector(cluster, candidate)
-        reconciler = Reconciler(
-            cluster.fenced(elector.check), store, queue, Observer(store, Pods(session)), settings, candidate.identity
-        )
+        observer = Observer(store, Pods(session), settings)
+        fenced = cluster.fenced(elector.check)
+        reconciler = Reconciler(fenced, store, queue, observer, settings, candidate.identity)
         feeds = Feeds(store, queue)
         feeding = asyncio.create_task(feeds.run(stop), name="feeds")
         tasks: list[asyncio.Task[None]] = [
