@@ -237,6 +237,7 @@ def test_a_leader_without_an_api_server_steps_down_and_comes_back(
         stage.check_end()
         assert standby.stop() == 0
         wait_for(lambda: leads(leader), "the first one to lead again")
+        assert leader.stop() == 0
 
 
 async def test_nothing_is_sent_by_one_that_does_not_lead(cluster: Cluster, namespace: str) -> None:

@@ -71,7 +71,7 @@ class Elector:
                     await asyncio.sleep(self._me.timing.renewal)
                     await self._renew()
             except TimeoutError:
-                raise LeadershipLostError(f"the Lease was not renewed for {self._me.timing.deadline:g} s") from None
+                raise LeadershipLostError(f"the Lease was not renewed for {self._me.timing.deadline:.1f} s") from None
 
     def check(self) -> None:
         """Fence a write: this process still leads, by its own clock.

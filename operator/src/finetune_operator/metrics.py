@@ -4,7 +4,12 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 REGISTRY = CollectorRegistry()
 
-JOBS = Gauge("finetune_operator_jobs", "FineTuneJobs by stage and reason.", ["stage", "reason"], registry=REGISTRY)
+JOBS = Gauge(
+    "finetune_operator_jobs",
+    "FineTuneJobs by stage and reason, counted by the operator that leads.",
+    ["stage", "reason"],
+    registry=REGISTRY,
+)
 STAGE_SECONDS = Histogram(
     "finetune_operator_stage_seconds",
     "Seconds from the start of an attempt to its end.",
