@@ -30,9 +30,9 @@ class Budget:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("fuzz")
-    group.addoption("--objects", type=int, default=600, help="worlds that are drawn and planned for")
+    group.addoption("--objects", type=int, default=400, help="worlds that are drawn and planned for")
     group.addoption("--transitions", type=int, default=120, help="mutations of live objects")
-    group.addoption("--reports", type=int, default=1_000, help="hostile reports")
+    group.addoption("--reports", type=int, default=400, help="hostile reports")
     group.addoption("--seed", type=int, default=1, help="what is drawn; the same seed draws the same")
     group.addoption("--only", default="", help="only mutations of live objects whose label holds this")
     group.addoption("--counts", type=Path, help="file for the counts, as JSON")
