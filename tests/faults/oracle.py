@@ -148,6 +148,8 @@ def _explain_leak(scene: Scene, namespace: str, write: Write) -> str:
             is_wrong = sent.get("metadata", {}).get("uid") != answer["uid"]
         case "finetunejobs":
             is_wrong = True
+        case "leases":
+            is_wrong = answer["name"] != "finetune-operator"
         case "events":
             is_wrong = sent["regarding"]["uid"] not in scene.controllers
         case "pods":

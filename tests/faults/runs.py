@@ -18,6 +18,7 @@ from faults.lifecycles import LIFECYCLES
 from faults.oracle import End, describe_end, find_difference, find_leaks, find_orphans, find_repeated
 from faults.proxy import Caller, Proxy, Traffic
 from faults.world import Scene, User, World
+from finetune_operator.main import LOST
 
 _QUIET_SECONDS = 1.0
 """How long nothing may happen before things count as they will stay."""
@@ -97,8 +98,8 @@ class Stage:
         scene = await self.world.enter(namespace)
         self.acting.play(namespace, part)
         company = Company(self.proxy, traffic, self.directory / namespace)
-        number = 2 if fault and fault.kind is Kind.TWO else 1
-        tasks = [asyncio.create_task(company.run()) for _ in range(number)]
+        pods = ("operator-1", "operator-2") if fault and fault.kind is Kind.TWO else ("operator-1",)
+        tasks = [asyncio.create_task(company.run(pod)) for pod in pods]
         user = User(self.client, namespace, scene, part)
         life = asyncio.create_task(_live(lifecycle, user, namespace, wanted))
         done, _ = await asyncio.wait([life, *tasks], timeout=_MOST_SECONDS, return_when=asyncio.FIRST_COMPLETED)
@@ -162,14 +163,14 @@ class Company:
         self._processes: list[operators.Process] = []
         self._ended: list[operators.Process] = []
 
-    async def run(self) -> None:
-        """Have an operator running until cancelled."""
-        fault = self._traffic.fault
+    async def run(self, pod: str) -> None:
+        """Have an operator running in a pod until cancelled."""
+        fault, namespace = self._traffic.fault, self._traffic.namespace
         audit = operators.AUDIT_OFTEN if fault and fault.loses_events else operators.AUDIT_SELDOM
         for number in self._numbers:
             assert number <= _MOST_PROCESSES, "operators end again and again"
-            token = f"{self._traffic.namespace}-{number}"
-            process = operators.Process(self._directory / str(number), self._proxy.url, token, audit_seconds=audit)
+            directory, token = self._directory / str(number), f"{namespace}-{number}"
+            process = operators.Process(directory, self._proxy.url, token, pod=pod, namespace=namespace, audit=audit)
             self._processes.append(process)
             caller = Caller(process.kill)
             self._proxy.admit(token, caller, self._traffic)
@@ -178,7 +179,7 @@ class Company:
             finally:
                 is_killed = caller.is_dead
                 caller.die()
-            if not is_killed:
+            if not is_killed and process.exit_status != LOST:
                 self._ended.append(process)
 
     def errors(self) -> list[str]:
