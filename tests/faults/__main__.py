@@ -1,6 +1,6 @@
 """`python -m faults`: every fault in every lifecycle against a real API server, as one line of JSON.
 
-`python -m faults LIFECYCLE KIND WHERE` repeats one run, as a divergence names it.
+`python -m faults LIFECYCLE KIND WHERE` repeats one run, as a divergence says how.
 """
 
 import argparse
@@ -65,7 +65,7 @@ def tell(verdict: Verdict, seed: int) -> None:
     told = f"{what}: {verdict.seconds:.1f} s, struck {len(verdict.struck)} times"
     if verdict.problems:
         struck = " ".join(map(str, verdict.struck[:_MOST_LINES]))
-        told += f"\n  repeat it with: python -m faults {what} --seed {seed}\n  struck: {struck}\n"
+        told += f"\n  repeat it with: make faults FAULTS='{what} --seed {seed}'\n  struck: {struck}\n"
         told += "\n".join(f"  {line}" for one in verdict.problems for line in one.splitlines()[:_MOST_LINES])
     sys.stderr.write(told + "\n")
 

@@ -9,12 +9,16 @@ import signal
 import sys
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from typing import Any
 
 import yaml
+from operator_log import unexpected_errors
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _PR_SET_PDEATHSIG = 1
 _IMAGES = {"trainer": "trainer:1", "serving": "serving:1"}
+_MOST_LINES = 5
+"""Of a traceback."""
 AUDIT_SELDOM = 600.0
 AUDIT_OFTEN = 2.0
 """Where events are lost, the audit is what repairs it; elsewhere it must not hide anything."""
@@ -30,17 +34,25 @@ def warm_up() -> None:
 class Process:
     """One operator."""
 
-    def __init__(
-        self, directory: Path, server: str, token: str, *, namespace: str, lease: str, audit_seconds: float
-    ) -> None:
-        """Write its files. It leads by a Lease of its own, and is known again by whoever held it before."""
+    def __init__(self, directory: Path, server: str, token: str, *, pod: str, namespace: str, audit: float) -> None:
+        """Write its files.
+
+        Args:
+            directory: for its files; made here.
+            server: URL of the API server.
+            token: what it is known by there.
+            pod: name of the pod that it is the container of, and of its Lease: several that lead at once do no harm.
+            namespace: where its Lease is.
+            audit: seconds between two audits.
+        """
         directory.mkdir(parents=True)
         self.directory, self.exit_status = directory, 0
-        settings = {"images": _IMAGES, "auditSeconds": audit_seconds, "logLevel": "Warning"}
+        settings = {"images": _IMAGES, "auditSeconds": audit, "logLevel": "Warning"}
         (directory / "settings.yaml").write_text(yaml.safe_dump(settings))
         (directory / "kubeconfig").write_text(json.dumps(_kubeconfig(server, token)))
-        arguments = (f"--namespace={namespace}", f"--lease={lease}")
-        self._process: ForkServerProcess = _CONTEXT.Process(target=_operate, args=(directory, arguments), daemon=True)
+        self._process: ForkServerProcess = _CONTEXT.Process(
+            target=_operate, args=(directory, pod, namespace), daemon=True
+        )
 
     async def run(self) -> None:
         """Run it until it ends."""
@@ -62,28 +74,30 @@ class Process:
 
     def errors(self) -> list[str]:
         """Return what it logged that nobody expects; one that was killed early has no log."""
-        found, log = [], self.directory / "log"
-        for line in log.read_text().splitlines() if log.exists() else ():
-            try:
-                said = json.loads(line)
-            except ValueError:
-                said = {"level": "error", "message": line}
-            if said["level"] == "error":
-                found.append("\n".join([said["message"], *said.get("exception", "").splitlines()[-3:]]))
-        return found
+        log = self.directory / "log"
+        # The last line of one that was killed may have no end.
+        lines = log.read_text().rpartition("\n")[0] if log.exists() else ""
+        return list(map(_describe, unexpected_errors(lines)))
 
 
-def _operate(directory: Path, arguments: tuple[str, ...]) -> None:
+def _describe(error: dict[str, Any] | str) -> str:
+    if isinstance(error, str):
+        return error
+    return "\n".join([error["message"], *error.get("exception", "").splitlines()[-_MOST_LINES:]])
+
+
+def _operate(directory: Path, pod: str, namespace: str) -> None:
     """Be an operator: what its container runs, in the directory of its files."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     os.chdir(directory)
+    os.environ["POD_NAME"] = pod
     log = os.open("log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for stream in (1, 2):
         os.dup2(log, stream)
     from finetune_operator.__main__ import main
 
-    os.environ["POD_NAME"] = "operator"
-    sys.argv = ["finetune-operator", "--settings=settings.yaml", "--health-port=0", "--metrics-port=0", *arguments]
+    ports = "--health-port=0", "--metrics-port=0"
+    sys.argv = ["finetune-operator", "--settings=settings.yaml", f"--namespace={namespace}", f"--lease={pod}", *ports]
     main()
 
 

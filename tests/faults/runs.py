@@ -98,9 +98,9 @@ class Stage:
         scene = await self.world.enter(namespace)
         self.acting.play(namespace, part)
         company = Company(self.proxy, traffic, self.directory / namespace)
-        number = 2 if fault and fault.kind is Kind.TWO else 1
-        # Two at once are two that lead, which no Lease would let be.
-        tasks = [asyncio.create_task(company.run(f"operator-{number}")) for number in range(number)]
+        # Two at once are two that lead, each by a Lease of its own, which one Lease would not let be.
+        pods = ("operator-1", "operator-2") if fault and fault.kind is Kind.TWO else ("operator-1",)
+        tasks = [asyncio.create_task(company.run(pod)) for pod in pods]
         user = User(self.client, namespace, scene, part)
         life = asyncio.create_task(_live(lifecycle, user, namespace, wanted))
         done, _ = await asyncio.wait([life, *tasks], timeout=_MOST_SECONDS, return_when=asyncio.FIRST_COMPLETED)
@@ -164,21 +164,14 @@ class Company:
         self._processes: list[operators.Process] = []
         self._ended: list[operators.Process] = []
 
-    async def run(self, lease: str) -> None:
-        """Have an operator running until cancelled, which leads by a Lease."""
-        fault = self._traffic.fault
+    async def run(self, pod: str) -> None:
+        """Have an operator running in a pod until cancelled."""
+        fault, namespace = self._traffic.fault, self._traffic.namespace
         audit = operators.AUDIT_OFTEN if fault and fault.loses_events else operators.AUDIT_SELDOM
         for number in self._numbers:
             assert number <= _MOST_PROCESSES, "operators end again and again"
-            token = f"{self._traffic.namespace}-{number}"
-            process = operators.Process(
-                self._directory / str(number),
-                self._proxy.url,
-                token,
-                namespace=self._traffic.namespace,
-                lease=lease,
-                audit_seconds=audit,
-            )
+            directory, token = self._directory / str(number), f"{namespace}-{number}"
+            process = operators.Process(directory, self._proxy.url, token, pod=pod, namespace=namespace, audit=audit)
             self._processes.append(process)
             caller = Caller(process.kill)
             self._proxy.admit(token, caller, self._traffic)
