@@ -76,13 +76,18 @@ class Player:
         self._scripts: dict[str, Script] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run)
-        self._servers = [ThreadingHTTPServer(("127.0.0.1", port), _Answers) for port in (METRICS_PORT, SERVER_PORT)]
+        self._servers = [_PodServer(("127.0.0.1", port), _Answers) for port in (METRICS_PORT, SERVER_PORT)]
         for server in self._servers:
             server.daemon_threads = True
 
     def play(self, namespace: str, script: Script) -> None:
         """Follow a script in a namespace; without one every stage succeeds."""
         self._scripts[namespace] = script
+
+    def load(self, model_name: str, job: str) -> None:
+        """Let servers say that they have loaded the result of a job, as they do of the job `job` as `bot`."""
+        for server in self._servers:
+            server.models.append(_loaded(model_name, job))
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -99,7 +104,8 @@ class Player:
 
     def _run(self) -> None:
         while not self._stop.wait(0.1):
-            pods = json.loads(self._cluster.run_kubectl("get", "pods", "-A", "-o", "json"))["items"]
+            ours = "app.kubernetes.io/managed-by=finetune-operator"
+            pods = json.loads(self._cluster.run_kubectl("get", "pods", "-A", "-l", ours, "-o", "json"))["items"]
             for pod in pods:
                 if pod["status"].get("phase") in ("Pending", "Running") and not self._is_done(pod):
                     self._play(pod)
@@ -132,13 +138,26 @@ class Player:
                 return
 
 
+def _loaded(model_name: str, job: str) -> dict[str, str]:
+    return {"modelName": model_name, "job": job, "digest": DIGEST, "state": "Loaded"}
+
+
+class _PodServer(ThreadingHTTPServer):
+    """A port of every pod."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.models = [_loaded("bot", "job")]
+
+
 class _Answers(BaseHTTPRequestHandler):
     """What pods answer: a trainer's metrics, a server's loaded adapters."""
 
+    server: _PodServer
+
     def do_GET(self) -> None:
         if self.path == LOADED_PATH:
-            model = {"modelName": "bot", "job": "job", "digest": DIGEST, "state": "Loaded"}
-            body = json.dumps({"models": [model]})
+            body = json.dumps({"models": self.server.models})
         else:
             body = "finetune_train_step 2\nfinetune_train_steps 5\nfinetune_train_loss 1.5\n"
         self.send_response(200)
