@@ -39,7 +39,6 @@ CHILDREN = {
         "ConfigMap",
         edits={
             "routes": replace("/data/routes.json", '{"routes": []}'),
-            "data removed": [{"op": "remove", "path": "/data"}],
         },
         foreign={"data": {"mine": "x"}},
     ),

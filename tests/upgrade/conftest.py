@@ -1,5 +1,6 @@
 """An API server of this tier's own, since its kinds are of the release that is installed; pods are played."""
 
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -56,7 +57,7 @@ def operator(cluster: Cluster, tmp_path: Path) -> Iterator[Callable[[Release], O
 def namespace(cluster: Cluster, previous: Release, request: pytest.FixtureRequest) -> Iterator[str]:
     """A tenant's namespace, where the release before this one is installed; both and all jobs are gone at the end."""
     run_helm(cluster, "install", NAME, str(previous.chart), "--create-namespace", values=VALUES)
-    name = request.node.name.replace("_", "-").replace("[", "-").rstrip("]")[5:]
+    name = f"tenant-{zlib.crc32(request.node.name.encode()):08x}"
     cluster.run_kubectl("create", "namespace", name)
     yield name
     cluster.run_kubectl("delete", "ftj,ms", "--all", "-n", name)

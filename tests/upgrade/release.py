@@ -36,6 +36,12 @@ class Release:
         return self.chart / "files" / "crds"
 
     @property
+    def fields(self) -> set[str]:
+        """The fields of a FineTuneJob's spec."""
+        (version,) = yaml.safe_load((self.crds / "finetunejobs.yaml").read_text())["spec"]["versions"]
+        return set(version["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"])
+
+    @property
     def python_path(self) -> str:
         """Where Python finds its API and its operator, before those of the environment."""
         return os.pathsep.join(str(self.root / part / "src") for part in ("crds", "operator"))

@@ -14,6 +14,8 @@ from waiting import wait_for
 
 Start = Callable[[Release], Operator]
 """Starts the operator of a release."""
+NEW_FIELDS: dict[str, Any] = {}
+"""What the spec of a FineTuneJob may say since the release before this one; a job with all of it goes the whole way."""
 LIVE = ("Prepare", "Train")
 """Stages in which the jobs of their name are while the releases change."""
 
@@ -29,6 +31,9 @@ class Tenant:
 
     def begin(self) -> None:
         """Apply the jobs and wait until each is where it is meant to be."""
+        claim = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}}
+        self._make("PersistentVolumeClaim", "models", spec=claim)
+        self._make("ConfigMap", "data", data={"train.jsonl": "{}"})
         self.apply("job", serving={"modelName": "bot", "template": {}})
         self.apply("done")
         self.apply("broken")
@@ -41,6 +46,10 @@ class Tenant:
         self.wait_for("asking", "Approved", "False", "BudgetExceeded")
         self.wait_for("prepare", "Ready", "False", "Preparing")
         wait_for(lambda: self.status("train").get("progress", {}).get("step") == 2, lambda: str(self.status("train")))
+
+    def _make(self, kind: str, name: str, **rest: Any) -> None:
+        metadata = {"name": name, "namespace": self.namespace}
+        apply(self.cluster, {"apiVersion": "v1", "kind": kind, "metadata": metadata, **rest})
 
     def apply(self, name: str, **spec: Any) -> None:
         """Apply a job."""
@@ -148,6 +157,10 @@ def tenant(cluster: Cluster, player: Player, namespace: str) -> Tenant:
     return Tenant(cluster, player, namespace)
 
 
+def test_every_new_field_is_tried(previous: Release) -> None:
+    assert set(NEW_FIELDS) == CURRENT.fields - previous.fields
+
+
 @pytest.mark.parametrize("direction", ["upgrade", "rollback"])
 def test_what_runs_goes_on_under_the_other_release(
     cluster: Cluster, previous: Release, operator: Start, tenant: Tenant, direction: str
@@ -164,14 +177,14 @@ def test_what_runs_goes_on_under_the_other_release(
         upgrade(cluster)
     else:
         go_back(cluster)
-    assert schemas(cluster) == schemas(cluster, after)
+    assert kinds_of(cluster) == kinds_in(cluster, after)
     new = operator(after)
     new.wait_until_quiet(objects=8)
     assert tenant.running().items() >= running.items()
     assert not tenant.missing()
     assert tenant.ended() == ended
     tenant.release()
-    tenant.apply("late")
+    tenant.apply("late", **(NEW_FIELDS if direction == "upgrade" else {}))
     tenant.wait_for("late", "Ready", "True", "Completed")
     assert tenant.running().items() >= running.items()
     assert not tenant.begun_twice()
@@ -239,10 +252,17 @@ def images(cluster: Cluster, namespace: str) -> set[str]:
     return {pod["spec"]["containers"][0]["image"] for pod in pods if "finetune.dev/server" in pod["metadata"]["labels"]}
 
 
-def schemas(cluster: Cluster, release: Release | None = None) -> dict[str, Any]:
-    """Return the schema of each of our kinds as the cluster has it, or as it would keep a release's."""
-    arguments = ["replace", "--dry-run=server", f"--filename={release.crds}"] if release else ["get", "crd"]
-    found = json.loads(cluster.run_kubectl(*arguments, "-o", "json"))["items"]
+def kinds_of(cluster: Cluster) -> dict[str, Any]:
+    """Return the schemas of our kinds as the cluster has them."""
+    found = json.loads(cluster.run_kubectl("get", "crd", "-o", "json"))["items"]
+    return {one["metadata"]["name"]: one["spec"]["versions"] for one in found}
+
+
+def kinds_in(cluster: Cluster, release: Release) -> dict[str, Any]:
+    """Return the schemas of our kinds as the cluster would keep a release's."""
+    files = sorted(release.crds.glob("*.yaml"))
+    arguments = "replace", "--dry-run=server", "-o", "json", "-f"
+    found = [json.loads(cluster.run_kubectl(*arguments, str(file))) for file in files]
     return {one["metadata"]["name"]: one["spec"]["versions"] for one in found}
 
 
