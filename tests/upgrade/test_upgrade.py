@@ -5,140 +5,18 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from api.conftest import apply, condition_of, finetunejob, get_all, status_of
-from api.player import Player, succeed
+from api.conftest import get_all
+from api.player import Player
 from cluster.control_plane import Cluster
 from upgrade.conftest import VALUES
 from upgrade.release import CURRENT, NAME, Operator, Release, run_helm
+from upgrade.tenant import Tenant
 from waiting import wait_for
 
 Start = Callable[[Release], Operator]
 """Starts the operator of a release."""
 NEW_FIELDS: dict[str, Any] = {}
 """What the spec of a FineTuneJob may say since the release before this one; a job with all of it goes the whole way."""
-LIVE = ("Prepare", "Train")
-"""Stages in which the jobs of their name are while the releases change."""
-
-
-class Tenant:
-    """What a tenant has in the cluster: a job in each place where one may be while the operator changes."""
-
-    def __init__(self, cluster: Cluster, player: Player, namespace: str) -> None:
-        self.cluster, self.namespace = cluster, namespace
-        self._held = set(LIVE)
-        player.load("second", "train")
-        player.play(namespace, self._script)
-
-    def begin(self) -> None:
-        """Apply the jobs and wait until each is where it is meant to be."""
-        claim = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}}
-        self._make("PersistentVolumeClaim", "models", spec=claim)
-        self._make("ConfigMap", "data", data={"train.jsonl": "{}"})
-        self.apply("job", serving={"modelName": "bot", "template": {}})
-        self.apply("done")
-        self.apply("broken")
-        self.apply("asking", budget={"maxCost": 5})
-        self.apply("prepare")
-        self.apply("train", compute={"nodes": 2}, serving={"modelName": "second", "template": {}})
-        self.wait_for("job", "Ready", "True", "Serving")
-        self.wait_for("done", "Ready", "True", "Completed")
-        self.wait_for("broken", "Failed", "True", "DatasetInvalid")
-        self.wait_for("asking", "Approved", "False", "BudgetExceeded")
-        self.wait_for("prepare", "Ready", "False", "Preparing")
-        wait_for(lambda: self.status("train").get("progress", {}).get("step") == 2, lambda: str(self.status("train")))
-
-    def _make(self, kind: str, name: str, **rest: Any) -> None:
-        metadata = {"name": name, "namespace": self.namespace}
-        apply(self.cluster, {"apiVersion": "v1", "kind": kind, "metadata": metadata, **rest})
-
-    def apply(self, name: str, **spec: Any) -> None:
-        """Apply a job."""
-        apply(self.cluster, finetunejob(name, self.namespace, **spec))
-
-    def release(self) -> None:
-        """Let every stage come to its end, and wait until every job has."""
-        self._held.clear()
-        self.cluster.run_kubectl(
-            "patch", "ftj", "asking", "-n", self.namespace, "--type=merge", '-p={"spec":{"approved":true}}'
-        )
-        for name in ("asking", "prepare"):
-            self.wait_for(name, "Ready", "True", "Completed")
-        for name in ("job", "train"):
-            self.wait_for(name, "Ready", "True", "Serving")
-
-    def status(self, name: str) -> dict[str, Any]:
-        """Return a job's status."""
-        return status_of(self.cluster, self.namespace, name)
-
-    def wait_for(self, name: str, kind: str, status: str, reason: str) -> None:
-        """Wait for a condition of a job."""
-        wait_for(
-            lambda: condition_of(self.status(name), kind) == (status, reason),
-            lambda: f"{kind} of {name}: {self.status(name)}",
-        )
-
-    def running(self) -> dict[str, Any]:
-        """Return what no change of the operator may touch, by kind and name."""
-        found: dict[str, Any] = {}
-        for kind in ("jobs", "deployments", "services", "configmaps", "persistentvolumeclaims", "modelservers"):
-            for one in get_all(self.cluster, kind, self.namespace):
-                metadata = one["metadata"]
-                # The generation counts changes of the spec: a pod template that changed shows here.
-                found[f"{kind}/{metadata['name']}"] = metadata["uid"], metadata.get("generation")
-        for pod in get_all(self.cluster, "pods", self.namespace):
-            began = [one["restartCount"] for one in pod["status"].get("containerStatuses", [])]
-            found[f"pods/{pod['metadata']['name']}"] = (
-                pod["metadata"]["uid"],
-                began,
-                "deletionTimestamp" in pod["metadata"],
-            )
-        return found
-
-    def ended(self) -> dict[str, Any]:
-        """Return when and how each job ended."""
-        return {
-            name: (
-                status["completionTime"],
-                [one for one in status["conditions"] if one["type"] in ("Ready", "Failed")],
-            )
-            for name in ("job", "done", "broken")
-            if (status := self.status(name))
-        }
-
-    def missing(self) -> list[str]:
-        """Return what pods that have not ended mount though it is not there: a kubelet could not start them again."""
-        there = set(self.running())
-        return [
-            f"{pod['metadata']['name']} mounts {wanted}"
-            for pod in get_all(self.cluster, "pods", self.namespace)
-            if pod["status"].get("phase") in ("Pending", "Running")
-            for volume in pod["spec"]["volumes"]
-            for wanted in _mounted(volume)
-            if wanted not in there
-        ]
-
-    def begun_twice(self) -> list[str]:
-        """Return the stages of jobs that were begun more than once."""
-        begun = [
-            (labels["finetune.dev/job"], labels["finetune.dev/stage"])
-            for job in get_all(self.cluster, "jobs", self.namespace)
-            if (labels := job["metadata"]["labels"])
-        ]
-        return [f"{stage} of {job}" for job, stage in {one for one in begun if begun.count(one) > 1}]
-
-    def _script(self, pod: dict[str, Any]) -> tuple[int, str] | None:
-        job, stage = (pod["metadata"]["labels"][f"finetune.dev/{name}"] for name in ("job", "stage"))
-        if job == "broken":
-            return 65, '{"outcome": "Failed", "reason": "DatasetInvalid", "message": "line 3: not JSON"}'
-        return None if stage in self._held and job == stage.lower() else succeed(pod)
-
-
-def _mounted(volume: dict[str, Any]) -> list[str]:
-    claim, config_map = volume.get("persistentVolumeClaim"), volume.get("configMap")
-    return [
-        *([f"persistentvolumeclaims/{claim['claimName']}"] if claim else []),
-        *([f"configmaps/{config_map['name']}"] if config_map else []),
-    ]
 
 
 def upgrade(cluster: Cluster, **values: Any) -> None:
@@ -170,7 +48,7 @@ def test_what_runs_goes_on_under_the_other_release(
         upgrade(cluster)
     old = operator(before)
     tenant.begin()
-    old.wait_until_quiet(objects=8)
+    old.wait_until_quiet(tenant.objects())
     running, ended = tenant.running(), tenant.ended()
     old.stop()
     if direction == "upgrade":
@@ -179,7 +57,7 @@ def test_what_runs_goes_on_under_the_other_release(
         go_back(cluster)
     assert kinds_of(cluster) == kinds_in(cluster, after)
     new = operator(after)
-    new.wait_until_quiet(objects=8)
+    new.wait_until_quiet(tenant.objects())
     assert tenant.running().items() >= running.items()
     assert not tenant.missing()
     assert tenant.ended() == ended
@@ -209,12 +87,12 @@ def test_two_releases_at_once_do_everything_once_and_then_nothing(
     assert tenant.running().items() >= running.items()
     assert not tenant.begun_twice()
     for one in (first, second):
-        one.wait_until_quiet(objects=8)
+        one.wait_until_quiet(tenant.objects())
     before = versions(cluster, tenant.namespace), written(first, second)
     looked = [one.metric("finetune_operator_reconcile_seconds_count") for one in (first, second)]
     cluster.run_kubectl("annotate", "ftj,ms", "--all", "-n", tenant.namespace, "example.com/seen=1")
     for one, count in zip((first, second), looked, strict=True):
-        one.wait_until_quiet(objects=int(count) + 8)
+        one.wait_until_quiet(int(count) + tenant.objects())
     after = versions(cluster, tenant.namespace), written(first, second)
     assert after == before, "the two releases undo one another's work"
 
