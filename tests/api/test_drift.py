@@ -107,10 +107,10 @@ def test_what_is_somebody_elses_is_left_alone_and_told_of(
         lives[kind] = child, child.wait(cluster, own)
     before = {kind: live.get() for kind, (_, live) in lives.items()}
     foreign = {}
-    with operator.frozen():
-        for kind, (child, live) in lives.items():
+    for kind, (child, live) in lives.items():
+        labels = before[kind]["metadata"]["labels"] if labelled else {"team": "other"}
+        with operator.frozen():
             live.delete()
-            labels = before[kind]["metadata"]["labels"] if labelled else {"team": "other"}
             foreign[kind] = live.create(child.foreign, labels)
     for child, live in lives.values():
         wait_until_told(cluster, live.namespace, child)
