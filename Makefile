@@ -7,7 +7,8 @@ export PYTHONPATH := tests
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check generate bench bench-training bench-serving bench-gpu e2e escalations fuzz faults audit sbom cluster-up cluster-down clean
+.PHONY: help demo test check generate keep-release bench bench-training bench-serving bench-gpu e2e escalations fuzz faults \
+  audit sbom cluster-up cluster-down clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -31,6 +32,9 @@ check: .venv/ready ## formatting, lint, types, import contracts, generated files
 generate: .venv/ready ## write the CustomResourceDefinitions, and what vLLM serves no adapters for
 	@$(PYTHON) -m finetune_serving.architectures crds/src/finetune_api/architectures.py
 	@$(PYTHON) -m finetune_api.crd crds charts/finetune-operator/files/crds
+
+keep-release: ## keep the commit that is checked out as the release that the next is upgraded from
+	@python3 tests/upgrade/keep.py
 
 bench: .venv/ready ## what a decision of the operator costs, as JSON
 	@$(PYTHON) -m bench planning

@@ -23,6 +23,7 @@ TIERS = (
     "escalations",
     "faults",
     "fuzz",
+    "upgrade",
     "e2e",
 )
 PARALLEL = ("training", "serving")

@@ -6,7 +6,9 @@ import signal
 import subprocess
 import sys
 import urllib.request
+import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +91,16 @@ class Operator:
         assert self._process is not None
         return self._process.wait(30)
 
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Hold it still while something happens that it would answer at once."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
+
     @property
     def pid(self) -> int:
         """The process's id."""
@@ -161,7 +173,8 @@ def player(cluster: Cluster) -> Iterator[Player]:
 @pytest.fixture
 def namespace(cluster: Cluster, request: pytest.FixtureRequest) -> str:
     """A namespace for one test, which admits restricted pods only."""
-    name = request.node.name.replace("_", "-").split("[")[0][5:50].strip("-")
+    test, _, parameters = request.node.name.removeprefix("test_").replace("_", "-").partition("[")
+    name = test[:45].strip("-") + (f"-{zlib.crc32(parameters.encode()):08x}" if parameters else "")
     make_namespace(cluster, name)
     return str(name)
 

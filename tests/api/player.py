@@ -271,9 +271,12 @@ class Player:
 
 
 def _is_done(pod: Pod) -> bool:
+    """Tell whether there is nothing to play: what nobody made for a job or a server is not ours."""
+    if not {STAGE_LABEL, SERVER_LABEL} & set(pod["metadata"].get("labels", {})):
+        return True
     if "deletionTimestamp" in pod["metadata"] or pod["status"].get("phase") not in ("Pending", "Running"):
         return True
-    return SERVER_LABEL in pod["metadata"].get("labels", {}) and pod["status"]["phase"] == "Running"
+    return SERVER_LABEL in pod["metadata"]["labels"] and pod["status"]["phase"] == "Running"
 
 
 async def _answer_progress(_: web.Request) -> web.Response:
