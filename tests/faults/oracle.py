@@ -97,7 +97,9 @@ def _describe(kind: str, manifest: Manifest) -> Manifest:
 
 def _without_chance(value: Any) -> Any:
     if isinstance(value, dict):
-        return {name: _without_chance(part) for name, part in value.items() if name not in _CHANCE}
+        # A condition that has nothing new to say tells since when, and that depends on when it was looked at.
+        chance = _CHANCE | ({"observedGeneration"} if "lastTransitionTime" in value else set())
+        return {name: _without_chance(part) for name, part in value.items() if name not in chance}
     return [_without_chance(part) for part in value] if isinstance(value, list) else value
 
 

@@ -15,7 +15,12 @@ from waiting import wait_for
 
 Start = Callable[[Release], Operator]
 """Starts the operator of a release."""
-NEW_FIELDS: dict[str, Any] = {}
+NEW_FIELDS: dict[str, Any] = {
+    "suspend": False,
+    "priority": 7,
+    "activeDeadlineSeconds": 3600,
+    "ttlSecondsAfterFinished": 3600,
+}
 """What the spec of a FineTuneJob may say since the release before this one; a job with all of it goes the whole way."""
 
 
