@@ -7,7 +7,8 @@ export PYTHONPATH := tests
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check generate bench bench-training bench-serving bench-gpu e2e escalations audit sbom cluster-up cluster-down clean
+.PHONY: help demo test check generate keep-release bench bench-training bench-serving bench-gpu e2e escalations fuzz faults \
+  audit sbom cluster-up cluster-down clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -32,6 +33,9 @@ generate: .venv/ready ## write the CustomResourceDefinitions, and what vLLM serv
 	@$(PYTHON) -m finetune_serving.architectures crds/src/finetune_api/architectures.py
 	@$(PYTHON) -m finetune_api.crd crds charts/finetune-operator/files/crds
 
+keep-release: ## keep the commit that is checked out as the release that the next is upgraded from
+	@python3 tests/upgrade/keep.py
+
 bench: .venv/ready ## what a decision of the operator costs, as JSON
 	@$(PYTHON) -m bench planning
 
@@ -43,6 +47,12 @@ bench-serving: .venv/ready ## our plugin against bare vLLM, adapters beside each
 
 bench-gpu: .venv/ready ## training on one GPU, LoRA and QLoRA, as JSON
 	@$(PYTHON) -m bench gpu
+
+fuzz: .venv/ready ## generated objects, mutations of live ones and hostile pods, counted as JSON (FUZZ='--seed 7 --only gates')
+	@$(PYTHON) -m fuzz $(FUZZ)
+
+faults: .venv/ready ## every fault between operator and API server in every lifecycle, counted as JSON (FAULTS='LIFECYCLE KIND WHERE --seed 7')
+	@$(PYTHON) -m faults $(FAULTS)
 
 e2e: .venv/ready ## the tests on the real node only
 	@$(PYTHON) tests/run.py e2e

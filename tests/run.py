@@ -12,7 +12,20 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 TESTS = Path(__file__).parent
-TIERS = ("unit", "golden", "bad_inputs", "contract", "training", "serving", "api", "escalations", "e2e")
+TIERS = (
+    "unit",
+    "golden",
+    "bad_inputs",
+    "contract",
+    "training",
+    "serving",
+    "api",
+    "escalations",
+    "faults",
+    "fuzz",
+    "upgrade",
+    "e2e",
+)
 PARALLEL = ("training", "serving")
 """Tiers whose tests run side by side, a core for each; those of the others share one cluster, or end at once."""
 

@@ -29,14 +29,10 @@ class Account:
         """The name by which the API server knows it."""
         return f"system:serviceaccount:{OPERATOR_NAMESPACE}:{self.name}"
 
-
-def install_kinds(cluster: Cluster) -> None:
-    """Install the CustomResourceDefinitions and wait until they can be watched."""
-    cluster.run_kubectl("apply", "--server-side", "-f", str(ROOT / "crds"))
-    cluster.run_kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
-    for kind in ("finetunejobs", "modelservers"):
-        # Until its cache is filled the API server answers watches of a new kind with 429.
-        cluster.run_kubectl("get", "--raw", f"/apis/finetune.dev/v1alpha1/{kind}?resourceVersion=0")
+    @property
+    def argument(self) -> str:
+        """Where the operator finds the only Lease that it may write."""
+        return f"--namespace={OPERATOR_NAMESPACE}"
 
 
 def install_account(cluster: Cluster, **values: Any) -> Account:

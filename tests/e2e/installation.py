@@ -13,6 +13,8 @@ from e2e.jobs import conversations
 from e2e.kubectl import Kubectl
 from model.tiny import make_tiny_model
 
+OPERATOR_LABEL = "app.kubernetes.io/name=finetune-operator"
+
 
 def install_operator(kubectl: Kubectl) -> None:
     """Install the operator by its chart in a namespace that admits restricted pods only.

@@ -5,10 +5,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from api.account import install_account, install_kinds
+from api.account import install_account
 from api.conftest import Operator
 from api.player import Player
-from cluster.control_plane import control_plane
+from cluster.control_plane import control_plane, install_kinds
 from escalations.attempts import GROUPS, summarize
 from escalations.scene import SETTINGS, SUCCEEDED, TENANT, open_scene
 from operator_log import check_log
@@ -18,7 +18,8 @@ def main() -> int:
     """Try everything; return 1 where an attempt succeeded."""
     with control_plane() as cluster, tempfile.TemporaryDirectory() as directory:
         install_kinds(cluster)
-        operator = Operator(install_account(cluster), Path(directory), SETTINGS)
+        account = install_account(cluster)
+        operator = Operator(account.kubeconfig, Path(directory), account.argument, settings=SETTINGS)
         with open_scene(cluster, is_thorough=True) as scene, Player(cluster) as player:
             player.play(TENANT, scene.play)
             operator.start()

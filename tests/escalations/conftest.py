@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 
 import pytest
-from api.account import Account, install_account, install_kinds
+from api.account import Account, install_account
 from api.conftest import Operator
 from api.player import Player
-from cluster.control_plane import Cluster, control_plane
+from cluster.control_plane import Cluster, control_plane, install_kinds
 from escalations.scene import SETTINGS, TENANT, Scene, open_scene
 from operator_log import check_log
 
@@ -35,7 +35,7 @@ def scene(cluster: Cluster, account: Account) -> Iterator[Scene]:
 @pytest.fixture(scope="session")
 def operator(account: Account, scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
     """The running operator; at its end it must have told of no unexpected error."""
-    running = Operator(account, tmp_path_factory.mktemp("operator"), SETTINGS)
+    running = Operator(account.kubeconfig, tmp_path_factory.mktemp("operator"), account.argument, settings=SETTINGS)
     running.start()
     yield running
     assert running.stop() == 0

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from api.account import Account
-from api.conftest import METRICS_PORT, Operator
+from api.conftest import Operator
 from api.player import Player
 from escalations.caller import Caller
 from escalations.references import secret_fields
@@ -78,7 +78,7 @@ def test_no_value_of_a_secret_is_where_the_operator_writes_or_reads(
     with closing(Caller(account.kubeconfig)) as caller:
         objects = "\n".join(readable_objects(caller, account))
     events = json.dumps(scene.admin.list("/apis/events.k8s.io/v1/events"))
-    with urllib.request.urlopen(f"http://127.0.0.1:{METRICS_PORT}/metrics", timeout=5) as response:
+    with urllib.request.urlopen(operator.metrics_url, timeout=5) as response:
         metrics = response.read().decode()
     assert len(canaries) > 80
     for text in (objects, events, metrics, operator.log.read_text()):

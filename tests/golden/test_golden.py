@@ -14,11 +14,15 @@ import yaml
 from finetune_api.jobstatus import Progress
 from finetune_api.meta import ROUTES_ANNOTATION
 from finetune_api.routes import LoadedReport
+from finetune_operator.draft import Plan
 from finetune_operator.incumbent import find_incumbent
+from finetune_operator.limits import KINDS, Occupancy
 from finetune_operator.observe import view_attempt, view_job, view_server, view_server_pod
-from finetune_operator.plan_job import Seen, plan_job
-from finetune_operator.plan_server import SeenServer, plan_server
-from finetune_operator.settings import Settings
+from finetune_operator.occupancy import build_occupancy, is_at_work, is_unended, wants_of
+from finetune_operator.plan_job import plan_job
+from finetune_operator.plan_server import SeenServer, ServerPlan, plan_server
+from finetune_operator.seen import Seen
+from finetune_operator.settings import Limits, Settings
 from finetune_operator.status import Event
 
 HERE = Path(__file__).parent
@@ -55,8 +59,19 @@ def test_golden(case: str, request: pytest.FixtureRequest) -> None:
 
 def decide(observed: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
     """Return the children and the outcome that the plan of an observed world makes."""
+    plan = make_plan(observed)
+    outcome = _outcome(plan.status, plan.events, plan.again_after)
+    if isinstance(plan, ServerPlan):
+        outcome["annotate"] = [[name, annotations] for name, annotations in plan.annotate]
+    elif plan.delete:
+        outcome["delete"] = [f"{one.kind.name} {one.name} {one.uid} {one.version}" for one in plan.delete]
+    return list(plan.apply), outcome
+
+
+def make_plan(observed: dict[str, Any]) -> Plan | ServerPlan:
+    """Return the plan for an observed world: a job's, or that of a server alone."""
     if "server" in observed and "job" not in observed:
-        return _decide_server(observed)
+        return _plan_server(observed)
     job = view_job(observed["job"])
     attempts = [
         attempt
@@ -76,12 +91,28 @@ def decide(observed: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
             job.spec.serving if job.spec else None, server, [view_job(one) for one in observed.get("servedJobs", [])]
         ),
         newer_job=observed.get("newerJob"),
+        leftover=observed.get("leftover", []),
+        others=_occupancy(observed),
+        is_awaited=observed.get("isAwaited", False),
     )
-    plan = plan_job(job, seen, SETTINGS, NOW)
-    return list(plan.apply), _outcome(plan.status, plan.events, plan.again_after)
+    settings = SETTINGS.model_copy(update={"limits": Limits.model_validate(observed.get("limits", {}))})
+    return plan_job(job, seen, settings, NOW)
 
 
-def _decide_server(observed: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+def _occupancy(observed: dict[str, Any]) -> Occupancy:
+    """Return what the other jobs of the namespace hold and wait for."""
+    others = observed.get("others", [])
+    return build_occupancy(
+        observed["job"]["metadata"]["name"],
+        [one for one in others if one["kind"] == "FineTuneJob" and is_at_work(one)],
+        {kind: [one for one in others if one["kind"] == "FineTuneJob" and wants_of(one).get(kind)] for kind in KINDS},
+        [one for one in others if one["kind"] == "Job" and is_unended(one)],
+        [one for one in others if one["kind"] == "Pod" and is_unended(one)],
+        SETTINGS.gpu.resource_name,
+    )
+
+
+def _plan_server(observed: dict[str, Any]) -> ServerPlan:
     pods = [
         view_server_pod(
             one["pod"],
@@ -91,9 +122,7 @@ def _decide_server(observed: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]
         for one in observed.get("pods", [])
     ]
     seen = SeenServer([view_job(job) for job in observed.get("jobs", [])], pods, observed.get("conflict", ""))
-    plan = plan_server(view_server(observed["server"]), seen, SETTINGS, NOW)
-    annotate = [[name, annotations] for name, annotations in plan.annotate]
-    return list(plan.apply), _outcome(plan.status, plan.events, plan.again_after) | {"annotate": annotate}
+    return plan_server(view_server(observed["server"]), seen, SETTINGS, NOW)
 
 
 def _outcome(status: dict[str, Any], events: tuple[Event, ...], again_after: float | None) -> dict[str, Any]:

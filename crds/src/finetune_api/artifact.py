@@ -7,6 +7,7 @@ from pydantic import Field
 
 from finetune_api.digest import digest_directory
 from finetune_api.model import ApiModel
+from finetune_api.uris import ArtifactUri
 
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 Bytes = Annotated[int, Field(ge=0)]
@@ -18,7 +19,7 @@ class Artifact(ApiModel):
 
     kind: ArtifactKind = "Adapter"
     """An adapter for the base model, or a whole model."""
-    uri: Annotated[str, Field(max_length=512)]
+    uri: ArtifactUri
     """Where it lies."""
     digest: Digest
     """SHA-256 over the names and contents of its files."""

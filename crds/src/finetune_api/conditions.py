@@ -1,12 +1,11 @@
 """The conditions of both kinds and every reason that they can carry."""
 
-from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from finetune_api.model import ApiModel
+from finetune_api.model import ApiModel, Time
 
 
 class ConditionType(StrEnum):
@@ -19,6 +18,7 @@ class ConditionType(StrEnum):
     EVALUATED = "Evaluated"
     EXPORTED = "Exported"
     SERVED = "Served"
+    SUSPENDED = "Suspended"
     READY = "Ready"
     FAILED = "Failed"
 
@@ -42,6 +42,10 @@ class Reason(StrEnum):
     WAITING = "Waiting"
     WITHIN_BUDGET = "WithinBudget"
     APPROVED_BY_HAND = "ApprovedByHand"
+    QUEUED = "Queued"
+    STOPPING = "Stopping"
+    SUSPENDED = "Suspended"
+    RESUMED = "Resumed"
     # what a user can put right
     INVALID_SPEC = "InvalidSpec"
     CONFLICT = "Conflict"
@@ -62,6 +66,9 @@ class Reason(StrEnum):
     GPU_TOO_SMALL = "GpuTooSmall"
     WAITING_FOR_APPROVAL = "WaitingForApproval"
     BUDGET_EXCEEDED = "BudgetExceeded"
+    LIMIT_REACHED = "LimitReached"
+    LIMIT_EXCEEDED = "LimitExceeded"
+    DEADLINE_EXCEEDED = "DeadlineExceeded"
     GATES_FAILED = "GatesFailed"
     SERVER_NOT_FOUND = "ServerNotFound"
     SERVER_FULL = "ServerFull"
@@ -107,6 +114,10 @@ GOOD_REASONS = frozenset(
         Reason.WAITING_FOR_APPROVAL,
         Reason.WITHIN_BUDGET,
         Reason.APPROVED_BY_HAND,
+        Reason.QUEUED,
+        Reason.STOPPING,
+        Reason.SUSPENDED,
+        Reason.RESUMED,
     }
 )
 """Those that call for nobody: the job is on its way, or waits as it was told to."""
@@ -121,7 +132,7 @@ class Condition(ApiModel):
     """Whether it holds."""
     observed_generation: int = 0
     """Generation of the spec that this was said about."""
-    last_transition_time: datetime
+    last_transition_time: Time
     """When the status changed last."""
     reason: Annotated[str, Field(min_length=1, max_length=64)]
     """One word that programs can act on."""

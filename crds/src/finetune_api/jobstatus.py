@@ -1,6 +1,5 @@
 """The status of a FineTuneJob: what happened so far, written by the operator alone."""
 
-from datetime import datetime
 from typing import Annotated
 
 from pydantic import Field
@@ -10,7 +9,7 @@ from finetune_api.artifact import Artifact, Incumbent
 from finetune_api.conditions import Conditions
 from finetune_api.continuation import Continuation
 from finetune_api.estimate import Estimate
-from finetune_api.model import ApiModel
+from finetune_api.model import ApiModel, Time
 from finetune_api.references import ObjectName, SecretRef
 from finetune_api.reports import (
     ChosenHyperparameters,
@@ -36,19 +35,42 @@ class Progress(ApiModel):
     """Training loss of the last logged step, in nats a token."""
     text: Annotated[str, Field(max_length=64)] = ""
     """Percentage and time left, for the table."""
-    update_time: datetime | None = None
+    update_time: Time | None = None
     """When the trainer first said so: old, while a step takes long or the training hangs."""
+
+
+MOST_ATTEMPTS = 9999
+"""At a stage; the number is a part of its Job's name."""
+_Attempts = Annotated[int, Field(ge=0, le=MOST_ATTEMPTS)]
 
 
 class Attempts(ApiModel):
     """How often each stage was begun; an attempt that a disruption ended is counted too."""
 
-    prepare: Annotated[int, Field(ge=0)] = 0
-    train: Annotated[int, Field(ge=0)] = 0
-    evaluate: Annotated[int, Field(ge=0)] = 0
-    export: Annotated[int, Field(ge=0)] = 0
-    disruptions: Annotated[int, Field(ge=0)] = 0
+    prepare: _Attempts = 0
+    train: _Attempts = 0
+    evaluate: _Attempts = 0
+    export: _Attempts = 0
+    disruptions: Annotated[int, Field(ge=0, le=4 * MOST_ATTEMPTS)] = 0
     """Attempts that ended because the pod was disrupted; they use up no retry."""
+
+
+class ActiveTime(ApiModel):
+    """How long the stages were at work, for `activeDeadlineSeconds`."""
+
+    seconds: Annotated[int, Field(ge=0)] = 0
+    """Seconds of work until `since`, or in all where that is not there."""
+    since: Time | None = None
+    """When the stage that is at work now began, or went on."""
+
+
+class Room(ApiModel):
+    """A share of what a namespace may have at a time."""
+
+    jobs: Annotated[int, Field(ge=0)] = 0
+    """FineTuneJobs at work."""
+    gpus: Annotated[int, Field(ge=0)] = 0
+    """GPUs of all pods."""
 
 
 class ServingStatus(ApiModel):
@@ -81,19 +103,27 @@ class FineTuneJobStatus(ApiModel):
     observed_generation: int = 0
     """Generation of the spec that this status is about."""
     conditions: Conditions = []
-    """Accepted, DatasetReady, Approved, Trained, Evaluated, Exported, Served, Ready, Failed."""
+    """Accepted, DatasetReady, Approved, Trained, Evaluated, Exported, Served, Suspended, Ready, Failed."""
     stage: Annotated[str, Field(max_length=32)] | None = None
     """Prepare, Approve, Train, Evaluate, Export, Serve, Complete or Failed; for the table only."""
     reason: Annotated[str, Field(max_length=64)] | None = None
     """Reason of Ready, for the table."""
     method: Annotated[str, Field(max_length=32)] | None = None
     """Method and adapter, for the table."""
-    start_time: datetime | None = None
+    start_time: Time | None = None
     """When the first stage began."""
-    completion_time: datetime | None = None
+    completion_time: Time | None = None
     """When the job was Ready for the first time, or failed."""
+    retired_time: Time | None = None
+    """Since when no server holds the result any more, because newer ones took its place."""
+    active: ActiveTime | None = None
+    """How long the stages were at work, where the job has a deadline."""
+    waiting_for: Room | None = None
+    """What it waits for under the limits of its namespace."""
     attempts: Attempts = Attempts()
     """How often each stage was begun."""
+    attempt_time: Time | None = None
+    """When the last attempt began; not there once it was stopped."""
     continuation: Continuation | None = None
     """What a `finetunejob://` in `model.uri` stood for when the job began."""
     dataset: DatasetSummary | None = None

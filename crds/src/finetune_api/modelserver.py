@@ -169,7 +169,7 @@ class ModelServerStatus(ApiModel):
     """Pods that serve."""
     endpoint: Annotated[str, Field(max_length=253)] | None = None
     """Base URL for OpenAI clients inside the cluster."""
-    models: Annotated[list[ServedModel], Field(max_length=256)] = []
+    models: Annotated[list[ServedModel], Field(max_length=512)] = []
     """Every version of every tuned model that the server hosts."""
     rollouts: Annotated[list[RolloutStatus], Field(max_length=256)] = []
     """How far the versions of each model name are."""

@@ -7,13 +7,14 @@ parses it strictly and copies its parts into the job's status. It survives an ab
 from enum import IntEnum
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from finetune_api.artifact import Artifact, Digest
 from finetune_api.conditions import Reason
 from finetune_api.estimate import Estimate
 from finetune_api.evaluation import Metric, RelativeTo
 from finetune_api.model import ApiModel
+from finetune_api.untrusted import parse_untrusted
 
 MAX_MESSAGE = 4096
 """Bytes that the kubelet keeps of a termination message."""
@@ -221,12 +222,7 @@ class StageReport(ApiModel):
 
 def parse_report(text: str) -> StageReport | None:
     """Return the report in a termination message, or None where it is not one (killed, crashed, hostile)."""
-    if len(text.encode()) > MAX_MESSAGE:
-        return None
-    try:
-        return StageReport.model_validate_json(text)
-    except ValidationError:
-        return None
+    return parse_untrusted(StageReport, text, MAX_MESSAGE)
 
 
 def write_report(report: StageReport, path: str) -> None:

@@ -1,11 +1,10 @@
 """How a new version takes a model name over: at once, or as a canary whose share grows while it does well."""
 
-from datetime import datetime
 from typing import Annotated
 
 from pydantic import Field
 
-from finetune_api.model import ApiModel, Rule
+from finetune_api.model import ApiModel, Rule, Time
 
 JobName = Annotated[str, Field(max_length=63)]
 
@@ -93,7 +92,7 @@ class RolloutStatus(ApiModel):
     """The one that is rolled out just now."""
     step: Annotated[int, Field(ge=0)] = 0
     """Index of the canary's step."""
-    step_time: datetime | None = None
+    step_time: Time | None = None
     """When the step began; none while the candidate is not loaded by all pods."""
     stable_tally: Tally = Tally()
     """What the stable version had counted then."""

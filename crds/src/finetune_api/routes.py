@@ -13,12 +13,17 @@ from finetune_api.artifact import ArtifactKind, Bytes, Digest
 from finetune_api.model import ApiModel, Rule
 from finetune_api.references import ModelName, ObjectName
 from finetune_api.reports import Text
+from finetune_api.untrusted import parse_untrusted
 from finetune_api.uris import OutputUri
 
 BASE_NAME = "base"
 """The name under which a server's base model answers."""
 LOADED_PATH = "/finetune/loaded"
 """Path on a server's pod that answers a LoadedReport."""
+MAX_LOADED = 1 << 20
+"""Bytes of that answer at most."""
+MOST_ROUTES = 2 * 256 + 1
+"""Two versions of each model name that a server may host, and one that it evaluates."""
 
 
 def version_name(model_name: str, job: str) -> str:
@@ -69,7 +74,7 @@ class Route(ApiModel):
 class Routes(ApiModel):
     """Everything that a server hosts beside its base model."""
 
-    routes: Annotated[list[Route], Field(max_length=256)]
+    routes: Annotated[list[Route], Field(max_length=MOST_ROUTES)]
     """One entry for each version, those of a name beside each other, newest first."""
     keys: Annotated[list[KeyPolicy], Field(max_length=64)] = []
     """Limits of API keys."""
@@ -90,11 +95,16 @@ class LoadedModel(ApiModel):
     """Requests that it has answered, since the pod began."""
     errors: Annotated[int, Field(ge=0)] = 0
     """How many of them with a status of 500 and above."""
-    seconds: Annotated[float, Field(ge=0)] = 0
+    seconds: Annotated[float, Field(ge=0, le=1e12)] = 0
     """How long they took, together."""
 
 
 class LoadedReport(ApiModel):
     """What one pod says of all its routes."""
 
-    models: Annotated[list[LoadedModel], Field(max_length=256)]
+    models: Annotated[list[LoadedModel], Field(max_length=MOST_ROUTES)]
+
+
+def parse_loaded(text: str) -> LoadedReport | None:
+    """Return what a server's pod answers, or None where it is no such report."""
+    return parse_untrusted(LoadedReport, text, MAX_LOADED)

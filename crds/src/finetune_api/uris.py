@@ -46,6 +46,7 @@ _DATA = (
 _BUCKET_URI = rf"^{_S3}$"
 _REPOSITORY_URI = rf"^hf://{_REPOSITORY}$"
 _OUTPUT = rf"^pvc://{DNS_LABEL}(/{_PATH})?$"
+_ARTIFACT = rf"^pvc://{DNS_LABEL}/{_PATH}$"
 _MODEL_HINT = "give hf://org/name, s3://bucket/path or pvc://claim/path"
 _JOB_MODEL_HINT = "give hf://org/name, s3://bucket/path, pvc://claim/path or finetunejob://name"
 _DATA_HINT = (
@@ -64,6 +65,8 @@ RepositoryUri = Annotated[
     str, _matches(_REPOSITORY_URI, _REPOSITORY_HINT), _uri_field(_REPOSITORY_URI, _REPOSITORY_HINT)
 ]
 OutputUri = Annotated[str, _matches(_OUTPUT, _OUTPUT_HINT), _uri_field(_OUTPUT, _OUTPUT_HINT)]
+
+ArtifactUri = Annotated[str, _matches(_ARTIFACT, _OUTPUT_HINT), _uri_field(_ARTIFACT, _OUTPUT_HINT)]
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,13 @@
 from datetime import datetime
 
 from finetune_api.digest import digest_value
+from finetune_api.untrusted import make_printable
 
 from finetune_operator.kinds import Manifest
 from finetune_operator.status import Event
+
+_NOTE_BYTES = 1024
+"""The API server counts bytes here, not characters."""
 
 
 def build_event(about: Manifest, event: Event, instance: str, now: datetime) -> Manifest:
@@ -20,7 +24,7 @@ def build_event(about: Manifest, event: Event, instance: str, now: datetime) -> 
         "type": event.type,
         "reason": event.reason,
         "action": "Reconcile",
-        "note": event.message[:1024],
+        "note": _shorten(make_printable(event.message)),
         "reportingController": "finetune.dev/operator",
         "reportingInstance": instance,
         "regarding": {
@@ -31,3 +35,7 @@ def build_event(about: Manifest, event: Event, instance: str, now: datetime) -> 
             "uid": metadata["uid"],
         },
     }
+
+
+def _shorten(text: str) -> str:
+    return text.encode()[:_NOTE_BYTES].decode(errors="ignore")

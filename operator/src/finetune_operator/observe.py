@@ -12,13 +12,14 @@ from finetune_api.artifact import Incumbent
 from finetune_api.continuation import JobModel
 from finetune_api.finetunejob import FineTuneJob, FineTuneJobSpec
 from finetune_api.jobfile import describe_errors
-from finetune_api.jobstatus import FineTuneJobStatus
-from finetune_api.meta import ATTEMPT_LABEL, STAGE_LABEL
-from finetune_api.model import ApiModel
+from finetune_api.jobstatus import MOST_ATTEMPTS, EvaluationServer, FineTuneJobStatus
+from finetune_api.meta import ATTEMPT_LABEL, QUEUE_LABEL, STAGE_LABEL
+from finetune_api.model import ApiModel, Time
 from finetune_api.modelserver import ModelServer, ModelServerSpec, ModelServerStatus
+from finetune_api.references import SecretRef
 from finetune_api.reports import ExitCode, StageReport, parse_report
 from finetune_api.routes import LoadedReport
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from finetune_operator.kinds import Manifest, label_of
 
@@ -27,7 +28,12 @@ _Model = TypeVar("_Model", bound=ApiModel)
 
 INCUMBENT_ARGUMENT = "--incumbent="
 """Argument of the evaluation with the Incumbent as JSON."""
+SERVER_ARGUMENT = "--server-url="
+"""Argument of the evaluation with the address of the ModelServer that it asks."""
+API_KEY = "OPENAI_API_KEY"
+"""Where an evaluation finds the key for that server."""
 _INDEX_ANNOTATION = "batch.kubernetes.io/job-completion-index"
+_TIME = TypeAdapter(Time)
 
 
 class Stage(StrEnum):
@@ -56,6 +62,15 @@ class Attempt:
     number: int
     name: str
     state: State
+    uid: str = ""
+    version: str = ""
+    """The Job's resource version."""
+    is_going: bool = False
+    """Whether the Job is deleted and waits for its pods to end."""
+    queue: str | None = None
+    """Kueue's queue that the Job waits in, suspended; None where it does not wait."""
+    pods_ended: bool = False
+    """Whether all its pods ended, so that the Job is about to."""
     started: datetime | None = None
     has_pod: bool = True
     """Whether the Job's controller has made a pod: a quota or a policy may forbid it."""
@@ -69,6 +84,8 @@ class Attempt:
     """Address of a running pod."""
     incumbent: Incumbent | None = None
     """What an evaluation compares with, as it was told."""
+    server: EvaluationServer | None = None
+    """The ModelServer that an evaluation asks, as it was told."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +99,10 @@ class JobView:
     spec: FineTuneJobSpec | None
     problem: str
     status: FineTuneJobStatus
+    version: str = ""
+    """The object's resource version."""
+    created: str = ""
+    """When it was made, as the API server writes it."""
 
 
 @dataclass(frozen=True)
@@ -112,27 +133,29 @@ class ServerPod:
 def view_job(manifest: Manifest) -> JobView:
     """Read a FineTuneJob; the model that a `finetunejob://` stood for when it began takes its place."""
     parsed, problem = _parse(FineTuneJob, {"spec": manifest.get("spec")})
-    status, _ = _parse(FineTuneJobStatus, manifest.get("status") or {})
+    status = _read_status(FineTuneJobStatus, manifest.get("status"))
     spec = parsed.spec if parsed else None
-    if spec and status and status.continuation:
+    if spec and status.continuation:
         spec = spec.model_copy(update={"model": JobModel.model_validate(status.continuation.model.to_dict())})
     return JobView(
         **_identity(manifest),
         spec=spec,
         problem=problem,
-        status=status or FineTuneJobStatus(),
+        status=status,
+        version=manifest["metadata"].get("resourceVersion", ""),
+        created=manifest["metadata"].get("creationTimestamp", ""),
     )
 
 
 def view_server(manifest: Manifest) -> ServerView:
     """Read a ModelServer."""
     parsed, problem = _parse(ModelServer, {"spec": manifest.get("spec")})
-    status, _ = _parse(ModelServerStatus, manifest.get("status") or {})
+    status = _read_status(ModelServerStatus, manifest.get("status"))
     return ServerView(
         **_identity(manifest),
         spec=parsed.spec if parsed else None,
         problem=problem,
-        status=status or ModelServerStatus(),
+        status=status,
     )
 
 
@@ -144,6 +167,20 @@ def _parse(model: type[_Model], value: Any) -> tuple[_Model | None, str]:
         return None, describe_errors(error)
 
 
+def _read_status(model: type[_Model], value: Any) -> _Model:
+    """Return a status; what cannot be read of it, as another version or another writer left it, is not there."""
+    left = dict(value) if isinstance(value, dict) else {}
+    while True:
+        try:
+            return model.model_validate(left)
+        except ValidationError as error:
+            field, *place = error.errors(include_url=False, include_input=False)[0]["loc"]
+            if isinstance(left[str(field)], list) and place:
+                left[str(field)] = [part for index, part in enumerate(left[str(field)]) if index != place[0]]
+            else:
+                del left[str(field)]
+
+
 def _identity(manifest: Manifest) -> dict[str, Any]:
     return {name: manifest["metadata"][name] for name in ("name", "namespace", "uid", "generation")}
 
@@ -151,7 +188,7 @@ def _identity(manifest: Manifest) -> dict[str, Any]:
 def view_attempt(job: Manifest, pods: list[Manifest]) -> Attempt | None:
     """Read a child Job with its pods; None where its labels are not ours."""
     stage, number = label_of(job, STAGE_LABEL), label_of(job, ATTEMPT_LABEL)
-    if stage not in list(Stage) or number is None or not number.isdecimal():
+    if stage not in list(Stage) or number is None or not number.isdecimal() or int(number) > MOST_ATTEMPTS:
         return None
     pod = _telling_pod(pods)
     status = job.get("status", {})
@@ -159,11 +196,17 @@ def view_attempt(job: Manifest, pods: list[Manifest]) -> Attempt | None:
         condition["type"]: condition for condition in status.get("conditions", []) if condition["status"] == "True"
     }
     terminated = _terminated(pod)
+    vanished = len(pods) < job.get("spec", {}).get("parallelism", 1)
     return Attempt(
         stage=Stage(stage),
         number=int(number),
         name=job["metadata"]["name"],
-        state=_state(conditions, pod, terminated, vanished=len(pods) < job.get("spec", {}).get("parallelism", 1)),
+        uid=job["metadata"].get("uid", ""),
+        version=job["metadata"].get("resourceVersion", ""),
+        state=State.ACTIVE if any(map(_runs_on, pods)) else _state(conditions, pod, terminated, vanished=vanished),
+        is_going="deletionTimestamp" in job["metadata"],
+        queue=_queue(job, conditions),
+        pods_ended=not vanished and all(map(_terminated, pods)),
         started=_time(status.get("startTime")),
         has_pod=bool(pods),
         finished=_time(status.get("completionTime") or conditions.get("Failed", {}).get("lastTransitionTime")),
@@ -173,19 +216,48 @@ def view_attempt(job: Manifest, pods: list[Manifest]) -> Attempt | None:
         waiting=next(filter(None, map(_waiting, pods)), ""),
         pod_ip=_running_ip(pod),
         incumbent=_read_incumbent(job) if stage == Stage.EVALUATE else None,
+        server=_read_server(job) if stage == Stage.EVALUATE else None,
     )
+
+
+def _queue(job: Manifest, conditions: dict[str, Any]) -> str | None:
+    """Return where a Job waits: Kueue suspends it until there is room, and again when it must give way."""
+    is_suspended = job.get("spec", {}).get("suspend") or "Suspended" in conditions
+    return label_of(job, QUEUE_LABEL) or "" if is_suspended else None
 
 
 def _read_incumbent(job: Manifest) -> Incumbent | None:
     """Return the incumbent that the arguments of an evaluation name; None where they name none."""
-    for container in job.get("spec", {}).get("template", {}).get("spec", {}).get("containers", []):
-        for argument in container.get("args", []):
-            if argument.startswith(INCUMBENT_ARGUMENT):
-                try:
-                    return Incumbent.model_validate_json(argument.removeprefix(INCUMBENT_ARGUMENT))
-                except ValidationError:
-                    return None
-    return None
+    try:
+        return Incumbent.model_validate_json(_read_argument(job, INCUMBENT_ARGUMENT))
+    except ValidationError:
+        return None
+
+
+def _read_server(job: Manifest) -> EvaluationServer | None:
+    """Return the ModelServer that an evaluation asks; None where it asks none."""
+    name = _read_argument(job, SERVER_ARGUMENT).removeprefix("http://").partition(".")[0]
+    if not name:
+        return None
+    try:
+        for container in _containers(job):
+            for variable in container.get("env", []):
+                if variable["name"] == API_KEY:
+                    key = variable["valueFrom"]["secretKeyRef"]
+                    return EvaluationServer(name=name, secret_ref=SecretRef(name=key["name"]), key=key["key"])
+        return EvaluationServer(name=name)
+    except (KeyError, ValidationError):
+        return None
+
+
+def _read_argument(job: Manifest, prefix: str) -> str:
+    """Return the value of a Job's argument; empty where it has none."""
+    arguments = (argument for container in _containers(job) for argument in container.get("args", []))
+    return next((one.removeprefix(prefix) for one in arguments if one.startswith(prefix)), "")
+
+
+def _containers(job: Manifest) -> list[Manifest]:
+    return list(job.get("spec", {}).get("template", {}).get("spec", {}).get("containers", []))
 
 
 def _telling_pod(pods: list[Manifest]) -> Manifest | None:
@@ -231,6 +303,15 @@ def _state(conditions: dict[str, Any], pod: Manifest | None, terminated: dict[st
     return State.FAILED
 
 
+def _runs_on(pod: Manifest) -> bool:
+    """Tell whether a pod has not ended as far as is known. A Job ends after its pods, so theirs is to be heard.
+
+    Judged before that, a training that ended well would have left no report, and one that failed would be disrupted.
+    """
+    is_going = pod.get("status", {}).get("phase") in ("Pending", "Running")
+    return is_going and not pod["metadata"].get("deletionTimestamp") and not _has_condition(pod, "DisruptionTarget")
+
+
 def _terminated(pod: Manifest | None) -> dict[str, Any]:
     for status in (pod or {}).get("status", {}).get("containerStatuses", []):
         terminated = status.get("state", {}).get("terminated")
@@ -269,4 +350,8 @@ def _has_condition(pod: Manifest, kind: str) -> bool:
 
 
 def _time(text: str | None) -> datetime | None:
-    return datetime.fromisoformat(text) if text else None
+    """Read a time of the API server's; it takes years that no calendar here has."""
+    try:
+        return _TIME.validate_python(text) if text else None
+    except ValidationError:
+        return None

@@ -81,11 +81,12 @@ def describe_served(route: Route, pods: list[ServerPod]) -> ServedModel:
     """Return what the pods say of a route: those are counted that are ready and have loaded exactly this content."""
     loaded, message = 0, ""
     for pod in pods:
-        for model in pod.loaded.models if pod.loaded else []:
-            if (model.model_name, model.job, model.digest) != (route.model_name, route.job, route.digest):
-                continue
-            loaded += pod.ready and model.state == "Loaded"
-            message = message or (model.message if model.state == "Refused" else "")
+        said = {(one.model_name, one.job, one.digest): one for one in (pod.loaded.models if pod.loaded else [])}
+        model = said.get((route.model_name, route.job, route.digest))
+        if model is None:
+            continue
+        loaded += pod.ready and model.state == "Loaded"
+        message = message or (model.message if model.state == "Refused" else "")
     return ServedModel(
         name=route.model_name,
         job=route.job,
@@ -100,9 +101,9 @@ def _traffic(name: str, ready: list[ServerPod]) -> dict[str, Traffic]:
     """Return what the ready pods say of the versions of a name, by job."""
     found: dict[str, Traffic] = {}
     for pod in ready:
-        for model in pod.loaded.models if pod.loaded else []:
-            if model.model_name != name:
-                continue
+        models = pod.loaded.models if pod.loaded else []
+        # What a pod says twice counts once.
+        for model in {one.job: one for one in models if one.model_name == name}.values():
             sum_ = found.get(model.job, Traffic())
             tally = Tally(
                 requests=sum_.tally.requests + model.requests,

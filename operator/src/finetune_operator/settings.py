@@ -65,6 +65,28 @@ class Sources(_Part):
     """Hosts of `https://` data; `*.` and a domain stands for every host below it that has a public address."""
 
 
+class Limit(_Part):
+    """What a namespace may have at a time; what is left out has no limit."""
+
+    gpus: Annotated[int, Field(ge=0)] | None = None
+    """GPUs of all pods of stages."""
+    jobs: Annotated[int, Field(ge=0)] | None = None
+    """FineTuneJobs at work: begun, and neither ended nor suspended."""
+
+
+class Limits(_Part):
+    """What namespaces may have at a time."""
+
+    default: Limit = Limit()
+    """For each namespace that is not named."""
+    namespaces: dict[str, Limit] = {}
+    """By name; such an entry stands in place of `default`, as a whole."""
+
+    def of(self, namespace: str) -> Limit:
+        """Return a namespace's limit."""
+        return self.namespaces.get(namespace, self.default)
+
+
 class Network(_Part):
     """What the pods of jobs may reach."""
 
@@ -81,6 +103,7 @@ class Settings(_Part):
     gpu: Gpu = Gpu()
     artifacts: Artifacts = Artifacts()
     sources: Sources = Sources()
+    limits: Limits = Limits()
     network: Network = Network()
     audit_seconds: Annotated[float, Field(gt=0)] = 60
     """Seconds between two complete lists of everything."""

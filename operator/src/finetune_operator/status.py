@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from finetune_api.conditions import GOOD_REASONS, Condition, ConditionType, Reason
+from finetune_api.untrusted import make_printable
 
 _NORMAL = GOOD_REASONS | {Reason.SUPERSEDED}
 """What is told without a warning."""
@@ -26,8 +27,9 @@ class Conditions:
 
     @classmethod
     def start(cls, current: list[Condition], generation: int, now: datetime) -> "Conditions":
-        """Begin with those that the object has."""
-        return cls(generation, now, {condition.type: condition for condition in current})
+        """Begin with those that the object has; one that is not the operator's own would stay for ever."""
+        ours = list(ConditionType)
+        return cls(generation, now, {condition.type: condition for condition in current if condition.type in ours})
 
     def is_true(self, kind: ConditionType) -> bool:
         """Tell whether a condition holds."""
@@ -44,7 +46,7 @@ class Conditions:
             observed_generation=self.generation,
             last_transition_time=before.last_transition_time if before and before.status == text else self.now,
             reason=reason,
-            message=message[:4096],
+            message=make_printable(message[:4096]),
         )
 
     def listed(self) -> list[Condition]:

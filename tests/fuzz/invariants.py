@@ -1,0 +1,143 @@
+"""What must hold of every plan, whatever was seen."""
+
+import json
+import math
+import re
+from copy import deepcopy
+from typing import Any
+
+from finetune_api.conditions import ConditionType
+from finetune_operator.draft import Plan
+from finetune_operator.events import build_event
+from finetune_operator.kinds import WATCHED, Manifest, key_of
+from finetune_operator.plan_server import ServerPlan
+from finetune_operator.store import Store, concerned
+from fuzz.schemas import explain_status, is_admitted
+from fuzz.worlds import World
+from golden.test_golden import NOW, make_plan
+
+_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_LABEL_VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?")
+_POD_SUFFIX = 3
+"""Characters that an Indexed Job adds to its name for its pods' host names: `-63`."""
+_MOST_TURNS = 6
+_NOTE_BYTES = 1024
+_KINDS = {kind.name for kind in WATCHED}
+
+
+def find_fault(world: World) -> str:
+    """Return what is wrong with the plans for a world, followed until nothing changes; empty where nothing is.
+
+    A plan's status and children are fed back as the API server would show them, at the same time.
+    """
+    world = deepcopy(world)
+    kind = "FineTuneJob" if "job" in world else "ModelServer"
+    about = {"apiVersion": "v", "kind": kind} | world["job" if kind == "FineTuneJob" else "server"]
+    if is_admitted(kind, about) and (fault := find_store_fault(about)):
+        return fault
+    begun: list[str] = []
+    for _ in range(_MOST_TURNS):
+        about = world["job" if kind == "FineTuneJob" else "server"]
+        plan = make_plan(world)
+        if fault := find_plan_fault(kind, about, plan):
+            return fault
+        begun += [_stage_of(child) for child in plan.apply if child["kind"] == "Job"]
+        if len(begun) != len(set(begun)):
+            return f"a stage begins twice: {begun}"
+        if not _feed_back(world, about, plan):
+            return ""
+    return f"the plan goes on changing after {_MOST_TURNS} turns"
+
+
+def find_store_fault(about: Manifest) -> str:
+    """Return what is wrong with how an object is kept while it comes, changes and goes; empty where nothing is."""
+    store = Store()
+    versions = [about | {"metadata": about["metadata"] | {"resourceVersion": str(one)}} for one in (1, 2, 3)]
+    changes = [store.put(versions[0]), store.put(versions[1]), store.put(versions[0]), store.remove(versions[2])]
+    told = [change is not None and key_of(about) in concerned(store, change) for change in changes]
+    return "" if told == [True, True, False, True] else f"the store tells of its changes as {told}"
+
+
+def find_plan_fault(kind: str, about: Manifest, plan: Plan | ServerPlan) -> str:
+    """Return what is wrong with one plan; empty where nothing is."""
+    if fault := explain_status(kind, plan.status):
+        return f"status: {fault}"
+    added = set(_list_texts(plan.status)) - set(_list_texts(about.get("status")))
+    if texts := [text for text in added if not text.isprintable()]:
+        return f"status holds what a terminal would take for a command: {texts[0][:100]!r}"
+    if not (plan.again_after is None or (math.isfinite(plan.again_after) and plan.again_after >= 0)):
+        return f"again_after is {plan.again_after}"
+    if _has_failed(about) and (not _has_failed({"status": plan.status}) or plan.apply):
+        return "a job that failed goes on"
+    named = {"apiVersion": "v", "kind": kind} | about
+    for event in plan.events:
+        note = build_event(named, event, "fuzz", NOW)["note"]
+        if not note.isprintable() or len(note.encode()) > _NOTE_BYTES or not event.reason:
+            return f"an event's note cannot be written: {note[:100]!r}"
+    return next(filter(None, (_find_child_fault(about, child) for child in plan.apply)), "")
+
+
+def _find_child_fault(about: Manifest, child: Manifest) -> str:
+    metadata = child["metadata"]
+    name = metadata["name"]
+    try:
+        json.dumps(child, allow_nan=False).encode()
+    except ValueError as error:
+        return f"{name} is no JSON: {error}"
+    if child["kind"] not in _KINDS:
+        return f"{name} is of a kind that is not watched"
+    longest = 63 - (_POD_SUFFIX if child["kind"] == "Job" else 0)
+    if not _LABEL.fullmatch(name) or len(name) > longest:
+        return f"{name} is no name for a {child['kind']}"
+    if not all(_LABEL_VALUE.fullmatch(value) for value in metadata["labels"].values()):
+        return f"{name} has a label that cannot be written: {metadata['labels']}"
+    if child["kind"] != "PersistentVolumeClaim":
+        (owner,) = metadata["ownerReferences"]
+        if not owner["controller"] or owner["uid"] != about["metadata"]["uid"]:
+            return f"{name} is not controlled by its owner"
+        if about["metadata"]["name"] not in metadata["labels"].values():
+            return f"{name} does not name its owner in a label"
+    return ""
+
+
+def _feed_back(world: World, about: Manifest, plan: Plan | ServerPlan) -> bool:
+    """Let the world be what the plan makes of it; tell whether anything is new."""
+    is_new = about.get("status") != plan.status
+    about["status"] = plan.status
+    for child in plan.apply:
+        match child["kind"]:
+            case "Job":
+                world.setdefault("children", []).append({"job": child})
+                is_new = True
+            case "PersistentVolumeClaim":
+                world["hasDefaultClaim"] = True
+            case "ModelServer" if not world.get("server"):
+                identity = {"uid": "made", "generation": 1}
+                world["server"] = child | {"metadata": child["metadata"] | identity}
+                world["serverIsOurs"] = is_new = True
+    return is_new
+
+
+def _stage_of(child: Manifest) -> str:
+    return str(child["metadata"]["labels"]["finetune.dev/stage"])
+
+
+def _has_failed(about: Manifest) -> bool:
+    """Tell whether a status says Failed, as far as it can be read at all."""
+    status = about.get("status")
+    conditions = status.get("conditions") if isinstance(status, dict) else None
+    return isinstance(conditions, list) and any(
+        isinstance(one, dict) and (one.get("type"), one.get("status")) == (ConditionType.FAILED, "True")
+        for one in conditions
+    )
+
+
+def _list_texts(value: Any) -> list[str]:
+    match value:
+        case str():
+            return [value]
+        case dict():
+            return [text for key, part in value.items() for text in (str(key), *_list_texts(part))]
+        case list():
+            return [text for part in value for text in _list_texts(part)]
+    return []
