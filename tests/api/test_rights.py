@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 from api.account import Account, write_kubeconfig
-from api.conftest import apply, finetunejob, get_all
+from api.conftest import Operator, apply, finetunejob, get_all
+from api.player import Player, succeed
 from cluster.control_plane import Cluster
 from cluster.layout import ClusterError
+from waiting import wait_for
 
 Right = tuple[str, str, str]
 
@@ -45,6 +47,50 @@ def find_used(requests: list[dict[str, Any]]) -> set[Right]:
 def is_for_owners(right: Right) -> bool:
     """Tell whether a right is asked for by the admission of owner references, and in no request of its own."""
     return right[1].endswith("/finalizers") and right[2] == "update"
+
+
+def test_what_somebody_changed_is_mended(cluster: Cluster, operator: Operator, player: Player, namespace: str) -> None:
+    """Uses the rights that only such an accident asks for."""
+    held = ["Train"]
+    player.play(
+        namespace, lambda pod: None if pod["metadata"]["labels"]["finetune.dev/stage"] in held else succeed(pod)
+    )
+    apply(cluster, finetunejob("job", namespace, serving={"modelName": "bot", "template": {}}))
+    selector = "finetune.dev/stage=Train"
+    wait_for(lambda: bool(find(cluster, namespace, "jobs", "-l", selector)), "the training")
+    labels = [f"{label}-" for label in ("finetune.dev/owned", "finetune.dev/job")]
+    (training,) = find(cluster, namespace, "jobs", "-l", selector)
+    cluster.run_kubectl("label", "-n", namespace, f"job/{training}", *labels)
+    cluster.run_kubectl("label", "-n", namespace, "pvc/finetune-artifacts", "finetune.dev/owned-")
+    wait_for(
+        lambda: find(cluster, namespace, "jobs", "-l", "finetune.dev/job,finetune.dev/stage=Train") == [training],
+        "labels",
+    )
+    wait_for(lambda: bool(find(cluster, namespace, "pvc", "-l", "finetune.dev/owned")), "the claim's label")
+    mend(cluster, namespace, "networkpolicy/finetune-stages", {"ingress": [{}]})
+    held.clear()
+    wait_for(lambda: bool(find(cluster, namespace, "networkpolicy/job", "--ignore-not-found")), "the server")
+    mend(cluster, namespace, "networkpolicy/job", {"ingress": [{}]})
+    mend(cluster, namespace, "poddisruptionbudget/job", {"maxUnavailable": 2})
+    mend(cluster, namespace, "service/job", {"selector": {"finetune.dev/server": "other"}})
+
+
+def mend(cluster: Cluster, namespace: str, one: str, change: dict[str, Any]) -> None:
+    """Change an object's spec and wait until it is as it was."""
+    before = read_spec(cluster, namespace, one)
+    cluster.run_kubectl("patch", "-n", namespace, one, "--type=merge", "-p", json.dumps({"spec": change}))
+    wait_for(lambda: read_spec(cluster, namespace, one) == before, f"{one} to be mended")
+
+
+def find(cluster: Cluster, namespace: str, *what: str) -> list[str]:
+    """Return the names of objects."""
+    lines = cluster.run_kubectl("get", "-n", namespace, *what, "-o", "name").split()
+    return [line.partition("/")[2] for line in lines]
+
+
+def read_spec(cluster: Cluster, namespace: str, one: str) -> Any:
+    """Return what an object is to be."""
+    return json.loads(cluster.run_kubectl("get", "-n", namespace, one, "-o", "json"))["spec"]
 
 
 def test_no_request_was_denied(cluster: Cluster, account: Account) -> None:
