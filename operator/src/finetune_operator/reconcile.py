@@ -211,7 +211,9 @@ def _refuse(manifest: Manifest, refused: tuple[Reason, str], now: datetime) -> t
     reason, message = refused
     conditions.set(ConditionType.READY, status=False, reason=reason, message=message)
     listed = conditions.listed()
-    status = view.status.model_copy(update={"conditions": listed, "reason": reason})
+    status = view.status.model_copy(
+        update={"observed_generation": view.generation, "conditions": listed, "reason": reason}
+    )
     is_news = (ConditionType.READY, reason) not in {(one.type, one.reason) for one in before}
     return status.to_dict(), [Event("Warning", reason, message[:1024])] if is_news else []
 
