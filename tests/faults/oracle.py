@@ -13,24 +13,13 @@ from finetune_api.meta import GROUP, ROUTES_ANNOTATION, SERVER_LABEL
 from finetune_operator.kinds import OWNED_LABEL, WATCHED
 
 _UID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_TIME = re.compile(r'"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z"')
 _STAGE_HASH = re.compile(r"-(prepare|train|evaluate|export)-(\d+)-[0-9a-f]{6}\b")
 _CHILD_HASH = re.compile(r"-(job|train)-[0-9a-f]{6}\b")
 _OWNERS = ("FineTuneJob", "ModelServer")
 _ANNOTATING = {"annotations", "uid", "resourceVersion"}
 """What a write to a pod's metadata may hold."""
-_CHANCE = {
-    "lastTransitionTime",
-    "completionTime",
-    "startTime",
-    "updateTime",
-    "stepTime",
-    "attemptTime",
-    "retiredTime",
-    "since",
-    "clusterIP",
-    "clusterIPs",
-    "pod-template-hash",
-}
+_CHANCE = {"clusterIP", "clusterIPs", "pod-template-hash"}
 """Fields that no two runs have alike."""
 
 
@@ -105,6 +94,7 @@ def _without_chance(value: Any) -> Any:
 
 def _normalise(text: str, names: dict[str, str], namespace: str) -> str:
     text = _UID.sub(lambda uid: f"<{names.get(uid.group(), 'uid')}>", text).replace(namespace, "NAMESPACE")
+    text = _TIME.sub('"TIME"', text)
     return _CHILD_HASH.sub(r"-\1-HASH", _STAGE_HASH.sub(r"-\1-\2-HASH", text))
 
 
