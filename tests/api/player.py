@@ -9,7 +9,7 @@ import ipaddress
 import json
 import threading
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -119,9 +119,10 @@ class Acting:
 
     async def run(self) -> None:
         """Play until cancelled."""
-        async with self._answer_questions(), asyncio.TaskGroup() as plays:
+        watch = self._client.watch("/api/v1/pods")
+        async with self._answer_questions(), aclosing(watch), asyncio.TaskGroup() as plays:
             plays.create_task(self._look_again(plays))
-            async for kind, pod in self._client.watch("/api/v1/pods"):
+            async for kind, pod in watch:
                 if kind == "DELETED" or _is_done(pod):
                     self._pods.pop(pod["metadata"]["uid"], None)
                 else:

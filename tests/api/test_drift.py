@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from api.account import make_namespace
 from api.children import CHILDREN, EDITS, POD
 from api.conftest import Operator, status_of
 from api.drift import SECONDS, Child, Live, add, content, replace, uid_of
@@ -102,7 +103,7 @@ def test_what_is_somebody_elses_is_left_alone_and_told_of(
     lives: dict[str, tuple[Child, Live]] = {}
     for number, (kind, child) in enumerate(CHILDREN.items()):
         own = f"{namespace}-{number}"
-        cluster.run_kubectl("create", "namespace", own)
+        make_namespace(cluster, own)
         child.begin(cluster, player, own)
         lives[kind] = child, child.wait(cluster, own)
     before = {kind: live.get() for kind, (_, live) in lives.items()}

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from api.account import make_namespace
 from api.conftest import Operator, apply, condition_of, finetunejob, get_all, status_of
 from api.player import Player, Script, succeed
 from cluster.control_plane import Cluster
@@ -73,7 +74,7 @@ def test_a_stage_is_stopped_and_goes_on_without_a_retry(
     cluster: Cluster, operator: Operator, player: Player, stage: str
 ) -> None:
     namespace = f"stopped-in-{stage.lower()}"
-    cluster.run_kubectl("create", "namespace", namespace)
+    make_namespace(cluster, namespace)
     released: list[bool] = []
     player.play(namespace, hold(stage, released))
     apply(cluster, finetunejob("job", namespace, retries=0))

@@ -2,7 +2,7 @@
 
 import json
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -47,7 +47,7 @@ class Client:
         """Merge a part into an object."""
         return await self.request("PATCH", path, body, "application/merge-patch+json")
 
-    async def watch(self, path: str) -> AsyncIterator[tuple[str, Manifest]]:
+    async def watch(self, path: str) -> AsyncGenerator[tuple[str, Manifest], None]:
         """Yield every object as ADDED, and then what happens, for a day.
 
         Raises:

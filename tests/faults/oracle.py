@@ -13,24 +13,13 @@ from finetune_api.meta import GROUP, ROUTES_ANNOTATION, SERVER_LABEL
 from finetune_operator.kinds import OWNED_LABEL, WATCHED
 
 _UID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_TIME = re.compile(r'"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z"')
 _STAGE_HASH = re.compile(r"-(prepare|train|evaluate|export)-(\d+)-[0-9a-f]{6}\b")
 _CHILD_HASH = re.compile(r"-(job|train)-[0-9a-f]{6}\b")
 _OWNERS = ("FineTuneJob", "ModelServer")
 _ANNOTATING = {"annotations", "uid", "resourceVersion"}
 """What a write to a pod's metadata may hold."""
-_CHANCE = {
-    "lastTransitionTime",
-    "completionTime",
-    "startTime",
-    "updateTime",
-    "stepTime",
-    "attemptTime",
-    "retiredTime",
-    "since",
-    "clusterIP",
-    "clusterIPs",
-    "pod-template-hash",
-}
+_CHANCE = {"clusterIP", "clusterIPs", "pod-template-hash"}
 """Fields that no two runs have alike."""
 
 
@@ -97,12 +86,15 @@ def _describe(kind: str, manifest: Manifest) -> Manifest:
 
 def _without_chance(value: Any) -> Any:
     if isinstance(value, dict):
-        return {name: _without_chance(part) for name, part in value.items() if name not in _CHANCE}
+        # A condition that has nothing new to say tells since when, and that depends on when it was looked at.
+        chance = _CHANCE | ({"observedGeneration"} if "lastTransitionTime" in value else set())
+        return {name: _without_chance(part) for name, part in value.items() if name not in chance}
     return [_without_chance(part) for part in value] if isinstance(value, list) else value
 
 
 def _normalise(text: str, names: dict[str, str], namespace: str) -> str:
     text = _UID.sub(lambda uid: f"<{names.get(uid.group(), 'uid')}>", text).replace(namespace, "NAMESPACE")
+    text = _TIME.sub('"TIME"', text)
     return _CHILD_HASH.sub(r"-\1-HASH", _STAGE_HASH.sub(r"-\1-\2-HASH", text))
 
 

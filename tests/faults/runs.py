@@ -124,7 +124,9 @@ class Stage:
             untold = wanted.events - verdict.end.events
             if untold and not _may_lose_events(verdict):
                 verdict.divergences.append(f"never told: {', '.join(sorted(untold))}")
-            strange = {one for one in verdict.end.events - wanted.events if not one.endswith("CreateRefused")}
+            # What the operator only tells when it looks at the right moment, or when it was refused.
+            by_chance = ("CreateRefused", "Stopping")
+            strange = {one for one in verdict.end.events - wanted.events if not one.endswith(by_chance)}
             if strange:
                 verdict.divergences.append(f"told without a reason: {', '.join(sorted(strange))}")
         verdict.repeated_trainings = find_repeated(scene)

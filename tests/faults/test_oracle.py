@@ -69,7 +69,7 @@ def test_a_leaked_write_is_seen(path: str, sent: Any, answer: Any, is_leak: bool
 def test_what_no_two_runs_have_alike_is_no_difference_and_anything_else_is_one() -> None:
     def end(namespace: str, uid: str, status: str) -> Any:
         made = Scene()
-        conditions = [{"type": "Ready", "status": status, "lastTransitionTime": namespace}]
+        conditions = [{"type": "Ready", "status": status, "lastTransitionTime": f"2026-01-01T00:00:0{namespace[-1]}Z"}]
         metadata = {"name": f"job-train-1-{uid[:6]}", "uid": uid, "resourceVersion": "1"}
         made.take(
             "FineTuneJob",

@@ -117,9 +117,22 @@ class Stage:
             self.problems += [
                 f"{self.labels.get(name, name)}: the operator says nothing about it" for name in sorted(waiting)
             ]
-        for name, manifest in self.list(kind).items():
-            if fault := explain_status(kind, manifest.get("status", {})):
-                self.problems.append(f"{self.labels.get(name, name)}: its status: {fault}")
+
+    def check_statuses(self, kind: str) -> None:
+        """Wait until every status is valid; the API server takes a list for a time, which the operator puts right."""
+        faults: dict[str, str] = {}
+
+        def are_valid() -> bool:
+            faults.clear()
+            faults.update({name: explain_status(kind, one.get("status", {})) for name, one in self.list(kind).items()})
+            return not any(faults.values())
+
+        try:
+            wait_for(are_valid, "", 30)
+        except AssertionError:
+            self.problems += [
+                f"{self.labels.get(name, name)}: its status: {one}" for name, one in faults.items() if one
+            ]
 
     def await_states(self, kind: str, states: dict[str, Manifest]) -> None:
         """Wait until every object is as it was before; one that does not come back is a problem."""

@@ -35,8 +35,9 @@ def names_of(mutation: Mutation) -> set[str]:
     """Return the names of which a refusal must hold one: the field's, and where it is a union its branches'."""
     branches = {name for group in list_choices(mutation.node.schema) for name in group}
     inner = set(mutation.value) if isinstance(mutation.value, dict) else set()
-    # What a live job may not change is named by the group of fields that it belongs to.
-    return {mutation.node.name, f"{mutation.node.path[0]}: only"} | branches | inner & {"noSuchField"}
+    # What may not change in a live object is named by the group of fields that it belongs to.
+    fixed = {f"{mutation.node.path[0]}: only", f"{mutation.node.path[0]} cannot be changed"}
+    return {mutation.node.name} | fixed | branches | inner & {"noSuchField"}
 
 
 def judge(stage: Stage, budget: Budget, mutation: Mutation, code: int, answer: dict[str, Any]) -> bool:
@@ -61,6 +62,7 @@ def test_a_job_with_a_mutation_is_refused_or_told_about(stage: Stage, budget: Bu
         if judge(stage, budget, mutation, *stage.create("FineTuneJob", name, spec)):
             accepted[name] = mutation
     stage.await_answers("FineTuneJob", accepted)
+    stage.check_statuses("FineTuneJob")
     recreate(stage, budget, accepted)
     stage.check()
 
@@ -112,6 +114,9 @@ def test_a_live_server_turns_back(stage: Stage, budget: Budget) -> None:
         assert code == 201
         queues[name] = mutations
     stage.plays_pods = True
+    # Without it the base has no pods, and would have had some after a mutation that needs none.
+    priority = build_base("ModelServer", ("priorityClassName",))["priorityClassName"]
+    stage.api.call("POST", "/apis/scheduling.k8s.io/v1/priorityclasses", {"metadata": {"name": priority}, "value": 1})
     turn(stage, budget, "ModelServer", "spec", live, queues)
     stage.check()
 
@@ -231,6 +236,7 @@ def turn(
                 changed[name] = states[name]
         stage.await_answers(kind, changed)
         stage.await_rest(kind, changed)
+        stage.check_statuses(kind)
         for name in changed:
             code, _ = stage.replace(live[name], part, live[name][part], stage.labels[name])
             assert code == 200

@@ -85,6 +85,11 @@ class Tenant:
             )
         return found
 
+    def changed(self, before: dict[str, Any]) -> dict[str, Any]:
+        """Return what is not any more as it was before, by kind and name; empty where all of it is."""
+        now = self.running()
+        return {name: (what, now.get(name)) for name, what in before.items() if now.get(name) != what}
+
     def ended(self) -> dict[str, Any]:
         """Return when and how each job ended."""
         telling = ("status", "reason", "lastTransitionTime")

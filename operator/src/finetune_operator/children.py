@@ -12,9 +12,8 @@ from finetune_api.meta import APPLIED_ANNOTATION
 
 from finetune_operator.kinds import Manifest
 
-MADE_ONCE = frozenset({"Job", "PersistentVolumeClaim", "ModelServer"})
-"""Kinds that are made and then left to whom they belong: a Job cannot be changed, a claim keeps its size, and the
-server of a job's own is its user's to scale and to pin."""
+MADE_ONCE = frozenset({"Job", "PersistentVolumeClaim"})
+"""Kinds that are made and then left as they are: a Job cannot be changed, and a claim keeps its size."""
 
 _UNITS = {"": Decimal(1), "m": Decimal("0.001")} | {
     unit + binary: Decimal(1024 if binary else 1000) ** power
@@ -49,7 +48,13 @@ def build_update(wanted: Manifest, live: Manifest) -> Manifest:
     if "finalizers" in theirs:
         metadata["finalizers"] = theirs["finalizers"]
     update = sealed | {"metadata": metadata}
-    return _keep_of_deployment(update, live) if wanted["kind"] == "Deployment" else update
+    match wanted["kind"]:
+        case "Deployment":
+            return _keep_of_deployment(update, live)
+        case "ModelServer" if "pins" in live.get("spec", {}):
+            # They are the user's, also on a server that a job made.
+            return update | {"spec": update["spec"] | {"pins": live["spec"]["pins"]}}
+    return update
 
 
 def _keep_of_deployment(update: Manifest, live: Manifest) -> Manifest:

@@ -51,7 +51,8 @@ class Cluster:
         accept = "PartialObjectMetadataList" if metadata_only else None
         while True:
             page = await self._request("GET", kind.path(), query, metadata_as=accept)
-            items += page["items"]
+            # An empty list of metadata alone has no items at all.
+            items += page["items"] or []
             token = page["metadata"].get("continue")
             if not token:
                 break

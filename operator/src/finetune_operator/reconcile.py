@@ -255,7 +255,8 @@ def _refuse(manifest: Manifest, refused: tuple[Reason, str], now: datetime) -> t
     listed = conditions.listed()
     # A job that was refused had room under its namespace's limits: nobody waits behind it.
     no_more = {"waiting_for": None} if manifest["kind"] == "FineTuneJob" else {}
-    status = view.status.model_copy(update={"conditions": listed, "reason": reason, **no_more})
+    told = {"observed_generation": view.generation, "conditions": listed, "reason": reason}
+    status = view.status.model_copy(update=told | no_more)
     is_news = (ConditionType.READY, reason) not in {(one.type, one.reason) for one in before}
     return status.to_dict(), [Event("Warning", reason, message[:1024])] if is_news else []
 

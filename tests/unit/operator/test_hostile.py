@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from finetune_api.compute import Toleration
 from finetune_api.conditions import ConditionType, Reason
 from finetune_api.jobstatus import MOST_ATTEMPTS
 from finetune_api.modelserver import Model, ModelServerSpec
@@ -13,9 +14,11 @@ from finetune_operator.attempts import Begin, GiveUp, Wait, next_step
 from finetune_operator.events import build_event
 from finetune_operator.observe import Attempt, ServerPod, Stage, State, view_attempt, view_job
 from finetune_operator.pods import parse_progress
+from finetune_operator.reconcile import _refuse
 from finetune_operator.rollouts import Traffic, advance
 from finetune_operator.routing import advance_rollouts, build_routes, describe_served
 from finetune_operator.status import Conditions, Event
+from pydantic import ValidationError
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 LAST_YEAR = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
@@ -102,6 +105,19 @@ def test_a_stage_never_runs_twice_at_a_time() -> None:
 def test_attempts_end_while_their_number_fits_into_a_name() -> None:
     assert next_step(Stage.TRAIN, [], MOST_ATTEMPTS - 1, 3, NOW) == Begin(MOST_ATTEMPTS)
     assert isinstance(next_step(Stage.TRAIN, [], MOST_ATTEMPTS, 3, NOW), GiveUp)
+
+
+def test_a_refusal_is_about_the_spec_as_it_is_now() -> None:
+    manifest = job() | {"kind": "FineTuneJob"}
+    manifest["metadata"]["generation"] = 3
+    status, _ = _refuse(manifest, (Reason.CREATE_REFUSED, "Job shop-prepare-1: no"), NOW)
+    assert status["observedGeneration"] == 3
+
+
+@pytest.mark.parametrize("key", ["x" * 64, f"{'a' * 254}/x"])
+def test_a_key_that_no_node_can_have_is_refused(key: str) -> None:
+    with pytest.raises(ValidationError, match="key"):
+        Toleration(key=key)
 
 
 def test_a_note_is_cut_by_bytes_and_printable() -> None:

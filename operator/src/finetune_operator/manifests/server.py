@@ -39,7 +39,8 @@ def build_model_server(job: JobView) -> Manifest:
         "apiVersion": API_VERSION,
         "kind": "ModelServer",
         "metadata": build_metadata(job, job.name, job_labels(job)),
-        "spec": spec.to_dict(),
+        # What it pins is not the job's to say.
+        "spec": {name: value for name, value in spec.to_dict().items() if name != "pins"},
     }
 
 
