@@ -107,6 +107,7 @@ def _continue_from(draft: Draft, earlier: Continuation | Problem) -> None:
 def _walk(draft: Draft, spec: FineTuneJobSpec, seen: Seen, settings: Settings) -> None:
     """Go through the stages as far as they are done, and begin or await the next one."""
     draft.set_status(
+        start_time=draft.status.start_time or (draft.now if seen.attempts else None),
         method=f"{spec.method.name}/{spec.adapter.name}",
         attempts=count_begun(seen.attempts, draft.status.attempts),
         incumbent=recorded_incumbent(draft.status.incumbent, seen.attempts),

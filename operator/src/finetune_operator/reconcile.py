@@ -1,5 +1,6 @@
 """Brings one object a step further: observe, plan, apply, status, events. Decisions are made in the plans."""
 
+import asyncio
 import logging
 import time
 from dataclasses import dataclass
@@ -82,6 +83,8 @@ class Reconciler:
             else:
                 self.queue.done(key)
             RECONCILE_SECONDS.labels(key.kind).observe(time.monotonic() - started)
+            # A look that finds nothing to do waits for nothing: ten thousand of them would let no probe be answered.
+            await asyncio.sleep(0)
 
     async def reconcile(self, key: Key) -> None:
         """Bring one FineTuneJob or ModelServer a step further."""
