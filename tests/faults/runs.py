@@ -137,7 +137,7 @@ class Stage:
 def _may_lose_events(verdict: Verdict) -> bool:
     """Tell whether an event may be missing.
 
-    It follows its status, and nobody remembers it when that is interrupted; and who sees late sees several steps as one.
+    It follows its status, and nobody remembers it when that is interrupted; who sees late sees several steps as one.
     """
     if verdict.fault and (verdict.fault.kind in CRASHES or verdict.fault.loses_events):
         return True
