@@ -22,6 +22,8 @@ class Lifecycle:
     name: str
     live: Callable[[User], Awaitable[None]]
     """What the user does; the pods do what `User.part` says."""
+    by_chance: tuple[str, ...] = ()
+    """Reasons that are told or not by how fast Kubernetes ends and collects what is on its way out."""
 
 
 def _job(**spec: Any) -> dict[str, Any]:
@@ -163,8 +165,8 @@ LIFECYCLES = {
         Lifecycle("shared", _shared),
         Lifecycle("canary", _canary),
         Lifecycle("approved", _approved),
-        Lifecycle("again", _again),
-        Lifecycle("server-again", _server_again),
-        *([Lifecycle("suspended", _suspended)] if "suspend" in FineTuneJobSpec.model_fields else []),
+        Lifecycle("again", _again, ("Conflict",)),
+        Lifecycle("server-again", _server_again, ("Conflict",)),
+        *([Lifecycle("suspended", _suspended, ("Stopping",))] if "suspend" in FineTuneJobSpec.model_fields else []),
     )
 }
