@@ -6,7 +6,6 @@ from typing import Any
 
 from api.player import Pod, fail, fail_gates, succeed
 from faults.world import Scene, User
-from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.meta import ATTEMPT_LABEL, STAGE_LABEL
 
 _BASE = {"uri": "pvc://models/base"}
@@ -167,6 +166,6 @@ LIFECYCLES = {
         Lifecycle("approved", _approved),
         Lifecycle("again", _again, ("Conflict",)),
         Lifecycle("server-again", _server_again, ("Conflict",)),
-        *([Lifecycle("suspended", _suspended, ("Stopping",))] if "suspend" in FineTuneJobSpec.model_fields else []),
+        Lifecycle("suspended", _suspended, ("Stopping",)),
     )
 }

@@ -127,8 +127,8 @@ class Stage:
             untold = {one for one in wanted.events - verdict.end.events if not one.endswith(by_chance)}
             if untold and not _may_lose_events(verdict):
                 verdict.divergences.append(f"never told: {', '.join(sorted(untold))}")
-            strange = verdict.end.events - wanted.events
-            strange = {one for one in strange if not one.endswith((*by_chance, _REFUSED))}
+            told = verdict.end.events - wanted.events
+            strange = {one for one in told if not one.endswith((*by_chance, _REFUSED))}
             if strange:
                 verdict.divergences.append(f"told without a reason: {', '.join(sorted(strange))}")
         verdict.repeated_trainings = find_repeated(scene)
