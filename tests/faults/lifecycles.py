@@ -22,7 +22,7 @@ class Lifecycle:
     live: Callable[[User], Awaitable[None]]
     """What the user does; the pods do what `User.part` says."""
     by_chance: tuple[str, ...] = ()
-    """Reasons that are told or not by how fast Kubernetes ends and collects what is on its way out."""
+    """Reasons that are told or not by how fast the user and Kubernetes let things go."""
 
 
 def _job(**spec: Any) -> dict[str, Any]:
@@ -80,6 +80,7 @@ async def _deleted(user: User) -> None:
     user.part.script = lambda pod: None if _stage(pod)[0] == "Train" else succeed(pod)
     await user.create("FineTuneJob", "job", _job(serving=_OWN))
     await user.until(_trains, "a training")
+    await user.until_condition("job", "Trained", "Training", status="False")
     await user.delete("FineTuneJob", "job")
     await user.until(lambda scene: not list(scene.find("Job")), "no Job any more")
 
@@ -126,6 +127,7 @@ async def _again(user: User) -> None:
     user.part.script = lambda pod: None if _stage(pod)[0] == "Train" else succeed(pod)
     await user.create("FineTuneJob", "job", _job(serving=_OWN))
     await user.until(_trains, "a training")
+    await user.until_condition("job", "Trained", "Training", status="False")
     await user.delete("FineTuneJob", "job")
     user.part.script = succeed
     await user.create("FineTuneJob", "job", _job(serving=_OWN, retries=1))
@@ -160,7 +162,7 @@ LIFECYCLES = {
         Lifecycle("retry", _retry),
         Lifecycle("gates", _gates),
         Lifecycle("refused", _refused),
-        Lifecycle("deleted", _deleted),
+        Lifecycle("deleted", _deleted, ("Succeeded", "WithinBudget", "Training")),
         Lifecycle("shared", _shared),
         Lifecycle("canary", _canary),
         Lifecycle("approved", _approved),
