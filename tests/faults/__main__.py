@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.control_plane import control_plane, install_kinds
-from faults.faults import Fault
+from faults.faults import Fault, Kind
 from faults.lifecycles import LIFECYCLES
 from faults.plan import plan_all
 from faults.runs import Stage, Verdict
@@ -78,7 +78,9 @@ def summarise(verdicts: list[Verdict], seed: int, seconds: float) -> dict[str, A
         "repeated_trainings": sum(len(verdict.repeated_trainings) for verdict in verdicts),
         "orphans": sum(len(verdict.orphans) for verdict in verdicts),
         "leaked_writes": sum(len(verdict.leaked_writes) for verdict in verdicts),
-        "not_struck": sum(verdict.fault is not None and not verdict.struck for verdict in verdicts),
+        "not_struck": sum(
+            not verdict.struck for verdict in verdicts if verdict.fault and verdict.fault.kind != Kind.TWO
+        ),
         "seconds": round(seconds),
         "seed": seed,
     }

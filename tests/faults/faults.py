@@ -89,7 +89,7 @@ WATCHES = (
     Kind.ERROR,
 )
 """What befalls an event."""
-_LOSES_EVENTS = (Kind.GONE, Kind.EXPIRED, Kind.DROPPED, Kind.SILENT, Kind.REORDERED)
+_LOSES_EVENTS = (Kind.DROPPED, Kind.SILENT, Kind.REORDERED)
 EVENTS = ("ADDED", "MODIFIED", "DELETED")
 
 

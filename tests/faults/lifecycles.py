@@ -6,7 +6,6 @@ from typing import Any
 
 from api.player import Pod, fail, fail_gates, succeed
 from faults.world import Scene, User
-from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.meta import ATTEMPT_LABEL, STAGE_LABEL
 
 _BASE = {"uri": "pvc://models/base"}
@@ -22,6 +21,8 @@ class Lifecycle:
     name: str
     live: Callable[[User], Awaitable[None]]
     """What the user does; the pods do what `User.part` says."""
+    by_chance: tuple[str, ...] = ()
+    """Reasons that are told or not by how fast the user and Kubernetes let things go."""
 
 
 def _job(**spec: Any) -> dict[str, Any]:
@@ -79,6 +80,7 @@ async def _deleted(user: User) -> None:
     user.part.script = lambda pod: None if _stage(pod)[0] == "Train" else succeed(pod)
     await user.create("FineTuneJob", "job", _job(serving=_OWN))
     await user.until(_trains, "a training")
+    await user.until_condition("job", "Trained", "Training", status="False")
     await user.delete("FineTuneJob", "job")
     await user.until(lambda scene: not list(scene.find("Job")), "no Job any more")
 
@@ -125,6 +127,7 @@ async def _again(user: User) -> None:
     user.part.script = lambda pod: None if _stage(pod)[0] == "Train" else succeed(pod)
     await user.create("FineTuneJob", "job", _job(serving=_OWN))
     await user.until(_trains, "a training")
+    await user.until_condition("job", "Trained", "Training", status="False")
     await user.delete("FineTuneJob", "job")
     user.part.script = succeed
     await user.create("FineTuneJob", "job", _job(serving=_OWN, retries=1))
@@ -159,12 +162,12 @@ LIFECYCLES = {
         Lifecycle("retry", _retry),
         Lifecycle("gates", _gates),
         Lifecycle("refused", _refused),
-        Lifecycle("deleted", _deleted),
+        Lifecycle("deleted", _deleted, ("Succeeded", "WithinBudget", "Training")),
         Lifecycle("shared", _shared),
         Lifecycle("canary", _canary),
         Lifecycle("approved", _approved),
-        Lifecycle("again", _again),
-        Lifecycle("server-again", _server_again),
-        *([Lifecycle("suspended", _suspended)] if "suspend" in FineTuneJobSpec.model_fields else []),
+        Lifecycle("again", _again, ("Conflict",)),
+        Lifecycle("server-again", _server_again, ("Conflict",)),
+        Lifecycle("suspended", _suspended, ("Stopping",)),
     )
 }

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from itertools import cycle, islice
 
-from faults.faults import ANSWERS, CRASHES, WATCHES, Each, Fault, Kind, Point, Share, can_befall
+from faults.faults import ANSWERS, WATCHES, Each, Fault, Kind, Point, Share, can_befall
 
 _EVERYWHERE = "serve"
 """The lifecycle whose reads are met too: those of the others are the same, since a start reads everything."""
@@ -33,7 +33,11 @@ def plan_processes(lifecycle: str, met: list[Point]) -> Iterator[Fault]:
     """Yield a crash at every request, two operators at once, and an API server that is away."""
     for point in sorted(set(met)):
         if point.is_write:
-            yield from (Fault(kind, point) for kind in CRASHES)
+            yield Fault(Kind.CRASH_BEFORE, point)
+            yield Fault(Kind.CRASH_AFTER, point)
+            if point.resource != "events":
+                # An event that comes late is an event.
+                yield Fault(Kind.CRASH_LATE, point)
         elif lifecycle == _EVERYWHERE and not point.is_event:
             yield Fault(Kind.CRASH_BEFORE, point)
     yield Fault(Kind.TWO, Each())

@@ -24,6 +24,8 @@ _QUIET_SECONDS = 1.0
 """How long nothing may happen before things count as they will stay."""
 _MOST_SECONDS = 180.0
 _MOST_PROCESSES = 40
+_REFUSED = "CreateRefused"
+"""What is told where the fault is that the API server refuses something."""
 _SIDE_BY_SIDE = 10
 
 
@@ -121,12 +123,12 @@ class Stage:
     def _judge(self, verdict: Verdict, scene: Scene, namespace: str, traffic: Traffic, wanted: End | None) -> None:
         if wanted is not None:
             verdict.divergences += find_difference(wanted, verdict.end)
-            untold = wanted.events - verdict.end.events
+            by_chance = LIFECYCLES[verdict.lifecycle].by_chance
+            untold = {one for one in wanted.events - verdict.end.events if not one.endswith(by_chance)}
             if untold and not _may_lose_events(verdict):
                 verdict.divergences.append(f"never told: {', '.join(sorted(untold))}")
-            # What the operator only tells when it looks at the right moment, or when it was refused.
-            by_chance = ("CreateRefused", "Stopping")
-            strange = {one for one in verdict.end.events - wanted.events if not one.endswith(by_chance)}
+            told = verdict.end.events - wanted.events
+            strange = {one for one in told if not one.endswith((*by_chance, _REFUSED))}
             if strange:
                 verdict.divergences.append(f"told without a reason: {', '.join(sorted(strange))}")
         verdict.repeated_trainings = find_repeated(scene)

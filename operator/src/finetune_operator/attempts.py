@@ -141,6 +141,19 @@ def _delay_after(attempts: int) -> timedelta:
     return min(_FIRST_DELAY * factor, _LONGEST_DELAY)
 
 
+def last_begun(attempts: list[Attempt], known: Attempts, recorded: datetime | None, now: datetime) -> datetime | None:
+    """Return when the last attempt began: of one that the status does not know of yet, its Job says it.
+
+    Args:
+        attempts: those that the cluster still has.
+        known: how many the status knows of.
+        recorded: when the last of those began.
+        now: the time; a Job that nobody looked at yet has not begun before.
+    """
+    unknown = [one for one in attempts if one.number > getattr(known, one.stage.lower())]
+    return max((one.started or now for one in unknown), default=recorded)
+
+
 def count_begun(attempts: list[Attempt], known: Attempts) -> Attempts:
     """Count what was begun: never fewer than the status remembers, since finished Jobs may be gone."""
     numbers = {

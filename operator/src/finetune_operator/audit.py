@@ -38,9 +38,9 @@ class Audit:
                 pause = _RETRY_SECONDS
 
     async def _audit(self, kind: Kind) -> None:
+        known = self._store.uids(kind.name)
         listed, version = await self._cluster.list_all(kind, metadata_only=True)
-        versions = {one["metadata"]["uid"]: int(one["metadata"]["resourceVersion"]) for one in listed}
-        for change in self._store.retain(kind.name, versions, version):
+        for change in self._store.retain(kind.name, {one["metadata"]["uid"] for one in listed}, known):
             self._tell(kind, change)
         for one in listed:
             if self._store.is_behind(one):

@@ -24,6 +24,7 @@ _LOG = logging.getLogger(__name__)
 _REQUEST_TIMEOUT = 10
 _SERVER_TIMEOUT = 290
 _PAGE = 500
+_LONGEST_DELAY = 30.0
 
 
 class _EndlessBackoff:
@@ -33,7 +34,7 @@ class _EndlessBackoff:
         delay = 0.5
         while True:
             yield delay * random.uniform(0.5, 1)  # noqa: S311 - jitter
-            delay = min(delay * 2, 30)
+            delay = min(delay * 2, _LONGEST_DELAY)
 
 
 class Feeds:
@@ -81,37 +82,40 @@ class Feeds:
         await kopf.run_tasks(shell, ignored=others)
 
     async def _follow(self, kind: Kind, settings: kopf.OperatorSettings) -> None:
-        """Take over what happens to the objects of a kind; a stream that fails begins anew."""
+        """Take over what happens to the objects of a kind; a stream that ends begins anew, with a list."""
         resource = kopf.Resource(kind.group, kind.version, kind.plural, kind.name, namespaced=True)
-        delays = iter(_EndlessBackoff())
+        loop, delays = asyncio.get_running_loop(), iter(_EndlessBackoff())
         while True:
-            stream: Any = watching.infinite_watch(settings=settings, resource=resource, namespace=None)
+            began, known = loop.time(), self._store.uids(kind.name)
+            stream: Any = watching.continuous_watch(
+                settings=settings, resource=resource, namespace=None, operator_pause_waiter=loop.create_future()
+            )
             try:
                 async with aclosing(stream):
-                    await self._take(kind, stream)
+                    await self._take(kind, stream, known)
             except (errors.APIError, watching.WatchingError, aiohttp.ClientError, OSError, ValueError) as error:
                 _LOG.warning("the watch of %s begins anew: %s", kind.plural, error)
+            if loop.time() - began > _LONGEST_DELAY:
+                delays = iter(_EndlessBackoff())
             await asyncio.sleep(next(delays))
 
-    async def _take(self, kind: Kind, stream: Any) -> None:
-        """Take over the events of a stream: a list now and then, and what changes after it."""
-        listed: dict[str, int] = {}
+    async def _take(self, kind: Kind, stream: Any, known: set[str]) -> None:
+        """Take over a list, and the changes after it; `known` are the uids that were known before."""
+        listed: set[str] = set()
         async for event in stream:
             if event is watching.Bookmark.LISTED:
-                self._end_list(kind, listed)
-                listed = {}
+                self._end_list(kind, listed, known)
             elif event["type"] == "DELETED":
                 self._tell(self._store.remove(_identify(event, kind)))
             elif event["type"] != "BOOKMARK":
                 manifest = _identify(event, kind)
                 if event["type"] is None:
-                    listed[manifest["metadata"]["uid"]] = int(manifest["metadata"]["resourceVersion"])
+                    listed.add(manifest["metadata"]["uid"])
                 self._tell(self._store.put(manifest))
 
-    def _end_list(self, kind: Kind, listed: dict[str, int]) -> None:
-        """Drop what a complete list does not have: it was deleted while no watch was there to tell."""
-        # The list is not older than the newest object in it.
-        for change in self._store.retain(kind.name, listed, max(listed.values(), default=0)):
+    def _end_list(self, kind: Kind, listed: set[str], known: set[str]) -> None:
+        """Drop what was known and a complete list does not have: it was deleted while no watch was there to tell."""
+        for change in self._store.retain(kind.name, listed, known):
             self._tell(change)
         self._unlisted.discard(kind.name)
         if not self._unlisted:

@@ -13,7 +13,7 @@ from finetune_api.uris import parse_uri
 
 from finetune_operator.acceptance import Problem, find_problem, find_source_problem, resolve_earlier
 from finetune_operator.approval import judge
-from finetune_operator.attempts import Begin, Done, GiveUp, Step, Wait, count_begun, next_step
+from finetune_operator.attempts import Begin, Done, GiveUp, Step, Wait, count_begun, last_begun, next_step
 from finetune_operator.beginning import RUNNING, begin
 from finetune_operator.deadlines import explain_deadline, find_running, is_late, keep_clock, stop_clock
 from finetune_operator.deployment import deploy
@@ -106,8 +106,10 @@ def _continue_from(draft: Draft, earlier: Continuation | Problem) -> None:
 
 def _walk(draft: Draft, spec: FineTuneJobSpec, seen: Seen, settings: Settings) -> None:
     """Go through the stages as far as they are done, and begin or await the next one."""
+    begun = last_begun(seen.attempts, draft.status.attempts, draft.status.attempt_time, draft.now)
     draft.set_status(
-        start_time=draft.status.start_time or (draft.now if seen.attempts else None),
+        start_time=draft.status.start_time or begun,
+        attempt_time=begun,
         method=f"{spec.method.name}/{spec.adapter.name}",
         attempts=count_begun(seen.attempts, draft.status.attempts),
         incumbent=recorded_incumbent(draft.status.incumbent, seen.attempts),

@@ -4,7 +4,7 @@ Filled by the feeds, by the audit, and by the answers to the operator's own writ
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -69,18 +69,22 @@ class Store:
         self._forget(key)
         return Change(manifest)
 
-    def retain(self, kind: str, listed: Mapping[str, int], version: int) -> list[Change]:
+    def uids(self, kind: str) -> set[str]:
+        """Return the uids of a kind's objects."""
+        return {self._objects[key]["metadata"]["uid"] for key in self.keys(kind)}
+
+    def retain(self, kind: str, listed: Container[str], known: Container[str]) -> list[Change]:
         """Drop the objects of a kind that a complete list does not have; return what that changed.
 
         Args:
             kind: the kind that was listed.
-            listed: by uid the version of every object that there is.
-            version: the list's resource version, or one before it; objects written after it are left alone.
+            listed: the uids of all objects that there are.
+            known: the uids that were known when the list was asked for; what came later may be newer than the list.
         """
         dropped = []
         for key in self.keys(kind):
-            metadata = self._objects[key]["metadata"]
-            if metadata["uid"] not in listed and int(metadata["resourceVersion"]) <= version:
+            uid = self._objects[key]["metadata"]["uid"]
+            if uid in known and uid not in listed:
                 dropped.append(Change(self._objects[key]))
                 self._forget(key)
         return dropped

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 from finetune_api.conditions import ConditionType, Reason
-from finetune_operator.attempts import Begin, Wait, next_step
+from finetune_api.jobstatus import Attempts
+from finetune_operator.attempts import Begin, Wait, last_begun, next_step
 from finetune_operator.events import build_event
 from finetune_operator.observe import Attempt, Stage, State, view_attempt
 from finetune_operator.pods import parse_progress
@@ -129,3 +130,12 @@ def test_an_attempt_is_judged_when_its_pod_is_known_to_have_ended(
     attempt = view_attempt(job, [{"metadata": {"name": "pod"}, "status": pod}])
     assert attempt
     assert attempt.state is state
+
+
+def test_an_attempt_that_was_not_written_down_began_when_its_job_says() -> None:
+    recorded, later = NOW - timedelta(hours=1), NOW - timedelta(minutes=1)
+    attempts = [Attempt(Stage.TRAIN, number, f"train-{number}", State.ACTIVE, started=later) for number in (1, 2)]
+    assert last_begun(attempts, Attempts(train=2), recorded, NOW) == recorded
+    assert last_begun(attempts, Attempts(train=1), recorded, NOW) == later
+    assert last_begun([Attempt(Stage.PREPARE, 1, "prepare-1", State.ACTIVE)], Attempts(), None, NOW) == NOW
+    assert last_begun([], Attempts(), None, NOW) is None

@@ -51,12 +51,13 @@ def test_the_deletion_of_an_ancestor_does_not_remove_its_namesake() -> None:
     assert store.get(KEY) is not None
 
 
-def test_an_audit_finds_missed_deletions_and_spares_what_is_newer() -> None:
+def test_a_list_tells_of_missed_deletions_and_nothing_of_what_came_later() -> None:
     store = Store()
-    store.put(job("gone", version=2, uid="1"))
-    store.put(job("fresh", version=9, uid="2"))
+    store.put(job("gone", version=7, uid="1"))
     store.put(job("kept", version=3, uid="3"))
-    changed = store.retain("FineTuneJob", {"3": 3}, 5)
+    known = store.uids("FineTuneJob")
+    store.put(job("fresh", version=6, uid="2"))
+    changed = store.retain("FineTuneJob", {"3"}, known)
     assert [one.manifest["metadata"]["name"] for one in changed] == ["gone"]
     assert sorted(key.name for key in store.keys("FineTuneJob")) == ["fresh", "kept"]
 
