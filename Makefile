@@ -7,7 +7,8 @@ export PYTHONPATH := tests
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check generate bench bench-training bench-serving bench-gpu fuzz e2e cluster-up cluster-down clean
+.PHONY: help demo test check generate keep-release bench bench-training bench-serving bench-gpu e2e escalations fuzz faults \
+  audit sbom cluster-up cluster-down clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -32,6 +33,9 @@ generate: .venv/ready ## write the CustomResourceDefinitions, and what vLLM serv
 	@$(PYTHON) -m finetune_serving.architectures crds/src/finetune_api/architectures.py
 	@$(PYTHON) -m finetune_api.crd crds charts/finetune-operator/files/crds
 
+keep-release: ## keep the commit that is checked out as the release that the next is upgraded from
+	@python3 tests/upgrade/keep.py
+
 bench: .venv/ready ## what a decision of the operator costs, as JSON
 	@$(PYTHON) -m bench planning
 
@@ -47,8 +51,25 @@ bench-gpu: .venv/ready ## training on one GPU, LoRA and QLoRA, as JSON
 fuzz: .venv/ready ## generated objects, mutations of live ones and hostile pods, counted as JSON (FUZZ='--seed 7 --only gates')
 	@$(PYTHON) -m fuzz $(FUZZ)
 
+faults: .venv/ready ## every fault between operator and API server in every lifecycle, counted as JSON (FAULTS='LIFECYCLE KIND WHERE --seed 7')
+	@$(PYTHON) -m faults $(FAULTS)
+
 e2e: .venv/ready ## the tests on the real node only
 	@$(PYTHON) tests/run.py e2e
+
+escalations: .venv/ready ## a tenant's attempts to get more than he has, as JSON; none may succeed
+	@$(PYTHON) -m escalations
+
+audit: $(UV) ## known weaknesses of what the images install, from uv.lock; fails where the database cannot be asked
+	@$(UV) audit --frozen --no-dev --preview-features audit-command $(if $(AUDIT_URL),--service-url $(AUDIT_URL)); status=$$?; \
+	  if [ $$status -eq 2 ]; then echo "NOTHING WAS CHECKED: the database $(or $(AUDIT_URL),https://api.osv.dev) did not answer;" \
+	    "run this where it can be reached, or name a mirror: make audit AUDIT_URL=<url>" >&2; fi; exit $$status
+
+sbom: $(UV) ## what each image installs, as CycloneDX in .cache/sbom
+	@mkdir -p .cache/sbom
+	@for image in operator trainer "trainer --extra gpu" serving "serving --extra cpu"; do set -- $$image; \
+	  $(UV) export --quiet --frozen --no-dev --preview-features sbom-export --format cyclonedx1.5 --package finetune-$$1 $$2 $$3 \
+	    --output-file .cache/sbom/$$1$${3:+-$$3}.cdx.json >/dev/null || exit 1; echo .cache/sbom/$$1$${3:+-$$3}.cdx.json; done
 
 cluster-up: .venv/ready ## start the embedded Kubernetes with the project's images
 	@$(PYTHON) -m cluster up --images

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs the project inside an image, into /opt/venv, as the Dockerfiles ask for it:
 #   install.sh requirements FILE         the packages that FILE pins, without looking for more
-#   install.sh package NAME DIRECTORY... a package of the workspace with what the lock pins for it
+#   install.sh package NAME DIRECTORY... a package of the workspace with what the lock pins for it, by version and hash
 set -eu
 certificates=/etc/ssl/certs/ca-certificates.crt
 [ ! -e "$certificates" ] || export SSL_CERT_FILE="$certificates" PIP_CERT="$certificates"
@@ -20,7 +20,7 @@ package)
     export UV_NO_CACHE=1
     shift 2
     # shellcheck disable=SC2086 -- EXTRAS is a list of options
-    /opt/uv/bin/uv export -q --frozen --no-dev --no-emit-workspace --no-hashes --package "$name" ${EXTRAS:-} \
+    /opt/uv/bin/uv export -q --frozen --no-dev --no-emit-workspace --package "$name" ${EXTRAS:-} \
         -o /tmp/requirements.txt
     /opt/uv/bin/uv pip install -q --no-deps -r /tmp/requirements.txt
     /opt/uv/bin/uv pip install -q --no-deps "$@"

@@ -12,7 +12,20 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 TESTS = Path(__file__).parent
-TIERS = ("unit", "golden", "bad_inputs", "contract", "training", "serving", "api", "fuzz", "e2e")
+TIERS = (
+    "unit",
+    "golden",
+    "bad_inputs",
+    "contract",
+    "training",
+    "serving",
+    "api",
+    "escalations",
+    "faults",
+    "fuzz",
+    "upgrade",
+    "e2e",
+)
 PARALLEL = ("training", "serving")
 """Tiers whose tests run side by side, a core for each; those of the others share one cluster, or end at once."""
 
@@ -37,7 +50,7 @@ def main(wanted: list[str]) -> int:
     tiers = [tier for tier in TIERS if (tier in wanted or not wanted) and has_tests(tier)]
     counts = {tier: run_tier(tier) for tier in tiers}
     for tier, count in counts.items():
-        print(f"{tier:10} {count.passed:5} passed {count.failed:5} failed {count.skipped:5} skipped")
+        print(f"{tier:11} {count.passed:5} passed {count.failed:5} failed {count.skipped:5} skipped")
     passed, failed, skipped = (
         sum(getattr(count, name) for count in counts.values()) for name in Counts.__annotations__
     )

@@ -6,35 +6,56 @@ import signal
 import subprocess
 import sys
 import urllib.request
+import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from api.account import Account, install_account, make_namespace
 from api.player import Player
-from cluster.control_plane import Cluster, control_plane
+from cluster.control_plane import Cluster, control_plane, install_kinds
+from operator_log import check_log
+from ports import find_port
 from waiting import wait_for
 
 SETTINGS = {
     "images": {"trainer": "trainer:1", "serving": "serving:1"},
     # So seldom that a change which the watches miss makes a test fail.
     "auditSeconds": 600,
+    # By the names of the tests that need them.
+    "limits": {
+        "namespaces": {
+            "gpus-go-round-in-order": {"gpus": 2},
+            "a-suspended-job-makes-room-for-another": {"jobs": 1},
+            "a-crowd-that-comes-at-once-is-let-in-by-twos": {"jobs": 2},
+        }
+    },
 }
-HEALTH_PORT, METRICS_PORT = 18080, 19091
 
 
 class Operator:
-    """The operator's process."""
+    """An operator's process."""
 
-    def __init__(self, cluster: Cluster, directory: Path) -> None:
-        self._cluster, self._directory = cluster, directory
+    def __init__(
+        self, kubeconfig: Path, directory: Path, *arguments: str, settings: dict[str, Any] | None = None
+    ) -> None:
+        self._kubeconfig, self._directory, self._arguments = kubeconfig, directory, arguments
+        self._settings = SETTINGS | (settings or {})
+        self._health_port, self._metrics_port = find_port(), find_port()
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start it and wait until it knows everything."""
+        self.launch()
+        self.wait_until_ready()
+
+    def launch(self) -> None:
+        """Start it."""
         settings = self._directory / "settings.yaml"
-        settings.write_text(yaml.safe_dump(SETTINGS))
+        settings.write_text(yaml.safe_dump(self._settings))
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [
@@ -42,29 +63,68 @@ class Operator:
                     "-m",
                     "finetune_operator",
                     f"--settings={settings}",
-                    f"--health-port={HEALTH_PORT}",
-                    f"--metrics-port={METRICS_PORT}",
+                    f"--health-port={self._health_port}",
+                    f"--metrics-port={self._metrics_port}",
+                    *self._arguments,
                 ],
-                env=os.environ | {"KUBECONFIG": str(self._cluster.kubeconfig)},
+                env=os.environ | {"KUBECONFIG": str(self._kubeconfig), "POD_NAME": self._directory.name},
                 stdout=log,
                 stderr=log,
             )
+
+    def wait_until_ready(self) -> None:
+        """Wait until it knows everything."""
         wait_for(self._is_ready, lambda: f"the operator: {self.log.read_text()[-3000:]}")
 
     def stop(self, signum: signal.Signals = signal.SIGTERM) -> int:
         """Stop it and return its exit status."""
+        self.send(signum)
+        return self.wait()
+
+    def send(self, signum: signal.Signals) -> None:
+        """Send it a signal."""
         assert self._process is not None
         self._process.send_signal(signum)
+
+    def wait(self) -> int:
+        """Wait until it ends and return its exit status."""
+        assert self._process is not None
         return self._process.wait(30)
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Hold it still while something happens that it would answer at once."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
+
+    @property
+    def pid(self) -> int:
+        """The process's id."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it was started and has not ended."""
+        return self._process is not None and self._process.poll() is None
 
     @property
     def log(self) -> Path:
         """What it said."""
         return self._directory / "operator.log"
 
+    @property
+    def metrics_url(self) -> str:
+        """Where Prometheus asks it."""
+        return f"http://127.0.0.1:{self._metrics_port}/metrics"
+
     def metric(self, name: str) -> float:
         """Return the sum of a metric's samples."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{METRICS_PORT}/metrics", timeout=5) as response:
+        with urllib.request.urlopen(self.metrics_url, timeout=5) as response:
             lines = response.read().decode().splitlines()
         return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith((f"{name}{{", f"{name} ")))
 
@@ -72,7 +132,7 @@ class Operator:
         assert self._process is not None
         assert self._process.poll() is None, self.log.read_text()[-3000:]
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{HEALTH_PORT}/readyz", timeout=2) as response:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self._health_port}/readyz", timeout=2) as response:
                 return bool(response.status == 200)
         except OSError:
             return False
@@ -81,25 +141,26 @@ class Operator:
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
     """The API server with our kinds."""
-    with control_plane() as running:
-        running.run_kubectl("apply", "--server-side", "-f", str(Path(__file__).parents[2] / "crds"))
-        running.run_kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
-        for kind in ("finetunejobs", "modelservers"):
-            # Until its cache is filled the API server answers watches of a new kind with 429.
-            running.run_kubectl("get", "--raw", f"/apis/finetune.dev/v1alpha1/{kind}?resourceVersion=0")
+    # As on OpenShift: an owner that blocks its deletion is named only by who may change its finalizers.
+    with control_plane("OwnerReferencesPermissionEnforcement") as running:
+        install_kinds(running)
         yield running
 
 
 @pytest.fixture(scope="session")
-def operator(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
+def account(cluster: Cluster) -> Account:
+    """The operator's account, with the rights that the chart gives it."""
+    return install_account(cluster)
+
+
+@pytest.fixture(scope="session")
+def operator(account: Account, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
     """The running operator; at its end it must have told of no unexpected error."""
-    running = Operator(cluster, tmp_path_factory.mktemp("operator"))
+    running = Operator(account.kubeconfig, tmp_path_factory.mktemp("operator"), account.argument)
     running.start()
     yield running
     assert running.stop() == 0
-    lines = [json.loads(line) for line in running.log.read_text().splitlines()]
-    errors = [line for line in lines if line["level"] == "error"]
-    assert not errors, errors
+    check_log(running.log.read_text())
 
 
 @pytest.fixture(scope="session")
@@ -111,10 +172,16 @@ def player(cluster: Cluster) -> Iterator[Player]:
 
 @pytest.fixture
 def namespace(cluster: Cluster, request: pytest.FixtureRequest) -> str:
-    """A namespace for one test."""
-    name = request.node.name.replace("_", "-").split("[")[0][5:50].strip("-")
-    cluster.run_kubectl("create", "namespace", name)
+    """A namespace for one test, which admits restricted pods only."""
+    test, _, parameters = request.node.name.removeprefix("test_").replace("_", "-").partition("[")
+    name = test[:45].strip("-") + (f"-{zlib.crc32(parameters.encode()):08x}" if parameters else "")
+    make_namespace(cluster, name)
     return str(name)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put what looks at the whole session's traces last."""
+    items.sort(key=lambda item: item.path.name == "test_rights.py")
 
 
 def finetunejob(name: str, namespace: str, **spec: Any) -> dict[str, Any]:

@@ -1,27 +1,33 @@
 """Plays the pods where there is no node: says of each what a kubelet would, as a test's script wants it.
 
-Jobs, Deployments and garbage collection are Kubernetes' own controllers; only pods are played.
+Jobs, Deployments and garbage collection are Kubernetes' own controllers; only pods are played. Each has an address of
+its own on the loopback interface, where it answers as a trainer or a server would: with what its routes file names.
 """
 
+import asyncio
+import ipaddress
 import json
 import threading
-from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from typing import Any, Self
 
+from aiohttp import web
+from cluster.client import ApiError, Client, connect
 from cluster.control_plane import Cluster
-from cluster.layout import ClusterError
-from finetune_api.meta import METRICS_PORT, SERVER_PORT
+from finetune_api.digest import digest_value
+from finetune_api.meta import ATTEMPT_LABEL, JOB_LABEL, METRICS_PORT, SERVER_LABEL, SERVER_PORT, STAGE_LABEL
+from finetune_api.mounts import ROUTES_FILE
 from finetune_api.routes import LOADED_PATH
 
-DIGEST = "sha256:" + "a" * 64
 _DATASET = {
     "trainExamples": 9,
     "heldoutExamples": 1,
     "trainTokens": 90,
     "longestExampleTokens": 10,
     "steps": 5,
-    "digest": DIGEST,
+    "digest": "sha256:" + "a" * 64,
 }
 _PARTS = ("total", "weights", "gradients", "optimizer", "activations", "logits", "overhead")
 _ESTIMATE = {
@@ -43,16 +49,21 @@ _EVALUATION = {
     "metrics": [_GAIN],
     "gates": [{"metric": "Perplexity", "passed": True, "message": "passed"}],
 }
-Script = Callable[[dict[str, Any]], "tuple[int, str] | None"]
+_PROGRESS = "finetune_train_step 2\nfinetune_train_steps 5\nfinetune_train_loss 1.5\n"
+_FIRST_ADDRESS = ipaddress.ip_address("127.1.0.1")
+_LOOK_AGAIN_SECONDS = 0.1
+
+Pod = dict[str, Any]
+Script = Callable[[Pod], "tuple[int, str] | None"]
 """Given a pod: exit code and termination message, or None to let it run on."""
 
 
-def succeed(pod: dict[str, Any]) -> tuple[int, str]:
+def succeed(pod: Pod) -> tuple[int, str]:
     """Play a stage that succeeds."""
     labels = pod["metadata"]["labels"]
-    job, attempt = labels["finetune.dev/job"], labels["finetune.dev/attempt"]
+    job, attempt = labels[JOB_LABEL], labels[ATTEMPT_LABEL]
     report: dict[str, Any] = {"outcome": "Succeeded", "reason": "Succeeded"}
-    match labels["finetune.dev/stage"]:
+    match labels[STAGE_LABEL]:
         case "Prepare":
             report["dataset"] = _DATASET
             report["estimate"] = _ESTIMATE
@@ -60,90 +71,213 @@ def succeed(pod: dict[str, Any]) -> tuple[int, str]:
             report["training"] = {"steps": 5, "loss": 1.0, "seconds": 2.0}
             report["artifact"] = {
                 "uri": f"pvc://finetune-artifacts/{job}/adapter/{attempt}",
-                "digest": DIGEST,
+                "digest": f"sha256:{digest_value(job)}",
                 "bytes": 1,
             }
         case "Evaluate":
             report["evaluation"] = _EVALUATION
+        case "Export":
+            report["export"] = {"bucket": f"s3://bucket/{job}"}
     return 0, json.dumps(report)
 
 
+def fail(reason: str, message: str, code: int) -> tuple[int, str]:
+    """Play a stage that fails and says why."""
+    return code, json.dumps({"outcome": "Failed", "reason": reason, "message": message})
+
+
+def fail_gates() -> tuple[int, str]:
+    """Play an evaluation whose result is no better than the base model."""
+    gate = {"metric": "Perplexity", "passed": False, "message": "no gain"}
+    evaluation = _EVALUATION | {"passed": False, "gates": [gate]}
+    return 0, json.dumps({"outcome": "Succeeded", "reason": "Succeeded", "evaluation": evaluation})
+
+
+@dataclass
+class Part:
+    """What the pods of a namespace do."""
+
+    script: Script = succeed
+    refused: dict[str, str] = field(default_factory=dict)
+    """FineTuneJobs whose adapter no server loads, and why."""
+
+
+class Acting:
+    """Watches all pods and plays each that is not ended."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._parts: dict[str, Part] = {}
+        self._pods: dict[str, Pod] = {}
+        self._addresses: dict[str, str] = {}
+        self._servers: dict[str, tuple[str, str]] = {}
+        self._playing: set[str] = set()
+
+    def play(self, namespace: str, part: Part) -> None:
+        """Follow a part in a namespace; without one every stage succeeds."""
+        self._parts[namespace] = part
+
+    async def run(self) -> None:
+        """Play until cancelled."""
+        async with self._answer_questions(), asyncio.TaskGroup() as plays:
+            plays.create_task(self._look_again(plays))
+            async for kind, pod in self._client.watch("/api/v1/pods"):
+                if kind == "DELETED" or _is_done(pod):
+                    self._pods.pop(pod["metadata"]["uid"], None)
+                else:
+                    self._pods[pod["metadata"]["uid"]] = pod
+                    self._begin(plays, pod)
+
+    def _begin(self, plays: asyncio.TaskGroup, pod: Pod) -> None:
+        uid = pod["metadata"]["uid"]
+        if uid not in self._playing:
+            self._playing.add(uid)
+            plays.create_task(self._play(pod))
+
+    async def _look_again(self, plays: asyncio.TaskGroup) -> None:
+        """Ask the scripts again about pods that they let run on."""
+        while True:
+            await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+            for pod in list(self._pods.values()):
+                self._begin(plays, pod)
+
+    async def _play(self, pod: Pod) -> None:
+        metadata = pod["metadata"]
+        try:
+            status = await self._next_status(pod)
+            if status is not None:
+                path = f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}"
+                self._pods.pop(metadata["uid"], None)
+                await self._client.patch(f"{path}/status", {"status": status})
+        except ApiError as error:
+            if error.code not in (404, 409):
+                raise
+            self._pods.pop(metadata["uid"], None)
+        finally:
+            self._playing.discard(metadata["uid"])
+
+    async def _next_status(self, pod: Pod) -> dict[str, Any] | None:
+        """Return what becomes of a pod; None where it stays as it is."""
+        labels, created = pod["metadata"]["labels"], pod["metadata"]["creationTimestamp"]
+        phase, state = "Running", {"running": {"startedAt": created}}
+        if STAGE_LABEL in labels:
+            end = await self._end(pod)
+            if end is not None:
+                code, message = end
+                ended = {"exitCode": code, "message": message, "startedAt": created, "finishedAt": created}
+                phase, state = "Failed" if code else "Succeeded", {"terminated": ended}
+        if phase == pod["status"]["phase"]:
+            return None
+        container = {"name": pod["spec"]["containers"][0]["name"], "image": "x", "imageID": "x", "state": state}
+        return {
+            "phase": phase,
+            "podIP": self._address(pod),
+            "conditions": [{"type": "Ready", "status": "True"}],
+            "containerStatuses": [container | {"ready": True, "restartCount": 0}],
+        }
+
+    async def _end(self, pod: Pod) -> tuple[int, str] | None:
+        """Return how a stage ends. One that is evaluated by a server waits until the server hosts the result."""
+        namespace, labels = pod["metadata"]["namespace"], pod["metadata"]["labels"]
+        end = self._parts.get(namespace, Part()).script(pod)
+        for argument in pod["spec"]["containers"][0]["args"] if end else ():
+            if argument.startswith("--server-url="):
+                server = argument.removeprefix("--server-url=http://").partition(".")[0]
+                hosted = {route["job"] for route in await self._routes(namespace, server)}
+                return end if labels[JOB_LABEL] in hosted else None
+        return end
+
+    def _address(self, pod: Pod) -> str:
+        uid, labels = pod["metadata"]["uid"], pod["metadata"]["labels"]
+        address = self._addresses.setdefault(uid, str(_FIRST_ADDRESS + len(self._addresses)))
+        if SERVER_LABEL in labels:
+            self._servers[address] = pod["metadata"]["namespace"], labels[SERVER_LABEL]
+        return address
+
+    async def _routes(self, namespace: str, server: str) -> list[dict[str, Any]]:
+        """Return what a server's routes file names now."""
+        try:
+            file = await self._client.request("GET", f"/api/v1/namespaces/{namespace}/configmaps/{server}-routes")
+        except ApiError:
+            return []
+        return list(json.loads(file["data"][ROUTES_FILE.name])["routes"])
+
+    @asynccontextmanager
+    async def _answer_questions(self) -> AsyncIterator[None]:
+        """Be at every pod's address: a trainer's metrics, a server's loaded adapters."""
+        app = web.Application()
+        app.add_routes([web.get("/metrics", _answer_progress), web.get(LOADED_PATH, self._answer_loaded)])
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        try:
+            for port in (METRICS_PORT, SERVER_PORT):
+                await web.TCPSite(runner, port=port).start()
+            yield
+        finally:
+            await runner.cleanup()
+
+    async def _answer_loaded(self, request: web.Request) -> web.Response:
+        assert request.transport is not None
+        namespace, server = self._servers[request.transport.get_extra_info("sockname")[0]]
+        refused = self._parts.get(namespace, Part()).refused
+        models = []
+        for route in await self._routes(namespace, server):
+            model = {name: route[name] for name in ("modelName", "job", "digest")}
+            is_refused = route["job"] in refused
+            models.append(
+                model | {"state": "Refused" if is_refused else "Loaded", "message": refused.get(route["job"], "")}
+            )
+        return web.json_response({"models": models})
+
+
 class Player:
-    """Looks at all pods again and again, and plays each that is not ended."""
+    """Plays in a thread of its own, for tests that are not asynchronous."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
-        self._scripts: dict[str, Script] = {}
-        self._stop = threading.Event()
+        self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run)
-        self._servers = [ThreadingHTTPServer(("127.0.0.1", port), _Answers) for port in (METRICS_PORT, SERVER_PORT)]
-        for server in self._servers:
-            server.daemon_threads = True
+        self._ready = threading.Event()
+        self._acting: Acting | None = None
+        self._task: asyncio.Task[None] | None = None
 
     def play(self, namespace: str, script: Script) -> None:
         """Follow a script in a namespace; without one every stage succeeds."""
-        self._scripts[namespace] = script
+        assert self._acting is not None
+        self._acting.play(namespace, Part(script))
 
     def __enter__(self) -> Self:
         self._thread.start()
-        for server in self._servers:
-            threading.Thread(target=server.serve_forever, daemon=True).start()
+        self._ready.wait()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stop.set()
+        assert self._task is not None
+        self._loop.call_soon_threadsafe(self._task.cancel)
         self._thread.join()
-        for server in self._servers:
-            server.shutdown()
-            server.server_close()
 
     def _run(self) -> None:
-        while not self._stop.wait(0.1):
-            pods = json.loads(self._cluster.run_kubectl("get", "pods", "-A", "-o", "json"))["items"]
-            for pod in pods:
-                if pod["status"].get("phase") in ("Pending", "Running") and not self._is_done(pod):
-                    self._play(pod)
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(self._act())
 
-    def _is_done(self, pod: dict[str, Any]) -> bool:
-        return "deletionTimestamp" in pod["metadata"] or (
-            "finetune.dev/server" in pod["metadata"]["labels"] and pod["status"]["phase"] == "Running"
-        )
-
-    def _play(self, pod: dict[str, Any]) -> None:
-        name = pod["spec"]["containers"][0]["name"]
-        running = {"phase": "Running", "podIP": "127.0.0.1", "conditions": [{"type": "Ready", "status": "True"}]}
-        state: dict[str, Any] = {"running": {"startedAt": pod["metadata"]["creationTimestamp"]}}
-        if "finetune.dev/stage" in pod["metadata"]["labels"]:
-            end = self._scripts.get(pod["metadata"]["namespace"], succeed)(pod)
-            if end is not None:
-                code, message = end
-                now = pod["metadata"]["creationTimestamp"]
-                state = {"terminated": {"exitCode": code, "message": message, "startedAt": now, "finishedAt": now}}
-                running["phase"] = "Failed" if code else "Succeeded"
-            elif pod["status"]["phase"] == "Running":
-                return
-        container = {"name": name, "image": "x", "imageID": "x", "ready": True, "restartCount": 0, "state": state}
-        patch = {"status": running | {"containerStatuses": [container]}}
-        arguments = ("patch", "pod", "-n", pod["metadata"]["namespace"], pod["metadata"]["name"])
-        try:
-            self._cluster.run_kubectl(*arguments, "--subresource=status", "--type=merge", "-p", json.dumps(patch))
-        except ClusterError:
-            if not self._stop.is_set():
-                return
+    async def _act(self) -> None:
+        async with connect(self._cluster) as client:
+            self._acting = Acting(client)
+            self._task = asyncio.create_task(self._acting.run())
+            self._ready.set()
+            await asyncio.wait([self._task])
+            if not self._task.cancelled():
+                self._task.result()
 
 
-class _Answers(BaseHTTPRequestHandler):
-    """What pods answer: a trainer's metrics, a server's loaded adapters."""
+def _is_done(pod: Pod) -> bool:
+    """Tell whether there is nothing to play: what nobody made for a job or a server is not ours."""
+    if not {STAGE_LABEL, SERVER_LABEL} & set(pod["metadata"].get("labels", {})):
+        return True
+    if "deletionTimestamp" in pod["metadata"] or pod["status"].get("phase") not in ("Pending", "Running"):
+        return True
+    return SERVER_LABEL in pod["metadata"]["labels"] and pod["status"]["phase"] == "Running"
 
-    def do_GET(self) -> None:
-        if self.path == LOADED_PATH:
-            model = {"modelName": "bot", "job": "job", "digest": DIGEST, "state": "Loaded"}
-            body = json.dumps({"models": [model]})
-        else:
-            body = "finetune_train_step 2\nfinetune_train_steps 5\nfinetune_train_loss 1.5\n"
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(body.encode())
 
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
+async def _answer_progress(_: web.Request) -> web.Response:
+    return web.Response(text=_PROGRESS)

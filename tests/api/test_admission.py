@@ -45,8 +45,9 @@ def modelserver(name: str, spec: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def test_defaults_are_filled_in_and_only_the_approval_can_be_changed(cluster: Cluster) -> None:
-    apply(cluster, finetunejob("defaults", "default", budget={"maxCost": 5}))
+def test_defaults_are_filled_in_and_only_what_says_when_can_be_changed(cluster: Cluster) -> None:
+    serving = {"modelName": "bot", "template": {}, "rollout": {"canary": {}}}
+    apply(cluster, finetunejob("defaults", "default", budget={"maxCost": 5}, serving=serving))
     path = "{.spec.hyperparameters.seed} {.spec.compute.resources.cpu} {.spec.evaluation.maxExamples}"
     shown = cluster.run_kubectl("get", "ftj", "defaults", "-o", f"jsonpath={path} {{.spec.retries}}")
     assert shown == "42 2 200 3"
@@ -58,9 +59,25 @@ def test_defaults_are_filled_in_and_only_the_approval_can_be_changed(cluster: Cl
         {"output": {"uri": "pvc://other"}},
         {"adapter": {"lora": {"rank": 8}}},
         {"approved": True, "retries": 1},
+        {"priority": 5},
+        {"activeDeadlineSeconds": 5},
+        {"serving": None},
+        {"serving": {"modelName": "other"}},
+        {"serving": {"template": {"replicas": 2}}},
+        {"serving": {"template": None, "server": "other", "rollout": None}},
     ):
-        with pytest.raises(ClusterError, match="only approved can be changed: make another FineTuneJob"):
+        with pytest.raises(ClusterError, match="only suspend, approved, .* can be changed: make another FineTuneJob"):
             patch(cluster, "defaults", changes)
+    for allowed in (
+        {"suspend": True},
+        {"ttlSecondsAfterFinished": 60},
+        {"ttlSecondsAfterFinished": None},
+        {"serving": {"rollout": {"canary": {"steps": [{"weight": 5}]}}}},
+        {"serving": {"rollout": None}, "suspend": False},
+    ):
+        patch(cluster, "defaults", allowed)
+    path = "{.spec.suspend} {.spec.serving}"
+    assert cluster.run_kubectl("get", "ftj", "defaults", "-o", f"jsonpath={path}").startswith("false {")
     for approved in (True, False):
         patch(cluster, "defaults", {"approved": approved})
         shown = cluster.run_kubectl("get", "ftj", "defaults", "-o", "jsonpath={.spec.approved}")

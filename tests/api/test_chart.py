@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 from cluster.control_plane import Cluster
-from finetune_operator.settings import read_settings
+from finetune_operator.settings import Limit, read_settings
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "finetune-operator"
@@ -51,6 +51,7 @@ def test_the_operator_reads_the_settings_that_the_chart_writes(cluster: Cluster,
         "trainer": {"image": {"repository": "r/t", "tag": "2"}},
         "sources": {"httpsHosts": ["data.example.com", "*.mirror.org"]},
         "gpu": {"resourceName": "amd.com/gpu", "kinds": [{"memory": "192Gi", "hourPrice": 4}]},
+        "limits": {"default": {"gpus": 8, "jobs": 10}, "namespaces": {"team-a": {"gpus": 32}}},
     }
     (config,) = [one for one in render(cluster, **values) if one["kind"] == "ConfigMap"]
     (tmp_path / "settings.yaml").write_text(config["data"]["settings.yaml"])
@@ -58,7 +59,29 @@ def test_the_operator_reads_the_settings_that_the_chart_writes(cluster: Cluster,
     assert settings.images.trainer == "r/t:2"
     assert settings.gpu.resource_name == "amd.com/gpu"
     assert settings.sources.https_hosts == ["data.example.com", "*.mirror.org"]
+    assert settings.limits.of("team-b") == Limit(gpus=8, jobs=10)
+    assert settings.limits.of("team-a") == Limit(gpus=32)
     assert (settings.gpu.kinds[0].memory, settings.gpu.kinds[0].hour_price) == ("192Gi", 4)
+
+
+def test_images_are_named_by_digest_where_one_is_given(cluster: Cluster) -> None:
+    digest = "sha256:" + "0" * 64
+    image = {"image": {"repository": "r/x", "tag": "2", "digest": digest}}
+    documents = render(cluster, operator=image, trainer=image, serving=image)
+    (deployment,) = [one for one in documents if one["kind"] == "Deployment"]
+    (config,) = [one for one in documents if one["kind"] == "ConfigMap"]
+    images = yaml.safe_load(config["data"]["settings.yaml"])["images"]
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert {container["image"], images["trainer"], images["serving"]} == {f"r/x@{digest}"}
+
+
+def test_the_operator_runs_as_nobody_on_a_root_that_it_cannot_write(cluster: Cluster) -> None:
+    (deployment,) = [one for one in render(cluster) if one["kind"] == "Deployment"]
+    pod = deployment["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert (pod["securityContext"]["runAsNonRoot"], pod["securityContext"]["runAsUser"]) == (True, 65532)
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    assert not pod.keys() & {"hostNetwork", "hostPID", "hostIPC"}
 
 
 @pytest.mark.parametrize(
@@ -98,12 +121,19 @@ def test_the_chart_holds_the_generated_kinds(cluster: Cluster) -> None:
     ("values", "field"),
     [
         ({"logLevel": "Loud"}, "logLevel"),
+        ({"operator": {"image": {"digest": "sha256:1"}}}, "digest"),
+        ({"network": {"blocked": ["metadata"]}}, "blocked"),
+        ({"secretPolicy": {"enabled": "no"}}, "secretPolicy"),
         ({"gpu": {"resourceName": "gpu"}}, "resourceName"),
         ({"gpu": {"kinds": [{"tflop": 989}]}}, "tflop"),
         ({"gpu": {"currency": "euro"}}, "currency"),
         ({"artifacts": {"accessMode": "ReadOnlyMany"}}, "accessMode"),
-        ({"replicas": 3}, "replicas"),
+        ({"replicas": 0}, "replicas"),
+        ({"replicas": "2"}, "replicas"),
         ({"auditSeconds": 0}, "auditSeconds"),
+        ({"limits": {"default": {"gpus": -1}}}, "gpus"),
+        ({"limits": {"namespaces": {"team-a": {"jobs": "two"}}}}, "jobs"),
+        ({"limits": {"team-a": {"jobs": 2}}}, "team-a"),
         ({"gpu": None}, "gpu"),
         ({"fullnameOverride": "Foo_Bar"}, "fullnameOverride"),
         ({"podLabels": {"app.kubernetes.io/name": "mine"}}, "podLabels"),
@@ -115,10 +145,45 @@ def test_wrong_values_are_refused_with_their_name(cluster: Cluster, values: dict
     assert field in done.stderr
 
 
+def test_two_operators_replace_one_another_and_lie_apart(cluster: Cluster) -> None:
+    documents = {one["kind"]: one for one in render(cluster) if one["kind"] != "CustomResourceDefinition"}
+    deployment, budget = documents["Deployment"]["spec"], documents["PodDisruptionBudget"]["spec"]
+    assert deployment["replicas"] == 2
+    assert deployment["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
+    labels = deployment["template"]["metadata"]["labels"]
+    assert budget["maxUnavailable"] == 1
+    assert budget["selector"]["matchLabels"].items() <= labels.items()
+    spread = deployment["template"]["spec"]["topologySpreadConstraints"]
+    assert [one["topologyKey"] for one in spread] == ["kubernetes.io/hostname", "topology.kubernetes.io/zone"]
+    assert all(one["labelSelector"]["matchLabels"].items() <= labels.items() for one in spread)
+
+
+def test_the_operators_may_write_the_lease_that_they_are_told_and_no_other(cluster: Cluster) -> None:
+    documents = {one["kind"]: one for one in render(cluster, fullnameOverride="tuner")}
+    (container,) = documents["Deployment"]["spec"]["template"]["spec"]["containers"]
+    assert {"--namespace=system", "--lease=tuner"} <= set(container["args"])
+    assert container["env"][0]["valueFrom"]["fieldRef"]["fieldPath"] == "metadata.name"
+    leases = {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"]}
+    assert documents["Role"]["rules"] == [
+        leases | {"verbs": ["create"]},
+        leases | {"resourceNames": ["tuner"], "verbs": ["get", "update"]},
+    ]
+    assert documents["RoleBinding"]["subjects"] == documents["ClusterRoleBinding"]["subjects"]
+    assert documents["RoleBinding"]["roleRef"]["name"] == documents["Role"]["metadata"]["name"]
+
+
 def test_no_right_is_a_wildcard_or_touches_secrets(cluster: Cluster) -> None:
-    (role,) = [one for one in render(cluster) if one["kind"] == "ClusterRole"]
-    granted = [text for rule in role["rules"] for part in rule.values() for text in part]
-    assert not {"*", "secrets", "escalate", "bind", "impersonate", "delete"} & set(granted)
+    roles = [one for one in render(cluster) if one["kind"] in ("ClusterRole", "Role")]
+    assert len(roles) == 2
+    granted = [text for role in roles for rule in role["rules"] for part in rule.values() for text in part]
+    assert not {"*", "secrets", "escalate", "bind", "impersonate", "deletecollection"} & set(granted)
+
+
+def test_nothing_is_deleted_but_jobs_and_their_stages(cluster: Cluster) -> None:
+    roles = [one for one in render(cluster) if one["kind"] in ("ClusterRole", "Role")]
+    rules = [rule for role in roles for rule in role["rules"] if "delete" in rule["verbs"]]
+    deleting = [(rule["apiGroups"], rule["resources"]) for rule in rules]
+    assert deleting == [(["finetune.dev"], ["finetunejobs"]), (["batch"], ["jobs"])]
 
 
 def test_the_chart_passes_its_linter(cluster: Cluster) -> None:

@@ -18,7 +18,8 @@ from bench.rollouts import measure_rollouts
 from bench.serving import measure_serving
 from bench.training import measure_training
 from finetune_operator.observe import view_job
-from finetune_operator.plan_job import Seen, plan_job
+from finetune_operator.plan_job import plan_job
+from finetune_operator.seen import Seen
 from finetune_operator.settings import Settings
 from golden.test_golden import NOW
 

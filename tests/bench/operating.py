@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from api.conftest import Operator, finetunejob, install_kinds
+from api.conftest import Operator, finetunejob
 from api.player import Player
 from bench.fleet import Fleet, watch_fleet
-from cluster.control_plane import Cluster, control_plane
+from cluster.control_plane import Cluster, control_plane, install_kinds
+from waiting import wait_for
 
 _BURST = 1_000
 _NAMESPACES = 20
@@ -74,7 +75,7 @@ def measure_operator(sizes: list[int], idle_seconds: float) -> dict[str, Any]:
     """Return the figures; `sizes` are the numbers of FineTuneJobs at which the costs are taken, ascending."""
     with control_plane() as cluster, tempfile.TemporaryDirectory() as scratch:
         install_kinds(cluster)
-        operator = Operator(cluster, Path(scratch))
+        operator = Operator(cluster.kubeconfig, Path(scratch))
         operator.start()
         try:
             with Player(cluster):
@@ -141,8 +142,7 @@ async def _grow(bench: _Bench, size: int) -> dict[str, Any]:
     began = time.monotonic()
     bench.operator.start()
     synced = time.monotonic() - began
-    while bench.looked_at() < bench.made:
-        await asyncio.sleep(0.2)
+    await asyncio.to_thread(wait_for, lambda: bench.looked_at() >= bench.made, "a look at every object", 300)
     looked = time.monotonic() - began
     figures = {
         "objects": bench.made,

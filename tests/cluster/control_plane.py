@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cluster import processes
-from cluster.layout import API_PORT, BIN, CACHE, NODE_NAME, SERVICE_NETWORK, ClusterError
+from cluster.layout import API_PORT, BIN, CACHE, NODE_NAME, ROOT, SERVICE_NETWORK, ClusterError
 from cluster.packages import install_control_plane
 
 _USERS = {
@@ -24,6 +24,18 @@ _USERS = {
     "kubelet": (f"system:node:{NODE_NAME}", "system:nodes"),
     "dns": ("dns", "system:masters"),
 }
+
+OPERATOR_NAMESPACE = "finetune-system"
+_AUDIT_POLICY = {
+    "apiVersion": "audit.k8s.io/v1",
+    "kind": "Policy",
+    "omitStages": ["RequestReceived"],
+    "rules": [
+        {"level": "Metadata", "userGroups": [f"system:serviceaccounts:{OPERATOR_NAMESPACE}"]},
+        {"level": "None"},
+    ],
+}
+"""What the operator asked for, and whether it was allowed to; nothing of what others do."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +59,11 @@ class Cluster:
     def helm(self) -> Path:
         """The program."""
         return BIN / "helm"
+
+    @property
+    def audit_log(self) -> Path:
+        """The operator's requests, a JSON object a line, in its namespace `OPERATOR_NAMESPACE`."""
+        return self.directory / "audit.log"
 
     @property
     def volumes(self) -> Path:
@@ -93,13 +110,16 @@ class Ports:
         return self.api + 13
 
 
-def start_control_plane(directory: Path, address: str, ports: Ports, *, scheduler: bool) -> Cluster:
-    """Start what is not running yet and wait until the API server answers."""
+def start_control_plane(
+    directory: Path, address: str, ports: Ports, *, scheduler: bool, plugins: tuple[str, ...] = ()
+) -> Cluster:
+    """Start what is not running yet and wait until the API server answers; `plugins` of admission are added to it."""
     install_control_plane()
     for part in ("etcd", "pki", "kubeconfigs"):
         (directory / part).mkdir(parents=True, exist_ok=True)
     cluster = Cluster(directory, f"https://{address}:{ports.api}")
     _make_credentials(directory)
+    (directory / "audit-policy.yaml").write_text(json.dumps(_AUDIT_POLICY))
     etcd_url, peer_url = f"http://127.0.0.1:{ports.etcd}", f"http://127.0.0.1:{ports.etcd + 1}"
     processes.start(
         directory,
@@ -130,6 +150,9 @@ def start_control_plane(directory: Path, address: str, ports: Ports, *, schedule
             f"--token-auth-file={pki / 'tokens.csv'}",
             "--authorization-mode=Node,RBAC",
             "--allow-privileged",
+            *([f"--enable-admission-plugins={','.join(plugins)}"] if plugins else []),
+            f"--audit-policy-file={directory / 'audit-policy.yaml'}",
+            f"--audit-log-path={cluster.audit_log}",
             f"--service-cluster-ip-range={SERVICE_NETWORK}",
             "--service-account-issuer=https://kubernetes.default.svc",
             f"--service-account-key-file={pki / 'service-account.key'}",
@@ -152,6 +175,9 @@ def start_control_plane(directory: Path, address: str, ports: Ports, *, schedule
             "--bind-address=127.0.0.1",
             f"--cert-dir={directory / 'pki-controllers'}",
             "--leader-elect=false",
+            # Tests make in a minute what others make in a day.
+            "--kube-api-qps=1000",
+            "--kube-api-burst=2000",
         ],
     )
     if scheduler:
@@ -178,15 +204,24 @@ def stop_control_plane(directory: Path) -> None:
 
 
 @contextmanager
-def control_plane() -> Iterator[Cluster]:
+def control_plane(*plugins: str) -> Iterator[Cluster]:
     """Run an API server of one's own with its controllers, without a node, and throw it away at the end."""
     directory = CACHE / "control-plane"
     stop_control_plane(directory)
     shutil.rmtree(directory, ignore_errors=True)
     try:
-        yield start_control_plane(directory, "127.0.0.1", Ports(API_PORT + 100), scheduler=False)
+        yield start_control_plane(directory, "127.0.0.1", Ports(API_PORT + 100), scheduler=False, plugins=plugins)
     finally:
         stop_control_plane(directory)
+
+
+def install_kinds(cluster: Cluster) -> None:
+    """Install our kinds, and wait until the API server is ready for them."""
+    cluster.run_kubectl("apply", "--server-side", "-f", str(ROOT / "crds"))
+    cluster.run_kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
+    for kind in ("finetunejobs", "modelservers"):
+        # Until its cache is filled the API server answers watches of a new kind with 429.
+        cluster.run_kubectl("get", "--raw", f"/apis/finetune.dev/v1alpha1/{kind}?resourceVersion=0")
 
 
 def is_answering(cluster: Cluster) -> bool:

@@ -1,13 +1,14 @@
 """The real node: cluster, images, operator by Helm, a namespace with a model and data."""
 
-import json
 from collections.abc import Iterator
 
 import pytest
+from cluster.control_plane import OPERATOR_NAMESPACE
 from cluster.lifecycle import down, up
-from e2e.installation import OPERATOR_NAMESPACE, install_operator, prepare_namespace
+from e2e.installation import OPERATOR_LABEL, install_operator, prepare_namespace
 from e2e.kubectl import Kubectl
 from e2e.prometheus import Prometheus, run_prometheus
+from operator_log import check_log
 
 
 @pytest.fixture(scope="session")
@@ -20,12 +21,10 @@ def kubectl() -> Iterator[Kubectl]:
 
 @pytest.fixture(scope="session")
 def operator(kubectl: Kubectl) -> Iterator[str]:
-    """The operator, installed by its chart in a namespace that admits restricted pods only; returns its namespace."""
+    """The operators, installed by the chart where restricted pods only are admitted; returns their namespace."""
     install_operator(kubectl)
     yield OPERATOR_NAMESPACE
-    log = kubectl.run("logs", "-n", OPERATOR_NAMESPACE, "deployment/finetune-operator", "--tail=-1")
-    errors = [line for line in log.splitlines() if json.loads(line)["level"] == "error"]
-    assert not errors, errors
+    check_log(kubectl.run("logs", "-n", OPERATOR_NAMESPACE, "-l", OPERATOR_LABEL, "--tail=-1"))
 
 
 @pytest.fixture(scope="session")

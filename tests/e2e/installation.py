@@ -4,6 +4,8 @@ import json
 import subprocess
 from pathlib import Path
 
+from api.account import build_namespace
+from cluster.control_plane import OPERATOR_NAMESPACE
 from cluster.images import chart_values, image_annotation
 from cluster.layout import ROOT
 from cluster.storage import keep_volume
@@ -11,7 +13,7 @@ from e2e.jobs import conversations
 from e2e.kubectl import Kubectl
 from model.tiny import make_tiny_model
 
-OPERATOR_NAMESPACE = "finetune-system"
+OPERATOR_LABEL = "app.kubernetes.io/name=finetune-operator"
 
 
 def install_operator(kubectl: Kubectl) -> None:
@@ -75,12 +77,6 @@ def prepare_namespace(kubectl: Kubectl, name: str) -> Path:
         },
     )
     return directory
-
-
-def build_namespace(name: str) -> dict[str, object]:
-    """Return a namespace under the restricted Pod Security Standard."""
-    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
-    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
 
 
 def artifact_directory(kubectl: Kubectl, namespace: str, uri: str) -> Path:

@@ -60,7 +60,15 @@ class Kubectl:
             ("get", "pods,jobs,modelservers", "-n", namespace, "-o", "wide"),
             ("get", "events", "-n", namespace, "--sort-by=.metadata.creationTimestamp"),
             ("logs", "-n", namespace, "-l", "app.kubernetes.io/managed-by=finetune-operator", "--tail=30", "--prefix"),
-            ("logs", "-n", "finetune-system", "deployment/finetune-operator", "--tail=40"),
+            (
+                "logs",
+                "-n",
+                "finetune-system",
+                "-l",
+                "app.kubernetes.io/name=finetune-operator",
+                "--tail=40",
+                "--prefix",
+            ),
         ):
             try:
                 parts.append(self.run(*command))

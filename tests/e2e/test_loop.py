@@ -143,8 +143,7 @@ def test_killed_operator_and_trainer_lose_nothing(kubectl: Kubectl, namespace: s
         lambda: f"a first checkpoint: {kubectl.explain(namespace, 'long')}",
         180,
     )
-    operator_pod = _pod(kubectl, operator, "app.kubernetes.io/name=finetune-operator")
-    _kill(kubectl, operator_pod)
+    _kill(kubectl, _leader(kubectl, operator))
     trainer_pod = _pod(kubectl, namespace, f"{JOB_LABEL}=long,finetune.dev/stage=Train")
     kubectl.run("delete", "pod", "-n", namespace, trainer_pod["metadata"]["name"], "--grace-period=0", "--force")
     kubectl.wait_for_condition(namespace, "long", "Ready", 600)
@@ -156,6 +155,37 @@ def test_killed_operator_and_trainer_lose_nothing(kubectl: Kubectl, namespace: s
     jobs = [one for one in kubectl.items("jobs", namespace) if one["metadata"]["labels"][JOB_LABEL] == "long"]
     stages = sorted(one["metadata"]["labels"]["finetune.dev/stage"] for one in jobs)
     assert stages == ["Evaluate", "Prepare", "Train", "Train"]
+
+
+def test_a_suspended_training_writes_a_checkpoint_and_goes_on_from_it(kubectl: Kubectl, namespace: str) -> None:
+    values = {"epochs": 30, "learningRate": 0.001, "batchSize": 1, "maxLength": 64}
+    # So seldom that every checkpoint is one that the suspension asked for.
+    compute = {"resources": {"cpu": "800m", "memory": "2Gi"}, "checkpointEvery": 100_000}
+    kubectl.apply(
+        finetunejob(
+            "paused",
+            namespace,
+            method={"sft": {"packing": False}},
+            hyperparameters=values,
+            compute=compute,
+            retries=0,
+        )
+    )
+    wait_for(
+        lambda: kubectl.status(namespace, "paused").get("progress", {}).get("step", 0) > 5,
+        lambda: f"a few steps: {kubectl.explain(namespace, 'paused')}",
+        180,
+    )
+    kubectl.run("patch", "ftj", "paused", "-n", namespace, "--type=merge", "-p", '{"spec": {"suspend": true}}')
+    kubectl.wait_for_condition(namespace, "paused", "Suspended", 180)
+    selector = f"{JOB_LABEL}=paused,finetune.dev/stage=Train"
+    assert not json.loads(kubectl.run("get", "pods,jobs", "-n", namespace, "-l", selector, "-o", "json"))["items"]
+    kubectl.run("patch", "ftj", "paused", "-n", namespace, "--type=merge", "-p", '{"spec": {"suspend": false}}')
+    kubectl.wait_for_condition(namespace, "paused", "Ready", 600)
+    status = kubectl.status(namespace, "paused")
+    assert status["training"]["resumedFromStep"] > 5
+    assert status["training"]["steps"] == 36 * 30
+    assert status["attempts"] == {"prepare": 1, "train": 2, "evaluate": 1, "export": 0, "disruptions": 0}
 
 
 def test_deletion_leaves_nothing_but_the_artifact(kubectl: Kubectl, namespace: str, loop: str) -> None:
@@ -171,6 +201,15 @@ def test_deletion_leaves_nothing_but_the_artifact(kubectl: Kubectl, namespace: s
 
     wait_for(lambda: not left(), lambda: f"nothing left of price: {left()}", 180)
     assert digest_directory(artifact_directory(kubectl, namespace, artifact["uri"])) == artifact["digest"]
+
+
+def _leader(kubectl: Kubectl, operator: str) -> dict[str, Any]:
+    """Return the pod of the operator that leads."""
+    lease = kubectl.get("lease", operator, "finetune-operator")
+    assert lease is not None
+    pod = kubectl.get("pod", operator, lease["spec"]["holderIdentity"])
+    assert pod is not None, lease
+    return pod
 
 
 def _pod(kubectl: Kubectl, namespace: str, selector: str) -> dict[str, Any]:

@@ -304,12 +304,13 @@ def is_unknown(openai: OpenAI, model: str) -> bool:
 
 @contextmanager
 def no_operator(kubectl: Kubectl, operator: str) -> Iterator[None]:
-    """Take the operator away for a while."""
+    """Take the operators away for a while."""
     kubectl.run("scale", "deployment/finetune-operator", "-n", operator, "--replicas=0")
+    wait_for(lambda: not kubectl.items("pods", operator), "the operators' end")
     try:
         yield
     finally:
-        kubectl.run("scale", "deployment/finetune-operator", "-n", operator, "--replicas=1")
+        kubectl.run("scale", "deployment/finetune-operator", "-n", operator, "--replicas=2")
         kubectl.run("rollout", "status", "deployment/finetune-operator", "-n", operator, "--timeout=120s")
 
 

@@ -16,10 +16,13 @@ from finetune_api.meta import ROUTES_ANNOTATION
 from finetune_api.routes import LoadedReport
 from finetune_operator.draft import Plan
 from finetune_operator.incumbent import find_incumbent
+from finetune_operator.limits import KINDS, Occupancy
 from finetune_operator.observe import view_attempt, view_job, view_server, view_server_pod
-from finetune_operator.plan_job import Seen, plan_job
+from finetune_operator.occupancy import build_occupancy, is_at_work, is_unended, wants_of
+from finetune_operator.plan_job import plan_job
 from finetune_operator.plan_server import SeenServer, ServerPlan, plan_server
-from finetune_operator.settings import Settings
+from finetune_operator.seen import Seen
+from finetune_operator.settings import Limits, Settings
 from finetune_operator.status import Event
 
 HERE = Path(__file__).parent
@@ -28,6 +31,8 @@ NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 SETTINGS = Settings.model_validate(
     {
         "images": {"trainer": "trainer:1", "serving": "serving:1"},
+        # They are the same for all jobs: tests/unit/operator/test_isolation.py has them.
+        "network": {"isolateJobs": False},
         "sources": {"httpsHosts": ["data.example.com", "*.mirror.example.com"]},
         "gpu": {
             "nodeSelector": {"gpu": "yes"},
@@ -58,6 +63,8 @@ def decide(observed: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
     outcome = _outcome(plan.status, plan.events, plan.again_after)
     if isinstance(plan, ServerPlan):
         outcome["annotate"] = [[name, annotations] for name, annotations in plan.annotate]
+    elif plan.delete:
+        outcome["delete"] = [f"{one.kind.name} {one.name} {one.uid} {one.version}" for one in plan.delete]
     return list(plan.apply), outcome
 
 
@@ -84,8 +91,25 @@ def make_plan(observed: dict[str, Any]) -> Plan | ServerPlan:
             job.spec.serving if job.spec else None, server, [view_job(one) for one in observed.get("servedJobs", [])]
         ),
         newer_job=observed.get("newerJob"),
+        leftover=observed.get("leftover", []),
+        others=_occupancy(observed),
+        is_awaited=observed.get("isAwaited", False),
     )
-    return plan_job(job, seen, SETTINGS, NOW)
+    settings = SETTINGS.model_copy(update={"limits": Limits.model_validate(observed.get("limits", {}))})
+    return plan_job(job, seen, settings, NOW)
+
+
+def _occupancy(observed: dict[str, Any]) -> Occupancy:
+    """Return what the other jobs of the namespace hold and wait for."""
+    others = observed.get("others", [])
+    return build_occupancy(
+        observed["job"]["metadata"]["name"],
+        [one for one in others if one["kind"] == "FineTuneJob" and is_at_work(one)],
+        {kind: [one for one in others if one["kind"] == "FineTuneJob" and wants_of(one).get(kind)] for kind in KINDS},
+        [one for one in others if one["kind"] == "Job" and is_unended(one)],
+        [one for one in others if one["kind"] == "Pod" and is_unended(one)],
+        SETTINGS.gpu.resource_name,
+    )
 
 
 def _plan_server(observed: dict[str, Any]) -> ServerPlan:

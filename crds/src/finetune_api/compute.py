@@ -1,6 +1,6 @@
 """The hardware that pods ask for: an allow-list, never a pod template."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -15,6 +15,10 @@ LabelKey = Annotated[
     ),
 ]
 LabelValue = Annotated[str, Field(pattern=r"^([A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?)?$", max_length=63)]
+CONTROL_PLANE = tuple(f"node-role.kubernetes.io/{role}" for role in ("control-plane", "master", "etcd"))
+"""Labels and taints of the nodes that hold the cluster itself."""
+CONDITIONS = "node.kubernetes.io/"
+"""Beginning of the taints by which Kubernetes keeps pods from nodes that are not fit for them."""
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", max_length=253)]
 
 
@@ -60,7 +64,30 @@ class Placement(ApiModel):
     tolerations: Annotated[list[Toleration], Field(max_length=16)] = []
     """Taints that the pods tolerate."""
     priority_class_name: Name | None = None
-    """PriorityClass of the pods."""
+    """PriorityClass of the pods; those that begin with `system-` are the cluster's own."""
+
+    # An administrator may allow more for all jobs: these are not rules of a Toleration, which the chart has too.
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "!has(self.priorityClassName) || !self.priorityClassName.startsWith('system-')",
+            "priorityClassName: classes that begin with system- are the cluster's own, choose another",
+            lambda placement: not (placement.priority_class_name or "").startswith("system-"),
+        ),
+        Rule(
+            f"!has(self.nodeSelector) || {list(CONTROL_PLANE)}.all(key, !(key in self.nodeSelector))",
+            "nodeSelector: the nodes of the control plane run no jobs, choose others",
+            lambda placement: placement.node_selector.keys().isdisjoint(CONTROL_PLANE),
+        ),
+        Rule(
+            f"!has(self.tolerations) || self.tolerations.all(one, !(one.key in {list(CONTROL_PLANE)})"
+            f" && !one.key.startsWith('{CONDITIONS}'))",
+            f"tolerations: the taints of the control plane and those that begin with {CONDITIONS} are the cluster's"
+            " own, leave them out",
+            lambda placement: (
+                not any(one.key in CONTROL_PLANE or one.key.startswith(CONDITIONS) for one in placement.tolerations)
+            ),
+        ),
+    )
 
 
 class Compute(Placement):
@@ -78,6 +105,7 @@ class Compute(Placement):
     """What each process holds: a copy of the model (DDP), or shards by PyTorch (FSDP2) or DeepSpeed (ZeRO1 to 3)."""
 
     rules = (
+        *Placement.rules,
         Rule(
             "!has(self.processesPerNode) || self.resources.gpus == 0 || self.processesPerNode == self.resources.gpus",
             "processesPerNode is the number of GPUs where there are GPUs: leave it out",

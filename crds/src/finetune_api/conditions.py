@@ -18,6 +18,7 @@ class ConditionType(StrEnum):
     EVALUATED = "Evaluated"
     EXPORTED = "Exported"
     SERVED = "Served"
+    SUSPENDED = "Suspended"
     READY = "Ready"
     FAILED = "Failed"
 
@@ -41,6 +42,10 @@ class Reason(StrEnum):
     WAITING = "Waiting"
     WITHIN_BUDGET = "WithinBudget"
     APPROVED_BY_HAND = "ApprovedByHand"
+    QUEUED = "Queued"
+    STOPPING = "Stopping"
+    SUSPENDED = "Suspended"
+    RESUMED = "Resumed"
     # what a user can put right
     INVALID_SPEC = "InvalidSpec"
     CONFLICT = "Conflict"
@@ -61,6 +66,9 @@ class Reason(StrEnum):
     GPU_TOO_SMALL = "GpuTooSmall"
     WAITING_FOR_APPROVAL = "WaitingForApproval"
     BUDGET_EXCEEDED = "BudgetExceeded"
+    LIMIT_REACHED = "LimitReached"
+    LIMIT_EXCEEDED = "LimitExceeded"
+    DEADLINE_EXCEEDED = "DeadlineExceeded"
     GATES_FAILED = "GatesFailed"
     SERVER_NOT_FOUND = "ServerNotFound"
     SERVER_FULL = "ServerFull"
@@ -106,6 +114,10 @@ GOOD_REASONS = frozenset(
         Reason.WAITING_FOR_APPROVAL,
         Reason.WITHIN_BUDGET,
         Reason.APPROVED_BY_HAND,
+        Reason.QUEUED,
+        Reason.STOPPING,
+        Reason.SUSPENDED,
+        Reason.RESUMED,
     }
 )
 """Those that call for nobody: the job is on its way, or waits as it was told to."""

@@ -21,20 +21,11 @@ from finetune_api.routes import BASE_NAME
 from finetune_api.tracking import Tracking
 from finetune_api.training import Adapter, Hyperparameters, Method
 
-CHANGEABLE = ("approved",)
-"""The fields of a spec that may be changed. They say when work is done, never what."""
-
-
-def _stays(field: str) -> Rule:
-    """Return the rule that a field is what it was, or is still not there.
-
-    CEL's optional fields would say it shorter, but the API server takes their comparison for far too costly.
-    """
-    name = to_camel(field)
-    return Rule(
-        f"has(self.{name}) ? has(oldSelf.{name}) && self.{name} == oldSelf.{name} : !has(oldSelf.{name})",
-        f"{name}: only {', '.join(map(to_camel, CHANGEABLE))} can be changed: make another FineTuneJob",
-    )
+CHANGEABLE = ("suspend", "approved", "ttl_seconds_after_finished")
+"""The fields of a spec that may be changed, beside `serving.rollout`. They say when work is done, never what."""
+_ABOUT_TIME = {*CHANGEABLE, "priority", "active_deadline_seconds"}
+"""The fields that say nothing of what is to be done."""
+_ONLY = f"only {', '.join(map(to_camel, CHANGEABLE))} and serving.rollout can be changed: make another FineTuneJob"
 
 
 class Serving(ApiModel):
@@ -47,8 +38,10 @@ class Serving(ApiModel):
     template: ServerTemplate | None = None
     """A server of the job's own, named like the job and deleted with it."""
     rollout: Rollout | None = None
-    """How the result takes the name over from the one that serves under it; without it at once."""
+    """How the result takes the name over from the one that serves under it; without it at once. It may be changed."""
 
+    immutable = ("model_name", "server", "template")
+    immutable_message = _ONLY
     rules = (
         Rule(
             "has(self.server) != has(self.template)",
@@ -122,9 +115,23 @@ class FineTuneJobSpec(ApiModel):
     """What the training may cost; without it any cost is taken."""
     approved: bool = False
     """Lets a job go on that is held for its budget; it may be set at any time, and holds once the training began."""
+    suspend: bool = False
+    """Stops the stage that runs, after a checkpoint, and begins no other until it is false again; this costs no retry.
+    It stops work, not traffic: what is proven is served, and what serves goes on serving."""
+    priority: Annotated[int, Field(ge=-1000, le=1000)] = 0
+    """Of the jobs that wait for room under the limits of their namespace the one with the highest begins first.
+    It stops no job that runs; between pods `compute.priorityClassName` decides."""
+    active_deadline_seconds: Annotated[int, Field(ge=1, le=31_536_000)] | None = None
+    """Seconds that the stages may be at work in all before the job fails. They are counted while a stage's Job is
+    there and not ended, also while it waits for a node; not while suspended, in Kueue's queue or between attempts."""
+    ttl_seconds_after_finished: Annotated[int, Field(ge=0, le=315_360_000)] | None = None
+    """Seconds after which the FineTuneJob is deleted once it failed, completed without serving, or no server holds
+    its result any more because newer ones took its place; without it it stays. Its artifact stays anyway."""
 
+    immutable = tuple(name for name in __annotations__ if name not in (*CHANGEABLE, "serving"))
+    immutable_message = _ONLY
     rules = (
-        *(_stays(name) for name in __annotations__ if name not in CHANGEABLE),
+        Rule("has(self.serving) == has(oldSelf.serving)", f"serving: {_ONLY}"),
         *(_learns_from(method, formats) for method, formats in METHOD_FORMATS.items()),
         *(_fits_template(adapter) for adapter in ("lora", "qlora", "rslora")),
         Rule(
@@ -181,8 +188,9 @@ class FineTuneJobSpec(ApiModel):
         return self.evaluation.graders or (self.method.grpo.graders if self.method.grpo else [])
 
     def to_work(self) -> dict[str, Any]:
-        """Return what is to be done, as JSON types: the spec without what may be changed."""
-        return {name: value for name, value in self.to_dict().items() if name not in map(to_camel, CHANGEABLE)}
+        """Return what is to be done, as JSON types: the spec without what says only when, which may be changed."""
+        without: dict[str, Any] = dict.fromkeys(_ABOUT_TIME, True) | {"serving": {"rollout"}}
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True, exclude=without)
 
 
 class FineTuneJob(ApiModel):

@@ -55,6 +55,24 @@ class Attempts(ApiModel):
     """Attempts that ended because the pod was disrupted; they use up no retry."""
 
 
+class ActiveTime(ApiModel):
+    """How long the stages were at work, for `activeDeadlineSeconds`."""
+
+    seconds: Annotated[int, Field(ge=0)] = 0
+    """Seconds of work until `since`, or in all where that is not there."""
+    since: Time | None = None
+    """When the stage that is at work now began, or went on."""
+
+
+class Room(ApiModel):
+    """A share of what a namespace may have at a time."""
+
+    jobs: Annotated[int, Field(ge=0)] = 0
+    """FineTuneJobs at work."""
+    gpus: Annotated[int, Field(ge=0)] = 0
+    """GPUs of all pods."""
+
+
 class ServingStatus(ApiModel):
     """Where the tuned model answers."""
 
@@ -85,7 +103,7 @@ class FineTuneJobStatus(ApiModel):
     observed_generation: int = 0
     """Generation of the spec that this status is about."""
     conditions: Conditions = []
-    """Accepted, DatasetReady, Approved, Trained, Evaluated, Exported, Served, Ready, Failed."""
+    """Accepted, DatasetReady, Approved, Trained, Evaluated, Exported, Served, Suspended, Ready, Failed."""
     stage: Annotated[str, Field(max_length=32)] | None = None
     """Prepare, Approve, Train, Evaluate, Export, Serve, Complete or Failed; for the table only."""
     reason: Annotated[str, Field(max_length=64)] | None = None
@@ -96,8 +114,16 @@ class FineTuneJobStatus(ApiModel):
     """When the first stage began."""
     completion_time: Time | None = None
     """When the job was Ready for the first time, or failed."""
+    retired_time: Time | None = None
+    """Since when no server holds the result any more, because newer ones took its place."""
+    active: ActiveTime | None = None
+    """How long the stages were at work, where the job has a deadline."""
+    waiting_for: Room | None = None
+    """What it waits for under the limits of its namespace."""
     attempts: Attempts = Attempts()
     """How often each stage was begun."""
+    attempt_time: Time | None = None
+    """When the last attempt began; not there once it was stopped."""
     continuation: Continuation | None = None
     """What a `finetunejob://` in `model.uri` stood for when the job began."""
     dataset: DatasetSummary | None = None

@@ -18,6 +18,8 @@ JOB_ANNOTATION = f"{GROUP}/job-file"
 """The FineTuneJob on each pod of a stage, from where the kubelet hands it to the pod as a file."""
 ROUTES_ANNOTATION = f"{GROUP}/routes"
 """Digest of the routes on a server's pod; a new value makes the kubelet refresh the mounted file."""
+QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
+"""Kueue's own: the LocalQueue that a Job waits in."""
 
 METRICS_PORT = 9400
 """Port on which trainer pods serve Prometheus metrics."""

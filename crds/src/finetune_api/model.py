@@ -57,6 +57,10 @@ class ApiModel(BaseModel):
     )
 
     rules: ClassVar[tuple[Rule, ...]] = ()
+    immutable: ClassVar[tuple[str, ...]] = ()
+    """Names of fields that cannot be changed, added or removed once the object exists."""
+    immutable_message: ClassVar[str] = ""
+    """What a user is told who tries."""
 
     @model_validator(mode="after")
     def _check_rules(self) -> Self:
@@ -69,8 +73,17 @@ class ApiModel(BaseModel):
     def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         """Return the schema with the rules as `x-kubernetes-validations`."""
         schema = handler.resolve_ref_schema(handler(core_schema))
-        if cls.rules:
-            schema["x-kubernetes-validations"] = [{"rule": rule.cel, "message": rule.message} for rule in cls.rules]
+        rules = [{"rule": rule.cel, "message": rule.message} for rule in cls.rules]
+        for name in map(to_camel, cls.immutable):
+            # On the field itself, so that it costs next to nothing when a status is written.
+            part = schema["properties"][name]
+            same = {"rule": "self == oldSelf", "message": cls.immutable_message}
+            part["x-kubernetes-validations"] = [*part.get("x-kubernetes-validations", []), same]
+            if name not in schema.get("required", []) and part.get("default") is None:
+                message = f"{name}: {cls.immutable_message}"
+                rules.append({"rule": f"has(self.{name}) == has(oldSelf.{name})", "message": message})
+        if rules:
+            schema["x-kubernetes-validations"] = rules
         return schema
 
     def to_dict(self) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from finetune_api.references import ObjectName, SecretRef
 from finetune_api.rollout import RolloutStatus
 from finetune_api.uris import ModelUri
 
-Revision = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$", max_length=128)]
+Revision = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*([./][A-Za-z0-9_-]+)*$", max_length=128)]
 
 NAME_RULE = Rule(
     "self.metadata.name.matches('^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$')",
@@ -116,6 +116,7 @@ class ServerTemplate(Placement):
     """How much one request may ask for."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
+        *Placement.rules,
         Rule(
             "!has(self.engine) || self.engine.tensorParallel == 1 || self.engine.tensorParallel <= self.resources.gpus",
             "engine.tensorParallel is above resources.gpus",

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 
 Schema = dict[str, Any]
+_RULES = "x-kubernetes-validations"
 
 _KEPT = (
     "description",
@@ -25,7 +26,7 @@ _KEPT = (
     "maxItems",
     "maxProperties",
     "required",
-    "x-kubernetes-validations",
+    _RULES,
     "x-kubernetes-list-type",
     "x-kubernetes-list-map-keys",
 )
@@ -90,8 +91,10 @@ def _resolve(schema: Schema, definitions: dict[str, Schema]) -> Schema:
         rest = {key: value for key, value in schema.items() if key not in ("anyOf", "default")}
         schema = parts[0] | rest
     if "$ref" in schema:
-        target = definitions[schema["$ref"].removeprefix("#/$defs/")]
-        schema = _resolve(target, definitions) | {key: value for key, value in schema.items() if key != "$ref"}
+        target = _resolve(definitions[schema["$ref"].removeprefix("#/$defs/")], definitions)
+        rules = [*target.get(_RULES, []), *schema.get(_RULES, [])]
+        own = {key: value for key, value in schema.items() if key != "$ref"}
+        schema = target | own | ({_RULES: rules} if rules else {})
     return schema
 
 
@@ -101,11 +104,12 @@ def _convert_map(schema: Schema, definitions: dict[str, Schema]) -> Schema:
     if not patterns:
         return {"additionalProperties": _convert(schema["additionalProperties"], definitions)}
     ((pattern, values),) = patterns.items()
-    rule = {"rule": f"self.all(key, key.matches(r'{pattern}'))", "message": f"keys must match {pattern}"}
-    return {
-        "additionalProperties": _convert(values, definitions),
-        "x-kubernetes-validations": [rule],
-    }
+    rules = [{"rule": f"self.all(key, key.matches(r'{pattern}'))", "message": f"keys must match {pattern}"}]
+    longest = schema.get("propertyNames", {}).get("maxLength")
+    if longest:
+        message = f"keys have {longest} characters at most"
+        rules.append({"rule": f"self.all(key, key.size() <= {longest})", "message": message})
+    return {"additionalProperties": _convert(values, definitions), _RULES: rules}
 
 
 def _without_nulls(value: Any) -> Any:

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from finetune_api.hosts import DOTTED_HOST, METADATA_HOST, NUMERIC_HOST, names_metadata
 from finetune_api.model import ApiModel, Rule
 from finetune_api.references import SecretRef
 
@@ -41,12 +42,31 @@ class Wandb(ApiModel):
 class Mlflow(ApiModel):
     """A run on an MLflow server."""
 
-    tracking_uri: Annotated[str, Field(pattern=r"^https?://[A-Za-z0-9.-]+(:[0-9]+)?(/[A-Za-z0-9._~/-]*)?$")]
+    tracking_uri: Annotated[
+        str,
+        Field(
+            pattern=r"^https?://[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?$",
+            max_length=512,
+        ),
+    ]
     """The server: `http://host:port` or `https://host`."""
     experiment: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._ /-]*$", max_length=128)]
     """Name of the experiment, which is made where it is missing."""
     secret_ref: SecretRef | None = None
     """Secret with the keys `MLFLOW_TRACKING_USERNAME` and `MLFLOW_TRACKING_PASSWORD`, or `MLFLOW_TRACKING_TOKEN`."""
+
+    rules = (
+        Rule(
+            " && ".join(
+                (
+                    f"(!self.trackingUri.matches('{NUMERIC_HOST}') || self.trackingUri.matches('{DOTTED_HOST}'))",
+                    f"!self.trackingUri.matches('{METADATA_HOST}')",
+                )
+            ),
+            "trackingUri: name a host, or write its address as four numbers; a cloud's metadata service is none",
+            lambda mlflow: not names_metadata(mlflow.tracking_uri),
+        ),
+    )
 
 
 class Tracking(ApiModel):

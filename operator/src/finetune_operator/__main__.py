@@ -5,22 +5,28 @@ import asyncio
 import os
 import socket
 import sys
+import uuid
 from pathlib import Path
 
 import uvloop
 
 from finetune_operator.health import HEALTH_PORT, METRICS_PORT
+from finetune_operator.leader import Candidate
+from finetune_operator.lease import SHORTEST_LEASE, Timing
 from finetune_operator.logs import configure_logs
 from finetune_operator.main import run_operator
 from finetune_operator.settings import read_settings
 
 
 def main() -> None:
-    """Run the operator; exit 0 when told to stop, 1 on a fault, 78 on wrong settings."""
+    """Run the operator; exit 0 when told to stop, 75 when it leads no more, 1 on a fault, 78 on wrong settings."""
     parser = argparse.ArgumentParser(prog="finetune-operator", description=__doc__)
     parser.add_argument("--settings", type=Path, required=True, help="file with the administrator's settings")
     parser.add_argument("--health-port", type=int, default=HEALTH_PORT, help="port of /healthz and /readyz")
     parser.add_argument("--metrics-port", type=int, default=METRICS_PORT, help="port of /metrics")
+    parser.add_argument("--namespace", default="default", help="namespace of the Lease that decides who leads")
+    parser.add_argument("--lease", default="finetune-operator", help="name of the Lease")
+    parser.add_argument("--lease-seconds", type=_seconds, default=15, help="a standby leads after so much silence")
     arguments = parser.parse_args()
     try:
         settings = read_settings(arguments.settings)
@@ -28,11 +34,19 @@ def main() -> None:
         sys.stderr.write(f"{error}\n")
         sys.exit(os.EX_CONFIG)
     configure_logs(settings.log_level)
+    # A pod's name says who leads even after a restart: the kubelet starts no container before the last one has ended.
+    identity = os.environ.get("POD_NAME") or f"{socket.gethostname()}_{uuid.uuid4().hex[:8]}"
+    candidate = Candidate(arguments.namespace, arguments.lease, identity, Timing(arguments.lease_seconds))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        told = runner.run(
-            run_operator(settings, socket.gethostname(), arguments.health_port, arguments.metrics_port)
-        )
-    sys.exit(0 if told else 1)
+        status = runner.run(run_operator(settings, candidate, arguments.health_port, arguments.metrics_port))
+    sys.exit(status)
+
+
+def _seconds(text: str) -> int:
+    seconds = int(text)
+    if seconds < SHORTEST_LEASE:
+        raise argparse.ArgumentTypeError(f"must be at least {SHORTEST_LEASE}: a renewal needs time")
+    return seconds
 
 
 if __name__ == "__main__":

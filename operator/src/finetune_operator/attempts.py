@@ -41,6 +41,7 @@ _FAILED = {
 }
 _FIRST_DELAY = timedelta(seconds=10)
 _LONGEST_DELAY = timedelta(minutes=5)
+_MOST_DOUBLINGS = 10
 _POD_DELAY = timedelta(minutes=1)
 """How long the Job's controller may take for a pod before that is told."""
 
@@ -79,7 +80,14 @@ class GiveUp:
 Step = Begin | Wait | Done | GiveUp
 
 
-def next_step(stage: Stage, attempts: list[Attempt], begun: int, retries: int, now: datetime) -> Step:
+def next_step(
+    stage: Stage,
+    attempts: list[Attempt],
+    begun: int,
+    retries: int,
+    now: datetime,
+    last_begun: datetime | None = None,
+) -> Step:
     """Decide about a stage.
 
     Args:
@@ -88,16 +96,21 @@ def next_step(stage: Stage, attempts: list[Attempt], begun: int, retries: int, n
         begun: how many were begun as the status remembers; their Jobs may be gone.
         retries: how many failures are forgiven.
         now: the time.
+        last_begun: when the last attempt began; None where one whose Job is gone is followed at once.
     """
-    mine = sorted((attempt for attempt in attempts if attempt.stage is stage), key=lambda one: one.number)
-    if not mine:
+    mine = sorted(
+        (attempt for attempt in attempts if attempt.stage is stage and not attempt.is_going),
+        key=lambda one: one.number,
+    )
+    if mine and mine[-1].state is State.ACTIVE:
+        # Whatever the status says: a stage never runs twice at a time.
+        return _explain_waiting(mine[-1], now)
+    if not mine or mine[-1].number < begun:
+        due = last_begun + _delay_after(begun) if last_begun and begun else now
+        if now < due:
+            return Wait(Reason.RETRYING, f"attempt {begun + 1} follows; the Job of attempt {begun} is gone", due)
         return _begin(stage, begun + 1)
     last = mine[-1]
-    if last.state is State.ACTIVE:
-        # Whatever the status says: a stage never runs twice at a time.
-        return _explain_waiting(last, now)
-    if last.number < begun:
-        return _begin(stage, begun + 1)
     if last.state is State.SUCCEEDED and last.report and last.report.outcome == "Succeeded":
         return Done(last.report)
     reason, message = _diagnose(last)
@@ -109,9 +122,8 @@ def next_step(stage: Stage, attempts: list[Attempt], begun: int, retries: int, n
             _FAILED[stage] if reason is Reason.RETRYING else reason,
             f"{failures} attempts failed, {retries} retries are allowed; the last: {message}",
         )
-    delay = min(_FIRST_DELAY * 2 ** max(len(mine) - 1, 0), _LONGEST_DELAY)
     # Clocks differ, and nothing has ended later than now.
-    due = min(last.finished or now, now) + delay
+    due = min(last.finished or now, now) + _delay_after(len(mine))
     if now < due:
         return Wait(Reason.RETRYING, f"attempt {last.number + 1} follows; attempt {last.number}: {message}", due)
     return _begin(stage, last.number + 1)
@@ -123,18 +135,27 @@ def _begin(stage: Stage, number: int) -> Step:
     return Begin(number)
 
 
+def _delay_after(attempts: int) -> timedelta:
+    """Return how long the next attempt waits: longer each time, but never so long that it looks given up."""
+    factor: int = 2 ** min(attempts - 1, _MOST_DOUBLINGS)
+    return min(_FIRST_DELAY * factor, _LONGEST_DELAY)
+
+
 def count_begun(attempts: list[Attempt], known: Attempts) -> Attempts:
     """Count what was begun: never fewer than the status remembers, since finished Jobs may be gone."""
     numbers = {
         stage.lower(): max([getattr(known, stage.lower()), *(one.number for one in attempts if one.stage is stage)])
         for stage in Stage
     }
-    disruptions = sum(attempt.state is State.DISRUPTED for attempt in attempts)
+    disruptions = sum(attempt.state is State.DISRUPTED and not attempt.is_going for attempt in attempts)
     return Attempts(**numbers, disruptions=max(known.disruptions, disruptions))
 
 
 def _explain_waiting(attempt: Attempt, now: datetime) -> Wait:
     """An attempt that runs needs no word; one that cannot start gets its reason."""
+    if attempt.queue is not None:
+        where = f"Kueue's queue {attempt.queue}" if attempt.queue else "suspension"
+        return Wait(Reason.QUEUED, f"Job {attempt.name} waits in {where}")
     if attempt.started and not attempt.has_pod:
         due = min(attempt.started, now) + _POD_DELAY
         hint = f"Job {attempt.name} has no pod: a quota or a policy may forbid it, see kubectl describe job"

@@ -26,7 +26,8 @@ class Audit:
         await synced.wait()
         pause = self._seconds
         while True:
-            count_jobs(self._store)
+            if self._queue.is_open:  # one operator counts, the one that leads
+                count_jobs(self._store)
             await asyncio.sleep(pause)
             try:
                 for kind in WATCHED:

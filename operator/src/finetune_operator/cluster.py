@@ -1,11 +1,11 @@
-"""The only file that talks to the Kubernetes API: lists, creations, updates and status writes, events.
+"""The only file that talks to the Kubernetes API: lists, creations, updates and status writes, events, Leases.
 
 Every write holds for what was seen, and for nothing else: a creation for a name that is free, an update for one
 version of an object. Whoever writes late, by a picture of the cluster that is old, changes nothing.
 """
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from urllib.parse import urlencode
 
@@ -13,7 +13,7 @@ import aiohttp
 from kubernetes.aio import client, config
 from kubernetes.aio.client.rest import ApiException
 
-from finetune_operator.kinds import Kind, Manifest, kind_of
+from finetune_operator.kinds import LEASE, Kind, Manifest, kind_of
 from finetune_operator.metrics import WRITES
 
 FIELD_MANAGER = "finetune-operator"
@@ -36,9 +36,13 @@ class ApiError(Exception):
 class Cluster:
     """A connection to the API server."""
 
-    def __init__(self, api: client.ApiClient) -> None:
-        """Wrap a client of the official library."""
-        self._api = api
+    def __init__(self, api: client.ApiClient, check: Callable[[], None] = lambda: None) -> None:
+        """Wrap a client of the official library; `check` raises where nothing may be written any more."""
+        self._api, self._check = api, check
+
+    def fenced(self, check: Callable[[], None]) -> "Cluster":
+        """Return the same connection, with a check before each write."""
+        return Cluster(self._api, check)
 
     async def list_all(self, kind: Kind, *, metadata_only: bool = False) -> tuple[list[Manifest], int]:
         """Return every object of a kind, and the list's resource version."""
@@ -97,6 +101,21 @@ class Cluster:
         WRITES.labels(kind.name, "patch").inc()
         return changed
 
+    async def delete(self, kind: Kind, namespace: str, name: str, uid: str, version: str) -> Manifest:
+        """Delete an object in this very version; return it as it is on its way out.
+
+        What it owns goes first: the object is there until the last of its pods has ended.
+        """
+        options = {
+            "apiVersion": "v1",
+            "kind": "DeleteOptions",
+            "propagationPolicy": "Foreground",
+            "preconditions": {"uid": uid, "resourceVersion": version},
+        }
+        deleted = await self._request("DELETE", kind.path(namespace, name), {}, options)
+        WRITES.labels(kind.name, "delete").inc()
+        return deleted
+
     async def create_event(self, event: Manifest) -> None:
         """Tell an event once: its name is made from what it says."""
         try:
@@ -106,6 +125,27 @@ class Cluster:
             if error.reason != "AlreadyExists":
                 raise
         WRITES.labels("Event", "post").inc()
+
+    async def get_lease(self, namespace: str, name: str) -> Manifest | None:
+        """Return a Lease, or None."""
+        try:
+            return await self._request("GET", LEASE.path(namespace, name), {})
+        except ApiError as error:
+            if error.code != 404:
+                raise
+        return None
+
+    async def write_lease(self, lease: Manifest) -> Manifest | None:
+        """Create a Lease, or replace the version that it names; return None where another was quicker."""
+        metadata = lease["metadata"]
+        is_known = "resourceVersion" in metadata
+        method, name = ("PUT", metadata["name"]) if is_known else ("POST", None)
+        try:
+            return await self._request(method, LEASE.path(metadata["namespace"], name), {}, lease)
+        except ApiError as error:
+            if error.code != 409 and not (is_known and error.code == 404):
+                raise
+        return None
 
     async def _write(self, method: str, path: str, manifest: Manifest) -> Manifest:
         """Send an object; of the answer only the metadata is asked for, since the rest is what was sent."""
@@ -127,6 +167,8 @@ class Cluster:
         headers: dict[str, str] = {"Accept": f"application/json{accept}", "Content-Type": content_type}
         await self._api.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
         url = f"{self._api.configuration.host}{path}?{urlencode(query)}"
+        if method != "GET":
+            self._check()
         try:
             response = await self._api.call_api(
                 method, url, header_params=headers, body=body, _request_timeout=_TIMEOUT

@@ -9,10 +9,12 @@ from datetime import datetime
 from finetune_api.conditions import ConditionType, Reason
 from finetune_api.jobstatus import Progress
 
-from finetune_operator.kinds import Manifest
-from finetune_operator.observe import JobView, Stage
+from finetune_operator.kinds import FINETUNEJOB, JOB, Kind, Manifest
+from finetune_operator.observe import Attempt, JobView, Stage, State
 from finetune_operator.status import Conditions, Event, changed_conditions
 
+AT_ONCE = 0.1
+"""Seconds after which to look at what was just written."""
 PROGRESS_SECONDS = 5.0
 """How often the progress of a running training is read."""
 
@@ -26,6 +28,16 @@ STAGE_CONDITIONS = {
 
 
 @dataclass(frozen=True)
+class Deletion:
+    """An object that should go, in the very version that this was decided about."""
+
+    kind: Kind
+    name: str
+    uid: str
+    version: str
+
+
+@dataclass(frozen=True)
 class Plan:
     """What to do about one object."""
 
@@ -34,6 +46,8 @@ class Plan:
     events: tuple[Event, ...]
     again_after: float | None = None
     """Seconds after which to look again though nothing was seen to change."""
+    delete: tuple[Deletion, ...] = ()
+    """What should go once the status is written."""
 
 
 class Draft:
@@ -44,25 +58,49 @@ class Draft:
         self.job = job
         self.conditions = Conditions.start(job.status.conditions, job.generation, now)
         self.now = now
-        self.status = job.status.model_copy(update={"observed_generation": job.generation})
+        self.status = job.status.model_copy(update={"observed_generation": job.generation, "waiting_for": None})
         self.children: list[Manifest] = []
+        self.deletions: list[Deletion] = []
         self.again_after: float | None = None
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the job ended for good."""
+        return self.conditions.is_true(ConditionType.FAILED)
 
     def set_status(self, **changes: object) -> None:
         """Set fields of the status, by their Python names."""
         self.status = self.status.model_copy(update=changes)
 
-    def plan(self) -> Plan:
-        """Return what to do."""
+    def plan(self, expiry: datetime | None = None) -> Plan:
+        """Return what to do; at `expiry` the job itself is deleted."""
         listed = self.conditions.listed()
-        ready = self.conditions.by_type[ConditionType.READY]
-        self.set_status(conditions=listed, reason=ready.reason)
+        ready = self.conditions.by_type.get(ConditionType.READY)
+        self.set_status(conditions=listed, reason=ready.reason if ready else self.status.reason)
         events = changed_conditions(self.job.status.conditions, listed)
-        return Plan(tuple(self.children), self.status.to_dict(), tuple(events), self.again_after)
+        status = self.status.to_dict()
+        if expiry is not None and expiry > self.now:
+            self.look_again((expiry - self.now).total_seconds())
+        elif expiry is not None and status != self.job.status.to_dict():
+            # First it is written how the job ended.
+            self.look_again(AT_ONCE)
+        elif expiry is not None:
+            self.deletions.append(Deletion(FINETUNEJOB, self.job.name, self.job.uid, self.job.version))
+        return Plan(tuple(self.children), status, tuple(events), self.again_after, tuple(self.deletions))
+
+    def look_again(self, seconds: float) -> None:
+        """Look again after a while, or earlier where that was asked for already."""
+        self.again_after = seconds if self.again_after is None else min(self.again_after, seconds)
+
+    def stop(self, attempts: list[Attempt]) -> None:
+        """Let the Jobs go that have not ended; their pods get SIGTERM."""
+        for one in attempts:
+            if one.state is State.ACTIVE and not one.is_going:
+                self.deletions.append(Deletion(JOB, one.name, one.uid, one.version))
 
     def follow(self, progress: Progress | None) -> None:
         """Take over new progress, but not with each event: writing it is an event too."""
-        self.again_after = PROGRESS_SECONDS
+        self.look_again(PROGRESS_SECONDS)
         known = self.status.progress
         written = known.update_time if known else None
         if progress is None or progress.model_copy(update={"update_time": written}) == known:

@@ -7,7 +7,7 @@ from finetune_api.jobstatus import EvaluationServer
 
 from finetune_operator.acceptance import find_fullness
 from finetune_operator.draft import Draft
-from finetune_operator.observe import JobView, ServerView
+from finetune_operator.observe import Attempt, JobView, ServerView, Stage
 
 
 def choose_server(draft: Draft, server: ServerView | None, attempt: int, *, is_busy: bool) -> EvaluationServer | None:
@@ -41,6 +41,15 @@ def choose_server(draft: Draft, server: ServerView | None, attempt: int, *, is_b
         if key.models is None and key.requests_per_minute is None:
             return EvaluationServer(name=server.name, secret_ref=server.spec.auth.secret_ref, key=key.name)
     return None
+
+
+def recorded_server(known: EvaluationServer | None, attempts: list[Attempt]) -> EvaluationServer | None:
+    """Return the ModelServer that evaluates a job's result: the newest evaluation says so, else the status.
+
+    The status may not have been written any more when the evaluation's Job was made.
+    """
+    evaluations = [one for one in attempts if one.stage is Stage.EVALUATE]
+    return max(evaluations, key=lambda one: one.number).server if evaluations else known
 
 
 def find_evaluated(server: str, jobs: Iterable[JobView]) -> JobView | None:

@@ -7,6 +7,7 @@ own would tell, which costs more than everything else that the operator does wit
 import asyncio
 import logging
 import random
+import signal
 from collections.abc import Iterator
 from contextlib import aclosing
 from typing import Any
@@ -15,7 +16,7 @@ import aiohttp
 import kopf
 from kopf._cogs.clients import errors, watching
 
-from finetune_operator.kinds import OWNERS, WATCHED, Kind, Manifest
+from finetune_operator.kinds import WATCHED, Kind, Manifest
 from finetune_operator.store import Change, Store, concerned
 from finetune_operator.workqueue import WorkQueue
 
@@ -45,8 +46,8 @@ class Feeds:
         self.synced = asyncio.Event()
         """Set once everything was listed: before, everything would look new, and nothing may be written."""
 
-    async def run(self) -> None:
-        """Watch until cancelled, or until a signal tells the process to stop."""
+    async def run(self, told: asyncio.Event) -> None:
+        """Watch until cancelled; SIGTERM and SIGINT set `told` and do nothing else."""
         registry = kopf.OperatorRegistry()
         settings = kopf.OperatorSettings()
         settings.posting.enabled = False
@@ -72,7 +73,12 @@ class Feeds:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-        await kopf.operator(registry=registry, settings=settings, standalone=True, clusterwide=True)
+        others = asyncio.all_tasks()
+        shell = await kopf.spawn_tasks(registry=registry, settings=settings, standalone=True, clusterwide=True)
+        # kopf's own answer is to end the watches first and to wait for seconds: a leader would lead blindly meanwhile.
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(signum, told.set)
+        await kopf.run_tasks(shell, ignored=others)
 
     async def _follow(self, kind: Kind, settings: kopf.OperatorSettings) -> None:
         """Take over what happens to the objects of a kind; a stream that fails begins anew."""
@@ -108,15 +114,12 @@ class Feeds:
         for change in self._store.retain(kind.name, listed, max(listed.values(), default=0)):
             self._tell(change)
         self._unlisted.discard(kind.name)
-        if not self._unlisted and not self.synced.is_set():
-            for owner in OWNERS:
-                for key in self._store.keys(owner):
-                    self._queue.add(key)
+        if not self._unlisted:
             self.synced.set()
 
     def _tell(self, change: Change | None) -> None:
-        """Have whom a change concerns looked at; before everything is listed, that will be done for all."""
-        if change and self.synced.is_set():
+        """Have whom a change concerns looked at, if this operator leads; else all will be looked at when it does."""
+        if change and self._queue.is_open:
             for key in concerned(self._store, change):
                 self._queue.add(key)
 

@@ -6,9 +6,8 @@ Pure. What this leaves out, no decision can see.
 import sys
 from typing import Any
 
-from finetune_api.meta import STAGE_LABEL
-
 from finetune_operator.kinds import Manifest
+from finetune_operator.observe import API_KEY
 
 _METADATA = (
     "name",
@@ -24,7 +23,6 @@ _METADATA = (
     "finalizers",
 )
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
-_EVALUATION = "Evaluate"
 
 
 def keep(manifest: Manifest) -> Manifest:
@@ -34,11 +32,10 @@ def keep(manifest: Manifest) -> Manifest:
     match manifest["kind"]:
         case "Pod":
             # What a pod was told to do is known from its Job; what came of it is in its status.
-            parts = {"status": manifest.get("status") or {}}
+            parts = {"spec": _keep_pod_spec(manifest.get("spec") or {}), "status": manifest.get("status") or {}}
         case "Job":
             spec = dict(manifest["spec"])
-            if metadata.get("labels", {}).get(STAGE_LABEL) != _EVALUATION:
-                spec.pop("template", None)
+            spec["template"] = {"spec": _keep_pod_spec(spec["template"]["spec"])}
             parts = {"spec": spec, "status": manifest.get("status") or {}}
         case _:
             parts = {name: part for name, part in manifest.items() if name not in ("apiVersion", "kind", "metadata")}
@@ -46,6 +43,17 @@ def keep(manifest: Manifest) -> Manifest:
                 others = {name: text for name, text in metadata["annotations"].items() if name != _LAST_APPLIED}
                 metadata["annotations"] = others
     return dict(_share(kept | {"metadata": metadata} | parts))
+
+
+def _keep_pod_spec(spec: Manifest) -> Manifest:
+    """Return what its containers hold, and what an evaluation was told."""
+    return {
+        "containers": [
+            {name: one[name] for name in ("name", "args", "resources") if name in one}
+            | {"env": [variable for variable in one.get("env", ()) if variable["name"] == API_KEY]}
+            for one in spec.get("containers", ())
+        ]
+    }
 
 
 def _share(value: Any) -> Any:

@@ -54,6 +54,7 @@ SERVICE = Kind("Service", "", "v1", "services", OWNED_LABEL)
 BUDGET = Kind("PodDisruptionBudget", "policy", "v1", "poddisruptionbudgets", OWNED_LABEL)
 POLICY = Kind("NetworkPolicy", "networking.k8s.io", "v1", "networkpolicies", OWNED_LABEL)
 AUTOSCALER = Kind("HorizontalPodAutoscaler", "autoscaling", "v2", "horizontalpodautoscalers", OWNED_LABEL)
+LEASE = Kind("Lease", "coordination.k8s.io", "v1", "leases")
 
 WATCHED = (
     FINETUNEJOB,

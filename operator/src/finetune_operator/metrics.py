@@ -4,7 +4,12 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 REGISTRY = CollectorRegistry()
 
-JOBS = Gauge("finetune_operator_jobs", "FineTuneJobs by stage and reason.", ["stage", "reason"], registry=REGISTRY)
+JOBS = Gauge(
+    "finetune_operator_jobs",
+    "FineTuneJobs by stage and reason, counted by the operator that leads.",
+    ["stage", "reason"],
+    registry=REGISTRY,
+)
 STAGE_SECONDS = Histogram(
     "finetune_operator_stage_seconds",
     "Seconds from the start of an attempt to its end.",
@@ -26,3 +31,4 @@ QUEUE_DEPTH = Gauge("finetune_operator_queue_depth", "Objects that wait to be re
 AUDIT_FINDINGS = Counter(
     "finetune_operator_audit_findings_total", "Changes that the watches missed.", ["kind"], registry=REGISTRY
 )
+LEADER = Gauge("finetune_operator_leader", "1 where this operator leads, 0 where it stands by.", registry=REGISTRY)

@@ -12,10 +12,11 @@ from finetune_api.artifact import Incumbent
 from finetune_api.continuation import JobModel
 from finetune_api.finetunejob import FineTuneJob, FineTuneJobSpec
 from finetune_api.jobfile import describe_errors
-from finetune_api.jobstatus import MOST_ATTEMPTS, FineTuneJobStatus
-from finetune_api.meta import ATTEMPT_LABEL, STAGE_LABEL
+from finetune_api.jobstatus import MOST_ATTEMPTS, EvaluationServer, FineTuneJobStatus
+from finetune_api.meta import ATTEMPT_LABEL, QUEUE_LABEL, STAGE_LABEL
 from finetune_api.model import ApiModel, Time
 from finetune_api.modelserver import ModelServer, ModelServerSpec, ModelServerStatus
+from finetune_api.references import SecretRef
 from finetune_api.reports import ExitCode, StageReport, parse_report
 from finetune_api.routes import LoadedReport
 from pydantic import TypeAdapter, ValidationError
@@ -27,6 +28,10 @@ _Model = TypeVar("_Model", bound=ApiModel)
 
 INCUMBENT_ARGUMENT = "--incumbent="
 """Argument of the evaluation with the Incumbent as JSON."""
+SERVER_ARGUMENT = "--server-url="
+"""Argument of the evaluation with the address of the ModelServer that it asks."""
+API_KEY = "OPENAI_API_KEY"
+"""Where an evaluation finds the key for that server."""
 _INDEX_ANNOTATION = "batch.kubernetes.io/job-completion-index"
 _TIME = TypeAdapter(Time)
 
@@ -57,6 +62,15 @@ class Attempt:
     number: int
     name: str
     state: State
+    uid: str = ""
+    version: str = ""
+    """The Job's resource version."""
+    is_going: bool = False
+    """Whether the Job is deleted and waits for its pods to end."""
+    queue: str | None = None
+    """Kueue's queue that the Job waits in, suspended; None where it does not wait."""
+    pods_ended: bool = False
+    """Whether all its pods ended, so that the Job is about to."""
     started: datetime | None = None
     has_pod: bool = True
     """Whether the Job's controller has made a pod: a quota or a policy may forbid it."""
@@ -70,6 +84,8 @@ class Attempt:
     """Address of a running pod."""
     incumbent: Incumbent | None = None
     """What an evaluation compares with, as it was told."""
+    server: EvaluationServer | None = None
+    """The ModelServer that an evaluation asks, as it was told."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +99,10 @@ class JobView:
     spec: FineTuneJobSpec | None
     problem: str
     status: FineTuneJobStatus
+    version: str = ""
+    """The object's resource version."""
+    created: str = ""
+    """When it was made, as the API server writes it."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +142,8 @@ def view_job(manifest: Manifest) -> JobView:
         spec=spec,
         problem=problem,
         status=status,
+        version=manifest["metadata"].get("resourceVersion", ""),
+        created=manifest["metadata"].get("creationTimestamp", ""),
     )
 
 
@@ -174,11 +196,17 @@ def view_attempt(job: Manifest, pods: list[Manifest]) -> Attempt | None:
         condition["type"]: condition for condition in status.get("conditions", []) if condition["status"] == "True"
     }
     terminated = _terminated(pod)
+    vanished = len(pods) < job.get("spec", {}).get("parallelism", 1)
     return Attempt(
         stage=Stage(stage),
         number=int(number),
         name=job["metadata"]["name"],
-        state=_state(conditions, pod, terminated, vanished=len(pods) < job.get("spec", {}).get("parallelism", 1)),
+        uid=job["metadata"].get("uid", ""),
+        version=job["metadata"].get("resourceVersion", ""),
+        state=State.ACTIVE if any(map(_runs_on, pods)) else _state(conditions, pod, terminated, vanished=vanished),
+        is_going="deletionTimestamp" in job["metadata"],
+        queue=_queue(job, conditions),
+        pods_ended=not vanished and all(map(_terminated, pods)),
         started=_time(status.get("startTime")),
         has_pod=bool(pods),
         finished=_time(status.get("completionTime") or conditions.get("Failed", {}).get("lastTransitionTime")),
@@ -188,19 +216,48 @@ def view_attempt(job: Manifest, pods: list[Manifest]) -> Attempt | None:
         waiting=next(filter(None, map(_waiting, pods)), ""),
         pod_ip=_running_ip(pod),
         incumbent=_read_incumbent(job) if stage == Stage.EVALUATE else None,
+        server=_read_server(job) if stage == Stage.EVALUATE else None,
     )
+
+
+def _queue(job: Manifest, conditions: dict[str, Any]) -> str | None:
+    """Return where a Job waits: Kueue suspends it until there is room, and again when it must give way."""
+    is_suspended = job.get("spec", {}).get("suspend") or "Suspended" in conditions
+    return label_of(job, QUEUE_LABEL) or "" if is_suspended else None
 
 
 def _read_incumbent(job: Manifest) -> Incumbent | None:
     """Return the incumbent that the arguments of an evaluation name; None where they name none."""
-    for container in job.get("spec", {}).get("template", {}).get("spec", {}).get("containers", []):
-        for argument in container.get("args", []):
-            if argument.startswith(INCUMBENT_ARGUMENT):
-                try:
-                    return Incumbent.model_validate_json(argument.removeprefix(INCUMBENT_ARGUMENT))
-                except ValidationError:
-                    return None
-    return None
+    try:
+        return Incumbent.model_validate_json(_read_argument(job, INCUMBENT_ARGUMENT))
+    except ValidationError:
+        return None
+
+
+def _read_server(job: Manifest) -> EvaluationServer | None:
+    """Return the ModelServer that an evaluation asks; None where it asks none."""
+    name = _read_argument(job, SERVER_ARGUMENT).removeprefix("http://").partition(".")[0]
+    if not name:
+        return None
+    try:
+        for container in _containers(job):
+            for variable in container.get("env", []):
+                if variable["name"] == API_KEY:
+                    key = variable["valueFrom"]["secretKeyRef"]
+                    return EvaluationServer(name=name, secret_ref=SecretRef(name=key["name"]), key=key["key"])
+        return EvaluationServer(name=name)
+    except (KeyError, ValidationError):
+        return None
+
+
+def _read_argument(job: Manifest, prefix: str) -> str:
+    """Return the value of a Job's argument; empty where it has none."""
+    arguments = (argument for container in _containers(job) for argument in container.get("args", []))
+    return next((one.removeprefix(prefix) for one in arguments if one.startswith(prefix)), "")
+
+
+def _containers(job: Manifest) -> list[Manifest]:
+    return list(job.get("spec", {}).get("template", {}).get("spec", {}).get("containers", []))
 
 
 def _telling_pod(pods: list[Manifest]) -> Manifest | None:
@@ -244,6 +301,15 @@ def _state(conditions: dict[str, Any], pod: Manifest | None, terminated: dict[st
     if pod["metadata"].get("deletionTimestamp") or not terminated:
         return State.DISRUPTED
     return State.FAILED
+
+
+def _runs_on(pod: Manifest) -> bool:
+    """Tell whether a pod has not ended as far as is known. A Job ends after its pods, so theirs is to be heard.
+
+    Judged before that, a training that ended well would have left no report, and one that failed would be disrupted.
+    """
+    is_going = pod.get("status", {}).get("phase") in ("Pending", "Running")
+    return is_going and not pod["metadata"].get("deletionTimestamp") and not _has_condition(pod, "DisruptionTarget")
 
 
 def _terminated(pod: Manifest | None) -> dict[str, Any]:

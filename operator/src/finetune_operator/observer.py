@@ -6,13 +6,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from finetune_api.artifact import Incumbent
-from finetune_api.meta import ROUTES_ANNOTATION
+from finetune_api.conditions import ConditionType
+from finetune_api.meta import ROUTES_ANNOTATION, STAGE_LABEL
 from finetune_api.mounts import DEFAULT_CLAIM
 from finetune_api.uris import parse_uri
 
 from finetune_operator.evaluating import find_evaluated
 from finetune_operator.incumbent import find_incumbent
-from finetune_operator.kinds import Key, Manifest, controller_uid, key_of
+from finetune_operator.kinds import Key, Manifest, controller_uid, key_of, label_of
+from finetune_operator.limits import KINDS, Occupancy
 from finetune_operator.observe import (
     Attempt,
     JobView,
@@ -23,10 +25,12 @@ from finetune_operator.observe import (
     view_server,
     view_server_pod,
 )
-from finetune_operator.plan_job import Seen
+from finetune_operator.occupancy import build_occupancy, is_unended
 from finetune_operator.plan_server import SeenServer
 from finetune_operator.pods import Pods
 from finetune_operator.routing import proven_by_name
+from finetune_operator.seen import Seen
+from finetune_operator.settings import Limit, Settings
 from finetune_operator.store import Store, server_of
 
 _MOST_VIEWS = 1_000
@@ -38,6 +42,7 @@ class Observer:
 
     store: Store
     pods: Pods
+    settings: Settings
     _views: OrderedDict[str, tuple[str, JobView]] = field(default_factory=OrderedDict)
     """By uid the version that was read last, and what it said: jobs of one server are looked at again and again."""
 
@@ -74,6 +79,40 @@ class Observer:
             progress=progress,
             incumbent=self._incumbent(job, server),
             newer_job=self._newer_job(job, name) if name else None,
+            leftover=self._leftover(key),
+            others=self._others(job),
+            is_awaited=self._is_awaited(key),
+        )
+
+    def _leftover(self, key: Key) -> list[str]:
+        """Return the stages' pods that have not ended and whose Job is gone: whoever deleted it, they still work."""
+        jobs = {child["metadata"]["uid"] for child in self.store.children("Job", key)}
+        return [
+            pod["metadata"]["name"]
+            for pod in self.store.children("Pod", key)
+            if label_of(pod, STAGE_LABEL) and is_unended(pod) and controller_uid(pod) not in jobs
+        ]
+
+    def _others(self, job: JobView) -> Occupancy:
+        """Return what the other jobs of the namespace hold and wait for; nothing where it has no limit."""
+        if self.settings.limits.of(job.namespace) == Limit():
+            return Occupancy()
+        return build_occupancy(
+            job.name,
+            self.store.at_work(job.namespace),
+            {kind: self.store.waiting(job.namespace, kind) for kind in KINDS},
+            self.store.unended("Job", job.namespace),
+            self.store.unended("Pod", job.namespace),
+            self.settings.gpu.resource_name,
+        )
+
+    def _is_awaited(self, key: Key) -> bool:
+        """Tell whether another job is to begin with this one's result, and has not taken it over yet."""
+        followers = (self._view(raw).status for raw in self.store.followers(key))
+        return any(
+            status.continuation is None
+            and not any(one.type == ConditionType.FAILED and one.status == "True" for one in status.conditions)
+            for status in followers
         )
 
     def _earlier(self, job: JobView) -> Manifest | None:

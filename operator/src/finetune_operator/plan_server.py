@@ -133,7 +133,7 @@ def _build_children(
         build_deployment(server, uris, settings),
         build_service(server),
         build_disruption_budget(server),
-        build_network_policy(server, spec),
+        build_network_policy(server, spec, settings),
         *([build_autoscaler(server, spec)] if spec.autoscaling or seen.has_autoscaler else []),
     )
 

@@ -9,9 +9,10 @@ from finetune_api.conditions import ConditionType, Reason
 
 from finetune_operator.children import MADE_ONCE, build_update, is_as_wanted, seal
 from finetune_operator.cluster import ApiError, Cluster
-from finetune_operator.draft import STAGE_CONDITIONS, Plan
+from finetune_operator.draft import AT_ONCE, STAGE_CONDITIONS, Deletion, Plan
 from finetune_operator.events import build_event
-from finetune_operator.kinds import JOB, POD, Key, Manifest, controller_uid, key_of, kind_of
+from finetune_operator.kinds import JOB, OWNED_LABEL, POD, Key, Manifest, controller_uid, key_of, kind_of, label_of
+from finetune_operator.leader import LeadershipLostError
 from finetune_operator.manifests.names import stage_job_name, stage_labels
 from finetune_operator.metrics import (
     JOBS,
@@ -31,7 +32,7 @@ from finetune_operator.plan_job import plan_job
 from finetune_operator.plan_server import ServerPlan, plan_server
 from finetune_operator.settings import Settings
 from finetune_operator.status import Conditions, Event
-from finetune_operator.store import Store, concerned
+from finetune_operator.store import Store, concerned, next_in_line
 from finetune_operator.workqueue import WorkQueue
 
 _LOG = logging.getLogger(__name__)
@@ -52,13 +53,19 @@ class Reconciler:
     instance: str
 
     async def work(self) -> None:
-        """Take keys from the queue for ever; a failure of one key delays that key alone."""
+        """Take keys from the queue for ever; a failure of one key delays that key alone.
+
+        Raises:
+            LeadershipLostError: this process may write no more.
+        """
         while True:
             key = await self.queue.get()
             QUEUE_DEPTH.set(len(self.queue))
             started = time.monotonic()
             try:
                 await self.reconcile(key)
+            except LeadershipLostError:
+                raise
             except Exception as error:  # noqa: BLE001 - one broken object must not stop the others
                 RECONCILE_ERRORS.labels(key.kind).inc()
                 delay = self.queue.failed(key)
@@ -81,16 +88,9 @@ class Reconciler:
         if manifest is None or manifest["metadata"].get("deletionTimestamp"):
             return
         now = datetime.now(UTC).replace(microsecond=0)
-        plan: Plan | ServerPlan
-        if key.kind == "FineTuneJob":
-            job = view_job(manifest)
-            await self._find_lost(job)
-            seen = await self.observer.see_job(job)
-            plan = plan_job(job, seen, self.settings, now)
-        else:
-            plan = plan_server(view_server(manifest), await self.observer.see_server(manifest), self.settings, now)
+        plan = await self._decide(manifest, now)
         again_after = plan.again_after
-        made, refused = await self._apply_all(plan.apply)
+        made, refused = await self._make(manifest, plan.apply)
         if made and not manifest.get("status") and len(self.queue):
             # Those who wait get their first Job before this one gets its first word: what was made brings it back.
             return
@@ -98,21 +98,48 @@ class Reconciler:
         if refused:
             status, events = _refuse(manifest, refused, now)
             again_after = _REFUSED_AGAIN_SECONDS
-        else:
-            for pod, annotations in plan.annotate if isinstance(plan, ServerPlan) else ():
+        elif isinstance(plan, ServerPlan):
+            for pod, annotations in plan.annotate:
                 await self._annotate(key.namespace, pod, annotations)
         if status != manifest.get("status"):
-            written = await self._write_status(manifest, status)
-            if key.kind == "FineTuneJob":
-                _observe_stages(manifest, written, self.observer.attempts(key))
-            for event in events:
-                await self.cluster.create_event(build_event(manifest, event, self.instance, now))
-                _LOG.info("%s: %s", event.reason, event.message, extra=_about(key, manifest))
+            await self._tell(manifest, status, events, now)
+        if isinstance(plan, Plan) and not refused:
+            await self._delete_all(key, plan.delete)
         if again_after is not None:
             self.queue.add_after(key, again_after)
 
+    async def _decide(self, manifest: Manifest, now: datetime) -> Plan | ServerPlan:
+        """Look at everything that bears on an object, and decide about it."""
+        if manifest["kind"] == "ModelServer":
+            return plan_server(view_server(manifest), await self.observer.see_server(manifest), self.settings, now)
+        job = view_job(manifest)
+        await self._find_lost(job)
+        return plan_job(job, await self.observer.see_job(job), self.settings, now)
+
+    async def _tell(self, manifest: Manifest, status: Manifest, events: list[Event], now: datetime) -> None:
+        """Write a status, and only then what it says as events."""
+        key = key_of(manifest)
+        written = await self._write_status(manifest, status)
+        if key.kind == "FineTuneJob":
+            _observe_stages(manifest, written, self.observer.attempts(key))
+        for event in events:
+            await self.cluster.create_event(build_event(manifest, event, self.instance, now))
+            _LOG.info("%s: %s", event.reason, event.message, extra=_about(key, manifest))
+
+    async def _make(self, owner: Manifest, children: tuple[Manifest, ...]) -> tuple[bool, tuple[Reason, str] | None]:
+        """Apply children, which count for the limits of their namespace at once.
+
+        Returns:
+            Whether any was made, and why one was refused.
+        """
+        with self.store.expecting(children):
+            made, refused = await self._apply_all(children)
+        for waiting in next_in_line(self.store, owner["metadata"]["namespace"]) if refused else ():
+            self.queue.add(waiting)
+        return made, refused
+
     async def _apply_all(self, children: tuple[Manifest, ...]) -> tuple[bool, tuple[Reason, str] | None]:
-        """Make what is missing, mend what is not as wanted; return whether any was made, and why one was refused."""
+        """Make what is missing and mend what is not as wanted."""
         made = False
         for child in children:
             key = key_of(child)
@@ -167,6 +194,18 @@ class Reconciler:
         self._remember(labelled)
         return labelled
 
+    async def _delete_all(self, key: Key, deletions: tuple[Deletion, ...]) -> None:
+        """Delete what should go; about what changed meanwhile it is decided again."""
+        for one in deletions:
+            try:
+                going = await self.cluster.delete(one.kind, key.namespace, one.name, one.uid, one.version)
+                if going["kind"] == one.kind.name:
+                    self._remember(going)
+            except ApiError as error:
+                if error.code not in (404, 409):
+                    raise
+                self.queue.add_after(key, AT_ONCE)
+
     async def _annotate(self, namespace: str, pod: str, annotations: dict[str, str]) -> None:
         try:
             self._remember(await self.cluster.merge(POD, namespace, pod, {"annotations": annotations}))
@@ -192,7 +231,10 @@ class Reconciler:
 def _belongs(found: Manifest, wanted: Manifest) -> bool:
     """Tell whether an object is the child that is wanted, and not one of somebody else's that only has its name."""
     owner = controller_uid(wanted)
-    return owner is None or controller_uid(found) == owner
+    if owner is None:
+        # What all jobs of a namespace share: a claim may be anybody's, what is kept as wanted must be the operator's.
+        return wanted["kind"] in MADE_ONCE or label_of(found, OWNED_LABEL) is not None
+    return controller_uid(found) == owner
 
 
 def count_jobs(store: Store) -> None:
@@ -211,8 +253,10 @@ def _refuse(manifest: Manifest, refused: tuple[Reason, str], now: datetime) -> t
     reason, message = refused
     conditions.set(ConditionType.READY, status=False, reason=reason, message=message)
     listed = conditions.listed()
+    # A job that was refused had room under its namespace's limits: nobody waits behind it.
+    no_more = {"waiting_for": None} if manifest["kind"] == "FineTuneJob" else {}
     status = view.status.model_copy(
-        update={"observed_generation": view.generation, "conditions": listed, "reason": reason}
+        update={"observed_generation": view.generation, "conditions": listed, "reason": reason, **no_more}
     )
     is_news = (ConditionType.READY, reason) not in {(one.type, one.reason) for one in before}
     return status.to_dict(), [Event("Warning", reason, message[:1024])] if is_news else []

@@ -106,15 +106,17 @@ def _follow(
         if not 0 < ready_pods <= mine.loaded_pods:
             return state
         return _begin_step(state, state.step, mine, stable, now)
+    # The rollout may have been given fewer steps meanwhile.
+    step = min(state.step, len(canary.steps) - 1)
     problem = find_fault(canary, mine.tally.since(state.candidate_tally), stable.tally.since(state.stable_tally))
     if problem:
         aborted = [*state.aborted, AbortedRollout(job=candidate, message=problem)][-_MOST_ABORTED:]
         return RolloutStatus(name=state.name, stable=state.stable, previous=state.previous, aborted=aborted)
-    if now - state.step_time < timedelta(seconds=canary.steps[min(state.step, len(canary.steps) - 1)].seconds):
+    if now - state.step_time < timedelta(seconds=canary.steps[step].seconds):
         return state
-    if state.step + 1 >= len(canary.steps):
+    if step + 1 == len(canary.steps):
         return _promote(state, candidate)
-    return _begin_step(state, state.step + 1, mine, stable, now)
+    return _begin_step(state, step + 1, mine, stable, now)
 
 
 def _begin_step(state: RolloutStatus, step: int, mine: Traffic, stable: Traffic, now: datetime) -> RolloutStatus:

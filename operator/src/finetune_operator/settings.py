@@ -1,5 +1,6 @@
 """What the administrator decides: images, the GPU's resource name, storage. Written by the chart."""
 
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -9,7 +10,7 @@ from finetune_api.compute import Toleration
 from finetune_api.estimate import GpuKind
 from finetune_api.hosts import HOST_ENTRY
 from finetune_api.jobfile import describe_errors
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 
@@ -51,11 +52,48 @@ class Artifacts(_Part):
     access_mode: Literal["ReadWriteMany", "ReadWriteOnce"] = "ReadWriteMany"
 
 
+def _check_network(text: str) -> str:
+    """Check that a text is a network, such as `10.0.0.0/8`."""
+    ip_network(text)
+    return text
+
+
 class Sources(_Part):
     """Where data may come from."""
 
     https_hosts: list[Annotated[str, Field(pattern=HOST_ENTRY)]] = []
     """Hosts of `https://` data; `*.` and a domain stands for every host below it that has a public address."""
+
+
+class Limit(_Part):
+    """What a namespace may have at a time; what is left out has no limit."""
+
+    gpus: Annotated[int, Field(ge=0)] | None = None
+    """GPUs of all pods of stages."""
+    jobs: Annotated[int, Field(ge=0)] | None = None
+    """FineTuneJobs at work: begun, and neither ended nor suspended."""
+
+
+class Limits(_Part):
+    """What namespaces may have at a time."""
+
+    default: Limit = Limit()
+    """For each namespace that is not named."""
+    namespaces: dict[str, Limit] = {}
+    """By name; such an entry stands in place of `default`, as a whole."""
+
+    def of(self, namespace: str) -> Limit:
+        """Return a namespace's limit."""
+        return self.namespaces.get(namespace, self.default)
+
+
+class Network(_Part):
+    """What the pods of jobs may reach."""
+
+    isolate_jobs: bool = True
+    """Whether NetworkPolicies are made for the stages of jobs."""
+    blocked: list[Annotated[str, AfterValidator(_check_network)]] = ["169.254.169.254/32", "fd00:ec2::254/128"]
+    """Networks that nothing which fetches may reach; by default where clouds hand out a node's credentials."""
 
 
 class Settings(_Part):
@@ -65,6 +103,8 @@ class Settings(_Part):
     gpu: Gpu = Gpu()
     artifacts: Artifacts = Artifacts()
     sources: Sources = Sources()
+    limits: Limits = Limits()
+    network: Network = Network()
     audit_seconds: Annotated[float, Field(gt=0)] = 60
     """Seconds between two complete lists of everything."""
     log_level: Literal["Debug", "Info", "Warning"] = "Info"

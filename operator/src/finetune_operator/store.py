@@ -4,7 +4,8 @@ Filled by the feeds, by the audit, and by the answers to the operator's own writ
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from finetune_api.conditions import ConditionType
@@ -12,8 +13,11 @@ from finetune_api.meta import JOB_LABEL, SERVER_LABEL
 
 from finetune_operator.keeping import keep
 from finetune_operator.kinds import OWNERS, Key, Manifest, key_of, label_of
+from finetune_operator.limits import KINDS
+from finetune_operator.limits import Kind as Room
+from finetune_operator.occupancy import first_in_line, is_at_work, is_unended, wants_of
 
-_SERVER, _EARLIER = "server", "finetunejob://"
+_SERVER, _EARLIER, _AT_WORK, _WAITING, _UNENDED = "server", "finetunejob://", "at work", "waiting", "unended"
 
 
 class Change(NamedTuple):
@@ -33,6 +37,7 @@ class Store:
         self._objects: dict[Key, Manifest] = {}
         self._found: defaultdict[tuple[str, ...], set[Key]] = defaultdict(set)
         self._deleted: dict[str, int] = {}
+        self._expected: dict[Key, Manifest] = {}
 
     def get(self, key: Key) -> Manifest | None:
         """Return an object, or None."""
@@ -109,6 +114,33 @@ class Store:
         """Return the FineTuneJobs that begin with the result of this one."""
         return self._find(_EARLIER, job.namespace, job.name)
 
+    def at_work(self, namespace: str) -> list[Manifest]:
+        """Return the FineTuneJobs of a namespace that are at work, by their status."""
+        return self._find(_AT_WORK, namespace)
+
+    def waiting(self, namespace: str, room: Room) -> Iterator[Manifest]:
+        """Return the FineTuneJobs of a namespace that wait for a kind of room under its limits."""
+        return (self._objects[key] for key in self._found.get((_WAITING, namespace, room), ()))
+
+    def unended(self, kind: str, namespace: str) -> list[Manifest]:
+        """Return the Jobs or pods of stages in a namespace that have not ended, also those that are just being made."""
+        found = {key: self._objects[key] for key in self._found.get((_UNENDED, kind, namespace), ())}
+        new = {
+            key: one for key, one in self._expected.items() if key[:2] == (kind, namespace) and self.get(key) is None
+        }
+        return list((new | found).values())
+
+    @contextmanager
+    def expecting(self, manifests: Iterable[Manifest]) -> Iterator[None]:
+        """Count Jobs as if they were there while they are made: other decisions fall meanwhile."""
+        expected = {key_of(one): one for one in manifests if one["kind"] == "Job"}
+        self._expected |= expected
+        try:
+            yield
+        finally:
+            for key in expected:
+                self._expected.pop(key, None)
+
     def _find(self, *term: str) -> list[Manifest]:
         return [self._objects[key] for key in sorted(self._found.get(term, ()))]
 
@@ -128,12 +160,26 @@ def _terms(manifest: Manifest) -> Iterator[tuple[str, ...]]:
     yield (key.kind,)
     for owner in owners_of(manifest):
         yield key.kind, *owner
+    yield from _shares(manifest)
     if key.kind == "FineTuneJob":
         server, earlier = server_of(manifest), _earlier_of(manifest)
         if server:
             yield _SERVER, key.namespace, server
         if earlier:
             yield _EARLIER, key.namespace, earlier
+
+
+def _shares(manifest: Manifest) -> Iterator[tuple[str, ...]]:
+    """Say what an object holds of what its namespace may have, and what it waits for."""
+    key = key_of(manifest)
+    if key.kind in ("Job", "Pod") and is_unended(manifest):
+        yield _UNENDED, key.kind, key.namespace
+    if key.kind == "FineTuneJob":
+        if is_at_work(manifest):
+            yield _AT_WORK, key.namespace
+        for room, number in wants_of(manifest).items():
+            if number:
+                yield _WAITING, key.namespace, room
 
 
 def owners_of(manifest: Manifest) -> set[Key]:
@@ -145,14 +191,17 @@ def owners_of(manifest: Manifest) -> set[Key]:
         if name is not None:
             owners.add(Key(kind, namespace, name))
     for owner in manifest["metadata"].get("ownerReferences", ()):
-        if owner["kind"] in OWNERS:
+        if owner.get("kind") in OWNERS:
             owners.add(Key(owner["kind"], namespace, owner["name"]))
     return owners
 
 
 def concerned(store: Store, change: Change) -> list[Key]:
     """Return which FineTuneJobs and ModelServers must look again: servers first, since their users wait."""
-    return sorted(_concerned(store, *change), key=lambda key: (key.kind != "ModelServer", key))
+    keys = _concerned(store, *change)
+    if _makes_room(store, *change):
+        keys |= next_in_line(store, change.manifest["metadata"]["namespace"])
+    return sorted(keys, key=lambda key: (key.kind != "ModelServer", key))
 
 
 def _concerned(store: Store, manifest: Manifest, before: Manifest | None) -> set[Key]:
@@ -165,6 +214,19 @@ def _concerned(store: Store, manifest: Manifest, before: Manifest | None) -> set
         case "ModelServer":
             return {key, *map(key_of, store.jobs_of(key.namespace, key.name))}
     return owners_of(manifest) | (owners_of(before) if before else set())
+
+
+def next_in_line(store: Store, namespace: str) -> set[Key]:
+    """Return the FineTuneJobs that may begin when there is room in their namespace again: for each kind the first."""
+    turns = (first_in_line(store.waiting(namespace, room)) for room in KINDS)
+    return {Key("FineTuneJob", namespace, turn[2]) for turn in turns if turn}
+
+
+def _makes_room(store: Store, manifest: Manifest, before: Manifest | None) -> bool:
+    """Tell whether something was given back, or is waited for no more."""
+    if store.get(key_of(manifest)) is None:
+        return True
+    return before is not None and not set(_shares(before)) <= set(_shares(manifest))
 
 
 def _shown(job: Manifest) -> Manifest:

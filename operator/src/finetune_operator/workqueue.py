@@ -7,6 +7,7 @@ growing, jittered delay of their own.
 import asyncio
 import random
 from collections import OrderedDict
+from collections.abc import Iterable
 
 from finetune_operator.kinds import Key
 
@@ -18,7 +19,9 @@ class WorkQueue:
     """Keys that wait, keys that are worked on, and keys that come back later. One event loop only."""
 
     def __init__(self) -> None:
-        """Begin empty."""
+        """Begin closed and empty."""
+        self.is_open = False
+        """Whether keys are let in."""
         self._waiting: OrderedDict[Key, None] = OrderedDict()
         self._working: set[Key] = set()
         self._again: set[Key] = set()
@@ -30,8 +33,16 @@ class WorkQueue:
         """Return how many keys wait to be worked on now."""
         return len(self._waiting)
 
+    def open(self, keys: Iterable[Key]) -> None:
+        """Let keys in from now on, and these at once: before, when nobody works, they would only pile up."""
+        self.is_open = True
+        for key in keys:
+            self.add(key)
+
     def add(self, key: Key) -> None:
         """Ask for a key to be worked on."""
+        if not self.is_open:
+            return
         if key in self._working:
             self._again.add(key)
             return

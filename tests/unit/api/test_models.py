@@ -8,7 +8,7 @@ from finetune_api.crd import build_crds
 from finetune_api.data import SFT_FORMATS, Format, accepted_formats
 from finetune_api.digest import digest_directory, digest_value
 from finetune_api.finetunejob import FineTuneJobSpec
-from finetune_api.hosts import find_entry
+from finetune_api.hosts import find_entry, names_metadata
 from finetune_api.jobfile import JobDirectory, JobFile, read_job_file
 from finetune_api.mounts import path_of
 from finetune_api.reports import MAX_MESSAGE, StageReport, parse_report, write_report
@@ -210,3 +210,23 @@ def test_what_a_structural_schema_cannot_say_is_an_error() -> None:
 
     with pytest.raises(ValueError, match="union"):
         structural_schema(Union)
+
+
+@pytest.mark.parametrize(
+    ("url", "is_metadata"),
+    [
+        ("http://169.254.169.254:80/latest", True),
+        ("http://2852039166/", True),
+        ("http://0xA9FEA9FE", True),
+        ("http://0251.0376.0251.0376", True),
+        ("http://169.16689662", True),
+        ("http://METADATA.google.internal/x", True),
+        ("http://metadata", True),
+        ("http://metadata-store:5000", False),
+        ("http://ml.metadata.svc/", False),
+        ("http://mlflow.v1:5000", False),
+        ("http://10.0.0.5:5000/x", False),
+    ],
+)
+def test_an_address_of_a_metadata_service_is_known_in_every_form(url: str, is_metadata: bool) -> None:
+    assert names_metadata(url) is is_metadata

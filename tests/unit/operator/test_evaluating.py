@@ -7,8 +7,10 @@ import pytest
 from finetune_api.jobstatus import EvaluationServer
 from finetune_api.references import SecretRef
 from finetune_operator.draft import Draft
-from finetune_operator.evaluating import choose_server, find_evaluated
-from finetune_operator.observe import JobView, view_job, view_server
+from finetune_operator.evaluating import choose_server, find_evaluated, recorded_server
+from finetune_operator.manifests.stages import build_stage_job
+from finetune_operator.observe import JobView, Stage, view_attempt, view_job, view_server
+from finetune_operator.settings import Settings
 
 ARTIFACT = {"uri": "pvc://out/shop/adapter/1", "digest": f"sha256:{'a' * 64}", "bytes": 1}
 
@@ -86,3 +88,23 @@ def test_one_result_at_a_time_is_hosted_until_it_is_judged() -> None:
     assert found
     assert found.name == "b"
     assert find_evaluated("other", jobs) is None
+
+
+@pytest.mark.parametrize(
+    "server",
+    [
+        None,
+        EvaluationServer(name="shared"),
+        EvaluationServer(name="shared", secret_ref=SecretRef(name="keys"), key="web"),
+    ],
+)
+def test_an_evaluation_says_which_server_it_asks(server: EvaluationServer | None) -> None:
+    settings = Settings.model_validate({"images": {"trainer": "trainer:1", "serving": "serving:1"}})
+    made = {"evaluationServer": server.to_dict()} if server else None
+    first = view_attempt(build_stage_job(job(), Stage.EVALUATE, 1, settings), [])
+    last = view_attempt(build_stage_job(job(status=made), Stage.EVALUATE, 2, settings), [])
+    assert first
+    assert last
+    other = EvaluationServer(name="other")
+    assert recorded_server(other, [last, first]) == server
+    assert recorded_server(other, []) == other

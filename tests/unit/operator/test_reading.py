@@ -2,12 +2,13 @@
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from finetune_api.conditions import ConditionType, Reason
 from finetune_operator.attempts import Begin, Wait, next_step
 from finetune_operator.events import build_event
-from finetune_operator.observe import Attempt, Stage, State
+from finetune_operator.observe import Attempt, Stage, State, view_attempt
 from finetune_operator.pods import parse_progress
 from finetune_operator.settings import read_settings
 from finetune_operator.status import Conditions, Event, format_seconds
@@ -100,3 +101,32 @@ def test_disruptions_never_use_up_retries(states: list[State], retries: int) -> 
         assert step == Begin(len(states) + 1)
     elif states[-1] is State.FAILED:
         assert not isinstance(step, Begin | Wait)
+
+
+@pytest.mark.parametrize(
+    ("ended", "pod", "state"),
+    [
+        ("Complete", {"phase": "Running"}, State.ACTIVE),
+        ("Complete", {"phase": "Succeeded"}, State.SUCCEEDED),
+        ("Failed", {"phase": "Running"}, State.ACTIVE),
+        (
+            "Failed",
+            {"phase": "Failed", "containerStatuses": [{"state": {"terminated": {"exitCode": 1}}}]},
+            State.FAILED,
+        ),
+        (
+            "Failed",
+            {"phase": "Running", "conditions": [{"type": "DisruptionTarget", "status": "True"}]},
+            State.DISRUPTED,
+        ),
+    ],
+)
+def test_an_attempt_is_judged_when_its_pod_is_known_to_have_ended(
+    ended: str, pod: dict[str, Any], state: State
+) -> None:
+    labels = {"finetune.dev/stage": "Train", "finetune.dev/attempt": "1"}
+    conditions = [{"type": ended, "status": "True", "reason": "BackoffLimitExceeded"}]
+    job = {"metadata": {"name": "job", "labels": labels}, "status": {"conditions": conditions}}
+    attempt = view_attempt(job, [{"metadata": {"name": "pod"}, "status": pod}])
+    assert attempt
+    assert attempt.state is state

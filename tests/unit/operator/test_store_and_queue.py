@@ -108,8 +108,22 @@ def test_others_look_again_only_when_a_job_is_proven_or_fails() -> None:
     assert [concerned(store, change) for change in changes if change] == [[server, KEY], [KEY], [server, KEY]]
 
 
-async def test_a_key_is_worked_on_once_and_again_when_it_changed_meanwhile() -> None:
+def open_queue() -> WorkQueue:
     queue = WorkQueue()
+    queue.open([])
+    return queue
+
+
+async def test_a_queue_keeps_nothing_until_it_is_opened() -> None:
+    queue = WorkQueue()
+    queue.add(KEY._replace(name="gone by then"))
+    assert len(queue) == 0
+    queue.open([KEY])
+    assert await queue.get() == KEY
+
+
+async def test_a_key_is_worked_on_once_and_again_when_it_changed_meanwhile() -> None:
+    queue = open_queue()
     queue.add(KEY)
     queue.add(KEY)
     assert await queue.get() == KEY
@@ -122,7 +136,7 @@ async def test_a_key_is_worked_on_once_and_again_when_it_changed_meanwhile() -> 
 
 
 async def test_failures_come_back_later_each_time() -> None:
-    queue = WorkQueue()
+    queue = open_queue()
     delays = []
     for _ in range(4):
         queue.add(KEY)
@@ -133,7 +147,7 @@ async def test_failures_come_back_later_each_time() -> None:
 
 
 async def test_an_earlier_wish_stands() -> None:
-    queue = WorkQueue()
+    queue = open_queue()
     queue.add_after(KEY, 0.01)
     queue.add_after(KEY, 60)
     assert await asyncio.wait_for(queue.get(), 5) == KEY

@@ -5,8 +5,10 @@ from finetune_api.modelserver import ModelServerSpec
 from finetune_api.uris import parse_uri
 
 from finetune_operator.kinds import Manifest
+from finetune_operator.manifests.isolation import build_way_out
 from finetune_operator.manifests.names import build_metadata, server_labels
 from finetune_operator.observe import ServerView
+from finetune_operator.settings import Settings
 
 _STEADY_SECONDS = 300
 """How long fewer requests must last before pods go: loading a model anew takes minutes."""
@@ -23,11 +25,11 @@ def build_disruption_budget(server: ServerView) -> Manifest:
     }
 
 
-def build_network_policy(server: ServerView, spec: ModelServerSpec) -> Manifest:
+def build_network_policy(server: ServerView, spec: ModelServerSpec, settings: Settings) -> Manifest:
     """Return the policy: requests come in at one port; out goes what fetches the model, and nothing else."""
     labels = server_labels(server)
     names = [{"protocol": protocol, "port": 53} for protocol in ("UDP", "TCP")]
-    outside: list[Manifest] = [] if parse_uri(spec.model.uri).scheme == "pvc" else [{}]
+    outside: list[Manifest] = [] if parse_uri(spec.model.uri).scheme == "pvc" else [build_way_out(settings.network)]
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
@@ -36,7 +38,7 @@ def build_network_policy(server: ServerView, spec: ModelServerSpec) -> Manifest:
             "podSelector": {"matchLabels": labels},
             "policyTypes": ["Ingress", "Egress"],
             "ingress": [{"ports": [{"protocol": "TCP", "port": SERVER_PORT}]}],
-            "egress": outside or [{"ports": names}],
+            "egress": [{"ports": names}, *outside],
         },
     }
 

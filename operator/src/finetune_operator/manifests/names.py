@@ -7,6 +7,9 @@ from finetune_api.meta import API_VERSION, ATTEMPT_LABEL, JOB_LABEL, SERVER_LABE
 from finetune_operator.kinds import OWNED_LABEL, Manifest
 from finetune_operator.observe import JobView, ServerView, Stage
 
+MANAGED_BY = {"app.kubernetes.io/managed-by": "finetune-operator"}
+"""On everything that the operator makes."""
+
 
 def stage_job_name(job: JobView, stage: Stage, attempt: int) -> str:
     """Return the name of an attempt's Job: another attempt, spec or object has another name."""
@@ -37,7 +40,7 @@ def job_file(job: JobView) -> JobFile:
 
 def job_labels(job: JobView) -> dict[str, str]:
     """Return the labels of a job's children."""
-    return {"app.kubernetes.io/managed-by": "finetune-operator", JOB_LABEL: job.name, OWNED_LABEL: "true"}
+    return MANAGED_BY | {JOB_LABEL: job.name, OWNED_LABEL: "true"}
 
 
 def stage_labels(job: JobView, stage: Stage, attempt: int) -> dict[str, str]:
@@ -47,11 +50,7 @@ def stage_labels(job: JobView, stage: Stage, attempt: int) -> dict[str, str]:
 
 def server_labels(server: ServerView) -> dict[str, str]:
     """Return the labels of a server's children."""
-    return {
-        "app.kubernetes.io/managed-by": "finetune-operator",
-        SERVER_LABEL: server.name,
-        OWNED_LABEL: "true",
-    }
+    return MANAGED_BY | {SERVER_LABEL: server.name, OWNED_LABEL: "true"}
 
 
 def build_metadata(owner: JobView | ServerView, name: str, labels: dict[str, str]) -> Manifest:

@@ -7,12 +7,13 @@ from finetune_api.artifact import Incumbent
 from finetune_api.compute import Compute, Placement, Resources
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.jobstatus import EvaluationServer
-from finetune_api.meta import ATTEMPT_LABEL, JOB_ANNOTATION, JOB_LABEL, METRICS_PORT, STAGE_LABEL
+from finetune_api.meta import ATTEMPT_LABEL, JOB_ANNOTATION, JOB_LABEL, METRICS_PORT, QUEUE_LABEL, STAGE_LABEL
 from finetune_api.mounts import BUCKET, DEFAULT_CLAIM, HTTPS_HOSTS, HUB, JOB_FILE, MODEL, TRAIN, VALIDATION, Source
 from finetune_api.tracking import MLFLOW_KEYS, WANDB_KEYS, Tracking
 from finetune_api.uris import parse_uri
 
 from finetune_operator.kinds import Manifest
+from finetune_operator.manifests.isolation import network_labels
 from finetune_operator.manifests.names import (
     build_metadata,
     job_file,
@@ -23,7 +24,7 @@ from finetune_operator.manifests.names import (
 )
 from finetune_operator.manifests.pod import Remote, Volumes, build_credential_env, build_pod_spec
 from finetune_operator.manifests.server import url_of
-from finetune_operator.observe import INCUMBENT_ARGUMENT, JobView, Stage
+from finetune_operator.observe import API_KEY, INCUMBENT_ARGUMENT, SERVER_ARGUMENT, JobView, Stage
 from finetune_operator.settings import Settings
 
 _SMALL = Placement(resources=Resources(cpu="1", memory="3Gi"))
@@ -73,7 +74,8 @@ def build_stage_job(job: JobView, stage: Stage, attempt: int, settings: Settings
     spec = file.spec
     name, labels = stage_job_name(job, stage, attempt), stage_labels(job, stage, attempt)
     sources = _sources(spec, stage)
-    readable = [*(source.uri for source in sources.values()), *_incumbent_uri(job, stage)]
+    uris = [source.uri for source in sources.values()]
+    readable = [*uris, *_incumbent_uri(job, stage)]
     if file.continuation and stage is Stage.TRAIN:
         readable.append(file.continuation.artifact.uri)
     volumes = Volumes(writable=[file.output_uri], readable=readable)
@@ -87,11 +89,14 @@ def build_stage_job(job: JobView, stage: Stage, attempt: int, settings: Settings
     nodes = spec.compute.nodes if stage is Stage.TRAIN else 1
     if nodes > 1:
         pod["subdomain"] = training_service_name(job)
+    queue = _queue_label(job, stage, spec.compute)
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": build_metadata(job, name, labels | _queue_label(job, stage, spec.compute)),
+        "metadata": build_metadata(job, name, labels | queue),
         "spec": {
+            # Kueue lets it begin, and stops it again; after it was made this field is Kueue's alone.
+            **({"suspend": True} if queue else {}),
             "completions": nodes,
             "parallelism": nodes,
             "completionMode": "Indexed",
@@ -106,7 +111,10 @@ def build_stage_job(job: JobView, stage: Stage, attempt: int, settings: Settings
                 ]
             },
             "template": {
-                "metadata": {"labels": labels, "annotations": {JOB_ANNOTATION: file.to_json()}},
+                "metadata": {
+                    "labels": labels | network_labels(spec, stage, uris),
+                    "annotations": {JOB_ANNOTATION: file.to_json()},
+                },
                 "spec": pod,
             },
         },
@@ -187,7 +195,7 @@ def _server_env(server: EvaluationServer | None) -> list[Manifest]:
     if server is None or server.secret_ref is None:
         return []
     reference = {"name": server.secret_ref.name, "key": server.key}
-    return [{"name": "OPENAI_API_KEY", "valueFrom": {"secretKeyRef": reference}}]
+    return [{"name": API_KEY, "valueFrom": {"secretKeyRef": reference}}]
 
 
 def _build_container(job: JobView, stage: Stage, attempt: int, settings: Settings) -> Manifest:
@@ -232,7 +240,11 @@ def _judged(job: JobView) -> list[str]:
     incumbent = job.status.incumbent or Incumbent()
     return [
         _artifact_argument(job),
-        *([f"--server-url={url_of(job.namespace, server.name)}"] if (server := job.status.evaluation_server) else []),
+        *(
+            [f"{SERVER_ARGUMENT}{url_of(job.namespace, server.name)}"]
+            if (server := job.status.evaluation_server)
+            else []
+        ),
         f"{INCUMBENT_ARGUMENT}{json.dumps(incumbent.to_dict(), sort_keys=True)}",
     ]
 
@@ -256,4 +268,4 @@ def _queue_label(job: JobView, stage: Stage, compute: Compute) -> dict[str, str]
     is_small = stage is Stage.EVALUATE and job.status.evaluation_server
     if compute.queue_name is None or is_small or stage not in (Stage.TRAIN, Stage.EVALUATE):
         return {}
-    return {"kueue.x-k8s.io/queue-name": compute.queue_name}
+    return {QUEUE_LABEL: compute.queue_name}

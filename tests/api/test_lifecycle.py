@@ -1,0 +1,361 @@
+"""A job's life against a real API server: suspended, queued, late, deleted, kept waiting by its namespace's limits."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from api.conftest import Operator, apply, condition_of, finetunejob, get_all, status_of
+from api.player import Player, Script, succeed
+from cluster.control_plane import Cluster
+from waiting import wait_for
+
+OWN = {"modelName": "bot", "template": {}}
+HOLD = "finetune.dev/held-by-a-test"
+
+
+def wait_for_reason(cluster: Cluster, namespace: str, name: str, kind: str, status: str, reason: str) -> None:
+    """Wait until a condition of a job has a status and a reason."""
+    wait_for(
+        lambda: condition_of(status_of(cluster, namespace, name), kind) == (status, reason),
+        lambda: f"{kind} of {name}: {status_of(cluster, namespace, name)}",
+    )
+
+
+def patch(cluster: Cluster, namespace: str, name: str, **spec: Any) -> None:
+    """Change fields of a job as `kubectl patch` does."""
+    cluster.run_kubectl("patch", "ftj", name, "-n", namespace, "--type=merge", "-p", json.dumps({"spec": spec}))
+
+
+def stage_jobs(cluster: Cluster, namespace: str, stage: str) -> list[dict[str, Any]]:
+    """Return the Jobs of a stage."""
+    jobs = get_all(cluster, "jobs", namespace)
+    return [job for job in jobs if job["metadata"]["labels"]["finetune.dev/stage"] == stage]
+
+
+def running_pods(cluster: Cluster, namespace: str, stage: str) -> list[str]:
+    """Return the names of a stage's pods that run."""
+    return [
+        pod["metadata"]["name"]
+        for pod in get_all(cluster, "pods", namespace)
+        if pod["metadata"]["labels"].get("finetune.dev/stage") == stage and pod["status"].get("phase") == "Running"
+    ]
+
+
+def hold(stage: str, released: list[bool]) -> Script:
+    """Return a script in which a stage goes on until it is released; the others succeed."""
+
+    def script(pod: dict[str, Any]) -> tuple[int, str] | None:
+        is_held = pod["metadata"]["labels"]["finetune.dev/stage"] == stage and not released
+        return None if is_held else succeed(pod)
+
+    return script
+
+
+@contextmanager
+def held(cluster: Cluster, namespace: str, pod: str) -> Iterator[None]:
+    """Keep a pod from going when it is deleted, as one that still writes its checkpoint."""
+
+    def set_finalizers(names: list[str]) -> None:
+        change = json.dumps({"metadata": {"finalizers": names}})
+        cluster.run_kubectl("patch", "pod", pod, "-n", namespace, "--type=merge", "-p", change)
+
+    found = json.loads(cluster.run_kubectl("get", "pod", pod, "-n", namespace, "-o", "json"))
+    set_finalizers([*found["metadata"].get("finalizers", []), HOLD])
+    yield
+    found = json.loads(cluster.run_kubectl("get", "pod", pod, "-n", namespace, "-o", "json"))
+    set_finalizers([name for name in found["metadata"]["finalizers"] if name != HOLD])
+
+
+@pytest.mark.parametrize("stage", ["Prepare", "Train", "Evaluate"])
+def test_a_stage_is_stopped_and_goes_on_without_a_retry(
+    cluster: Cluster, operator: Operator, player: Player, stage: str
+) -> None:
+    namespace = f"stopped-in-{stage.lower()}"
+    cluster.run_kubectl("create", "namespace", namespace)
+    released: list[bool] = []
+    player.play(namespace, hold(stage, released))
+    apply(cluster, finetunejob("job", namespace, retries=0))
+    wait_for(lambda: bool(running_pods(cluster, namespace, stage)), f"a pod that runs {stage}")
+    patch(cluster, namespace, "job", suspend=True)
+    wait_for_reason(cluster, namespace, "job", "Suspended", "True", "Suspended")
+    assert condition_of(status_of(cluster, namespace, "job"), "Ready") == ("False", "Suspended")
+    assert not stage_jobs(cluster, namespace, stage)
+    released.append(True)
+    patch(cluster, namespace, "job", suspend=False)
+    wait_for_reason(cluster, namespace, "job", "Ready", "True", "Completed")
+    status = status_of(cluster, namespace, "job")
+    assert condition_of(status, "Suspended") == ("False", "Resumed")
+    attempts = {"prepare": 1, "train": 1, "evaluate": 1, "export": 0, "disruptions": 0} | {stage.lower(): 2}
+    assert status["attempts"] == attempts
+
+
+def test_never_two_trainings_at_once(cluster: Cluster, operator: Operator, player: Player, namespace: str) -> None:
+    released: list[bool] = []
+    player.play(namespace, hold("Train", released))
+    apply(cluster, finetunejob("job", namespace, retries=0))
+    wait_for(lambda: bool(running_pods(cluster, namespace, "Train")), "a training")
+    (pod,) = running_pods(cluster, namespace, "Train")
+    with held(cluster, namespace, pod):
+        patch(cluster, namespace, "job", suspend=True)
+        wait_for_reason(cluster, namespace, "job", "Ready", "False", "Stopping")
+        assert condition_of(status_of(cluster, namespace, "job"), "Suspended") == ("False", "Stopping")
+        patch(cluster, namespace, "job", suspend=False)
+        wait_for_reason(cluster, namespace, "job", "Suspended", "False", "Resumed")
+        assert condition_of(status_of(cluster, namespace, "job"), "Ready") == ("False", "Stopping")
+        assert [
+            job["metadata"]["labels"]["finetune.dev/attempt"] for job in stage_jobs(cluster, namespace, "Train")
+        ] == ["1"]
+        released.append(True)
+    wait_for_reason(cluster, namespace, "job", "Ready", "True", "Completed")
+    assert status_of(cluster, namespace, "job")["attempts"]["train"] == 2
+
+
+def test_pods_of_a_job_that_someone_deleted_are_waited_for(
+    cluster: Cluster, operator: Operator, player: Player, namespace: str
+) -> None:
+    released: list[bool] = []
+    player.play(namespace, hold("Train", released))
+    apply(cluster, finetunejob("job", namespace))
+    wait_for(lambda: bool(running_pods(cluster, namespace, "Train")), "a training")
+    (pod,) = running_pods(cluster, namespace, "Train")
+    with held(cluster, namespace, pod):
+        cluster.run_kubectl("delete", "jobs", "-n", namespace, "-l", "finetune.dev/stage=Train", "--wait=false")
+        wait_for(lambda: not stage_jobs(cluster, namespace, "Train"), "the Job to go")
+        wait_for_reason(cluster, namespace, "job", "Ready", "False", "Stopping")
+        assert not stage_jobs(cluster, namespace, "Train")
+        released.append(True)
+    wait_for_reason(cluster, namespace, "job", "Ready", "True", "Completed")
+
+
+def test_a_job_that_is_applied_suspended_begins_when_it_is_resumed(
+    cluster: Cluster, operator: Operator, player: Player, namespace: str
+) -> None:
+    apply(cluster, finetunejob("job", namespace, suspend=True))
+    wait_for_reason(cluster, namespace, "job", "Suspended", "True", "Suspended")
+    assert not get_all(cluster, "jobs", namespace)
+    assert "startTime" not in status_of(cluster, namespace, "job")
+    patch(cluster, namespace, "job", suspend=False)
+    wait_for_reason(cluster, namespace, "job", "Ready", "True", "Completed")
+
+
+def test_what_serves_goes_on_serving_while_its_job_is_suspended(
+    cluster: Cluster, operator: Operator, player: Player, namespace: str
+) -> None:
+    def routes() -> str:
+        return cluster.run_kubectl("get", "configmap", "job-routes", "-n", namespace, "-o", "jsonpath={.data}")
+
+    apply(cluster, finetunejob("job", namespace, serving=OWN))
+    wait_for_reason(cluster, namespace, "job", "Ready", "True", "Serving")
+    before = routes()
+    patch(cluster, namespace, "job", suspend=True)
+    wait_for_reason(cluster, namespace, "job", "Suspended", "True", "Suspended")
+    status = status_of(cluster, namespace, "job")
+    assert condition_of(status, "Ready") == ("True", "Serving")
+    assert condition_of(status, "Served") == ("True", "AdapterLoaded")
+    assert routes() == before
+
+
+def test_kueue_starts_and_stops_the_same_job(
+    cluster: Cluster, operator: Operator, player: Player, namespace: str
+) -> None:
+    """Kueue's part is played: it unsuspends a Job and adds its flavor's node selector, and takes both back."""
+    released: list[bool] = []
+    player.play(namespace, hold("Train", released))
+
+    def change(job: str, change: dict[str, Any], *more: str) -> None:
+        cluster.run_kubectl("patch", "job", job, "-n", namespace, "--type=merge", "-p", json.dumps(change), *more)
+
+    def admit(job: str) -> None:
+        change(job, {"spec": {"suspend": False, "template": {"spec": {"nodeSelector": {"flavor": "a100"}}}}})
+
+    def evict(job: str) -> None:
+        change(job, {"spec": {"suspend": True}})
+        change(job, {"status": {"startTime": None}}, "--subresource=status")
+        change(job, {"spec": {"template": {"spec": {"nodeSelector": None}}}})
+
+    apply(cluster, finetunejob("job", namespace, retries=0, compute={"queueName": "gpus"}))
+    wait_for_reason(cluster, namespace, "job", "Ready", "False", "Queued")
+    (job,) = stage_jobs(cluster, namespace, "Train")
+    name = job["metadata"]["name"]
+    assert job["spec"]["suspend"] is True
+    assert job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "gpus"
+    assert not running_pods(cluster, namespace, "Train")
+    admit(name)
+    wait_for_reason(cluster, namespace, "job", "Ready", "False", "Training")
+    wait_for(lambda: bool(running_pods(cluster, namespace, "Train")), "a training")
+    (pod,) = running_pods(cluster, namespace, "Train")
+    with held(cluster, namespace, pod):
+        evict(name)
+        wait_for_reason(cluster, namespace, "job", "Ready", "False", "Queued")
+        stopped = {"exitCode": 143, "message": "", "startedAt": None, "finishedAt": "2026-01-01T00:00:00Z"}
+        container = {"name": "train", "image": "x", "imageID": "x", "ready": False, "restartCount": 0}
+        ended = {"phase": "Failed", "containerStatuses": [container | {"state": {"terminated": stopped}}]}
+        text = json.dumps({"status": ended})
+        cluster.run_kubectl("patch", "pod", pod, "-n", namespace, "--subresource=status", "--type=merge", "-p", text)
+    wait_for(lambda: not running_pods(cluster, namespace, "Train"), "the pod to go")
+    admit(name)
+    wait_for_reason(cluster, namespace, "job", "Ready", "False", "Training")
+    released.append(True)
+    wait_for_reason(cluster, namespace, "job", "Trained", "True", "Succeeded")
+    assert [one["metadata"]["name"] for one in stage_jobs(cluster, namespace, "Train")] == [name]
+    wait_for(lambda: bool(stage_jobs(cluster, namespace, "Evaluate")), "an evaluation")
+    admit(stage_jobs(cluster, namespace, "Evaluate")[0]["metadata"]["name"])
+    wait_for_reason(cluster, namespace, "job", "Ready", "True", "Completed")
+    attempts = {"prepare": 1, "train": 1, "evaluate": 1, "export": 0, "disruptions": 0}
+    assert status_of(cluster, namespace, "job")["attempts"] == attempts
+
+
+def test_a_deadline_ends_the_job_and_stops_its_stage(
+    cluster: Cluster, operator: Operator, player: Player, namespace: str
+) -> None:
+    player.play(namespace, hold("Train", []))
+    apply(cluster, finetunejob("job", namespace, activeDeadlineSeconds=3))
+    wait_for_reason(cluster, namespace, "job", "Failed", "True", "DeadlineExceeded")
+    status = status_of(cluster, namespace, "job")
+    assert condition_of(status, "Trained") == ("False", "DeadlineExceeded")
+    assert 3 <= status["active"]["seconds"] <= 5
+    assert "since" not in status["active"]
+    wait_for(lambda: not stage_jobs(cluster, namespace, "Train"), "the training to be stopped")
+    assert len(stage_jobs(cluster, namespace, "Prepare")) == 1
+
+
+def is_there(cluster: Cluster, namespace: str, name: str) -> bool:
+    """Tell whether a job exists."""
+    return bool(cluster.run_kubectl("get", "ftj", name, "-n", namespace, "--ignore-not-found", "-o", "name"))
+
+
+def test_a_job_goes_after_its_time_once_it_is_told_how_it_ended(
+    cluster: Cluster, operator: Operator, player: Player, namespace: str
+) -> None:
+    message = '{"outcome": "Failed", "reason": "DatasetInvalid", "message": "line 3: not JSON"}'
+    player.play(
+        namespace, lambda pod: (65, message) if pod["metadata"]["labels"]["finetune.dev/job"] == "bad" else succeed(pod)
+    )
+    for name in ("good", "bad"):
+        apply(cluster, finetunejob(name, namespace, ttlSecondsAfterFinished=0))
+    wait_for(
+        lambda: not any(is_there(cluster, namespace, name) for name in ("good", "bad")),
+        lambda: str(get_all(cluster, "ftj", namespace)),
+    )
+    told = {
+        (event["regarding"]["name"], event["reason"])
+        for event in get_all(cluster, "events.events.k8s.io", namespace)
+        if event["regarding"]["kind"] == "FineTuneJob"
+    }
+    assert {("good", "Completed"), ("bad", "DatasetInvalid")} <= told
+    wait_for(lambda: not get_all(cluster, "jobs", namespace), "the stages to go")
+
+
+def test_only_a_result_that_no_server_holds_goes_after_its_time(
+    cluster: Cluster, operator: Operator, player: Player, namespace: str
+) -> None:
+    server = {
+        "apiVersion": "finetune.dev/v1alpha1",
+        "kind": "ModelServer",
+        "metadata": {"name": "shared", "namespace": namespace},
+        "spec": {"model": {"uri": "pvc://models/base"}},
+    }
+    apply(cluster, server)
+
+    def rollout() -> dict[str, Any]:
+        found = status_of(cluster, namespace, "shared", "modelserver").get("rollouts") or [{}]
+        return dict(found[0])
+
+    for name in ("first", "second", "third"):
+        serving = {"modelName": "bot", "server": "shared"}
+        apply(cluster, finetunejob(name, namespace, serving=serving, ttlSecondsAfterFinished=0))
+        wait_for(lambda: rollout().get("stable") == name, lambda: str(rollout()))  # noqa: B023 - waited for here
+    wait_for(lambda: not is_there(cluster, namespace, "first"), lambda: str(status_of(cluster, namespace, "first")))
+    assert (rollout()["stable"], rollout()["previous"]) == ("third", "second")
+    wait_for_reason(cluster, namespace, "second", "Ready", "False", "Superseded")
+    assert is_there(cluster, namespace, "third")
+
+
+def wait_for_training(cluster: Cluster, namespace: str, names: set[str]) -> None:
+    """Wait until exactly these jobs train."""
+
+    def training() -> set[str]:
+        jobs = stage_jobs(cluster, namespace, "Train")
+        return {one["metadata"]["labels"]["finetune.dev/job"] for one in jobs if one["status"].get("active")}
+
+    wait_for(lambda: training() == names, lambda: f"{names} to train, {training()} do")
+
+
+def test_gpus_go_round_in_order(cluster: Cluster, operator: Operator, player: Player, namespace: str) -> None:
+    released: set[str] = set()
+
+    def script(pod: dict[str, Any]) -> tuple[int, str] | None:
+        labels = pod["metadata"]["labels"]
+        is_held = labels["finetune.dev/stage"] == "Train" and labels["finetune.dev/job"] not in released
+        return None if is_held else succeed(pod)
+
+    def add(name: str, gpus: int, priority: int = 0) -> None:
+        resources = {"resources": {"gpus": gpus}}
+        apply(cluster, finetunejob(name, namespace, compute=resources, priority=priority))
+
+    player.play(namespace, script)
+    add("small", 1)
+    wait_for_training(cluster, namespace, {"small"})
+    add("large", 2)
+    wait_for_reason(cluster, namespace, "large", "Ready", "False", "LimitReached")
+    add("later", 1)
+    wait_for_reason(cluster, namespace, "later", "Ready", "False", "LimitReached")
+    add("urgent", 2, priority=5)
+    wait_for_reason(cluster, namespace, "urgent", "Ready", "False", "LimitReached")
+    add("huge", 3)
+    wait_for_reason(cluster, namespace, "huge", "Ready", "False", "LimitExceeded")
+    ready = {one["type"]: one["message"] for one in status_of(cluster, namespace, "later")["conditions"]}["Ready"]
+    assert ready == f"namespace {namespace} has 1 of 2 GPUs, this stage asks for 1; FineTuneJob large comes first"
+    for ended, begun in (("small", "urgent"), ("urgent", "large"), ("large", "later")):
+        released.add(ended)
+        wait_for_training(cluster, namespace, {begun})
+        wait_for_reason(cluster, namespace, ended, "Trained", "True", "Succeeded")
+        if ended == "small":
+            # Its evaluation takes its turn too.
+            wait_for_reason(cluster, namespace, ended, "Ready", "False", "LimitReached")
+    released.add("later")
+    for name in ("small", "urgent", "large", "later"):
+        wait_for_reason(cluster, namespace, name, "Ready", "True", "Completed")
+    assert "waitingFor" not in status_of(cluster, namespace, "later")
+    assert "startTime" not in status_of(cluster, namespace, "huge")
+
+
+def test_a_suspended_job_makes_room_for_another(
+    cluster: Cluster, operator: Operator, player: Player, namespace: str
+) -> None:
+    released: list[bool] = []
+    player.play(namespace, hold("Train", released))
+    apply(cluster, finetunejob("first", namespace))
+    wait_for_training(cluster, namespace, {"first"})
+    apply(cluster, finetunejob("second", namespace))
+    wait_for_reason(cluster, namespace, "second", "Ready", "False", "LimitReached")
+    assert "startTime" not in status_of(cluster, namespace, "second")
+    patch(cluster, namespace, "first", suspend=True)
+    wait_for_training(cluster, namespace, {"second"})
+    patch(cluster, namespace, "first", suspend=False)
+    wait_for_reason(cluster, namespace, "first", "Ready", "False", "LimitReached")
+    assert status_of(cluster, namespace, "first")["waitingFor"] == {"jobs": 1, "gpus": 0}
+    released.append(True)
+    for name in ("second", "first"):
+        wait_for_reason(cluster, namespace, name, "Ready", "True", "Completed")
+
+
+def test_a_crowd_that_comes_at_once_is_let_in_by_twos(
+    cluster: Cluster, operator: Operator, player: Player, namespace: str
+) -> None:
+    released: list[bool] = []
+    player.play(namespace, hold("Prepare", released))
+    names = [f"job-{number}" for number in range(6)]
+    jobs = {"apiVersion": "v1", "kind": "List", "items": [finetunejob(name, namespace) for name in names]}
+    apply(cluster, jobs)
+
+    def reasons() -> list[str]:
+        return sorted(job.get("status", {}).get("reason", "") for job in get_all(cluster, "ftj", namespace))
+
+    wait_for(lambda: reasons() == ["LimitReached"] * 4 + ["Preparing"] * 2, lambda: str(reasons()))
+    assert len(stage_jobs(cluster, namespace, "Prepare")) == 2
+    released.append(True)
+    for name in names:
+        wait_for_reason(cluster, namespace, name, "Ready", "True", "Completed")

@@ -1,0 +1,140 @@
+"""The operator's rights: each is used by the tests of this tier, and none is asked for in vain. Goes last."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from api.account import Account, write_kubeconfig
+from api.conftest import apply, finetunejob, get_all
+from cluster.control_plane import Cluster
+from cluster.layout import ClusterError
+
+Right = tuple[str, str, str]
+
+
+def read_requests(cluster: Cluster, account: Account) -> Iterator[dict[str, Any]]:
+    """Return what the operator asked the API server for."""
+    for line in cluster.audit_log.read_text().splitlines():
+        request = json.loads(line)
+        if request["user"]["username"] == account.user:
+            yield request
+
+
+def right_of(request: dict[str, Any]) -> Right | None:
+    """Return the right that a request needs; None where it is for no object: the API's own description."""
+    asked = request.get("objectRef")
+    if asked is None:
+        return None
+    subresource = f"/{asked['subresource']}" if "subresource" in asked else ""
+    return asked.get("apiGroup", ""), asked["resource"] + subresource, request["verb"]
+
+
+def find_used(requests: list[dict[str, Any]]) -> set[Right]:
+    """Return every right that was used; server-side apply that makes an object is asked for `create` too."""
+    used: set[Right] = set()
+    for request in requests:
+        right = right_of(request)
+        if right:
+            used.add(right)
+            if right[2] == "patch" and request.get("responseStatus", {}).get("code") == 201:
+                used.add((*right[:2], "create"))
+    return used
+
+
+def is_for_owners(right: Right) -> bool:
+    """Tell whether a right is asked for by the admission of owner references, and in no request of its own."""
+    return right[1].endswith("/finalizers") and right[2] == "update"
+
+
+def test_no_request_was_denied(cluster: Cluster, account: Account) -> None:
+    requests = list(read_requests(cluster, account))
+    assert len(requests) > 100
+    denied = [
+        (request["verb"], request["requestURI"])
+        for request in requests
+        if request["annotations"].get("authorization.k8s.io/decision") != "allow"
+    ]
+    assert not denied
+
+
+def test_every_right_is_used(cluster: Cluster, account: Account) -> None:
+    used = find_used(list(read_requests(cluster, account)))
+    needed = {right for right in account.rights if not is_for_owners(right)}
+    assert sorted(needed - used) == []
+    assert account.rights.isdisjoint({(group, "secrets", verb) for group, _, verb in account.rights})
+
+
+def test_owners_that_block_their_deletion_need_the_right_to_their_finalizers(
+    cluster: Cluster, account: Account, namespace: str
+) -> None:
+    apply(cluster, finetunejob("job", namespace))
+    server = {"apiVersion": "finetune.dev/v1alpha1", "kind": "ModelServer"}
+    spec = {"model": {"uri": "pvc://models/base"}}
+    apply(cluster, server | {"metadata": {"name": "server", "namespace": namespace}, "spec": spec})
+    rights = {right for right in account.rights if is_for_owners(right)}
+    assert {resource for _, resource, _ in rights} == {"finetunejobs/finalizers", "modelservers/finalizers"}
+    lesser = make_account(cluster, account.rights - rights)
+    for kind in ("finetunejobs", "modelservers"):
+        (owner,) = get_all(cluster, kind, namespace)
+        child = build_child(namespace, owner)
+        assert create(cluster, account.kubeconfig.name, child) == ""
+        assert "cannot set blockOwnerDeletion" in create(cluster, lesser, child)
+
+
+def make_account(cluster: Cluster, rights: frozenset[Right]) -> str:
+    """Make an account with these rights; return the name of its kubeconfig."""
+    rules = [{"apiGroups": [group], "resources": [resource], "verbs": [verb]} for group, resource, verb in rights]
+    name = "lesser"
+    rbac = "rbac.authorization.k8s.io"
+    subject = {"kind": "ServiceAccount", "name": name, "namespace": "default"}
+    for manifest in (
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": "default"}},
+        {"apiVersion": f"{rbac}/v1", "kind": "ClusterRole", "metadata": {"name": name}, "rules": rules},
+        {
+            "apiVersion": f"{rbac}/v1",
+            "kind": "ClusterRoleBinding",
+            "metadata": {"name": name},
+            "roleRef": {"apiGroup": rbac, "kind": "ClusterRole", "name": name},
+            "subjects": [subject],
+        },
+    ):
+        apply(cluster, manifest)
+    return write_kubeconfig(cluster, "default", name).name
+
+
+def build_child(namespace: str, owner: dict[str, Any]) -> dict[str, Any]:
+    """Return a ConfigMap that an object owns as the operator's children are owned."""
+    reference = {key: owner[key] for key in ("apiVersion", "kind")}
+    reference |= {key: owner["metadata"][key] for key in ("name", "uid")}
+    reference |= {"controller": True, "blockOwnerDeletion": True}
+    metadata = {"name": "child", "namespace": namespace, "ownerReferences": [reference]}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}
+
+
+def create(cluster: Cluster, kubeconfig: str, manifest: dict[str, Any]) -> str:
+    """Try to create an object as an account; return why it is refused, nothing where it is not."""
+    path = cluster.directory / "kubeconfigs" / kubeconfig
+    try:
+        arguments = ("create", "--dry-run=server", "-f", "-")
+        cluster.run_kubectl(f"--kubeconfig={path}", *arguments, stdin=json.dumps(manifest))
+    except ClusterError as error:
+        return str(error)
+    return ""
+
+
+def test_every_pod_was_admitted_as_restricted(cluster: Cluster, operator: object) -> None:
+    """A pod that PodSecurity refuses is told in an event of its Job or ReplicaSet."""
+    namespaces = json.loads(cluster.run_kubectl("get", "namespaces", "-o", "json"))["items"]
+    label = "pod-security.kubernetes.io/enforce"
+    enforced = {one["metadata"]["name"] for one in namespaces if one["metadata"]["labels"].get(label) == "restricted"}
+    pods = json.loads(cluster.run_kubectl("get", "pods", "-A", "-o", "json"))["items"]
+    ours = [pod for pod in pods if pod["metadata"]["labels"].get("app.kubernetes.io/managed-by") == "finetune-operator"]
+    assert len(ours) > 10
+    assert {pod["metadata"]["namespace"] for pod in ours} <= enforced
+    events = json.loads(cluster.run_kubectl("get", "events", "-A", "-o", "json"))["items"]
+    refused = [event["message"] for event in events if event.get("reason") == "FailedCreate"]
+    assert not [message for message in refused if "PodSecurity" in message]
+    one = ours[0]["metadata"]["namespace"]
+    with pytest.raises(ClusterError, match="violates PodSecurity"):
+        cluster.run_kubectl("run", "x", "--image=x", "--dry-run=server", "-n", one)

@@ -1,0 +1,187 @@
+"""URIs and names that lead elsewhere: out of their place, into the node's network, to what others own."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from escalations.caller import Answer
+from escalations.scene import (
+    DECLINED,
+    MINE,
+    OTHERS,
+    REFUSED,
+    SUCCEEDED,
+    Attempt,
+    Manifest,
+    Scene,
+    job,
+    path,
+    server,
+)
+from escalations.words import text_fields
+
+_MERGE, _APPLY = "application/merge-patch+json", "application/apply-patch+yaml"
+TRAVERSALS = (
+    "pvc://data/../others/x",
+    "pvc://../others",
+    "pvc://data/%2e%2e/x",
+    "pvc://data//etc/passwd",
+    "pvc://data/./x",
+    "pvc://data/x/..",
+    "pvc://data/x\n/etc",
+    "pvc://others.victim/x",
+    "pvc://victim/others/../x",
+    "configmap://others/../x",
+    "configmap://victim/others/key",
+    "hf://../..",
+    "hf://org/../x",
+    "s3://bucket/../x",
+    "s3://../x",
+    "file:///etc/passwd",
+    "/etc/passwd",
+    "secret://others/HF_TOKEN",
+    "finetunejob://victim/job",
+    "finetunejob://../job",
+    "hostpath:///",
+)
+ADDRESSES = (
+    "169.254.169.254/latest/meta-data",
+    "169.254.169.254:80/x",
+    "127.0.0.1/x",
+    "127.1/x",
+    "0/x",
+    "0.0.0.0/x",
+    "2852039166/x",
+    "0xa9fea9fe/x",
+    "0xa9.0xfe.0xa9.0xfe/x",
+    "0251.0376.0251.0376/x",
+    "[::1]/x",
+    "[::ffff:169.254.169.254]/x",
+    "[fd00:ec2::254]/x",
+    "localhost/x",
+    "localhost:10250/x",
+    "metadata.google.internal/x",
+    "kubernetes.default.svc/api",
+    "10.195.64.1/api",
+    "data.example.com:6443/x",
+    "data.example.com.evil.com/x",
+    "data.example.com@evil.com/x",
+    "user:pass@data.example.com/x",
+    "evil.com/data.example.com",
+    "evil.com#data.example.com/x",
+    "mirror.example/x",
+    "evilmirror.example/x",
+    "evil.com\\@data.example.com/x",
+)
+"""None is a host that the test's administrator lists."""
+_PLACES: tuple[tuple[str, ...], ...] = (
+    ("dataset", "train", "uri"),
+    ("dataset", "validation", "uri"),
+    ("model", "uri"),
+    ("output", "uri"),
+    ("output", "bucket", "uri"),
+    ("output", "hub", "uri"),
+)
+
+
+def attempt_uris(scene: Scene) -> Iterator[Attempt]:
+    """Try each URI wherever a URI may stand; what is admitted must be declined before a pod is made."""
+    tried: list[tuple[str, Manifest, Answer]] = []
+    for place in _PLACES:
+        for uri in (*TRAVERSALS, *(f"https://{one}" for one in ADDRESSES)):
+            manifest = _put(job(f"uri-{len(tried)}"), place, uri)
+            tried.append((f"{'.'.join(place)}: {uri}", manifest, scene.tenant.create(manifest)))
+    for address in ADDRESSES:
+        if address.startswith(("127.", "localhost", "10.", "kubernetes", "data.", "evil", "mirror")):
+            continue  # A tracker may be at any host that the network lets the pod reach, the pod itself included.
+        mlflow = {"trackingUri": f"http://{address}", "experiment": "x"}
+        manifest = job(f"uri-{len(tried)}", tracking={"mlflow": mlflow})
+        tried.append((f"tracking.mlflow.trackingUri: {address}", manifest, scene.tenant.create(manifest)))
+    scene.wait_for_operator([manifest for _, manifest, answer in tried if not answer.is_refused])
+    for what, manifest, answer in tried:
+        made = [] if answer.is_refused else scene.templates_of(manifest["metadata"]["name"])
+        seen = answer.message if answer.is_refused else str(scene.reason_of(manifest, "Accepted"))
+        outcome = REFUSED if answer.is_refused else DECLINED
+        yield Attempt(what, SUCCEEDED if made else outcome, seen)
+
+
+def _put(manifest: Manifest, place: tuple[str, ...], value: str) -> Manifest:
+    part: Any = manifest["spec"]
+    if place[:2] in (("output", "bucket"), ("output", "hub")):
+        part["output"] = {place[1]: {"secretRef": {"name": MINE}}}
+    for step in place[:-1]:
+        part = part.setdefault(step, {})
+    part[place[-1]] = value
+    return manifest
+
+
+def attempt_secrets(scene: Scene) -> Iterator[Attempt]:
+    """Name what the author may not get, in every field that names a Secret or a ConfigMap, in every way to write it."""
+    for kind, base in (("finetunejobs", job("secrets")), ("modelservers", server("secrets"))):
+        for field in sorted(secret_fields(kind)):
+            manifest = build_naming(base, field, OTHERS)
+            yield _judge(f"{kind} {field} = {OTHERS}", scene, manifest, scene.tenant.create(manifest))
+            where = path(kind, "secrets")
+            answer = scene.tenant.call("PATCH", f"{where}?fieldManager=x", manifest, _APPLY)
+            yield _judge(f"{kind} {field} = {OTHERS}, applied", scene, manifest, answer)
+    for field in ("train", "validation"):
+        dataset = {"train": {"uri": "pvc://data/x"}} | {field: {"uri": f"configmap://{OTHERS}/train.jsonl"}}
+        manifest = job("secrets", dataset=dataset)
+        yield _judge(f"dataset.{field} of a ConfigMap", scene, manifest, scene.tenant.create(manifest))
+    made = server("secrets-later", auth={"secretRef": {"name": MINE}})
+    assert not scene.tenant.create(made).is_refused
+    patch = {"spec": {"auth": {"secretRef": {"name": OTHERS}}}}
+    answer = scene.tenant.call("PATCH", path("modelservers", "secrets-later"), patch, _MERGE)
+    yield _judge("a server's Secret exchanged", scene, made, answer)
+    owner = {"apiVersion": "finetune.dev/v1alpha1", "kind": "FineTuneJob", "name": "x", "uid": "x", "controller": True}
+    forged = server("secrets", auth={"secretRef": {"name": OTHERS}})
+    forged["metadata"]["ownerReferences"] = [owner]
+    yield _judge("a server that says a job made it", scene, forged, scene.tenant.create(forged))
+    for name in ("others/x", "victim/others", "others.victim", "../others", "OTHERS"):
+        manifest = job("secrets", model={"uri": "hf://org/base", "secretRef": {"name": name}})
+        yield _judge(f"a Secret named {name}", scene, manifest, scene.tenant.create(manifest))
+    with_namespace = {"name": MINE, "namespace": "victim"}
+    manifest = job("secrets-namespace", model={"uri": "hf://org/base", "secretRef": with_namespace})
+    answer = scene.tenant.create(manifest)
+    kept = "namespace" in answer.body["spec"]["model"]["secretRef"]
+    yield Attempt("a Secret of another namespace", SUCCEEDED if kept else DECLINED, "the field is dropped")
+
+
+def _judge(what: str, scene: Scene, manifest: Manifest, answer: Any) -> Attempt:
+    """Judge by the API server's word, and by what it holds."""
+    refused = answer.is_refused and OTHERS not in str(_specs(scene, manifest))
+    return Attempt(what, REFUSED if refused else SUCCEEDED, answer.message)
+
+
+def _specs(scene: Scene, manifest: Manifest) -> list[Any]:
+    found = scene.admin.list(path(f"{manifest['kind'].lower()}s"))
+    return [one["spec"] for one in found if one["metadata"]["name"] == manifest["metadata"]["name"]]
+
+
+def secret_fields(plural: str) -> set[str]:
+    """Return the fields of a kind's spec that name a Secret, as its schema has them: `model.secretRef`."""
+    names = {field.removeprefix("spec.") for field in text_fields(plural)}
+    return {name.removesuffix(".name") for name in names if name.endswith("ecretRef.name")}
+
+
+def build_naming(base: Manifest, field: str, secret: str) -> Manifest:
+    """Return a valid object that names a Secret in one field."""
+    around: dict[str, Any] = {
+        "model": {"uri": "hf://org/base"},
+        "dataset.train": {"uri": "hf://org/data"},
+        "dataset.validation": {"uri": "hf://org/data"},
+        "output.bucket": {"uri": "s3://bucket/x"},
+        "output.hub": {"uri": "hf://org/tuned"},
+        "tracking.wandb": {"project": "x"},
+        "tracking.mlflow": {"trackingUri": "https://mlflow.example.com", "experiment": "x"},
+        "serving.template.auth": {},
+        "auth": {},
+    }
+    *way, last = field.split(".")
+    spec: Any = {name: dict(part) if isinstance(part, dict) else part for name, part in base["spec"].items()}
+    part = spec
+    for step in way[:-1]:
+        part = part.setdefault(step, {})
+    part[way[-1]] = around[".".join(way)] | {last: {"name": secret}}
+    if field.startswith("serving."):
+        spec["serving"]["modelName"] = "bot"
+    return base | {"spec": spec}

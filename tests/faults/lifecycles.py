@@ -1,0 +1,170 @@
+"""The lives of FineTuneJobs and ModelServers that faults befall: what a user does, and what the pods do."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from api.player import Pod, fail, fail_gates, succeed
+from faults.world import Scene, User
+from finetune_api.finetunejob import FineTuneJobSpec
+from finetune_api.meta import ATTEMPT_LABEL, STAGE_LABEL
+
+_BASE = {"uri": "pvc://models/base"}
+_OWN = {"modelName": "bot", "template": {}}
+_SHARED = {"modelName": "bot", "server": "shared"}
+_CANARY = _SHARED | {"rollout": {"canary": {"steps": [{"weight": 50, "seconds": 1}]}}}
+
+
+@dataclass(frozen=True)
+class Lifecycle:
+    """One life, from the first manifest to an end that stays."""
+
+    name: str
+    live: Callable[[User], Awaitable[None]]
+    """What the user does; the pods do what `User.part` says."""
+
+
+def _job(**spec: Any) -> dict[str, Any]:
+    return {
+        "model": _BASE,
+        "dataset": {"train": {"uri": "configmap://data/train.jsonl"}},
+        "method": {"sft": {}},
+        "adapter": {"lora": {}},
+    } | spec
+
+
+def _stage(pod: Pod) -> tuple[str, str]:
+    labels = pod["metadata"]["labels"]
+    return labels[STAGE_LABEL], labels[ATTEMPT_LABEL]
+
+
+def _trains(scene: Scene) -> bool:
+    """Tell whether the pod of a training runs."""
+    pods = scene.find("Pod")
+    return any(
+        pod["metadata"]["labels"].get(STAGE_LABEL) == "Train" and pod["status"]["phase"] == "Running" for pod in pods
+    )
+
+
+async def _serve(user: User) -> None:
+    await user.create("FineTuneJob", "job", _job(serving=_OWN))
+    await user.until_condition("job", "Ready", "Serving")
+
+
+async def _bad_data(user: User) -> None:
+    user.part.script = lambda _: fail("DatasetInvalid", "line 3: not JSON", 65)
+    await user.create("FineTuneJob", "job", _job())
+    await user.until_condition("job", "Failed", "DatasetInvalid")
+
+
+async def _retry(user: User) -> None:
+    user.part.script = lambda pod: (1, "") if _stage(pod) == ("Train", "1") else succeed(pod)
+    await user.create("FineTuneJob", "job", _job())
+    await user.until_condition("job", "Ready", "Completed")
+
+
+async def _gates(user: User) -> None:
+    user.part.script = lambda pod: fail_gates() if _stage(pod)[0] == "Evaluate" else succeed(pod)
+    await user.create("FineTuneJob", "job", _job())
+    await user.until_condition("job", "Failed", "GatesFailed")
+
+
+async def _refused(user: User) -> None:
+    user.part.refused["job"] = "its rank is above the server's"
+    await user.create("FineTuneJob", "job", _job(serving=_OWN))
+    await user.until_condition("job", "Served", "AdapterRefused", status="False")
+
+
+async def _deleted(user: User) -> None:
+    user.part.script = lambda pod: None if _stage(pod)[0] == "Train" else succeed(pod)
+    await user.create("FineTuneJob", "job", _job(serving=_OWN))
+    await user.until(_trains, "a training")
+    await user.delete("FineTuneJob", "job")
+    await user.until(lambda scene: not list(scene.find("Job")), "no Job any more")
+
+
+async def _shared(user: User) -> None:
+    """Two versions of one name on a server, and back to the first by a pin."""
+    await _begin_with_a_server(user)
+    await user.create("FineTuneJob", "second", _job(serving=_SHARED))
+    await user.until_condition("second", "Ready", "Serving")
+    await user.change("ModelServer", "shared", {"pins": {"bot": "first"}})
+    await user.until_condition("first", "Ready", "Serving")
+    await user.until_condition("second", "Served", "Superseded", status="False")
+
+
+async def _canary(user: User) -> None:
+    await _begin_with_a_server(user)
+    await user.create("FineTuneJob", "second", _job(serving=_CANARY))
+    await user.until_condition("second", "Ready", "Serving")
+    await user.until_condition("first", "Served", "Superseded", status="False")
+
+
+async def _begin_with_a_server(user: User) -> None:
+    """Let a server run and a first job serve on it: whether a server evaluates depends on whether it runs."""
+    await user.create("ModelServer", "shared", {"model": _BASE})
+    await user.until(_is_ready, "the server")
+    await user.create("FineTuneJob", "first", _job(serving=_SHARED))
+    await user.until_condition("first", "Ready", "Serving")
+
+
+def _is_ready(scene: Scene) -> bool:
+    server = scene.objects.get(("ModelServer", "shared"), {})
+    return bool(server.get("status", {}).get("readyReplicas"))
+
+
+async def _approved(user: User) -> None:
+    await user.create("FineTuneJob", "job", _job(budget={"maxCost": 5}))
+    await user.until_condition("job", "Approved", "BudgetExceeded", status="False")
+    await user.change("FineTuneJob", "job", {"approved": True})
+    await user.until_condition("job", "Ready", "Completed")
+
+
+async def _again(user: User) -> None:
+    """Deleted while it trains, and made again at once under the same name with another spec."""
+    user.part.script = lambda pod: None if _stage(pod)[0] == "Train" else succeed(pod)
+    await user.create("FineTuneJob", "job", _job(serving=_OWN))
+    await user.until(_trains, "a training")
+    await user.delete("FineTuneJob", "job")
+    user.part.script = succeed
+    await user.create("FineTuneJob", "job", _job(serving=_OWN, retries=1))
+    await user.until_condition("job", "Ready", "Serving")
+
+
+async def _server_again(user: User) -> None:
+    """A job that serves is deleted with its server, and both come again under the same names."""
+    await _serve(user)
+    await user.delete("FineTuneJob", "job")
+    await user.create("FineTuneJob", "job", _job(serving=_OWN, retries=1))
+    await user.until_condition("job", "Ready", "Serving")
+
+
+async def _suspended(user: User) -> None:
+    """Suspended while it trains, and resumed: another attempt goes on."""
+    user.part.script = lambda pod: None if _stage(pod)[0] == "Train" else succeed(pod)
+    await user.create("FineTuneJob", "job", _job())
+    await user.until(_trains, "a training")
+    await user.change("FineTuneJob", "job", {"suspend": True})
+    await user.until_condition("job", "Suspended", "Suspended")
+    user.part.script = succeed
+    await user.change("FineTuneJob", "job", {"suspend": False})
+    await user.until_condition("job", "Ready", "Completed")
+
+
+LIFECYCLES = {
+    one.name: one
+    for one in (
+        Lifecycle("serve", _serve),
+        Lifecycle("bad-data", _bad_data),
+        Lifecycle("retry", _retry),
+        Lifecycle("gates", _gates),
+        Lifecycle("refused", _refused),
+        Lifecycle("deleted", _deleted),
+        Lifecycle("shared", _shared),
+        Lifecycle("canary", _canary),
+        Lifecycle("approved", _approved),
+        Lifecycle("again", _again),
+        Lifecycle("server-again", _server_again),
+        *([Lifecycle("suspended", _suspended)] if "suspend" in FineTuneJobSpec.model_fields else []),
+    )
+}

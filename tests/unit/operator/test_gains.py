@@ -1,0 +1,83 @@
+"""The judge of the escalation tests sees what it is there to see."""
+
+import copy
+from typing import Any
+
+import pytest
+from escalations.gains import find_gains
+from finetune_operator.manifests.stages import build_stage_job
+from finetune_operator.observe import Stage, view_job
+from finetune_operator.settings import Settings
+
+SETTINGS = Settings.model_validate({"images": {"trainer": "trainer:1", "serving": "serving:1"}})
+IMAGES = {"trainer:1", "serving:1"}
+
+
+@pytest.fixture
+def template() -> dict[str, Any]:
+    """What the operator makes for a training."""
+    spec = {
+        "model": {"uri": "pvc://models/base"},
+        "dataset": {"train": {"uri": "pvc://data/train.jsonl"}},
+        "method": {"sft": {}},
+        "adapter": {"lora": {}},
+    }
+    job = view_job({"metadata": {"name": "job", "namespace": "team", "uid": "u", "generation": 1}, "spec": spec})
+    return copy.deepcopy(dict(build_stage_job(job, Stage.TRAIN, 1, SETTINGS)["spec"]["template"]))
+
+
+def test_what_the_operator_makes_has_none(template: dict[str, Any]) -> None:
+    assert find_gains(template, IMAGES) == []
+
+
+POD = [
+    {"hostNetwork": True},
+    {"hostPID": True},
+    {"serviceAccountName": "finetune-operator"},
+    {"automountServiceAccountToken": True},
+    {"initContainers": []},
+    {"runtimeClassName": "x"},
+    {"schedulerName": "x"},
+    {"priorityClassName": "system-node-critical"},
+    {"securityContext": {}},
+    {"volumes": [{"name": "x", "hostPath": {"path": "/"}}]},
+    {"volumes": [{"name": "x", "projected": {}}]},
+    {"tolerations": [{"operator": "Exists"}]},
+    {"tolerations": [{"key": "node-role.kubernetes.io/master"}]},
+    {"nodeSelector": {"node-role.kubernetes.io/control-plane": ""}},
+]
+CONTAINER = [
+    {"image": "evil"},
+    {"command": ["sh"]},
+    {"args": ["sh", "-c"]},
+    {"args": ["train", "--attempt=1", "--trust-remote-code"]},
+    {"args": ["train", "--attempt=$(HF_TOKEN)"]},
+    {"args": ["train", "--attempt=1\n--x=2"]},
+    {"env": [{"name": "LD_PRELOAD", "value": "x"}]},
+    {"env": [{"name": "PYTHONPATH", "value": "x"}]},
+    {"env": [{"name": "PATH", "value": "x"}]},
+    {"envFrom": []},
+    {"securityContext": {"privileged": True}},
+    {"lifecycle": {"preStop": {"exec": {"command": ["sh"]}}}},
+    {"workingDir": "/"},
+]
+
+
+@pytest.mark.parametrize("change", POD, ids=str)
+def test_a_gain_of_a_pod_is_seen(template: dict[str, Any], change: dict[str, Any]) -> None:
+    template["spec"] |= change
+    assert find_gains(template, IMAGES)
+
+
+@pytest.mark.parametrize("change", CONTAINER, ids=str)
+def test_a_gain_of_a_container_is_seen(template: dict[str, Any], change: dict[str, Any]) -> None:
+    template["spec"]["containers"][0] |= change
+    assert find_gains(template, IMAGES)
+
+
+def test_a_container_and_a_mark_more_are_seen(template: dict[str, Any]) -> None:
+    template["spec"]["containers"].append(template["spec"]["containers"][0])
+    assert find_gains(template, IMAGES) == ["a container more"]
+    template["spec"]["containers"].pop()
+    template["metadata"]["annotations"] = {"sidecar.istio.io/inject": "true"}
+    assert find_gains(template, IMAGES) == ["annotations sidecar.istio.io/inject"]

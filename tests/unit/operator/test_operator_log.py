@@ -1,0 +1,33 @@
+"""The log oracle that every tier with an operator uses."""
+
+import json
+
+import pytest
+from operator_log import check_log, unexpected_errors
+
+
+def line(level: str, message: str = "x") -> str:
+    return json.dumps({"level": level, "message": message}, ensure_ascii=False)
+
+
+def test_refusals_that_come_again_are_expected() -> None:
+    log = "\n".join([line("info"), line("warning", "comes again in 1.0 s"), line("debug"), ""])
+    assert unexpected_errors(log) == []
+    check_log(log)
+
+
+@pytest.mark.parametrize("wrong", [line("error"), line("critical"), "Traceback (most recent call last):", "[]"])
+def test_an_error_and_what_is_not_json_is_unexpected(wrong: str) -> None:
+    log = f"{line('info')}\n{wrong}\n"
+    assert len(unexpected_errors(log)) == 1
+    with pytest.raises(AssertionError):
+        check_log(log)
+
+
+def test_a_log_that_says_nothing_proves_nothing() -> None:
+    with pytest.raises(AssertionError, match="empty"):
+        check_log("\n")
+
+
+def test_a_users_line_separator_makes_no_line() -> None:
+    assert unexpected_errors(line("info", "a\u2028b\x85c")) == []
