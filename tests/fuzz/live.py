@@ -190,8 +190,9 @@ class Stage:
         """Make a problem of whatever the operator complained about meanwhile."""
         with self.operator.log.open("rb") as log:
             log.seek(self._log_read)
-            lines = [json.loads(line) for line in log.read().decode().splitlines()]
-            self._log_read = log.tell()
+            text, _, rest = log.read().rpartition(b"\n")
+            self._log_read = log.tell() - len(rest)
+        lines = [json.loads(line) for line in text.decode().split("\n") if line]
         conflicts: Counter[str] = Counter()
         for line in lines:
             if line["level"] not in ("warning", "error", "critical") or line.get("namespace") != self.namespace:
