@@ -65,6 +65,8 @@ class Operator:
                     f"--settings={settings}",
                     f"--health-port={self._health_port}",
                     f"--metrics-port={self._metrics_port}",
+                    # Nobody stands by, and nobody starts it again: a busy machine must not make it give up.
+                    "--lease-seconds=300",
                     *self._arguments,
                 ],
                 env=os.environ | {"KUBECONFIG": str(self._kubeconfig), "POD_NAME": self._directory.name},
