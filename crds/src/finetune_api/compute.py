@@ -27,7 +27,7 @@ def _is_something(name: str) -> Rule:
     """Return the rule that a quantity is more than nothing: a limit of 0 is none for the kubelet."""
     nothing = "^[0.]+[A-Za-z]*$"
     return Rule(
-        f"!self.{name}.matches('{nothing}')",
+        f"!has(self.{name}) || !self.{name}.matches('{nothing}')",
         f"{name} must be more than 0",
         lambda resources: re.fullmatch(nothing, getattr(resources, name)) is None,
     )
