@@ -7,7 +7,7 @@ export PYTHONPATH := tests
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check generate keep-release bench bench-training bench-serving bench-gpu e2e escalations fuzz faults \
+.PHONY: help demo test check generate keep-release bench bench-operator bench-training bench-serving bench-gpu e2e escalations fuzz faults \
   audit sbom cluster-up cluster-down clean
 
 help: ## this list
@@ -38,6 +38,9 @@ keep-release: ## keep the commit that is checked out as the release that the nex
 
 bench: .venv/ready ## what a decision of the operator costs, as JSON
 	@$(PYTHON) -m bench planning
+
+bench-operator: .venv/ready ## thousands of FineTuneJobs on a real API server: speed, writes, restart, idleness, as JSON (half an hour)
+	@$(PYTHON) -m bench operator
 
 bench-training: .venv/ready ## training against a plain TRL script, and a million rows prepared, as JSON
 	@$(PYTHON) -m bench training

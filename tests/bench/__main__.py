@@ -1,4 +1,4 @@
-"""`python -m bench planning|training|serving|gpu`: what the parts cost. Nothing here is a test.
+"""`python -m bench planning|operator|training|serving|gpu`: what the parts cost. Nothing here is a test.
 
 Each prints one line of JSON. Ratios are taken within one run, turn by turn, since machines are noisy.
 """
@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 from bench.gpu import measure_on_gpu
+from bench.operating import measure_operator
 from bench.preparing import measure_preparing
 from bench.rollouts import measure_rollouts
 from bench.serving import measure_serving
@@ -30,8 +31,10 @@ _SETTINGS = Settings.model_validate({"images": {"trainer": "trainer:1", "serving
 def main() -> None:
     """Run one benchmark and print its figures."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("what", choices=["planning", "training", "serving", "gpu"])
+    parser.add_argument("what", choices=["planning", "operator", "training", "serving", "gpu"])
     parser.add_argument("--rows", type=int, default=1_000_000, help="rows to prepare")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[5_000, 10_000, 20_000], help="FineTuneJobs, ascending")
+    parser.add_argument("--idle", type=float, default=600, help="seconds of idleness")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
@@ -39,6 +42,8 @@ def main() -> None:
         match arguments.what:
             case "planning":
                 figures = {"plan_us": round(measure_planning())}
+            case "operator":
+                figures = measure_operator(arguments.sizes, arguments.idle)
             case "training":
                 # First, while no other child has left its peak behind.
                 figures = measure_preparing(root / "preparing", arguments.rows)

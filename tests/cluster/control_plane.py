@@ -38,6 +38,10 @@ _AUDIT_POLICY = {
 """What the operator asked for, and whether it was allowed to; nothing of what others do."""
 
 
+_MANY = 1000
+"""Requests in a second that the controllers may make: tests do in a minute what others do in a day."""
+
+
 @dataclass(frozen=True)
 class Cluster:
     """A running API server and what is needed to speak with it."""
@@ -110,6 +114,10 @@ class Ports:
         return self.api + 13
 
 
+LONE_PORTS = Ports(API_PORT + 100)
+"""Those of a control plane without a node."""
+
+
 def start_control_plane(
     directory: Path, address: str, ports: Ports, *, scheduler: bool, plugins: tuple[str, ...] = ()
 ) -> Cluster:
@@ -163,23 +171,7 @@ def start_control_plane(
     )
     processes.wait_until(lambda: _answers(cluster), f"the API server (see {directory}/logs)", 120)
     _write_kubeconfigs(cluster)
-    processes.start(
-        directory,
-        "kube-controller-manager",
-        [
-            BIN / "kube-controller-manager",
-            f"--kubeconfig={directory / 'kubeconfigs' / 'controllers'}",
-            f"--root-ca-file={pki / 'apiserver.crt'}",
-            f"--service-account-private-key-file={pki / 'service-account.key'}",
-            f"--secure-port={ports.controllers}",
-            "--bind-address=127.0.0.1",
-            f"--cert-dir={directory / 'pki-controllers'}",
-            "--leader-elect=false",
-            # Tests make in a minute what others make in a day.
-            "--kube-api-qps=1000",
-            "--kube-api-burst=2000",
-        ],
-    )
+    start_controllers(cluster, ports)
     if scheduler:
         processes.start(
             directory,
@@ -197,6 +189,28 @@ def start_control_plane(
     return cluster
 
 
+def start_controllers(cluster: Cluster, ports: Ports, requests_per_second: int = _MANY) -> None:
+    """Start Kubernetes' own controllers, or start them again with another limit of requests to the API server."""
+    processes.stop(cluster.directory, "kube-controller-manager")
+    pki = cluster.directory / "pki"
+    processes.start(
+        cluster.directory,
+        "kube-controller-manager",
+        [
+            BIN / "kube-controller-manager",
+            f"--kubeconfig={cluster.directory / 'kubeconfigs' / 'controllers'}",
+            f"--root-ca-file={pki / 'apiserver.crt'}",
+            f"--service-account-private-key-file={pki / 'service-account.key'}",
+            f"--secure-port={ports.controllers}",
+            "--bind-address=127.0.0.1",
+            f"--cert-dir={cluster.directory / 'pki-controllers'}",
+            "--leader-elect=false",
+            f"--kube-api-qps={requests_per_second}",
+            f"--kube-api-burst={requests_per_second * 3 // 2}",
+        ],
+    )
+
+
 def stop_control_plane(directory: Path) -> None:
     """Stop every process of a control plane."""
     for name in ("kube-scheduler", "kube-controller-manager", "kube-apiserver", "etcd"):
@@ -210,7 +224,7 @@ def control_plane(*plugins: str) -> Iterator[Cluster]:
     stop_control_plane(directory)
     shutil.rmtree(directory, ignore_errors=True)
     try:
-        yield start_control_plane(directory, "127.0.0.1", Ports(API_PORT + 100), scheduler=False, plugins=plugins)
+        yield start_control_plane(directory, "127.0.0.1", LONE_PORTS, scheduler=False, plugins=plugins)
     finally:
         stop_control_plane(directory)
 

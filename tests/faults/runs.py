@@ -137,8 +137,11 @@ class Stage:
 
 
 def _may_lose_events(verdict: Verdict) -> bool:
-    """Tell whether an event may be missing: it follows its status, and nobody remembers it when that is interrupted."""
-    if verdict.fault and verdict.fault.kind in CRASHES:
+    """Tell whether an event may be missing.
+
+    It follows its status, and nobody remembers it when that is interrupted; who sees late sees several steps as one.
+    """
+    if verdict.fault and (verdict.fault.kind in CRASHES or verdict.fault.loses_events):
         return True
     return any(point.is_write and point.resource.endswith(("events", "/status")) for point in verdict.struck)
 

@@ -84,11 +84,9 @@ def draw_report(draw: st.DrawFn, schema: Schema) -> str:
 @st.composite
 def draw_child(draw: st.DrawFn, owner: str) -> dict[str, Any]:
     """Draw a Job that names the owner in its labels, and its pods: each possible for the API server, though absurd."""
-    labels = {
-        "finetune.dev/job": owner,
-        "finetune.dev/stage": draw(st.sampled_from([*_STAGES, "Nonsense"])),
-        "finetune.dev/attempt": draw(st.sampled_from(["1", "2", "3", "0", "-1", "x", "9" * 63])),
-    }
+    stage = draw(st.sampled_from([*_STAGES, "Nonsense"]))
+    number = draw(st.sampled_from(["1", "2", "3", "0", "-1", "x", "9" * 20]))
+    labels = {"finetune.dev/job": owner, "finetune.dev/stage": stage, "finetune.dev/attempt": number}
     times = st.sampled_from([*TIMES.values(), "2026-01-01T11:00:00Z"])
     conditions = st.lists(
         st.builds(
@@ -108,7 +106,10 @@ def draw_child(draw: st.DrawFn, owner: str) -> dict[str, Any]:
     status = draw(
         st.fixed_dictionaries({}, optional={"startTime": times, "completionTime": times, "conditions": conditions})
     )
-    job: dict[str, Any] = {"metadata": {"name": f"{owner}-child", "labels": labels}, "status": status}
+    job: dict[str, Any] = {
+        "metadata": {"name": f"{owner}-{stage.lower()}-{number}-abcdef", "labels": labels},
+        "status": status,
+    }
     if draw(st.booleans()):
         job["spec"] = {"parallelism": draw(st.integers(1, 3))}
     return {"job": job, "pods": draw(st.lists(draw_pod(), max_size=3))}

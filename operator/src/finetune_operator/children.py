@@ -35,6 +35,26 @@ def is_as_wanted(wanted: Manifest, live: Manifest) -> bool:
     return applied == digest_value(wanted) and _covers(live, wanted)
 
 
+def mend_job(labels: dict[str, str], live: Manifest) -> Manifest | None:
+    """Return what is merged into a stage's Job that somebody changed; None where nothing is.
+
+    Whether it is suspended is Kueue's to say, and its template nobody can change.
+
+    Args:
+        labels: by which it is watched and found.
+        live: the Job.
+    """
+    theirs, spec = live["metadata"].get("labels", {}), live["spec"]
+    wrong = {name: value for name, value in labels.items() if theirs.get(name) != value}
+    mended: Manifest = {}
+    if spec.get("parallelism") != spec.get("completions"):
+        mended["parallelism"] = spec.get("completions")
+    if "ttlSecondsAfterFinished" in spec:
+        # It would take the report away before it is read.
+        mended["ttlSecondsAfterFinished"] = None
+    return ({"metadata": {"labels": wrong}} if wrong else {}) | ({"spec": mended} if mended else {}) or None
+
+
 def build_update(wanted: Manifest, live: Manifest) -> Manifest:
     """Return what replaces a child that is not as wanted; it holds for the version that was seen only."""
     sealed = seal(wanted)

@@ -93,10 +93,9 @@ class Cluster:
         """
         return await self._write("PUT", f"{_path_of(manifest)}/status", manifest)
 
-    async def merge(self, kind: Kind, namespace: str, name: str, metadata: Manifest) -> Manifest:
-        """Change labels, annotations or owners of an object that someone else made; return it as it is now."""
+    async def merge(self, kind: Kind, namespace: str, name: str, body: Manifest) -> Manifest:
+        """Change a part of an object; return it as it is now."""
         path = kind.path(namespace, name)
-        body = {"metadata": metadata}
         query = {"fieldManager": FIELD_MANAGER}
         changed = await self._request("PATCH", path, query, body, "application/merge-patch+json")
         WRITES.labels(kind.name, "patch").inc()

@@ -3,6 +3,7 @@
 Pure. Decisions are made elsewhere, from these facts alone.
 """
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -13,7 +14,7 @@ from finetune_api.continuation import JobModel
 from finetune_api.finetunejob import FineTuneJob, FineTuneJobSpec
 from finetune_api.jobfile import describe_errors
 from finetune_api.jobstatus import MOST_ATTEMPTS, EvaluationServer, FineTuneJobStatus
-from finetune_api.meta import ATTEMPT_LABEL, QUEUE_LABEL, STAGE_LABEL
+from finetune_api.meta import QUEUE_LABEL
 from finetune_api.model import ApiModel, Time
 from finetune_api.modelserver import ModelServer, ModelServerSpec, ModelServerStatus
 from finetune_api.references import SecretRef
@@ -43,6 +44,9 @@ class Stage(StrEnum):
     TRAIN = "Train"
     EVALUATE = "Evaluate"
     EXPORT = "Export"
+
+
+_ATTEMPT_NAME = re.compile(rf"-(?P<stage>{'|'.join(Stage).lower()})-(?P<number>[0-9]{{1,5}})-[0-9a-f]{{6}}$")
 
 
 class State(StrEnum):
@@ -185,11 +189,23 @@ def _identity(manifest: Manifest) -> dict[str, Any]:
     return {name: manifest["metadata"][name] for name in ("name", "namespace", "uid", "generation")}
 
 
-def view_attempt(job: Manifest, pods: list[Manifest]) -> Attempt | None:
-    """Read a child Job with its pods; None where its labels are not ours."""
-    stage, number = label_of(job, STAGE_LABEL), label_of(job, ATTEMPT_LABEL)
-    if stage not in list(Stage) or number is None or not number.isdecimal() or int(number) > MOST_ATTEMPTS:
+def attempt_of(job: Manifest) -> tuple[Stage, int] | None:
+    """Return the stage and the number of the attempt that a child Job is for; None where it is for none.
+
+    Its name says so: labels anybody may change.
+    """
+    found = _ATTEMPT_NAME.search(job["metadata"]["name"])
+    if found is None or int(found["number"]) > MOST_ATTEMPTS:
         return None
+    return Stage(found["stage"].capitalize()), int(found["number"])
+
+
+def view_attempt(job: Manifest, pods: list[Manifest]) -> Attempt | None:
+    """Read a child Job with its pods; None where its name is none of ours."""
+    named = attempt_of(job)
+    if named is None:
+        return None
+    stage, number = named
     pod = _telling_pod(pods)
     status = job.get("status", {})
     conditions = {
@@ -198,8 +214,8 @@ def view_attempt(job: Manifest, pods: list[Manifest]) -> Attempt | None:
     terminated = _terminated(pod)
     vanished = len(pods) < job.get("spec", {}).get("parallelism", 1)
     return Attempt(
-        stage=Stage(stage),
-        number=int(number),
+        stage=stage,
+        number=number,
         name=job["metadata"]["name"],
         uid=job["metadata"].get("uid", ""),
         version=job["metadata"].get("resourceVersion", ""),

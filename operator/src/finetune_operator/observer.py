@@ -20,6 +20,7 @@ from finetune_operator.observe import (
     JobView,
     Stage,
     State,
+    attempt_of,
     view_attempt,
     view_job,
     view_server,
@@ -79,10 +80,16 @@ class Observer:
             progress=progress,
             incumbent=self._incumbent(job, server),
             newer_job=self._newer_job(job, name) if name else None,
+            stray=self._stray(key),
             leftover=self._leftover(key),
             others=self._others(job),
             is_awaited=self._is_awaited(key),
         )
+
+    def _stray(self, key: Key) -> str:
+        """Return the name of a stage's Job that nobody controls; empty where there is none."""
+        jobs = self.store.children("Job", key)
+        return next((one["metadata"]["name"] for one in jobs if attempt_of(one) and controller_uid(one) is None), "")
 
     def _leftover(self, key: Key) -> list[str]:
         """Return the stages' pods that have not ended and whose Job is gone: whoever deleted it, they still work."""

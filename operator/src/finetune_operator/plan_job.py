@@ -82,6 +82,10 @@ def _settle(draft: Draft, spec: FineTuneJobSpec, seen: Seen) -> None:
 
 def _find_problem(draft: Draft, spec: FineTuneJobSpec, seen: Seen, settings: Settings) -> Problem | None:
     """Return why the job may not go on; what its data came from does not matter once it is there."""
+    if seen.stray and not draft.conditions.is_true(ConditionType.EVALUATED):
+        return Reason.CONFLICT, (
+            f"Job {seen.stray} has lost its ownerReferences, and may run on: give them back, or delete it"
+        )
     if not draft.conditions.is_true(ConditionType.DATASET_READY):
         problem = find_source_problem(spec.dataset, settings.sources.https_hosts)
         if problem:

@@ -1,5 +1,6 @@
 """Brings one object a step further: observe, plan, apply, status, events. Decisions are made in the plans."""
 
+import asyncio
 import logging
 import time
 from dataclasses import dataclass
@@ -7,7 +8,7 @@ from datetime import UTC, datetime
 
 from finetune_api.conditions import ConditionType, Reason
 
-from finetune_operator.children import MADE_ONCE, build_update, is_as_wanted, seal
+from finetune_operator.children import MADE_ONCE, build_update, is_as_wanted, mend_job, seal
 from finetune_operator.cluster import ApiError, Cluster
 from finetune_operator.draft import AT_ONCE, STAGE_CONDITIONS, Deletion, Plan
 from finetune_operator.events import build_event
@@ -24,6 +25,7 @@ from finetune_operator.metrics import (
 from finetune_operator.observe import (
     Attempt,
     JobView,
+    attempt_of,
     view_job,
     view_server,
 )
@@ -81,6 +83,8 @@ class Reconciler:
             else:
                 self.queue.done(key)
             RECONCILE_SECONDS.labels(key.kind).observe(time.monotonic() - started)
+            # A look that finds nothing to do waits for nothing: ten thousand of them would let no probe be answered.
+            await asyncio.sleep(0)
 
     async def reconcile(self, key: Key) -> None:
         """Bring one FineTuneJob or ModelServer a step further."""
@@ -113,6 +117,7 @@ class Reconciler:
         if manifest["kind"] == "ModelServer":
             return plan_server(view_server(manifest), await self.observer.see_server(manifest), self.settings, now)
         job = view_job(manifest)
+        await self._keep_jobs(job)
         await self._find_lost(job)
         return plan_job(job, await self.observer.see_job(job), self.settings, now)
 
@@ -158,6 +163,15 @@ class Reconciler:
                 raise
         return made, None
 
+    async def _keep_jobs(self, job: JobView) -> None:
+        """Mend the Jobs of stages that somebody changed."""
+        for child in self.store.children("Job", Key("FineTuneJob", job.namespace, job.name)):
+            named = attempt_of(child)
+            if named and controller_uid(child) == job.uid:
+                mended = mend_job(stage_labels(job, *named), child)
+                if mended:
+                    await self._merge(child, mended)
+
     async def _find_lost(self, job: JobView) -> None:
         """Look for attempts that were begun and are not in the picture: one without its labels still runs."""
         known = {(one.stage, one.number) for one in self.observer.attempts(Key("FineTuneJob", job.namespace, job.name))}
@@ -189,10 +203,13 @@ class Reconciler:
 
     async def _label(self, found: Manifest, labels: dict[str, str]) -> Manifest:
         """Give an object back the labels by which it is watched, which somebody took away."""
-        key = key_of(found)
-        labelled = await self.cluster.merge(kind_of(found), key.namespace, key.name, {"labels": labels})
-        self._remember(labelled)
-        return labelled
+        return await self._merge(found, {"metadata": {"labels": labels}})
+
+    async def _merge(self, known: Manifest, body: Manifest) -> Manifest:
+        key = key_of(known)
+        merged = await self.cluster.merge(kind_of(known), key.namespace, key.name, body)
+        self._remember(merged)
+        return merged
 
     async def _delete_all(self, key: Key, deletions: tuple[Deletion, ...]) -> None:
         """Delete what should go; about what changed meanwhile it is decided again."""
@@ -208,7 +225,8 @@ class Reconciler:
 
     async def _annotate(self, namespace: str, pod: str, annotations: dict[str, str]) -> None:
         try:
-            self._remember(await self.cluster.merge(POD, namespace, pod, {"annotations": annotations}))
+            body = {"metadata": {"annotations": annotations}}
+            self._remember(await self.cluster.merge(POD, namespace, pod, body))
         except ApiError as error:
             if error.code != 404:
                 raise

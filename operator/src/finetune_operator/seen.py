@@ -30,6 +30,8 @@ class Seen:
     """What serves under the same name on that server."""
     newer_job: str | None = None
     """A job that was proven later and serves under the same name on the same server."""
+    stray: str = ""
+    """A Job of a stage that is nobody's any more: it may run on, so no other may begin."""
     leftover: list[str] = field(default_factory=list)
     """Names of the stages' pods that have not ended, and whose Job is gone."""
     others: Occupancy = field(default_factory=Occupancy)

@@ -75,15 +75,15 @@ def test_a_time_without_a_zone_is_in_utc() -> None:
 
 @pytest.mark.parametrize("time", ["0000-01-01T00:00:00Z", "2016-12-31T23:59:60Z", "yesterday"])
 def test_a_time_that_no_calendar_has_is_none(time: str) -> None:
-    labels = {"finetune.dev/stage": "Train", "finetune.dev/attempt": "1"}
-    attempt = view_attempt({"metadata": {"name": "a", "labels": labels}, "status": {"startTime": time}}, [])
+    attempt = view_attempt({"metadata": {"name": "a-train-1-abcdef"}, "status": {"startTime": time}}, [])
     assert attempt is not None
     assert attempt.started is None
 
 
-def test_the_label_of_an_attempt_is_a_number_of_ours() -> None:
-    labels = {"finetune.dev/stage": "Train", "finetune.dev/attempt": "9" * 63}
-    assert view_attempt({"metadata": {"name": "a", "labels": labels}}, []) is None
+@pytest.mark.parametrize("name", ["a-train-99999-abcdef", "a-train-1", "a-sleep-1-abcdef", "a-train-x-abcdef", "a"])
+def test_a_job_whose_name_is_none_of_ours_is_no_attempt(name: str) -> None:
+    labels = {"finetune.dev/stage": "Train", "finetune.dev/attempt": "1"}
+    assert view_attempt({"metadata": {"name": name, "labels": labels}}, []) is None
 
 
 def test_an_end_in_the_future_delays_nothing() -> None:

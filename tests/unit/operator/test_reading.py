@@ -125,9 +125,8 @@ def test_disruptions_never_use_up_retries(states: list[State], retries: int) -> 
 def test_an_attempt_is_judged_when_its_pod_is_known_to_have_ended(
     ended: str, pod: dict[str, Any], state: State
 ) -> None:
-    labels = {"finetune.dev/stage": "Train", "finetune.dev/attempt": "1"}
     conditions = [{"type": ended, "status": "True", "reason": "BackoffLimitExceeded"}]
-    job = {"metadata": {"name": "job", "labels": labels}, "status": {"conditions": conditions}}
+    job = {"metadata": {"name": "job-train-1-abcdef"}, "status": {"conditions": conditions}}
     attempt = view_attempt(job, [{"metadata": {"name": "pod"}, "status": pod}])
     assert attempt
     assert attempt.state is state

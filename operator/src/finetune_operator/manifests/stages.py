@@ -7,7 +7,7 @@ from finetune_api.artifact import Incumbent
 from finetune_api.compute import Compute, Placement, Resources
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.jobstatus import EvaluationServer
-from finetune_api.meta import ATTEMPT_LABEL, JOB_ANNOTATION, JOB_LABEL, METRICS_PORT, QUEUE_LABEL, STAGE_LABEL
+from finetune_api.meta import JOB_ANNOTATION, JOB_LABEL, METRICS_PORT, QUEUE_LABEL, STAGE_LABEL
 from finetune_api.mounts import BUCKET, DEFAULT_CLAIM, HTTPS_HOSTS, HUB, JOB_FILE, MODEL, TRAIN, VALIDATION, Source
 from finetune_api.tracking import MLFLOW_KEYS, WANDB_KEYS, Tracking
 from finetune_api.uris import parse_uri
@@ -124,12 +124,6 @@ def build_stage_job(job: JobView, stage: Stage, attempt: int, settings: Settings
 def names_default_claim(job: JobView) -> bool:
     """Tell whether the job's artifact goes to the claim that the operator makes."""
     return parse_uri(job_file(job).output_uri).authority == DEFAULT_CLAIM
-
-
-def attempt_of(manifest: Manifest) -> tuple[Stage, int]:
-    """Return the stage and the number of the attempt that a Job of ours is for."""
-    labels = manifest["metadata"]["labels"]
-    return Stage(labels[STAGE_LABEL]), int(labels[ATTEMPT_LABEL])
 
 
 def _place(job: JobView, spec: FineTuneJobSpec, stage: Stage) -> Placement:
