@@ -62,7 +62,7 @@ _WRITTEN = (
         "supervised",
         model={"uri": "hf://org/base"} | _HUB,
         dataset={"train": {"uri": "hf://org/data"} | _HUB, "validation": {"uri": "hf://org/held"} | _HUB},
-        compute=_PLACE | {"queueName": "queue"},
+        compute=_PLACE,
         evaluation={
             "graders": _GRADERS,
             "jsonSchema": "{}",
@@ -80,7 +80,13 @@ _WRITTEN = (
         serving={"modelName": "bot", "template": _SERVER},
         budget={"gpuHourPrice": 1, "currency": "EUR"},
     ),
-    job("rewarded", method={"grpo": {"graders": _GRADERS}}, serving={"modelName": "bot", "server": "shared"}),
+    job(
+        "rewarded",
+        method={"grpo": {"graders": _GRADERS}},
+        # Its training waits in the queue for ever, which takes no job that goes its whole way.
+        compute={"queueName": "queue"},
+        serving={"modelName": "bot", "server": "shared"},
+    ),
     server("served", **_SERVER, model={"uri": "hf://org/base"} | _HUB, pins={"bot": "a"}),
 )
 # Written out, so that no two places are one dictionary.

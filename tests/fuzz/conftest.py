@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from api.conftest import cluster, operator
+from api.conftest import account, cluster, operator
 
-__all__ = ["cluster", "operator"]
+__all__ = ["account", "cluster", "operator"]
 
 
 @dataclass

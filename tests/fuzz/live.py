@@ -24,9 +24,10 @@ _CHILDREN = (
 """What a server's spec is seen in. Its autoscaler stays once it was made, and is not looked at."""
 _NOBODY = "127.0.0.9"
 """An address where nobody answers."""
+_VOLATILE = ("Time", "observedGeneration")
+"""How the names of what differs from one time to the next end."""
 _CONFLICT = ": 409: "
 _MOST_CONFLICTS = 3
-_VOLATILE = {"lastTransitionTime", "observedGeneration", "updateTime", "startTime", "completionTime"}
 
 
 @dataclass
@@ -190,8 +191,9 @@ class Stage:
         """Make a problem of whatever the operator complained about meanwhile."""
         with self.operator.log.open("rb") as log:
             log.seek(self._log_read)
-            lines = [json.loads(line) for line in log.read().decode().splitlines()]
-            self._log_read = log.tell()
+            text, _, rest = log.read().rpartition(b"\n")
+            self._log_read = log.tell() - len(rest)
+        lines = [json.loads(line) for line in text.decode().split("\n") if line]
         conflicts: Counter[str] = Counter()
         for line in lines:
             if line["level"] not in ("warning", "error", "critical") or line.get("namespace") != self.namespace:
@@ -227,7 +229,7 @@ def _is_answered(manifest: Manifest) -> bool:
 def _without_times(value: Any) -> Any:
     match value:
         case dict():
-            return {key: _without_times(part) for key, part in value.items() if key not in _VOLATILE}
+            return {key: _without_times(part) for key, part in value.items() if not key.endswith(_VOLATILE)}
         case list():
             return [_without_times(part) for part in value]
     return value

@@ -52,5 +52,6 @@ def _first_of(choices: Any) -> str:
             case "LITERAL":
                 return chr(argument)
             case "RANGE":
-                return chr(argument[0])
+                # A number that is nothing is seldom valid.
+                return "1" if argument == (ord("0"), ord("9")) else chr(argument[0])
     raise ValueError(f"no character is known for {choices}")

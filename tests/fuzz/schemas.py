@@ -75,6 +75,19 @@ def list_choices(schema: Schema) -> list[list[str]]:
     return groups
 
 
+def list_changeable(schema: Schema) -> list[str]:
+    """Return the fields of a spec that may be changed, as the refusal of all others names them."""
+    messages = [rule["message"] for rule in _list_rules(schema)]
+    found = next(filter(None, (re.search(r"only (.+) can be changed", message) for message in messages)))
+    return re.split(r", | and ", found[1])
+
+
+def _list_rules(schema: Schema) -> Iterator[dict[str, str]]:
+    yield from schema.get("x-kubernetes-validations", [])
+    for part in schema.get("properties", {}).values():
+        yield from _list_rules(part)
+
+
 def list_samples(schema: Schema) -> list[Any]:
     """Return valid values of a scalar, the plainest first."""
     match schema.get("type"):

@@ -1,5 +1,6 @@
 """The hardware that pods ask for: an allow-list, never a pod template."""
 
+import re
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -22,6 +23,16 @@ CONDITIONS = "node.kubernetes.io/"
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", max_length=253)]
 
 
+def _is_something(name: str) -> Rule:
+    """Return the rule that a quantity is more than nothing: a limit of 0 is none for the kubelet."""
+    nothing = "^[0.]+[A-Za-z]*$"
+    return Rule(
+        f"!self.{name}.matches('{nothing}')",
+        f"{name} must be more than 0",
+        lambda resources: re.fullmatch(nothing, getattr(resources, name)) is None,
+    )
+
+
 class Resources(ApiModel):
     """What one pod asks for; memory and GPUs are its limit too, idle cores may be used."""
 
@@ -31,6 +42,8 @@ class Resources(ApiModel):
     """Memory, as a Kubernetes quantity."""
     gpus: Annotated[int, Field(ge=0, le=16)] = 0
     """GPUs of the kind that the chart's `gpu.resourceName` names; 0 runs on CPUs."""
+
+    rules = (_is_something("cpu"), _is_something("memory"))
 
 
 class Toleration(ApiModel):
