@@ -150,16 +150,21 @@ async def _live(lifecycle: str, user: User, namespace: str, wanted: End | None) 
     """Do what the user does, and wait until things are as they should be and stay so."""
     scene = user.scene
     await LIFECYCLES[lifecycle].live(user)
+    # Events follow their status, and may be lost.
+    patience = 4
     while True:
         scene.changed.clear()
         try:
             async with asyncio.timeout(_QUIET_SECONDS if wanted else 3 * _QUIET_SECONDS):
                 await scene.changed.wait()
         except TimeoutError:
-            is_like = wanted is None or describe_end(scene, namespace).objects == wanted.objects
-            if is_like and not find_orphans(scene):
-                return
-            await scene.changed.wait()
+            end = describe_end(scene, namespace)
+            if (wanted is None or end.objects == wanted.objects) and not find_orphans(scene):
+                patience -= 1
+                if wanted is None or wanted.events <= end.events or not patience:
+                    return
+            else:
+                await scene.changed.wait()
 
 
 class Company:

@@ -27,6 +27,7 @@ TRAPS = {
     "a watch that ends with another error than 410 is begun anew": "serve error MODIFIED:jobs:2",
     "a watch that is answered with 410 is begun anew": "serve gone-http WATCH:jobs:1",
     "a watch that ends in the middle of a line is begun anew": "serve cut MODIFIED:jobs:2",
+    "a pod of which nobody told is asked for before its work is done again": "gates dropped ADDED:pods:2",
     "a watch that says nothing any more is made up for": "serve silent MODIFIED:jobs:1",
     "a Job whose creation nobody heard of trains once": "serve lost WRITE:jobs:2",
     "a Job that is created by one who died trains once": "serve crash-after WRITE:jobs:2",

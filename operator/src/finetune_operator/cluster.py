@@ -13,12 +13,13 @@ import aiohttp
 from kubernetes.aio import client, config
 from kubernetes.aio.client.rest import ApiException
 
-from finetune_operator.kinds import LEASE, Kind, Manifest, kind_of
+from finetune_operator.kinds import LEASE, POD, Kind, Manifest, kind_of
 from finetune_operator.metrics import WRITES
 
 FIELD_MANAGER = "finetune-operator"
 _TIMEOUT = 10.0
 _PAGE = 500
+_JOB_NAME_LABEL = "batch.kubernetes.io/job-name"
 _METADATA_ONLY = "as={};g=meta.k8s.io;v=v1,application/json"
 
 
@@ -68,6 +69,11 @@ class Cluster:
         for item in page["items"]:
             return dict(item) | {"apiVersion": kind.api_version, "kind": kind.name}
         return None
+
+    async def pods_of(self, namespace: str, job: str) -> list[Manifest]:
+        """Return the pods of a Job as they are now."""
+        page = await self._request("GET", POD.path(namespace), {"labelSelector": f"{_JOB_NAME_LABEL}={job}"})
+        return [dict(item) | {"apiVersion": POD.api_version, "kind": POD.name} for item in page["items"]]
 
     async def create(self, manifest: Manifest) -> Manifest:
         """Create an object and return it as it is now.

@@ -119,6 +119,7 @@ class Reconciler:
         job = view_job(manifest)
         await self._keep_jobs(job)
         await self._find_lost(job)
+        await self._find_unheard(job)
         return plan_job(job, await self.observer.see_job(job), self.settings, now)
 
     async def _tell(self, manifest: Manifest, status: Manifest, events: list[Event], now: datetime) -> None:
@@ -183,6 +184,23 @@ class Reconciler:
             found = await self.cluster.find(JOB, job.namespace, stage_job_name(job, stage, number))
             if found is not None and controller_uid(found) == job.uid:
                 await self._label(found, stage_labels(job, stage, number))
+
+    async def _find_unheard(self, job: JobView) -> None:
+        """Look for the pods of an attempt that is over and whose pods are not known to have ended.
+
+        One that was not heard of would be taken for one that is gone, and what it did would be done again.
+        """
+        attempts = self.observer.attempts(Key("FineTuneJob", job.namespace, job.name))
+        last = {one.stage: one for one in sorted(attempts, key=lambda one: one.number)}
+        done = {one.type for one in job.status.conditions if one.status == "True"}
+        for stage, attempt in last.items():
+            if (
+                attempt.finished
+                and not attempt.pods_ended
+                and not done & {STAGE_CONDITIONS[stage], ConditionType.FAILED}
+            ):
+                for pod in await self.cluster.pods_of(job.namespace, attempt.name):
+                    self._remember(pod)
 
     async def _create(self, child: Manifest) -> Manifest | None:
         """Create a child; return the object that has its name already, where there is one."""
