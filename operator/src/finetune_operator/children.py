@@ -15,6 +15,8 @@ from finetune_operator.kinds import Manifest
 MADE_ONCE = frozenset({"Job", "PersistentVolumeClaim"})
 """Kinds that are made and then left as they are: a Job cannot be changed, and a claim keeps its size."""
 
+_SELECTORS = frozenset({"selector", "podSelector", "matchLabels", "nodeSelector"})
+"""Where a label more is another meaning: what is selected is less."""
 _UNITS = {"": Decimal(1), "m": Decimal("0.001")} | {
     unit + binary: Decimal(1024 if binary else 1000) ** power
     for power, unit in enumerate("KMGTPE", 1)
@@ -93,6 +95,8 @@ def _keep_of_deployment(update: Manifest, live: Manifest) -> Manifest:
 def _covers(live: Any, wanted: Any) -> bool:
     """Tell whether a live value says all that is wanted; nothing wanted is nothing there, as the API server has it."""
     if isinstance(wanted, dict) and isinstance(live, dict):
+        if any(live.get(name, {}).keys() != wanted[name].keys() for name in _SELECTORS & wanted.keys()):
+            return False
         return (bool(wanted) or not live) and all(_covers(live.get(name), part) for name, part in wanted.items())
     if isinstance(wanted, list) and isinstance(live, list):
         return len(wanted) == len(live) and all(map(_covers, live, wanted))

@@ -17,6 +17,7 @@ WANTED: dict[str, Any] = {
     },
     "spec": {
         "replicas": 2,
+        "selector": {"matchLabels": {"finetune.dev/server": "bot"}},
         "template": {
             "metadata": {"labels": {"finetune.dev/server": "bot"}},
             "spec": {
@@ -56,6 +57,7 @@ def test_what_the_api_server_makes_of_a_child_is_as_wanted() -> None:
         lambda child: child["spec"]["template"]["spec"].update(tolerations=[{"key": "any"}]),
         lambda child: child["spec"]["template"]["spec"]["containers"][0].update(name="other"),
         lambda child: child["spec"]["template"]["spec"]["containers"][0]["resources"]["requests"].update(cpu="2"),
+        lambda child: child["spec"]["selector"]["matchLabels"].update(more="y"),
         lambda child: child["spec"].pop("template"),
         lambda child: child["metadata"]["labels"].clear(),
         lambda child: child["metadata"]["ownerReferences"].clear(),
