@@ -34,8 +34,9 @@ def names_of(mutation: Mutation) -> set[str]:
     branches = {name for group in list_choices(mutation.node.schema) for name in group}
     inner = set(mutation.value) if isinstance(mutation.value, dict) else set()
     # What may not change in a live object is named by the group of fields that it belongs to.
-    group = mutation.node.path[0]
-    fixed = {f"spec.{group}: Invalid value: only", f"{group} cannot be changed"}
+    path = mutation.node.path
+    above = [".".join(path[:end]) for end in range(1, len(path) + 1)]
+    fixed = {f"spec.{name}: Invalid value: only" for name in above} | {f"{path[0]} cannot be changed"}
     return {mutation.node.name} | fixed | branches | inner & {"noSuchField"}
 
 
