@@ -35,7 +35,7 @@ class JobFile:
         }
         if self.continuation:
             manifest["continuation"] = self.continuation.to_dict()
-        return json.dumps(manifest, separators=(",", ":"), sort_keys=True)
+        return json.dumps(manifest, indent=1, sort_keys=True)
 
     @property
     def base(self) -> Model:
