@@ -215,8 +215,9 @@ class Reconciler:
         found = await self.cluster.find(kind_of(child), key.namespace, key.name)
         if found is None:
             raise ApiError(409, f"{key.kind} {key.name} existed a moment ago", "AlreadyExists")
-        if _belongs(found, child) and key.kind in MADE_ONCE and kind_of(child).selector:
-            found = await self._label(found, child["metadata"]["labels"])
+        if key.kind == JOB.name and _belongs(found, child):
+            return await self._label(found, child["metadata"]["labels"])
+        self._remember(found)
         return found
 
     async def _label(self, found: Manifest, labels: dict[str, str]) -> Manifest:
