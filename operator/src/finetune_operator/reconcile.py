@@ -217,7 +217,9 @@ class Reconciler:
             raise ApiError(409, f"{key.kind} {key.name} existed a moment ago", "AlreadyExists")
         if key.kind == JOB.name and _belongs(found, child):
             return await self._label(found, child["metadata"]["labels"])
-        self._remember(found)
+        if _belongs(found, child):
+            # A claim that somebody else made for all jobs of the namespace; others are asked for again until they go.
+            self._remember(found)
         return found
 
     async def _label(self, found: Manifest, labels: dict[str, str]) -> Manifest:
