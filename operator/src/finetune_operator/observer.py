@@ -1,14 +1,15 @@
 """Gathers what the plans need to know: from the store, and from running pods. Reads only."""
 
 import asyncio
+import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import Any
 
 from finetune_api.artifact import Incumbent
 from finetune_api.conditions import ConditionType
 from finetune_api.meta import ROUTES_ANNOTATION, STAGE_LABEL
 from finetune_api.mounts import DEFAULT_CLAIM
+from finetune_api.routes import LoadedReport
 from finetune_api.uris import parse_uri
 
 from finetune_operator.evaluating import find_evaluated
@@ -35,6 +36,8 @@ from finetune_operator.settings import Limit, Settings
 from finetune_operator.store import Store, server_of
 
 _MOST_VIEWS = 1_000
+_BELIEVED_SECONDS = 15.0
+"""How long an answer of a pod stands when the next one does not come: whether it is ready the kubelet says."""
 
 
 @dataclass
@@ -44,6 +47,8 @@ class Observer:
     store: Store
     pods: Pods
     settings: Settings
+    _reports: dict[str, tuple[float, LoadedReport]] = field(default_factory=dict)
+    """By uid of a server's pod when it last answered, by the monotonic clock, and what."""
     _views: OrderedDict[str, tuple[str, JobView]] = field(default_factory=OrderedDict)
     """By uid the version that was read last, and what it said: jobs of one server are looked at again and again."""
 
@@ -187,13 +192,22 @@ class Observer:
                 conflict = f"{kind} {name} exists and is not this server's"
         raw_pods = self.store.children("Pod", key)
         viewed = [view_server_pod(pod, ROUTES_ANNOTATION, None) for pod in raw_pods]
-        reports = await asyncio.gather(*(self._loaded(pod.address) for pod in viewed))
+        uids = [pod["metadata"]["uid"] for pod in raw_pods]
+        reports = await asyncio.gather(*(self._loaded(one, pod.address) for one, pod in zip(uids, viewed, strict=True)))
         pods = [view_server_pod(raw, ROUTES_ANNOTATION, report) for raw, report in zip(raw_pods, reports, strict=True)]
         has_autoscaler = self.store.get(Key("HorizontalPodAutoscaler", key.namespace, key.name)) is not None
         return SeenServer(self._jobs_of(key.namespace, key.name), pods, conflict, has_autoscaler)
 
-    async def _loaded(self, address: str | None) -> Any:
-        return await self.pods.read_loaded(address) if address else None
+    async def _loaded(self, uid: str, address: str | None) -> LoadedReport | None:
+        """Ask a pod what it has loaded; one that is only slow to answer is believed what it said a moment ago."""
+        report = await self.pods.read_loaded(address) if address else None
+        now = time.monotonic()
+        self._reports = {one: said for one, said in self._reports.items() if now - said[0] < _BELIEVED_SECONDS}
+        if report is not None:
+            self._reports[uid] = now, report
+        elif address and uid in self._reports:
+            report = self._reports[uid][1]
+        return report
 
     def _is_ours(self, key: Key, uid: str) -> bool:
         child = self.store.get(key)
