@@ -92,7 +92,8 @@ class Tenant:
 
     def ended(self) -> dict[str, Any]:
         """Return when and how each job ended."""
-        telling = ("status", "reason", "lastTransitionTime")
+        # Not since when: what serves may be told of anew by an operator that has just begun to look.
+        telling = ("status", "reason")
         return {
             name: (
                 status["completionTime"],
