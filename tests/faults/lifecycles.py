@@ -166,8 +166,8 @@ LIFECYCLES = {
         Lifecycle("shared", _shared),
         Lifecycle("canary", _canary),
         Lifecycle("approved", _approved),
-        Lifecycle("again", _again, ("Conflict",)),
-        Lifecycle("server-again", _server_again, ("Conflict",)),
+        Lifecycle("again", _again, ("Conflict", "Stopping")),
+        Lifecycle("server-again", _server_again, ("Conflict", "Stopping")),
         Lifecycle("suspended", _suspended, ("Stopping",)),
     )
 }
