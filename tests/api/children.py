@@ -4,6 +4,12 @@ from api.drift import Child, add, replace
 
 # A selector that somebody narrows selects nothing any more: it is a change, though every label of ours is still in it.
 OTHERS = {"matchLabels": {"app": "other"}}
+# One that PodSecurity admits: what is refused would be taken for the operator's fault.
+ADDED = {
+    "name": "other",
+    "image": "other:1",
+    "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+}
 POD = "/spec/template/spec"
 CHILDREN = {
     "Deployment": Child(
@@ -11,7 +17,7 @@ CHILDREN = {
         edits={
             "image": replace(f"{POD}/containers/0/image", "other:1"),
             "replicas": replace("/spec/replicas", 3),
-            "container added": add(f"{POD}/containers/-", {"name": "other", "image": "other:1"}),
+            "container added": add(f"{POD}/containers/-", ADDED),
             "argument added": add(f"{POD}/containers/0/args/-", "--other"),
             "probe removed": [{"op": "remove", "path": f"{POD}/containers/0/readinessProbe"}],
         },

@@ -61,12 +61,10 @@ def test_what_somebody_changed_is_mended(cluster: Cluster, operator: Operator, p
     labels = [f"{label}-" for label in ("finetune.dev/owned", "finetune.dev/job")]
     (training,) = find(cluster, namespace, "jobs", "-l", selector)
     cluster.run_kubectl("label", "-n", namespace, f"job/{training}", *labels)
-    cluster.run_kubectl("label", "-n", namespace, "pvc/finetune-artifacts", "finetune.dev/owned-")
     wait_for(
         lambda: find(cluster, namespace, "jobs", "-l", "finetune.dev/job,finetune.dev/stage=Train") == [training],
         "labels",
     )
-    wait_for(lambda: bool(find(cluster, namespace, "pvc", "-l", "finetune.dev/owned")), "the claim's label")
     mend(cluster, namespace, "networkpolicy/finetune-stages", {"ingress": [{}]})
     held.clear()
     wait_for(lambda: bool(find(cluster, namespace, "networkpolicy/job", "--ignore-not-found")), "the server")
