@@ -18,10 +18,10 @@ from bench.preparing import measure_preparing
 from bench.rollouts import measure_rollouts
 from bench.serving import measure_serving
 from bench.training import measure_training
-from finetune_operator.observe import view_job
 from finetune_operator.plan_job import plan_job
 from finetune_operator.seen import Seen
 from finetune_operator.settings import Settings
+from finetune_operator.views import view_job
 from golden.test_golden import NOW
 
 _PLANS = 2_000

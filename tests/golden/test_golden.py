@@ -17,13 +17,14 @@ from finetune_api.routes import LoadedReport
 from finetune_operator.draft import Plan
 from finetune_operator.incumbent import find_incumbent
 from finetune_operator.limits import KINDS, Occupancy
-from finetune_operator.observe import view_attempt, view_job, view_server, view_server_pod
+from finetune_operator.observe import view_attempt, view_server_pod
 from finetune_operator.occupancy import build_occupancy, is_at_work, is_unended, wants_of
 from finetune_operator.plan_job import plan_job
 from finetune_operator.plan_server import SeenServer, ServerPlan, plan_server
 from finetune_operator.seen import Seen
 from finetune_operator.settings import Limits, Settings
 from finetune_operator.status import Event
+from finetune_operator.views import view_job, view_server
 
 HERE = Path(__file__).parent
 CASES = sorted(path.parent.name for path in HERE.glob("*/observed.yaml"))

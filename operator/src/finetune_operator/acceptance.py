@@ -9,7 +9,7 @@ from finetune_api.modelserver import Model
 from finetune_api.uris import parse_uri
 
 from finetune_operator.manifests.names import job_file
-from finetune_operator.observe import JobView, ServerView
+from finetune_operator.views import JobView, ServerView
 
 Problem = tuple[Reason, str]
 

@@ -10,10 +10,11 @@ from finetune_operator.draft import Draft
 from finetune_operator.evaluating import choose_server
 from finetune_operator.limits import find_excess, find_shortage, needs_place
 from finetune_operator.manifests.stages import build_stage_job
-from finetune_operator.observe import JobView, Stage
+from finetune_operator.observe import Stage
 from finetune_operator.occupancy import gpus_of
 from finetune_operator.seen import Seen
 from finetune_operator.settings import Settings
+from finetune_operator.views import JobView
 
 RUNNING = {
     Stage.PREPARE: Reason.PREPARING,

@@ -12,7 +12,7 @@ from finetune_api.rollout import RolloutStatus
 from finetune_operator.acceptance import Problem, find_fullness
 from finetune_operator.draft import Draft
 from finetune_operator.manifests.server import build_model_server, endpoint_of
-from finetune_operator.observe import JobView, ServerView
+from finetune_operator.views import JobView, ServerView
 
 End = tuple[Reason, str]
 """Reason and message of a job that is Ready."""

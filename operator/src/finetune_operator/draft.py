@@ -10,8 +10,9 @@ from finetune_api.conditions import ConditionType, Reason
 from finetune_api.jobstatus import Progress
 
 from finetune_operator.kinds import FINETUNEJOB, JOB, Kind, Manifest
-from finetune_operator.observe import Attempt, JobView, Stage, State
+from finetune_operator.observe import Attempt, Stage, State
 from finetune_operator.status import Conditions, Event, changed_conditions
+from finetune_operator.views import JobView
 
 AT_ONCE = 0.1
 """Seconds after which to look at what was just written."""

@@ -7,7 +7,8 @@ from finetune_api.jobstatus import EvaluationServer
 
 from finetune_operator.acceptance import find_fullness
 from finetune_operator.draft import Draft
-from finetune_operator.observe import Attempt, JobView, ServerView, Stage
+from finetune_operator.observe import Attempt, Stage
+from finetune_operator.views import JobView, ServerView
 
 
 def choose_server(draft: Draft, server: ServerView | None, attempt: int, *, is_busy: bool) -> EvaluationServer | None:

@@ -9,7 +9,7 @@ from finetune_api.conditions import ConditionType
 from finetune_api.finetunejob import FineTuneJobSpec
 
 from finetune_operator.draft import Draft
-from finetune_operator.observe import ServerView
+from finetune_operator.views import ServerView
 
 
 def find_expiry(draft: Draft, spec: FineTuneJobSpec, *, is_awaited: bool) -> datetime | None:

@@ -7,7 +7,8 @@ seen is believed: a status that is read late, or that was not written any more, 
 from finetune_api.artifact import Incumbent
 from finetune_api.finetunejob import Serving
 
-from finetune_operator.observe import Attempt, JobView, ServerView, Stage
+from finetune_operator.observe import Attempt, Stage
+from finetune_operator.views import JobView, ServerView
 
 
 def find_incumbent(serving: Serving | None, server: ServerView | None, jobs: list[JobView]) -> Incumbent:

@@ -11,6 +11,7 @@ from finetune_operator.feeds import Feeds
 from finetune_operator.health import serve_health
 from finetune_operator.kinds import OWNERS
 from finetune_operator.leader import Candidate, Elector, LeadershipLostError
+from finetune_operator.making import Maker
 from finetune_operator.observer import Observer
 from finetune_operator.pods import Pods, open_session
 from finetune_operator.reconcile import Reconciler, count_jobs
@@ -32,7 +33,8 @@ async def run_operator(settings: Settings, candidate: Candidate, health_port: in
         elector = Elector(cluster, candidate)
         observer = Observer(store, Pods(session), settings)
         fenced = cluster.fenced(elector.check)
-        reconciler = Reconciler(fenced, store, queue, observer, settings, candidate.identity)
+        maker = Maker(fenced, store, queue)
+        reconciler = Reconciler(fenced, maker, store, queue, observer, settings, candidate.identity)
         feeds = Feeds(store, queue)
         feeding = asyncio.create_task(feeds.run(stop), name="feeds")
         tasks: list[asyncio.Task[None]] = [

@@ -1,4 +1,4 @@
-"""What the cluster says about one object, as values: raw manifests in, facts out.
+"""What Jobs and pods say of the stages of a job and of a server, as values: raw manifests in, facts out.
 
 Pure. Decisions are made elsewhere, from these facts alone.
 """
@@ -7,25 +7,18 @@ import re
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Any
 
 from finetune_api.artifact import Incumbent
-from finetune_api.continuation import JobModel
-from finetune_api.finetunejob import FineTuneJob, FineTuneJobSpec
-from finetune_api.jobfile import describe_errors
-from finetune_api.jobstatus import MOST_ATTEMPTS, EvaluationServer, FineTuneJobStatus
+from finetune_api.jobstatus import MOST_ATTEMPTS, EvaluationServer
 from finetune_api.meta import QUEUE_LABEL
-from finetune_api.model import ApiModel, Time
-from finetune_api.modelserver import ModelServer, ModelServerSpec, ModelServerStatus
+from finetune_api.model import Time
 from finetune_api.references import SecretRef
 from finetune_api.reports import ExitCode, StageReport, parse_report
 from finetune_api.routes import LoadedReport
 from pydantic import TypeAdapter, ValidationError
 
 from finetune_operator.kinds import Manifest, label_of
-
-_Model = TypeVar("_Model", bound=ApiModel)
-
 
 INCUMBENT_ARGUMENT = "--incumbent="
 """Argument of the evaluation with the Incumbent as JSON."""
@@ -93,36 +86,6 @@ class Attempt:
 
 
 @dataclass(frozen=True)
-class JobView:
-    """A FineTuneJob. `spec` is None where it could not be read; `problem` says why."""
-
-    name: str
-    namespace: str
-    uid: str
-    generation: int
-    spec: FineTuneJobSpec | None
-    problem: str
-    status: FineTuneJobStatus
-    version: str = ""
-    """The object's resource version."""
-    created: str = ""
-    """When it was made, as the API server writes it."""
-
-
-@dataclass(frozen=True)
-class ServerView:
-    """A ModelServer. `spec` is None where it could not be read; `problem` says why."""
-
-    name: str
-    namespace: str
-    uid: str
-    generation: int
-    spec: ModelServerSpec | None
-    problem: str
-    status: ModelServerStatus
-
-
-@dataclass(frozen=True)
 class ServerPod:
     """A pod of a ModelServer and what it says is loaded; None where it did not answer."""
 
@@ -132,61 +95,6 @@ class ServerPod:
     routes_annotation: str | None
     loaded: LoadedReport | None = None
     waiting: str = ""
-
-
-def view_job(manifest: Manifest) -> JobView:
-    """Read a FineTuneJob; the model that a `finetunejob://` stood for when it began takes its place."""
-    parsed, problem = _parse(FineTuneJob, {"spec": manifest.get("spec")})
-    status = _read_status(FineTuneJobStatus, manifest.get("status"))
-    spec = parsed.spec if parsed else None
-    if spec and status.continuation:
-        spec = spec.model_copy(update={"model": JobModel.model_validate(status.continuation.model.to_dict())})
-    return JobView(
-        **_identity(manifest),
-        spec=spec,
-        problem=problem,
-        status=status,
-        version=manifest["metadata"].get("resourceVersion", ""),
-        created=manifest["metadata"].get("creationTimestamp", ""),
-    )
-
-
-def view_server(manifest: Manifest) -> ServerView:
-    """Read a ModelServer."""
-    parsed, problem = _parse(ModelServer, {"spec": manifest.get("spec")})
-    status = _read_status(ModelServerStatus, manifest.get("status"))
-    return ServerView(
-        **_identity(manifest),
-        spec=parsed.spec if parsed else None,
-        problem=problem,
-        status=status,
-    )
-
-
-def _parse(model: type[_Model], value: Any) -> tuple[_Model | None, str]:
-    """Return a part of the API, or None and what is wrong with it."""
-    try:
-        return model.model_validate(value), ""
-    except ValidationError as error:
-        return None, describe_errors(error)
-
-
-def _read_status(model: type[_Model], value: Any) -> _Model:
-    """Return a status; what cannot be read of it, as another version or another writer left it, is not there."""
-    left = dict(value) if isinstance(value, dict) else {}
-    while True:
-        try:
-            return model.model_validate(left)
-        except ValidationError as error:
-            field, *place = error.errors(include_url=False, include_input=False)[0]["loc"]
-            if isinstance(left[str(field)], list) and place:
-                left[str(field)] = [part for index, part in enumerate(left[str(field)]) if index != place[0]]
-            else:
-                del left[str(field)]
-
-
-def _identity(manifest: Manifest) -> dict[str, Any]:
-    return {name: manifest["metadata"][name] for name in ("name", "namespace", "uid", "generation")}
 
 
 def attempt_of(job: Manifest) -> tuple[Stage, int] | None:

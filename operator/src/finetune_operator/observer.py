@@ -16,17 +16,7 @@ from finetune_operator.evaluating import find_evaluated
 from finetune_operator.incumbent import find_incumbent
 from finetune_operator.kinds import Key, Manifest, controller_uid, key_of, label_of
 from finetune_operator.limits import KINDS, Occupancy
-from finetune_operator.observe import (
-    Attempt,
-    JobView,
-    Stage,
-    State,
-    attempt_of,
-    view_attempt,
-    view_job,
-    view_server,
-    view_server_pod,
-)
+from finetune_operator.observe import Attempt, Stage, State, attempt_of, view_attempt, view_server_pod
 from finetune_operator.occupancy import build_occupancy, is_unended
 from finetune_operator.plan_server import SeenServer
 from finetune_operator.pods import Pods
@@ -34,6 +24,7 @@ from finetune_operator.routing import proven_by_name
 from finetune_operator.seen import Seen
 from finetune_operator.settings import Limit, Settings
 from finetune_operator.store import Store, server_of
+from finetune_operator.views import JobView, view_job, view_server
 
 _MOST_VIEWS = 1_000
 _BELIEVED_SECONDS = 15.0
@@ -52,23 +43,25 @@ class Observer:
     _views: OrderedDict[str, tuple[str, JobView]] = field(default_factory=OrderedDict)
     """By uid the version that was read last, and what it said: jobs of one server are looked at again and again."""
 
-    def attempts(self, key: Key) -> list[Attempt]:
+    def jobs(self, job: JobView) -> list[Manifest]:
+        """Return the Jobs that a FineTuneJob controls."""
+        children = self.store.children("Job", Key("FineTuneJob", job.namespace, job.name))
+        return [child for child in children if controller_uid(child) == job.uid]
+
+    def attempts(self, job: JobView) -> list[Attempt]:
         """Return the attempts of a FineTuneJob whose Jobs the cluster still has."""
-        pods = self.store.children("Pod", key)
+        pods = self.store.children("Pod", Key("FineTuneJob", job.namespace, job.name))
         attempts = []
-        for child in self.store.children("Job", key):
+        for child in self.jobs(job):
             mine = [pod for pod in pods if controller_uid(pod) == child["metadata"]["uid"]]
             attempt = view_attempt(child, mine)
             if attempt is not None:
                 attempts.append(attempt)
         return attempts
 
-    async def see_job(self, job: JobView) -> Seen:
-        """Gather what bears on a FineTuneJob; a running training is asked for its progress."""
+    async def see_job(self, job: JobView, attempts: list[Attempt]) -> Seen:
+        """Gather what bears on a FineTuneJob beside its attempts; a running training is asked for its progress."""
         key = Key("FineTuneJob", job.namespace, job.name)
-        attempts = [
-            attempt for attempt in self.attempts(key) if self._is_ours(Key("Job", job.namespace, attempt.name), job.uid)
-        ]
         running = [one for one in attempts if one.stage is Stage.TRAIN and one.state is State.ACTIVE and one.pod_ip]
         progress = await self.pods.read_progress(running[-1].pod_ip) if running and running[-1].pod_ip else None
         raw = self.store.get(key)
@@ -208,7 +201,3 @@ class Observer:
         elif address and uid in self._reports:
             report = self._reports[uid][1]
         return report
-
-    def _is_ours(self, key: Key, uid: str) -> bool:
-        child = self.store.get(key)
-        return child is not None and controller_uid(child) == uid

@@ -28,11 +28,12 @@ from finetune_operator.manifests.stages import (
     build_training_service,
     names_default_claim,
 )
-from finetune_operator.observe import JobView, Stage
+from finetune_operator.observe import Stage
 from finetune_operator.results import take_over
 from finetune_operator.seen import Seen
 from finetune_operator.settings import Settings
 from finetune_operator.suspension import explain_pause, find_stopping, pause, resume
+from finetune_operator.views import JobView
 
 _TO_THE_PROOF = (Stage.PREPARE, Stage.TRAIN, Stage.EVALUATE)
 

@@ -25,10 +25,11 @@ from finetune_operator.manifests.server import (
     digest_routes,
     endpoint_of,
 )
-from finetune_operator.observe import JobView, ServerPod, ServerView
+from finetune_operator.observe import ServerPod
 from finetune_operator.routing import advance_rollouts, build_routes, describe_served
 from finetune_operator.settings import Settings
 from finetune_operator.status import Conditions, Event, changed_conditions
+from finetune_operator.views import JobView, ServerView
 
 LOADING_SECONDS = 2.0
 """How often the pods are asked while something is not loaded yet."""

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from finetune_api.rollout import AbortedRollout, Canary, RolloutStatus, Tally
 
-from finetune_operator.observe import JobView
+from finetune_operator.views import JobView
 
 _MOST_ABORTED = 16
 

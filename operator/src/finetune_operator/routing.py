@@ -8,8 +8,9 @@ from finetune_api.rollout import RolloutStatus, Tally
 from finetune_api.routes import Route, Routes
 
 from finetune_operator.evaluating import find_evaluated
-from finetune_operator.observe import JobView, ServerPod
+from finetune_operator.observe import ServerPod
 from finetune_operator.rollouts import Traffic, advance, shares
+from finetune_operator.views import JobView
 
 
 def proven_at(job: JobView) -> datetime | None:

@@ -6,7 +6,8 @@ from finetune_api.artifact import Incumbent
 from finetune_api.jobstatus import Progress
 
 from finetune_operator.limits import Occupancy
-from finetune_operator.observe import Attempt, JobView, ServerView
+from finetune_operator.observe import Attempt
+from finetune_operator.views import JobView, ServerView
 
 
 @dataclass(frozen=True)

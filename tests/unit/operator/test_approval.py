@@ -10,8 +10,9 @@ from finetune_api.jobfile import JobFile
 from finetune_api.jobstatus import FineTuneJobStatus
 from finetune_operator.approval import judge
 from finetune_operator.manifests.names import stage_job_name
-from finetune_operator.observe import JobView, Stage
+from finetune_operator.observe import Stage
 from finetune_operator.settings import Gpu
+from finetune_operator.views import JobView
 
 MEMORY = dict.fromkeys(("total", "weights", "gradients", "optimizer", "activations", "logits", "overhead"), "41984Mi")
 SPEC = {

@@ -9,8 +9,9 @@ from finetune_api.references import SecretRef
 from finetune_operator.draft import Draft
 from finetune_operator.evaluating import choose_server, find_evaluated, recorded_server
 from finetune_operator.manifests.stages import build_stage_job
-from finetune_operator.observe import JobView, Stage, view_attempt, view_job, view_server
+from finetune_operator.observe import Stage, view_attempt
 from finetune_operator.settings import Settings
+from finetune_operator.views import JobView, view_job, view_server
 
 ARTIFACT = {"uri": "pvc://out/shop/adapter/1", "digest": f"sha256:{'a' * 64}", "bytes": 1}
 

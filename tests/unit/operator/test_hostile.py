@@ -12,12 +12,13 @@ from finetune_api.rollout import Canary, CanaryStep, RolloutStatus
 from finetune_api.routes import LoadedModel, LoadedReport, Route
 from finetune_operator.attempts import Begin, GiveUp, Wait, next_step
 from finetune_operator.events import build_event
-from finetune_operator.observe import Attempt, ServerPod, Stage, State, view_attempt, view_job
+from finetune_operator.observe import Attempt, ServerPod, Stage, State, view_attempt
 from finetune_operator.pods import parse_progress
 from finetune_operator.reconcile import _refuse
 from finetune_operator.rollouts import Traffic, advance
 from finetune_operator.routing import advance_rollouts, build_routes, describe_served
 from finetune_operator.status import Conditions, Event
+from finetune_operator.views import view_job
 from pydantic import ValidationError
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)

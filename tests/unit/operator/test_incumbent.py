@@ -6,7 +6,8 @@ import pytest
 from finetune_api.artifact import Incumbent
 from finetune_api.finetunejob import Serving
 from finetune_operator.incumbent import find_incumbent, recorded_incumbent
-from finetune_operator.observe import Attempt, JobView, ServerView, Stage, State, view_job, view_server
+from finetune_operator.observe import Attempt, Stage, State
+from finetune_operator.views import JobView, ServerView, view_job, view_server
 
 
 def digest(letter: str) -> str:

@@ -7,8 +7,9 @@ import pytest
 from finetune_api.meta import METRICS_PORT, SERVER_PORT
 from finetune_operator.manifests.isolation import build_isolation, build_peers_policy
 from finetune_operator.manifests.stages import build_stage_job
-from finetune_operator.observe import JobView, Stage, view_job
+from finetune_operator.observe import Stage
 from finetune_operator.settings import Network, Settings
+from finetune_operator.views import JobView, view_job
 
 SETTINGS = Settings.model_validate({"images": {"trainer": "trainer:1", "serving": "serving:1"}})
 OUTSIDE, METADATA, METADATA_6 = "93.184.216.34", "169.254.169.254", "fd00:ec2::254"

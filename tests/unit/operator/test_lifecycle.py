@@ -11,10 +11,11 @@ from finetune_operator.deadlines import count_active
 from finetune_operator.kinds import Key
 from finetune_operator.limits import KINDS, Occupancy, Turn, find_shortage
 from finetune_operator.manifests.names import job_file, stage_job_name
-from finetune_operator.observe import Attempt, JobView, Stage, State
+from finetune_operator.observe import Attempt, Stage, State
 from finetune_operator.occupancy import build_occupancy, is_at_work
 from finetune_operator.settings import Limit
 from finetune_operator.store import Store, concerned
+from finetune_operator.views import JobView
 from hypothesis import given
 from hypothesis import strategies as st
 

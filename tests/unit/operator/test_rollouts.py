@@ -7,8 +7,8 @@ from typing import Any
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.jobstatus import FineTuneJobStatus
 from finetune_api.rollout import Canary, RolloutStatus, Tally
-from finetune_operator.observe import JobView
 from finetune_operator.rollouts import Traffic, advance, find_fault, shares
+from finetune_operator.views import JobView
 from hypothesis import given
 from hypothesis import strategies as st
 

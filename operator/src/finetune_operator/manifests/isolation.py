@@ -15,8 +15,9 @@ from finetune_api.uris import parse_uri
 
 from finetune_operator.kinds import OWNED_LABEL, Manifest
 from finetune_operator.manifests.names import MANAGED_BY, build_metadata, job_labels, training_service_name
-from finetune_operator.observe import JobView, Stage
+from finetune_operator.observe import Stage
 from finetune_operator.settings import Network
+from finetune_operator.views import JobView
 
 NETWORK_LABEL = "finetune.dev/network"
 """On pods, with the value `Outside`: they may reach what is not in their namespace."""

@@ -5,7 +5,8 @@ from finetune_api.jobfile import JobFile
 from finetune_api.meta import API_VERSION, ATTEMPT_LABEL, JOB_LABEL, SERVER_LABEL, STAGE_LABEL
 
 from finetune_operator.kinds import OWNED_LABEL, Manifest
-from finetune_operator.observe import JobView, ServerView, Stage
+from finetune_operator.observe import Stage
+from finetune_operator.views import JobView, ServerView
 
 MANAGED_BY = {"app.kubernetes.io/managed-by": "finetune-operator"}
 """On everything that the operator makes."""

@@ -24,8 +24,9 @@ from finetune_operator.manifests.names import (
 )
 from finetune_operator.manifests.pod import Remote, Volumes, build_credential_env, build_pod_spec
 from finetune_operator.manifests.server import url_of
-from finetune_operator.observe import API_KEY, INCUMBENT_ARGUMENT, SERVER_ARGUMENT, JobView, Stage
+from finetune_operator.observe import API_KEY, INCUMBENT_ARGUMENT, SERVER_ARGUMENT, Stage
 from finetune_operator.settings import Settings
+from finetune_operator.views import JobView
 
 _SMALL = Placement(resources=Resources(cpu="1", memory="3Gi"))
 """Checking data and copying files takes one core and no GPU."""
