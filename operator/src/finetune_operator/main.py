@@ -27,7 +27,8 @@ LOST = os.EX_TEMPFAIL
 
 async def run_operator(settings: Settings, candidate: Candidate, health_port: int, metrics_port: int) -> int:
     """Run until SIGTERM or SIGINT; return 0 then, `LOST` when the leadership was lost, 1 on a fault."""
-    store, queue, stop = Store(), WorkQueue(), asyncio.Event()
+    store, stop = Store(), asyncio.Event()
+    queue = WorkQueue(store.is_new)
     async with connect() as cluster, open_session() as session:
         audit = Audit(cluster, store, queue, settings.audit_seconds)
         elector = Elector(cluster, candidate)

@@ -88,8 +88,8 @@ class Reconciler:
         plan = await self._decide(manifest, now)
         again_after = plan.again_after
         made, refused = await self.maker.make(manifest, plan.apply)
-        if made and not manifest.get("status") and len(self.queue):
-            # Those who wait get their first Job before this one gets its first word: what was made brings it back.
+        if made and not manifest.get("status") and self.queue.has_new:
+            # Those who are new get their first Job before this one gets its first word: what was made brings it back.
             return
         status, events = plan.status, list(plan.events)
         if refused:

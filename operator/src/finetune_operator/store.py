@@ -102,6 +102,11 @@ class Store:
         """Forget which objects were deleted before a version: nothing older will be heard of them."""
         self._deleted = {uid: seen for uid, seen in self._deleted.items() if seen > version}
 
+    def is_new(self, key: Key) -> bool:
+        """Tell whether an object is a FineTuneJob that nothing was made for and nothing was said of yet."""
+        manifest = self._objects.get(key) if key.kind == "FineTuneJob" else None
+        return manifest is not None and not manifest.get("status") and ("Job", *key) not in self._found
+
     def keys(self, kind: str) -> list[Key]:
         """Return the keys of a kind."""
         return list(self._found[kind,])

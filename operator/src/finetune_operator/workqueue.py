@@ -1,27 +1,32 @@
 """A queue of keys with client-go's semantics: a key is worked on once at a time, and never forgotten.
 
 A key that is added while it is worked on is worked on again afterwards. Failures come back after a
-growing, jittered delay of their own.
+growing, jittered delay of their own. Keys of objects that are new go first, but for every sixteenth turn: whoever makes
+many of them does not hold up what is under way.
 """
 
 import asyncio
 import random
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from finetune_operator.kinds import Key
 
 _FIRST_DELAY = 0.2
 _LONGEST_DELAY = 60.0
+_TURNS = 16
 
 
 class WorkQueue:
     """Keys that wait, keys that are worked on, and keys that come back later. One event loop only."""
 
-    def __init__(self) -> None:
-        """Begin closed and empty."""
+    def __init__(self, is_new: Callable[[Key], bool]) -> None:
+        """Begin closed and empty; `is_new` tells which keys go first."""
         self.is_open = False
         """Whether keys are let in."""
+        self._is_new = is_new
+        self._new: OrderedDict[Key, None] = OrderedDict()
+        self._turn = 0
         self._waiting: OrderedDict[Key, None] = OrderedDict()
         self._working: set[Key] = set()
         self._again: set[Key] = set()
@@ -31,7 +36,12 @@ class WorkQueue:
 
     def __len__(self) -> int:
         """Return how many keys wait to be worked on now."""
-        return len(self._waiting)
+        return len(self._new) + len(self._waiting)
+
+    @property
+    def has_new(self) -> bool:
+        """Whether a new object waits to be worked on now."""
+        return bool(self._new)
 
     def open(self, keys: Iterable[Key]) -> None:
         """Let keys in from now on, and these at once: before, when nobody works, they would only pile up."""
@@ -46,7 +56,11 @@ class WorkQueue:
         if key in self._working:
             self._again.add(key)
             return
-        self._waiting[key] = None
+        if self._is_new(key):
+            self._waiting.pop(key, None)
+            self._new[key] = None
+        elif key not in self._new:
+            self._waiting[key] = None
         self._available.set()
 
     def add_after(self, key: Key, seconds: float) -> None:
@@ -61,10 +75,13 @@ class WorkQueue:
 
     async def get(self) -> Key:
         """Wait for a key and take it; it must be given back with `done` or `failed`."""
-        while not self._waiting:
+        while not self:
             self._available.clear()
             await self._available.wait()
-        key, _ = self._waiting.popitem(last=False)
+        self._turn += 1
+        is_turn_of_others = self._waiting and not self._turn % _TURNS
+        keys = self._new if self._new and not is_turn_of_others else self._waiting
+        key, _ = keys.popitem(last=False)
         self._working.add(key)
         return key
 

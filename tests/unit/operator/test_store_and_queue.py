@@ -110,13 +110,37 @@ def test_others_look_again_only_when_a_job_is_proven_or_fails() -> None:
 
 
 def open_queue() -> WorkQueue:
-    queue = WorkQueue()
+    queue = WorkQueue(lambda key: key.name.startswith("new"))
     queue.open([])
     return queue
 
 
+async def test_new_keys_go_first_and_leave_the_others_every_sixteenth_turn() -> None:
+    queue = open_queue()
+    for number in range(3):
+        queue.add(KEY._replace(name=f"old-{number}"))
+    for number in range(32):
+        queue.add(KEY._replace(name=f"new-{number}"))
+    order = [(await queue.get()).name for _ in range(35)]
+    news, olds = iter(range(32)), iter(range(3))
+    turns = [f"old-{next(olds)}" if turn in (16, 32, 35) else f"new-{next(news)}" for turn in range(1, 36)]
+    assert order == turns
+
+
+async def test_a_key_that_is_not_new_any_more_keeps_its_place() -> None:
+    new: set[str] = {"a"}
+    queue = WorkQueue(lambda key: key.name in new)
+    queue.open([KEY._replace(name="b"), KEY._replace(name="a")])
+    new.clear()
+    queue.add(KEY._replace(name="a"))
+    new.add("b")
+    queue.add(KEY._replace(name="b"))
+    assert [(await queue.get()).name for _ in range(2)] == ["a", "b"]
+    assert not queue
+
+
 async def test_a_queue_keeps_nothing_until_it_is_opened() -> None:
-    queue = WorkQueue()
+    queue = WorkQueue(lambda key: key.name.startswith("new"))
     queue.add(KEY._replace(name="gone by then"))
     assert len(queue) == 0
     queue.open([KEY])
