@@ -202,6 +202,16 @@ def finetunejob(name: str, namespace: str, **spec: Any) -> dict[str, Any]:
     }
 
 
+def modelserver(name: str, namespace: str, **spec: Any) -> dict[str, Any]:
+    """Return a valid ModelServer; `spec` replaces whole groups of fields."""
+    return {
+        "apiVersion": "finetune.dev/v1alpha1",
+        "kind": "ModelServer",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"model": {"uri": "pvc://models/base"}} | spec,
+    }
+
+
 def apply(cluster: Cluster, manifest: dict[str, Any]) -> None:
     """Apply an object as a user would."""
     cluster.run_kubectl("apply", "-f", "-", stdin=json.dumps(manifest))

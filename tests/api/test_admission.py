@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
-from api.conftest import apply, finetunejob
+from api.conftest import apply, finetunejob, modelserver
 from cluster.control_plane import Cluster
 from cluster.layout import ClusterError
 
@@ -29,20 +29,10 @@ def build_manifest(kind: str, case: dict[str, Any]) -> dict[str, Any]:
     """Return the manifest of a case in `tests/bad_inputs/manifests`."""
     name, spec = case.get("name", "wrong"), case.get("spec", {})
     if kind == "modelservers":
-        return modelserver(name, spec)
+        return modelserver(name, "default") | {"spec": spec}
     manifest = finetunejob(name, "default", **spec)
     manifest["spec"] = {key: value for key, value in manifest["spec"].items() if value is not None}
     return manifest
-
-
-def modelserver(name: str, spec: dict[str, Any]) -> dict[str, Any]:
-    """Return a ModelServer."""
-    return {
-        "apiVersion": "finetune.dev/v1alpha1",
-        "kind": "ModelServer",
-        "metadata": {"name": name, "namespace": "default"},
-        "spec": spec,
-    }
 
 
 def test_defaults_are_filled_in_and_only_what_says_when_can_be_changed(cluster: Cluster) -> None:
@@ -91,7 +81,7 @@ def patch(cluster: Cluster, name: str, spec: dict[str, Any]) -> None:
 
 
 def test_a_servers_model_cannot_be_changed(cluster: Cluster) -> None:
-    server = modelserver("fixed", {"model": {"uri": "pvc://models/base"}})
+    server = modelserver("fixed", "default")
     apply(cluster, server)
     with pytest.raises(ClusterError, match="model cannot be changed"):
         apply(cluster, server | {"spec": {"model": {"uri": "pvc://models/other"}}})

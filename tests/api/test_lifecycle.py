@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from api.account import make_namespace
-from api.conftest import Operator, apply, condition_of, finetunejob, get_all, status_of
+from api.conftest import Operator, apply, condition_of, finetunejob, get_all, modelserver, status_of
 from api.player import Player, Script, succeed
 from cluster.control_plane import Cluster
 from waiting import wait_for
@@ -252,13 +252,7 @@ def test_a_job_goes_after_its_time_once_it_is_told_how_it_ended(
 def test_only_a_result_that_no_server_holds_goes_after_its_time(
     cluster: Cluster, operator: Operator, player: Player, namespace: str
 ) -> None:
-    server = {
-        "apiVersion": "finetune.dev/v1alpha1",
-        "kind": "ModelServer",
-        "metadata": {"name": "shared", "namespace": namespace},
-        "spec": {"model": {"uri": "pvc://models/base"}},
-    }
-    apply(cluster, server)
+    apply(cluster, modelserver("shared", namespace))
 
     def rollout() -> dict[str, Any]:
         found = status_of(cluster, namespace, "shared", "modelserver").get("rollouts") or [{}]

@@ -4,7 +4,7 @@ import shlex
 import signal
 from typing import Any
 
-from api.conftest import Operator, apply, condition_of, finetunejob, get_all, status_of
+from api.conftest import Operator, apply, condition_of, finetunejob, get_all, modelserver, status_of
 from api.player import Player, succeed
 from cluster.control_plane import Cluster
 from cluster.layout import ClusterError
@@ -167,13 +167,7 @@ def test_a_killed_operator_trains_once(cluster: Cluster, operator: Operator, pla
 
 
 def test_a_foreign_server_is_left_alone(cluster: Cluster, operator: Operator, player: Player, namespace: str) -> None:
-    server = {
-        "apiVersion": "finetune.dev/v1alpha1",
-        "kind": "ModelServer",
-        "metadata": {"name": "job", "namespace": namespace},
-        "spec": {"model": {"uri": "pvc://models/other"}},
-    }
-    apply(cluster, server)
+    apply(cluster, modelserver("job", namespace, model={"uri": "pvc://models/other"}))
     apply(cluster, finetunejob("job", namespace, serving=OWN))
     wait_for(
         lambda: condition_of(status_of(cluster, namespace, "job"), "Accepted") == ("False", "Conflict"),
@@ -188,13 +182,7 @@ def test_a_job_waits_for_its_server(cluster: Cluster, operator: Operator, player
         lambda: condition_of(status_of(cluster, namespace, "job"), "Accepted") == ("False", "ServerNotFound"),
         lambda: str(status_of(cluster, namespace, "job")),
     )
-    server = {
-        "apiVersion": "finetune.dev/v1alpha1",
-        "kind": "ModelServer",
-        "metadata": {"name": "shared", "namespace": namespace},
-        "spec": {"model": {"uri": "pvc://models/base"}},
-    }
-    apply(cluster, server)
+    apply(cluster, modelserver("shared", namespace))
     wait_for_condition(cluster, namespace, "job", "Ready", "Serving")
 
 
@@ -202,17 +190,7 @@ def test_the_number_of_pods_goes_over_to_an_autoscaler_and_back(
     cluster: Cluster, operator: Operator, player: Player, namespace: str
 ) -> None:
     def serve(**spec: Any) -> None:
-        metadata = {"name": "shared", "namespace": namespace}
-        model = {"model": {"uri": "pvc://models/base"}}
-        apply(
-            cluster,
-            {
-                "apiVersion": "finetune.dev/v1alpha1",
-                "kind": "ModelServer",
-                "metadata": metadata,
-                "spec": model | spec,
-            },
-        )
+        apply(cluster, modelserver("shared", namespace, **spec))
 
     def replicas() -> int:
         return sum(one["spec"]["replicas"] for one in get_all(cluster, "deployments", namespace))

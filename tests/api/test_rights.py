@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from api.account import Account, write_kubeconfig
-from api.conftest import Operator, apply, finetunejob, get_all
+from api.conftest import Operator, apply, finetunejob, get_all, modelserver
 from api.player import Player, succeed
 from cluster.control_plane import Cluster
 from cluster.layout import ClusterError
@@ -113,9 +113,7 @@ def test_owners_that_block_their_deletion_need_the_right_to_their_finalizers(
     cluster: Cluster, account: Account, namespace: str
 ) -> None:
     apply(cluster, finetunejob("job", namespace))
-    server = {"apiVersion": "finetune.dev/v1alpha1", "kind": "ModelServer"}
-    spec = {"model": {"uri": "pvc://models/base"}}
-    apply(cluster, server | {"metadata": {"name": "server", "namespace": namespace}, "spec": spec})
+    apply(cluster, modelserver("server", namespace))
     rights = {right for right in account.rights if is_for_owners(right)}
     assert {resource for _, resource, _ in rights} == {"finetunejobs/finalizers", "modelservers/finalizers"}
     lesser = make_account(cluster, account.rights - rights)

@@ -55,6 +55,15 @@ class _Bench:
         await self.fleet.wait_until_begun(names, 600)
         return count / (time.monotonic() - began), self.fleet.delays(names)
 
+    async def backlog(self, count: int) -> float:
+        """Create jobs while the operator holds still; return how many get their first Job in a second afterwards."""
+        jobs = self.next_jobs(count)
+        with self.operator.frozen():
+            await self.fleet.create(jobs)
+        began = time.monotonic()
+        await self.fleet.wait_until_begun([job["metadata"]["name"] for job in jobs], 600)
+        return count / (time.monotonic() - began)
+
     def writes(self) -> float:
         """Return how much the operator has written since it was started."""
         return self.operator.metric("finetune_operator_writes_total")
@@ -99,6 +108,8 @@ async def _measure(cluster: Cluster, operator: Operator, sizes: list[int], idle_
             "p99_s": round(_quantile(delays, 0.99), 2),
             "writes_per_object": round((bench.writes() - before) / _BURST, 2),
         }
+        figures["backlog_objects_per_s"] = round(await bench.backlog(_BURST))
+        await bench.settle()
         _tell(figures)
         figures["noisy_neighbour_p99_ratio"] = await _measure_neighbour(bench)
         # Else their pods alone would take hours.

@@ -9,7 +9,7 @@ from typing import Any
 
 from cluster.lifecycle import down, up
 from e2e.installation import install_operator, prepare_namespace
-from e2e.jobs import MODEL_URI, finetunejob
+from e2e.jobs import finetunejob, modelserver
 from e2e.kubectl import Kubectl
 from e2e.proving import is_held, prove
 from finetune_api.artifact import describe_artifact
@@ -67,16 +67,7 @@ def _measure(kubectl: Kubectl) -> dict[str, Any]:
 
 
 def _server() -> dict[str, Any]:
-    return {
-        "apiVersion": "finetune.dev/v1alpha1",
-        "kind": "ModelServer",
-        "metadata": {"name": _SERVER, "namespace": _NAMESPACE},
-        "spec": {
-            "model": {"uri": MODEL_URI},
-            "resources": {"cpu": "800m", "memory": "6Gi"},
-            "lora": {"maxRank": 8, "maxAdapters": 1},
-        },
-    }
+    return modelserver(_SERVER, _NAMESPACE, lora={"maxRank": 8, "maxAdapters": 1})
 
 
 def _job(name: str) -> dict[str, Any]:

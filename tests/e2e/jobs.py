@@ -42,3 +42,13 @@ def finetunejob(name: str, namespace: str, **spec: Any) -> dict[str, Any]:
         }
         | spec,
     }
+
+
+def modelserver(name: str, namespace: str, **spec: Any) -> dict[str, Any]:
+    """Return a server of the model that the jobs begin with; `spec` replaces whole groups of fields."""
+    return {
+        "apiVersion": "finetune.dev/v1alpha1",
+        "kind": "ModelServer",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"model": {"uri": MODEL_URI}, "resources": {"cpu": "800m", "memory": "6Gi"}} | spec,
+    }

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import pytest
 from cluster.containerd import run_ctr
 from e2e.installation import artifact_directory
-from e2e.jobs import MODEL_URI, finetunejob
+from e2e.jobs import finetunejob, modelserver
 from e2e.kubectl import Kubectl
 from e2e.proving import is_held, prove
 from finetune_api.artifact import describe_artifact
@@ -34,17 +34,7 @@ CANARY = {"canary": {"steps": [{"weight": 10, "seconds": 10}, {"weight": 50, "se
 
 def manifest(namespace: str, **spec: Any) -> dict[str, Any]:
     """Return the server that all jobs of this file share."""
-    return {
-        "apiVersion": "finetune.dev/v1alpha1",
-        "kind": "ModelServer",
-        "metadata": {"name": SERVER, "namespace": namespace},
-        "spec": {
-            "model": {"uri": MODEL_URI},
-            "resources": {"cpu": "800m", "memory": "6Gi"},
-            "lora": {"maxRank": 8, "maxAdapters": 4},
-        }
-        | spec,
-    }
+    return modelserver(SERVER, namespace, **({"lora": {"maxRank": 8, "maxAdapters": 4}} | spec))
 
 
 def greeting_job(

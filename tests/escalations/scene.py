@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from api.account import build_namespace, write_kubeconfig
-from api.conftest import finetunejob
+from api.conftest import finetunejob, modelserver
 from api.player import succeed
 from cluster.control_plane import Cluster
 from escalations.caller import FINETUNE, Answer, Caller
@@ -179,12 +179,7 @@ def job(name: str, namespace: str = TENANT, **spec: Any) -> Manifest:
 
 def server(name: str, **spec: Any) -> Manifest:
     """Return a valid ModelServer."""
-    return {
-        "apiVersion": "finetune.dev/v1alpha1",
-        "kind": "ModelServer",
-        "metadata": {"name": name, "namespace": TENANT},
-        "spec": {"model": {"uri": "pvc://models/base"}} | spec,
-    }
+    return modelserver(name, TENANT, **spec)
 
 
 def path(kind: str, name: str = "", namespace: str = TENANT) -> str:
