@@ -139,11 +139,15 @@ class Stage:
 def _may_lose_events(verdict: Verdict) -> bool:
     """Tell whether an event may be missing.
 
-    It follows its status, and nobody remembers it when that is interrupted; who sees late sees several steps as one.
+    It follows its status: a process that dies between them, or does not hear that the status was written, tells it no
+    more. One that is refused is given up, and who sees late sees several steps as one.
     """
-    if verdict.fault and (verdict.fault.kind in CRASHES or verdict.fault.loses_events):
+    fault = verdict.fault
+    # An API server that goes away answers nothing of what it just did.
+    if fault is None or fault.loses_events or fault.kind in (*CRASHES, Kind.AWAY, Kind.DOWN):
         return True
-    return any(point.is_write and point.resource.endswith(("events", "/status")) for point in verdict.struck)
+    refused = ("events", "/status") if fault.kind is Kind.UNPROCESSABLE else "/status"
+    return any(point.is_write and point.resource.endswith(refused) for point in verdict.struck)
 
 
 async def _live(lifecycle: str, user: User, namespace: str, wanted: End | None) -> None:

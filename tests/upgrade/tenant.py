@@ -92,8 +92,7 @@ class Tenant:
 
     def ended(self) -> dict[str, Any]:
         """Return when and how each job ended."""
-        # Not since when: what serves may be told of anew by an operator that has just begun to look.
-        telling = ("status", "reason")
+        telling = ("status", "reason", "lastTransitionTime")
         return {
             name: (
                 status["completionTime"],

@@ -11,7 +11,7 @@ from finetune_operator.kinds import JOB, OWNED_LABEL, POD, Key, Manifest, contro
 from finetune_operator.store import Store, concerned, next_in_line
 from finetune_operator.workqueue import WorkQueue
 
-_REFUSALS = {400, 403, 404, 422}
+REFUSALS = {400, 403, 404, 422}
 """The API server's way of saying that the same request would be refused again."""
 
 
@@ -50,7 +50,7 @@ class Maker:
                 if key.kind not in MADE_ONCE and not is_as_wanted(child, known):
                     self.remember(await self.cluster.update(build_update(child, known)))
             except ApiError as error:
-                if error.code in _REFUSALS:
+                if error.code in REFUSALS:
                     return made, (Reason.CREATE_REFUSED, f"{key.kind} {key.name}: {error.message}")
                 raise
         return made, None

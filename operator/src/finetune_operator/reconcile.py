@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from finetune_api.conditions import ConditionType, Reason
@@ -13,7 +13,7 @@ from finetune_operator.draft import STAGE_CONDITIONS, Plan
 from finetune_operator.events import build_event
 from finetune_operator.kinds import Key, Manifest, key_of
 from finetune_operator.leader import LeadershipLostError
-from finetune_operator.making import Maker
+from finetune_operator.making import REFUSALS, Maker
 from finetune_operator.metrics import (
     JOBS,
     QUEUE_DEPTH,
@@ -33,6 +33,7 @@ from finetune_operator.workqueue import WorkQueue
 
 _LOG = logging.getLogger(__name__)
 _REFUSED_AGAIN_SECONDS = 30.0
+_UNTOLD_AGAIN_SECONDS = 1.0
 
 
 @dataclass
@@ -46,6 +47,8 @@ class Reconciler:
     observer: Observer
     settings: Settings
     instance: str
+    _untold: dict[Key, list[Manifest]] = field(default_factory=dict)
+    """Events whose status is written, and which the API server has not taken yet."""
 
     async def work(self) -> None:
         """Take keys from the queue for ever; a failure of one key delays that key alone.
@@ -83,7 +86,9 @@ class Reconciler:
         """Bring one FineTuneJob or ModelServer a step further."""
         manifest = self.store.get(key)
         if manifest is None or manifest["metadata"].get("deletionTimestamp"):
+            self._untold.pop(key, None)
             return
+        await self._tell_events(key)
         now = datetime.now(UTC).replace(microsecond=0)
         plan = await self._decide(manifest, now)
         again_after = plan.again_after
@@ -119,9 +124,26 @@ class Reconciler:
         written = await self._write_status(manifest, status)
         if key.kind == "FineTuneJob":
             self._observe_stages(manifest, _holding(written) - _holding(manifest))
-        for event in events:
-            await self.cluster.create_event(build_event(manifest, event, self.instance, now))
-            _LOG.info("%s: %s", event.reason, event.message, extra=_about(key, manifest))
+        if events:
+            self._untold.setdefault(key, []).extend(build_event(manifest, one, self.instance, now) for one in events)
+            await self._tell_events(key)
+
+    async def _tell_events(self, key: Key) -> None:
+        """Tell what is not told yet; what cannot be told now is told later, and holds up nothing."""
+        untold = self._untold.get(key, [])
+        while untold:
+            event = untold[0]
+            try:
+                await self.cluster.create_event(event)
+            except ApiError as error:
+                _LOG.warning("%s is not told: %s", event["reason"], error, extra=_about(key))
+                if error.code not in REFUSALS:
+                    self.queue.add_after(key, _UNTOLD_AGAIN_SECONDS)
+                    return
+            else:
+                _LOG.info("%s: %s", event["reason"], event["note"], extra=_about(key, event["regarding"]["uid"]))
+            del untold[0]
+        self._untold.pop(key, None)
 
     def _observe_stages(self, manifest: Manifest, ended: set[str]) -> None:
         """Record how long the attempts of the stages took that have just ended."""
@@ -170,6 +192,6 @@ def _holding(manifest: Manifest) -> set[str]:
     return {condition["type"] for condition in conditions if condition["status"] == "True"}
 
 
-def _about(key: Key, manifest: Manifest | None = None) -> dict[str, str]:
-    uid = {"uid": manifest["metadata"]["uid"]} if manifest else {}
-    return {"kind": key.kind, "namespace": key.namespace, "object": key.name} | uid
+def _about(key: Key, uid: str | None = None) -> dict[str, str]:
+    about = {"kind": key.kind, "namespace": key.namespace, "object": key.name}
+    return about | ({"uid": uid} if uid else {})
