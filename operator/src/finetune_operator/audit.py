@@ -5,8 +5,7 @@ import logging
 
 from finetune_operator.cluster import ApiError, Cluster
 from finetune_operator.kinds import WATCHED, Kind, key_of
-from finetune_operator.metrics import AUDIT_FINDINGS
-from finetune_operator.reconcile import count_jobs
+from finetune_operator.metrics import AUDIT_FINDINGS, JOBS
 from finetune_operator.store import Change, Store, concerned
 from finetune_operator.workqueue import WorkQueue
 
@@ -55,3 +54,11 @@ class Audit:
         _LOG.info("a watch has missed %s", " ".join(key_of(change.manifest)))
         for key in concerned(self._store, change):
             self._queue.add(key)
+
+
+def count_jobs(store: Store) -> None:
+    """Bring the gauge of jobs by stage and reason up to date."""
+    JOBS.clear()
+    for key in store.keys("FineTuneJob"):
+        status = (store.get(key) or {}).get("status") or {}
+        JOBS.labels(status.get("stage", "Pending"), status.get("reason", "Pending")).inc()

@@ -5,7 +5,7 @@ import logging
 import os
 from typing import Any
 
-from finetune_operator.audit import Audit
+from finetune_operator.audit import Audit, count_jobs
 from finetune_operator.cluster import connect
 from finetune_operator.feeds import Feeds
 from finetune_operator.health import serve_health
@@ -14,7 +14,7 @@ from finetune_operator.leader import Candidate, Elector, LeadershipLostError
 from finetune_operator.making import Maker
 from finetune_operator.observer import Observer
 from finetune_operator.pods import Pods, open_session
-from finetune_operator.reconcile import Reconciler, count_jobs
+from finetune_operator.reconcile import Reconciler
 from finetune_operator.settings import Settings
 from finetune_operator.store import Store
 from finetune_operator.workqueue import WorkQueue

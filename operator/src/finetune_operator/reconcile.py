@@ -15,7 +15,6 @@ from finetune_operator.kinds import Key, Manifest, key_of
 from finetune_operator.leader import LeadershipLostError
 from finetune_operator.making import REFUSALS, Maker
 from finetune_operator.metrics import (
-    JOBS,
     QUEUE_DEPTH,
     RECONCILE_ERRORS,
     RECONCILE_SECONDS,
@@ -160,14 +159,6 @@ class Reconciler:
         written = await self.cluster.update_status(identity | {"metadata": metadata, "status": status})
         self.maker.remember(manifest | written)
         return written
-
-
-def count_jobs(store: Store) -> None:
-    """Bring the gauge of jobs by stage and reason up to date."""
-    JOBS.clear()
-    for key in store.keys("FineTuneJob"):
-        status = (store.get(key) or {}).get("status") or {}
-        JOBS.labels(status.get("stage", "Pending"), status.get("reason", "Pending")).inc()
 
 
 def _refuse(manifest: Manifest, refused: tuple[Reason, str], now: datetime) -> tuple[Manifest, list[Event]]:

@@ -1,14 +1,14 @@
 """How a training runs where the job leaves it open: epochs, learning rate, batches, steps. Pure."""
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.reports import ChosenHyperparameters
 from finetune_api.training import MethodName
 
 if TYPE_CHECKING:
-    from finetune_trainer.setup import Lengths
+    from numpy.typing import NDArray
 
 _LARGEST_MICRO_BATCH = 8
 _PACKED_TOKENS = 1024
@@ -104,7 +104,7 @@ def _largest_micro_batch(spec: FineTuneJobSpec) -> int:
     return _LARGEST_MICRO_BATCH
 
 
-def estimate_steps(spec: FineTuneJobSpec, chosen: ChosenHyperparameters, lengths: "Lengths") -> int:
+def estimate_steps(spec: FineTuneJobSpec, chosen: ChosenHyperparameters, lengths: "NDArray[Any]") -> int:
     """Estimate the optimizer steps from the lengths of the examples in tokens."""
     sft, grpo, stopping = spec.method.sft, spec.method.grpo, spec.hyperparameters.early_stopping
     longest = spec.hyperparameters.max_length

@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.reports import ChosenHyperparameters
+from numpy.typing import NDArray
 
 from finetune_trainer.base_model import LORA_MODULES
 from finetune_trainer.schedule import count_kept_back, estimate_steps
 from finetune_trainer.shape import ModelShape
 
-Lengths = np.ndarray[Any, np.dtype[Any]]
+Lengths = NDArray[Any]
 """The length of each example in tokens."""
 _SHARDED = {"DDP": 0, "ZeRO1": 1, "ZeRO2": 2, "ZeRO3": 3, "FSDP2": 3}
 """What the processes divide: from 1 the optimizer, from 2 the gradients too, from 3 the weights too
