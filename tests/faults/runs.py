@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -104,7 +104,7 @@ class Stage:
         pods = ("operator-1", "operator-2") if fault and fault.kind is Kind.TWO else ("operator-1",)
         tasks = [asyncio.create_task(company.run(pod)) for pod in pods]
         user = User(self.client, namespace, scene, part)
-        life = asyncio.create_task(_live(lifecycle, user, namespace, wanted))
+        life = asyncio.create_task(_live(lifecycle, user, wanted, lambda: _may_lose_events(fault, traffic.struck)))
         done, _ = await asyncio.wait([life, *tasks], timeout=_MOST_SECONDS, return_when=asyncio.FIRST_COMPLETED)
         for task in (life, *tasks):
             task.cancel()
@@ -123,12 +123,10 @@ class Stage:
     def _judge(self, verdict: Verdict, scene: Scene, namespace: str, traffic: Traffic, wanted: End | None) -> None:
         if wanted is not None:
             verdict.divergences += find_difference(wanted, verdict.end)
-            by_chance = LIFECYCLES[verdict.lifecycle].by_chance
-            untold = {one for one in wanted.events - verdict.end.events if not one.endswith(by_chance)}
-            if untold and not _may_lose_events(verdict):
+            untold = _differ(verdict.lifecycle, wanted, verdict.end)
+            if untold and not _may_lose_events(verdict.fault, verdict.struck):
                 verdict.divergences.append(f"never told: {', '.join(sorted(untold))}")
-            told = verdict.end.events - wanted.events
-            strange = {one for one in told if not one.endswith((*by_chance, _REFUSED))}
+            strange = {one for one in _differ(verdict.lifecycle, verdict.end, wanted) if not one.endswith(_REFUSED)}
             if strange:
                 verdict.divergences.append(f"told without a reason: {', '.join(sorted(strange))}")
         verdict.repeated_trainings = find_repeated(scene)
@@ -136,36 +134,39 @@ class Stage:
         verdict.leaked_writes = find_leaks(scene, namespace, traffic.writes)
 
 
-def _may_lose_events(verdict: Verdict) -> bool:
+def _differ(lifecycle: str, told: End, other: End) -> set[str]:
+    """Return the events that were told here and not there, but for those that chance tells."""
+    return {one for one in told.events - other.events if not one.endswith(LIFECYCLES[lifecycle].by_chance)}
+
+
+def _may_lose_events(fault: Fault | None, struck: list[Point]) -> bool:
     """Tell whether an event may be missing.
 
     It follows its status: a process that dies between them, or does not hear that the status was written, tells it no
     more. One that is refused is given up, and who sees late sees several steps as one.
     """
-    fault = verdict.fault
     # An API server that goes away answers nothing of what it just did.
     if fault is None or fault.loses_events or fault.kind in (*CRASHES, Kind.AWAY, Kind.DOWN):
         return True
     refused = ("events", "/status") if fault.kind is Kind.UNPROCESSABLE else "/status"
-    return any(point.is_write and point.resource.endswith(refused) for point in verdict.struck)
+    return any(point.is_write and point.resource.endswith(refused) for point in struck)
 
 
-async def _live(lifecycle: str, user: User, namespace: str, wanted: End | None) -> None:
-    """Do what the user does, and wait until things are as they should be and stay so."""
+async def _live(lifecycle: str, user: User, wanted: End | None, may_lose_events: Callable[[], bool]) -> None:
+    """Do what the user does, and wait until things are as they should be and stay so, and all was told."""
     scene = user.scene
     await LIFECYCLES[lifecycle].live(user)
-    # Events follow their status, and may be lost.
-    patience = 4
+    patience = 2
     while True:
         scene.changed.clear()
         try:
             async with asyncio.timeout(_QUIET_SECONDS if wanted else 3 * _QUIET_SECONDS):
                 await scene.changed.wait()
         except TimeoutError:
-            end = describe_end(scene, namespace)
+            end = describe_end(scene, user.namespace)
             if (wanted is None or end.objects == wanted.objects) and not find_orphans(scene):
                 patience -= 1
-                if wanted is None or wanted.events <= end.events or not patience:
+                if wanted is None or not _differ(lifecycle, wanted, end) or (patience <= 0 and may_lose_events()):
                     return
             else:
                 await scene.changed.wait()

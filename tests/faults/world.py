@@ -109,7 +109,7 @@ class User:
     """Whoever applies manifests in a namespace, and looks at what comes of them."""
 
     def __init__(self, client: Client, namespace: str, scene: Scene, part: Part) -> None:
-        self._client, self._namespace, self.scene, self.part = client, namespace, scene, part
+        self._client, self.namespace, self.scene, self.part = client, namespace, scene, part
 
     async def create(self, kind: str, name: str, spec: Manifest) -> None:
         """Make a FineTuneJob or a ModelServer."""
@@ -141,7 +141,7 @@ class User:
 
     def _path(self, kind: str) -> str:
         plural = f"{kind.lower()}s"
-        return f"/apis/finetune.dev/v1alpha1/namespaces/{self._namespace}/{plural}"
+        return f"/apis/finetune.dev/v1alpha1/namespaces/{self.namespace}/{plural}"
 
 
 def controller_of(manifest: Manifest) -> str | None:
