@@ -82,6 +82,8 @@ def run_tier(tier: str) -> Counts:
             "junit_family=xunit1",
             "-o",
             "xfail_strict=true",
+            "--durations=5",
+            "--durations-min=10",
         ]
         environment = dict(os.environ)
         if tier in PARALLEL:
