@@ -119,6 +119,7 @@ def _plan_server(observed: dict[str, Any]) -> ServerPlan:
             one["pod"],
             ROUTES_ANNOTATION,
             LoadedReport.model_validate(one["loaded"]) if one.get("loaded") else None,
+            is_unheard=one.get("isUnheard", False),
         )
         for one in observed.get("pods", [])
     ]

@@ -94,6 +94,8 @@ class ServerPod:
     address: str | None
     routes_annotation: str | None
     loaded: LoadedReport | None = None
+    is_unheard: bool = False
+    """Whether this operator has asked it for a moment only, and in vain: what its server said before still stands."""
     waiting: str = ""
 
 
@@ -138,7 +140,7 @@ def view_attempt(job: Manifest, pods: list[Manifest]) -> Attempt | None:
         exit_code=terminated.get("exitCode"),
         out_of_memory=terminated.get("reason") == "OOMKilled",
         waiting=next(filter(None, map(_waiting, pods)), ""),
-        pod_ip=_running_ip(pod),
+        pod_ip=running_ip(pod),
         incumbent=_read_incumbent(job) if stage == Stage.EVALUATE else None,
         server=_read_server(job) if stage == Stage.EVALUATE else None,
     )
@@ -195,7 +197,7 @@ def _telling_pod(pods: list[Manifest]) -> Manifest | None:
     return min(pods, key=lambda pod: pod["metadata"].get("annotations", {}).get(_INDEX_ANNOTATION, "0"), default=None)
 
 
-def view_server_pod(pod: Manifest, annotation: str, loaded: LoadedReport | None) -> ServerPod:
+def view_server_pod(pod: Manifest, annotation: str, loaded: LoadedReport | None, *, is_unheard: bool) -> ServerPod:
     """Read a pod of a ModelServer."""
     ready = not pod["metadata"].get("deletionTimestamp") and any(
         condition["type"] == "Ready" and condition["status"] == "True"
@@ -204,9 +206,10 @@ def view_server_pod(pod: Manifest, annotation: str, loaded: LoadedReport | None)
     return ServerPod(
         name=pod["metadata"]["name"],
         ready=ready,
-        address=_running_ip(pod),
+        address=running_ip(pod),
         routes_annotation=pod["metadata"].get("annotations", {}).get(annotation),
         loaded=loaded,
+        is_unheard=is_unheard,
         waiting=_waiting(pod),
     )
 
@@ -259,7 +262,8 @@ def _waiting(pod: Manifest | None) -> str:
     return ""
 
 
-def _running_ip(pod: Manifest | None) -> str | None:
+def running_ip(pod: Manifest | None) -> str | None:
+    """Return the address of a pod that runs."""
     status = (pod or {}).get("status", {})
     if status.get("phase") == "Running" and isinstance(status.get("podIP"), str):
         return str(status["podIP"])

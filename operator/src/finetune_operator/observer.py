@@ -16,7 +16,7 @@ from finetune_operator.evaluating import find_evaluated
 from finetune_operator.incumbent import find_incumbent
 from finetune_operator.kinds import Key, Manifest, controller_uid, key_of, label_of
 from finetune_operator.limits import KINDS, Occupancy
-from finetune_operator.observe import Attempt, Stage, State, attempt_of, view_attempt, view_server_pod
+from finetune_operator.observe import Attempt, Stage, State, attempt_of, running_ip, view_attempt, view_server_pod
 from finetune_operator.occupancy import build_occupancy, is_unended
 from finetune_operator.plan_server import SeenServer
 from finetune_operator.pods import Pods
@@ -28,7 +28,7 @@ from finetune_operator.views import JobView, view_job, view_server
 
 _MOST_VIEWS = 1_000
 _BELIEVED_SECONDS = 15.0
-"""How long an answer of a pod stands when the next one does not come: whether it is ready the kubelet says."""
+"""How long what is known of a pod stands when no answer comes: whether it is ready the kubelet says."""
 
 
 @dataclass
@@ -38,8 +38,8 @@ class Observer:
     store: Store
     pods: Pods
     settings: Settings
-    _reports: dict[str, tuple[float, LoadedReport]] = field(default_factory=dict)
-    """By uid of a server's pod when it last answered, by the monotonic clock, and what."""
+    _reports: dict[Key, tuple[float, LoadedReport | None]] = field(default_factory=dict)
+    """By a server's pod when it last answered, by the monotonic clock, and what; or since when it is asked in vain."""
     _views: OrderedDict[str, tuple[str, JobView]] = field(default_factory=OrderedDict)
     """By uid the version that was read last, and what it said: jobs of one server are looked at again and again."""
 
@@ -184,20 +184,26 @@ class Observer:
             if child is not None and controller_uid(child) != uid:
                 conflict = f"{kind} {name} exists and is not this server's"
         raw_pods = self.store.children("Pod", key)
-        viewed = [view_server_pod(pod, ROUTES_ANNOTATION, None) for pod in raw_pods]
-        uids = [pod["metadata"]["uid"] for pod in raw_pods]
-        reports = await asyncio.gather(*(self._loaded(one, pod.address) for one, pod in zip(uids, viewed, strict=True)))
-        pods = [view_server_pod(raw, ROUTES_ANNOTATION, report) for raw, report in zip(raw_pods, reports, strict=True)]
+        heard = await asyncio.gather(*map(self._loaded, raw_pods))
+        pods = [
+            view_server_pod(raw, ROUTES_ANNOTATION, report, is_unheard=is_unheard)
+            for raw, (report, is_unheard) in zip(raw_pods, heard, strict=True)
+        ]
         has_autoscaler = self.store.get(Key("HorizontalPodAutoscaler", key.namespace, key.name)) is not None
         return SeenServer(self._jobs_of(key.namespace, key.name), pods, conflict, has_autoscaler)
 
-    async def _loaded(self, uid: str, address: str | None) -> LoadedReport | None:
-        """Ask a pod what it has loaded; one that is only slow to answer is believed what it said a moment ago."""
-        report = await self.pods.read_loaded(address) if address else None
-        now = time.monotonic()
-        self._reports = {one: said for one, said in self._reports.items() if now - said[0] < _BELIEVED_SECONDS}
-        if report is not None:
-            self._reports[uid] = now, report
-        elif address and uid in self._reports:
-            report = self._reports[uid][1]
-        return report
+    async def _loaded(self, raw: Manifest) -> tuple[LoadedReport | None, bool]:
+        """Ask a pod what it has loaded; one that is only slow to answer is believed what it said a moment ago.
+
+        Returns:
+            What it says, and whether it was not heard of yet by this operator, which has just begun to ask.
+        """
+        address, pod, now = running_ip(raw), key_of(raw), time.monotonic()
+        if address is None:
+            return None, False
+        report = await self.pods.read_loaded(address)
+        self._reports = {one: said for one, said in self._reports.items() if self.store.get(one)}
+        since, known = (now, report) if report else self._reports.get(pod, (now, None))
+        self._reports[pod] = since, known
+        is_fresh = now - since < _BELIEVED_SECONDS
+        return (known if is_fresh else None), known is None and is_fresh

@@ -68,7 +68,8 @@ def plan_server(server: ServerView, seen: SeenServer, settings: Settings, now: d
         return _refuse(server, *problem, now)
     rollouts = advance_rollouts(spec, server.status.rollouts, seen.jobs, seen.pods, now)
     routes = build_routes(server.name, spec, rollouts, seen.jobs)
-    models = [describe_served(route, seen.pods) for route in routes.routes if not route.is_hidden]
+    known = server.status.models
+    models = [describe_served(route, seen.pods, known) for route in routes.routes if not route.is_hidden]
     ready = [pod for pod in seen.pods if pod.ready]
     wanted = spec.autoscaling.min_replicas if spec.autoscaling else spec.replicas
     conditions = Conditions.start(server.status.conditions, server.generation, now)
@@ -85,7 +86,12 @@ def plan_server(server: ServerView, seen: SeenServer, settings: Settings, now: d
         }
     )
     is_loading = any(model.loaded_pods < len(ready) and not model.message for model in models)
-    is_moving = is_loading or len(ready) < wanted or any(one.candidate for one in rollouts)
+    is_moving = (
+        is_loading
+        or any(pod.is_unheard for pod in ready)
+        or len(ready) < wanted
+        or any(one.candidate for one in rollouts)
+    )
     digest = digest_routes(routes)
     return _conclude(
         server,

@@ -78,22 +78,32 @@ def _build_route(name: str, job: JobView, *, weight: int, is_hidden: bool = Fals
     )
 
 
-def describe_served(route: Route, pods: list[ServerPod]) -> ServedModel:
-    """Return what the pods say of a route: those are counted that are ready and have loaded exactly this content."""
+def describe_served(route: Route, pods: list[ServerPod], before: list[ServedModel]) -> ServedModel:
+    """Return what the pods say of a route: those are counted that are ready and have loaded exactly this content.
+
+    Args:
+        route: the version of a name.
+        pods: the server's.
+        before: what was said last. It stands for pods that were not heard of yet: an operator that begins, and finds a
+            pod slow to answer, must not say of what serves that it does not.
+    """
+    version = (route.model_name, route.job, route.digest)
     loaded, message = 0, ""
     for pod in pods:
         said = {(one.model_name, one.job, one.digest): one for one in (pod.loaded.models if pod.loaded else [])}
-        model = said.get((route.model_name, route.job, route.digest))
+        model = said.get(version)
         if model is None:
             continue
         loaded += pod.ready and model.state == "Loaded"
         message = message or (model.message if model.state == "Refused" else "")
+    were = next((one.loaded_pods for one in before if (one.name, one.job, one.digest) == version), 0)
+    unheard = sum(pod.ready and pod.is_unheard for pod in pods)
     return ServedModel(
         name=route.model_name,
         job=route.job,
         digest=route.digest,
         weight=route.weight,
-        loaded_pods=loaded,
+        loaded_pods=max(loaded, min(were, loaded + unheard)),
         message=message,
     )
 

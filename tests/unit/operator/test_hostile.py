@@ -147,7 +147,7 @@ def test_what_a_pod_says_twice_counts_once() -> None:
     route = Route(model_name="bot", job="job", uri="pvc://out/job/adapter/1", digest=DIGEST, bytes=1)
     said = LoadedModel(model_name="bot", job="job", digest=DIGEST, state="Loaded")
     pod = ServerPod("a", ready=True, address="10.0.0.1", routes_annotation=None, loaded=LoadedReport(models=[said] * 3))
-    assert describe_served(route, [pod]).loaded_pods == 1
+    assert describe_served(route, [pod], []).loaded_pods == 1
 
 
 def test_a_server_with_two_versions_of_every_name_is_routed() -> None:
