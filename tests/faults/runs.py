@@ -22,7 +22,7 @@ from finetune_operator.main import LOST
 
 _QUIET_SECONDS = 1.0
 """How long nothing may happen before things count as they will stay."""
-_MOST_SECONDS = 180.0
+_MOST_SECONDS = 300.0
 _MOST_PROCESSES = 40
 _REFUSED = "CreateRefused"
 """What is told where the fault is that the API server refuses something."""

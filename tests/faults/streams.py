@@ -7,7 +7,8 @@ from typing import Any
 from aiohttp import web
 from faults.faults import Kind
 
-_BOOKMARK = b'{"type":"BOOKMARK"'
+_NO_OBJECT = (b'{"type":"BOOKMARK"', b'{"type":"ERROR"')
+"""Lines that tell of the watch itself: how far it is, or that the API server ends it."""
 
 
 class Stream:
@@ -28,7 +29,7 @@ class Stream:
         """Pass on a line, or what becomes of it; return whether that ends the stream."""
         if self._is_silent:
             return False
-        if line.startswith(_BOOKMARK):
+        if line.startswith(_NO_OBJECT):
             await self._response.write(line)
             return False
         event = json.loads(line)
