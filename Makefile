@@ -54,7 +54,7 @@ bench-gpu: .venv/ready ## training on one GPU, LoRA and QLoRA, as JSON
 fuzz: .venv/ready ## generated objects, mutations of live ones and hostile pods, counted as JSON (FUZZ='--seed 7 --only gates')
 	@$(PYTHON) -m fuzz $(FUZZ)
 
-faults: .venv/ready ## every fault between operator and API server in every lifecycle, counted as JSON (FAULTS='LIFECYCLE KIND WHERE --seed 7')
+faults: .venv/ready ## every kind of fault between operator and API server in every lifecycle, counted as JSON (FAULTS='LIFECYCLE KIND WHERE --seed 7')
 	@$(PYTHON) -m faults $(FAULTS)
 
 e2e: .venv/ready ## the tests on the real node only
