@@ -13,6 +13,7 @@ import aiohttp
 from cluster.control_plane import Cluster
 
 _CONNECTIONS = 16
+_KUBELETS = 4
 _LABEL = "finetune.dev/job"
 _ADDED = b'{"type":"ADDED"'
 _STATE = {"running": {"startedAt": "2026-01-01T00:00:00Z"}}
@@ -66,16 +67,38 @@ class Fleet:
                 self._news.clear()
                 await self._news.wait()
 
+    async def wait_until_running(self, count: int, seconds: float) -> None:
+        """Wait until so many pods run."""
+        async with asyncio.timeout(seconds):
+            while self.running < count:
+                self._news.clear()
+                await self._news.wait()
+
     async def let_pods_run(self) -> None:
         """Say of each pod of a stage that it runs, as a kubelet would, until cancelled."""
+        new: asyncio.Queue[dict[str, str]] = asyncio.Queue()
+
+        async def work() -> None:
+            while True:
+                metadata = await new.get()
+                await self._let_run(metadata["namespace"], metadata["name"])
+
+        # Whoever reads a watch slowly is cut off by the API server.
+        async with asyncio.TaskGroup() as group:
+            for _ in range(_KUBELETS):
+                group.create_task(work())
+            async for metadata in self._follow("/api/v1/pods"):
+                new.put_nowait(metadata)
+
+    async def _follow(self, path: str) -> AsyncIterator[dict[str, Any]]:
+        """Yield the metadata of each object of the stages that is made from now on."""
         query = {"watch": "true", "labelSelector": _LABEL, "timeoutSeconds": "86400"}
         timeout, headers = aiohttp.ClientTimeout(total=None), {"Accept": _METADATA_ONLY}
-        url = f"{self.server}/api/v1/pods"
-        async with self.session.get(url, params=query, headers=headers, timeout=timeout) as response:
+        async with self.session.get(f"{self.server}{path}", params=query, headers=headers, timeout=timeout) as response:
             async for line in response.content:
                 if line.startswith(_ADDED):
-                    metadata = json.loads(line)["object"]["metadata"]
-                    await self._let_run(metadata["namespace"], metadata["name"])
+                    yield json.loads(line)["object"]["metadata"]
+        raise ConnectionError(f"the watch of {path} ended: what came since was not counted")
 
     async def _let_run(self, namespace: str, name: str) -> None:
         url = f"{self.server}/api/v1/namespaces/{namespace}/pods/{name}/status"
@@ -84,6 +107,7 @@ class Fleet:
             text = await response.text()
             assert response.status in (200, 404), text
         self.running += 1
+        self._news.set()
 
     def delays(self, names: list[str]) -> list[float]:
         """Return how many seconds after its creation each job had its first Job, in ascending order."""
@@ -91,16 +115,9 @@ class Fleet:
 
     async def watch_jobs(self) -> None:
         """Note when the first Job of each FineTuneJob appears, until cancelled."""
-        query = {"watch": "true", "labelSelector": _LABEL, "timeoutSeconds": "86400"}
-        url = f"{self.server}/apis/batch/v1/jobs"
-        timeout = aiohttp.ClientTimeout(total=None)
-        headers = {"Accept": _METADATA_ONLY}
-        async with self.session.get(url, params=query, headers=headers, timeout=timeout) as response:
-            async for line in response.content:
-                if line.startswith(_ADDED):
-                    name = json.loads(line)["object"]["metadata"]["labels"][_LABEL]
-                    self.begun.setdefault(name, time.monotonic())
-                    self._news.set()
+        async for metadata in self._follow("/apis/batch/v1/jobs"):
+            self.begun.setdefault(metadata["labels"][_LABEL], time.monotonic())
+            self._news.set()
 
 
 @asynccontextmanager
@@ -113,10 +130,8 @@ async def watch_fleet(cluster: Cluster) -> AsyncIterator[Fleet]:
         connector=connector, headers={"Authorization": f"Bearer {token}"}, read_bufsize=2**21
     ) as session:
         fleet = Fleet(session, cluster.server)
-        tasks = [asyncio.create_task(fleet.watch_jobs()), asyncio.create_task(fleet.let_pods_run())]
-        try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(fleet.watch_jobs()), group.create_task(fleet.let_pods_run())]
             yield fleet
-        finally:
             for task in tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)

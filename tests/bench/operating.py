@@ -153,7 +153,7 @@ async def _grow(bench: _Bench, size: int) -> dict[str, Any]:
     await bench.fleet.create(bench.next_jobs(max(size - _BURST - bench.made, 0)))
     await bench.settle()
     rate, delays = await bench.burst(_BURST)
-    await asyncio.to_thread(wait_for, lambda: bench.fleet.running >= bench.made, "all pods to run", 1200)
+    await bench.fleet.wait_until_running(bench.made, 1200)
     await bench.settle()
     assert bench.operator.stop() == 0
     began = time.monotonic()
@@ -181,12 +181,14 @@ async def _measure_idleness(bench: _Bench, seconds: float) -> dict[str, Any]:
     before, began = sum(process.cpu_times()[:2]), time.monotonic()
     await asyncio.sleep(seconds)
     used = sum(process.cpu_times()[:2]) - before
-    return {
+    figures = {
         "idle_writes": int(bench.writes() - writes),
         "idle_cpu_percent": round(100 * used / (time.monotonic() - began), 2),
         "idle_objects": bench.made,
         "idle_s": round(seconds),
     }
+    _tell(figures)
+    return figures
 
 
 def _process(bench: _Bench) -> psutil.Process:
