@@ -20,6 +20,7 @@ _STATE = {"running": {"startedAt": "2026-01-01T00:00:00Z"}}
 _CONTAINER = {"name": "prepare", "image": "x", "imageID": "x", "ready": True, "restartCount": 0, "state": _STATE}
 _RUNNING = json.dumps({"status": {"phase": "Running", "podIP": "127.0.0.1", "containerStatuses": [_CONTAINER]}})
 _METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+_LIST_METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
 
 @dataclass
@@ -83,7 +84,6 @@ class Fleet:
                 metadata = await new.get()
                 await self._let_run(metadata["namespace"], metadata["name"])
 
-        # Whoever reads a watch slowly is cut off by the API server.
         async with asyncio.TaskGroup() as group:
             for _ in range(_KUBELETS):
                 group.create_task(work())
@@ -91,14 +91,30 @@ class Fleet:
                 new.put_nowait(metadata)
 
     async def _follow(self, path: str) -> AsyncIterator[dict[str, Any]]:
-        """Yield the metadata of each object of the stages that is made from now on."""
-        query = {"watch": "true", "labelSelector": _LABEL, "timeoutSeconds": "86400"}
+        """Yield the metadata of each object of the stages once."""
+        seen: set[str] = set()
+        while True:
+            # Whoever reads a watch slowly is cut off by the API server: what came since is in the next list.
+            async with self.session.get(
+                f"{self.server}{path}", params={"labelSelector": _LABEL}, headers={"Accept": _LIST_METADATA_ONLY}
+            ) as response:
+                listed = await response.json()
+            for item in listed["items"] or ():
+                if item["metadata"]["uid"] not in seen:
+                    seen.add(item["metadata"]["uid"])
+                    yield item["metadata"]
+            async for metadata in self._watch(path, listed["metadata"]["resourceVersion"]):
+                seen.add(metadata["uid"])
+                yield metadata
+
+    async def _watch(self, path: str, version: str) -> AsyncIterator[dict[str, Any]]:
+        """Yield the metadata of each object that is made after a version, until the watch ends."""
+        query = {"watch": "true", "labelSelector": _LABEL, "resourceVersion": version, "timeoutSeconds": "86400"}
         timeout, headers = aiohttp.ClientTimeout(total=None), {"Accept": _METADATA_ONLY}
         async with self.session.get(f"{self.server}{path}", params=query, headers=headers, timeout=timeout) as response:
             async for line in response.content:
                 if line.startswith(_ADDED):
                     yield json.loads(line)["object"]["metadata"]
-        raise ConnectionError(f"the watch of {path} ended: what came since was not counted")
 
     async def _let_run(self, namespace: str, name: str) -> None:
         url = f"{self.server}/api/v1/namespaces/{namespace}/pods/{name}/status"
