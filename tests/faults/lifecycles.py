@@ -164,7 +164,7 @@ LIFECYCLES = {
         Lifecycle("refused", _refused),
         Lifecycle("deleted", _deleted, ("Succeeded", "WithinBudget", "Training")),
         Lifecycle("shared", _shared, ("Deploying",)),
-        Lifecycle("canary", _canary, ("Deploying",)),
+        Lifecycle("canary", _canary),
         Lifecycle("approved", _approved),
         Lifecycle("again", _again, ("Conflict", "Stopping")),
         Lifecycle("server-again", _server_again, ("Conflict", "Stopping")),

@@ -145,8 +145,10 @@ def _may_lose_events(fault: Fault | None, struck: list[Point]) -> bool:
     It follows its status: a process that dies between them, or does not hear that the status was written, tells it no
     more. One that is refused is given up, and who sees late sees several steps as one.
     """
+    if fault is None:
+        return False
     # An API server that goes away answers nothing of what it just did.
-    if fault is None or fault.loses_events or fault.kind in (*CRASHES, Kind.AWAY, Kind.DOWN):
+    if fault.loses_events or fault.kind in (*CRASHES, Kind.AWAY, Kind.DOWN):
         return True
     refused = ("events", "/status") if fault.kind is Kind.UNPROCESSABLE else "/status"
     return any(point.is_write and point.resource.endswith(refused) for point in struck)

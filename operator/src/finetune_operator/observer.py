@@ -184,6 +184,7 @@ class Observer:
             if child is not None and controller_uid(child) != uid:
                 conflict = f"{kind} {name} exists and is not this server's"
         raw_pods = self.store.children("Pod", key)
+        self._reports = {one: said for one, said in self._reports.items() if self.store.get(one)}
         heard = await asyncio.gather(*map(self._loaded, raw_pods))
         pods = [
             view_server_pod(raw, ROUTES_ANNOTATION, report, is_unheard=is_unheard)
@@ -202,7 +203,6 @@ class Observer:
         if address is None:
             return None, False
         report = await self.pods.read_loaded(address)
-        self._reports = {one: said for one, said in self._reports.items() if self.store.get(one)}
         since, known = (now, report) if report else self._reports.get(pod, (now, None))
         self._reports[pod] = since, known
         is_fresh = now - since < _BELIEVED_SECONDS
