@@ -123,6 +123,10 @@ def _make_base_model(target: Target) -> None:
         TRAINER_IMAGE=f"{image['repository']}:{image['tag']}"
     )
     target.run("apply", f"-n={NAMESPACE}", "-f", "-", stdin=manifest)
+    logs = [*target.kubectl, "logs", f"-n={NAMESPACE}", "--follow", "--pod-running-timeout=300s", "job/make-base-model"]
+    with subprocess.Popen(logs, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        for line in process.stdout or ():
+            tell(f"  {line.rstrip()}")
     target.run("wait", f"-n={NAMESPACE}", "--for=condition=Complete", "--timeout=900s", "job/make-base-model")
 
 

@@ -1,20 +1,27 @@
-"""Makes a small base model that speaks like a helpdesk: `python make_base_model.py DIRECTORY`. About five minutes on two cores.
+"""Makes a small base model that speaks like a helpdesk: `python make_base_model.py DIRECTORY`. About four minutes on two cores.
 
 It is pretrained on conversations of random shops: every shop has its own name, days, prices and addresses, so the
-model learns to speak of them and knows none. That is what fine-tuning then adds.
+model learns to speak of them and knows none. That is what fine-tuning then adds. It learns the answers alone, since a
+small model comes to copy what it was asked about far later where most of what it must learn cannot be foretold.
 """
 
+import itertools
 import json
 import random
 import shutil
 import sys
-import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-CONVERSATIONS = 32_000
-BATCH = 32
-PEAK_RATE = 3e-3
+VOCABULARY = 8_000
+"""Conversations that the tokenizer is made from."""
+BATCH = 16
+RATE = 1e-3
+WARM_UP, DECAY, MOST = 100, 300, 6_000
+"""Steps: at the beginning, at the end, and in all."""
+LEARNED = 0.2
+"""The mean loss of a model that copies names, items and order numbers; what is left are facts that nobody can know."""
 
 CHAT_TEMPLATE = (
     "{%- if tools %}<|tools|>{% for tool in tools %}{{ tool.function.name }} {% endfor %}<|end|>{% endif -%}"
@@ -141,12 +148,14 @@ def build_conversation(random_: random.Random) -> dict[str, Any]:
 
 
 def build_tokenizer(texts: list[str]) -> Any:
-    """Return a byte-level BPE tokenizer of 1,024 tokens with the chat template."""
+    """Return a byte-level BPE tokenizer of 1,024 tokens with the chat template; a digit is a token, so that it is copied."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=1024,
@@ -174,6 +183,8 @@ def build_model(tokenizer: Any) -> Any:
             num_key_value_heads=4,
             max_position_embeddings=1024,
             tie_word_embeddings=True,
+            # The usual 0.02 is meant for wider models: with it, this one takes three times as long until it copies.
+            initializer_range=0.06,
             bos_token_id=None,
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,
@@ -181,28 +192,45 @@ def build_model(tokenizer: Any) -> Any:
     )
 
 
-def pretrain(model: Any, rows: list[list[int]], padding: int) -> None:
-    """Train on every conversation once; one row of a batch is one whole conversation."""
+def pretrain(model: Any, rows: Iterator[list[int]], padding: int, answer: int) -> None:
+    """Train until the model copies, however long that takes on this machine, and let the rate fall then.
+
+    Args:
+        model: what is trained.
+        rows: conversations without an end, each once; one row of a batch is one whole conversation.
+        padding: the token that fills a row.
+        answer: the token that an answer begins with: what comes before the first one is not learned.
+
+    Raises:
+        SystemExit: it has not learned to copy within the steps that it may take.
+    """
     import torch
 
-    steps = len(rows) // BATCH
-    optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_RATE, weight_decay=0.05, betas=(0.9, 0.95))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK_RATE, total_steps=steps, pct_start=0.1)
-    began = time.monotonic()
-    for step in range(1, steps + 1):
-        chosen = rows[(step - 1) * BATCH : step * BATCH]
+    optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=0.05, betas=(0.9, 0.98))
+    mean, left = 1.0, None
+    for step in range(1, MOST + 1):
+        chosen = list(itertools.islice(rows, BATCH))
         length = max(map(len, chosen))
         ids = torch.tensor([row + [padding] * (length - len(row)) for row in chosen])
-        is_text = (ids != padding).long()
-        loss = model(input_ids=ids, attention_mask=is_text, labels=ids.where(is_text == 1, -100)).loss
+        is_text = ids != padding
+        is_learned = is_text & ((ids == answer).cumsum(1) > 0)
+        loss = model(input_ids=ids, attention_mask=is_text.long(), labels=ids.where(is_learned, -100)).loss
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for group in optimizer.param_groups:
+            group["lr"] = RATE * min(step / WARM_UP, 1.0 if left is None else left / DECAY)
         optimizer.step()
-        schedule.step()
+        mean += 0.04 * (loss.item() - mean)
         if step % 50 == 0:
-            left = (time.monotonic() - began) / step * (steps - step)
-            print(f"step {step} of {steps}, loss {loss.item():.3f}, {left:.0f} s left", flush=True)
+            print(f"step {step}, loss {mean:.3f}, {f'{left} steps left' if left else f'until {LEARNED}'}", flush=True)
+        if left is not None:
+            left -= 1
+        elif mean < LEARNED:
+            left = DECAY
+        if left == 0:
+            return
+    raise SystemExit(f"the model does not copy: its loss is {mean:.3f} after {MOST} steps")
 
 
 def main(directory: Path) -> None:
@@ -216,12 +244,12 @@ def main(directory: Path) -> None:
     random_ = random.Random(7)
     torch.manual_seed(7)
     template = Environment(autoescape=False).from_string(CHAT_TEMPLATE)  # noqa: S701 - text for a model, not for a browser
-    texts = [template.render(build_conversation(random_)) for _ in range(CONVERSATIONS)]
-    tokenizer = build_tokenizer(texts)
+    texts = (template.render(build_conversation(random_)) for _ in itertools.count())
+    tokenizer = build_tokenizer(list(itertools.islice(texts, VOCABULARY)))
     model = build_model(tokenizer)
-    rows: list[list[int]] = tokenizer(texts, add_special_tokens=False)["input_ids"]
-    print(f"{sum(one.numel() for one in model.parameters()):,} parameters, {sum(map(len, rows)):,} tokens", flush=True)
-    pretrain(model, rows, tokenizer.pad_token_id)
+    print(f"{sum(one.numel() for one in model.parameters()):,} parameters", flush=True)
+    rows = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts)
+    pretrain(model, rows, tokenizer.pad_token_id, tokenizer.convert_tokens_to_ids("<|assistant|>"))
     partial = directory.with_name(f"{directory.name}.part")
     shutil.rmtree(partial, ignore_errors=True)
     model.save_pretrained(partial)
