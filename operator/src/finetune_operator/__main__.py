@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import gc
 import os
 import socket
 import sys
@@ -16,6 +17,10 @@ from finetune_operator.lease import SHORTEST_LEASE, Timing
 from finetune_operator.logs import configure_logs
 from finetune_operator.main import run_operator
 from finetune_operator.settings import read_settings
+
+_GARBAGE = 10_000
+"""New objects after which Python looks for garbage. By default it does after 700, while a list brings millions that all
+stay: more than half of the time of a restart went into that (docs/scale.md)."""
 
 
 def main() -> None:
@@ -34,6 +39,7 @@ def main() -> None:
         sys.stderr.write(f"{error}\n")
         sys.exit(os.EX_CONFIG)
     configure_logs(settings.log_level)
+    gc.set_threshold(_GARBAGE)
     # A pod's name says who leads even after a restart: the kubelet starts no container before the last one has ended.
     identity = os.environ.get("POD_NAME") or f"{socket.gethostname()}_{uuid.uuid4().hex[:8]}"
     candidate = Candidate(arguments.namespace, arguments.lease, identity, Timing(arguments.lease_seconds))

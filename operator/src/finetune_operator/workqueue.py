@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from finetune_operator.kinds import Key
 
 _FIRST_DELAY = 0.2
-_LONGEST_DELAY = 60.0
+_LONGEST_DELAY = 30.0
 _TURNS = 16
 
 
