@@ -2,16 +2,17 @@
 
 import json
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import pytest
+from api.account import make_namespace
 from api.conftest import Operator, apply, condition_of, finetunejob, get_all, status_of
 from api.drift import RUNNING, SECONDS, Live, add, content, hold, replace, uid_of
 from api.player import Player, succeed
 from cluster.control_plane import Cluster
 from waiting import wait_for
 
-Stages = pytest.mark.parametrize("stage", RUNNING)
 FOREIGN = {
     "spec": {
         "suspend": True,
@@ -30,8 +31,12 @@ class Held:
         player.play(namespace, hold(stage, self._released))
         # No failure is forgiven: what happens from outside is no failure of the training.
         apply(cluster, finetunejob("job", namespace, retries=0))
-        wait_for(lambda: bool(self.active()), lambda: f"{stage}: {self.status()}")
-        self.first = Live(cluster, "Job", namespace, self.active()[0])
+
+    @cached_property
+    def first(self) -> Live:
+        """The stage's first Job, once its pod runs."""
+        wait_for(lambda: bool(self.active()), lambda: f"{self.stage}: {self.status()}")
+        return Live(self.cluster, "Job", self.namespace, self.active()[0])
 
     def status(self) -> dict[str, Any]:
         """Return the job's status."""
@@ -56,9 +61,13 @@ class Held:
         """Return the name of the attempt that would follow the first."""
         return self.first.name.replace(f"-{self.stage.lower()}-1-", f"-{self.stage.lower()}-2-")
 
+    def let_go(self) -> None:
+        """Let the stage succeed."""
+        self._released.append(True)
+
     def release(self) -> None:
         """Let the stage succeed, and wait until the job has."""
-        self._released.append(True)
+        self.let_go()
         self.wait_for(lambda: self.ready() == ("True", "Completed"), 60)
 
     def wait_for(self, is_true: Callable[[], bool], seconds: float = SECONDS) -> None:
@@ -66,26 +75,55 @@ class Held:
         wait_for(is_true, lambda: f"Jobs {self.attempts()}, status {json.dumps(self.status())}", seconds)
 
 
-@Stages
-def test_a_stage_whose_job_lost_its_labels_goes_on(
-    cluster: Cluster, operator: Operator, player: Player, namespace: str, stage: str
-) -> None:
+def hold_one(cluster: Cluster, player: Player, namespace: str, stage: str) -> Held:
+    """Return a job that is held in a stage."""
     held = Held(cluster, player, namespace, stage)
-    before = content(held.first.get())["labels"]
-    # A Job without any label is given those of its pods.
-    ours = [name for name in before if name.startswith("finetune.dev/")]
-    held.first.patch([{"op": "remove", "path": f"/metadata/labels/{name.replace('/', '~1')}"} for name in ours])
-    held.first.wait_until(lambda now: content(now)["labels"] == before, "labels")
-    held.release()
-    assert held.attempts() == [held.first.name]
-    assert held.status()["attempts"][stage.lower()] == 1
+    assert held.first.get()
+    return held
+
+
+def hold_each(cluster: Cluster, player: Player, namespace: str) -> list[Held]:
+    """Return a job that is held in each stage, in a namespace of its own: they wait side by side."""
+    each = []
+    for stage in RUNNING:
+        own = f"{namespace}-{stage.lower()}"
+        make_namespace(cluster, own)
+        each.append(Held(cluster, player, own, stage))
+    for held in each:
+        assert held.first.get()
+    return each
+
+
+def release_each(each: list[Held]) -> None:
+    """Let the stages succeed, and wait until the jobs have."""
+    for held in each:
+        held.let_go()
+    for held in each:
+        held.release()
+
+
+def test_a_stage_whose_job_lost_its_labels_goes_on(
+    cluster: Cluster, operator: Operator, player: Player, namespace: str
+) -> None:
+    each = hold_each(cluster, player, namespace)
+    before = [content(held.first.get())["labels"] for held in each]
+    for held, labels in zip(each, before, strict=True):
+        # A Job without any label is given those of its pods.
+        ours = [name for name in labels if name.startswith("finetune.dev/")]
+        held.first.patch([{"op": "remove", "path": f"/metadata/labels/{name.replace('/', '~1')}"} for name in ours])
+    for held, labels in zip(each, before, strict=True):
+        held.first.wait_until(lambda now, labels=labels: content(now)["labels"] == labels, "labels")  # type: ignore[misc]
+    release_each(each)
+    for held in each:
+        assert held.attempts() == [held.first.name]
+        assert held.status()["attempts"][held.stage.lower()] == 1
 
 
 @pytest.mark.parametrize(("label", "value"), [("attempt", "7"), ("stage", "Prepare"), ("job", "other")])
 def test_a_label_of_a_training_that_somebody_changed_is_mended(
     cluster: Cluster, operator: Operator, player: Player, namespace: str, label: str, value: str
 ) -> None:
-    held = Held(cluster, player, namespace, "Train")
+    held = hold_one(cluster, player, namespace, "Train")
     before = content(held.first.get())["labels"]
     held.first.patch(replace(f"/metadata/labels/finetune.dev~1{label}", value))
     held.first.wait_until(lambda now: content(now)["labels"] == before, label)
@@ -95,49 +133,55 @@ def test_a_label_of_a_training_that_somebody_changed_is_mended(
     assert (attempts["prepare"], attempts["train"]) == (1, 1)
 
 
-@Stages
 def test_no_stage_begins_beside_a_job_that_lost_its_owner(
-    cluster: Cluster, operator: Operator, player: Player, namespace: str, stage: str
+    cluster: Cluster, operator: Operator, player: Player, namespace: str
 ) -> None:
-    held = Held(cluster, player, namespace, stage)
-    held.first.lose("ownerReferences")
-    held.wait_for(lambda: held.ready() == ("False", "Conflict"))
-    assert held.attempts() == [held.first.name]
-    held.first.delete()
-    held.release()
-    assert held.attempts() == [held.next_attempt()]
-
-
-@Stages
-def test_a_deleted_job_is_followed_by_the_next_attempt_and_costs_no_retry(
-    cluster: Cluster, operator: Operator, player: Player, namespace: str, stage: str
-) -> None:
-    held = Held(cluster, player, namespace, stage)
-    held.first.delete()
-    held.wait_for(lambda: held.active() == [held.next_attempt()])
-    held.release()
-    assert held.attempts() == [held.next_attempt()]
-    assert held.status()["attempts"][stage.lower()] == 2
-
-
-@Stages
-def test_a_job_of_somebody_else_in_the_place_of_an_attempt_is_left_alone(
-    cluster: Cluster, operator: Operator, player: Player, namespace: str, stage: str
-) -> None:
-    held = Held(cluster, player, namespace, stage)
-    with operator.frozen():
+    each = hold_each(cluster, player, namespace)
+    for held in each:
+        held.first.lose("ownerReferences")
+    for held in each:
+        held.wait_for(lambda held=held: held.ready() == ("False", "Conflict"))  # type: ignore[misc]
+        assert held.attempts() == [held.first.name]
         held.first.delete()
-        foreign = held.first.create(FOREIGN, {"team": "other"})
-    held.wait_for(lambda: held.active() == [held.next_attempt()])
-    held.release()
-    now = held.first.get()
-    assert (uid_of(now), content(now)) == (uid_of(foreign), content(foreign))
+    release_each(each)
+    for held in each:
+        assert held.attempts() == [held.next_attempt()]
+
+
+def test_a_deleted_job_is_followed_by_the_next_attempt_and_costs_no_retry(
+    cluster: Cluster, operator: Operator, player: Player, namespace: str
+) -> None:
+    each = hold_each(cluster, player, namespace)
+    for held in each:
+        held.first.delete()
+    for held in each:
+        held.wait_for(lambda held=held: held.active() == [held.next_attempt()])  # type: ignore[misc]
+    release_each(each)
+    for held in each:
+        assert held.attempts() == [held.next_attempt()]
+        assert held.status()["attempts"][held.stage.lower()] == 2
+
+
+def test_a_job_of_somebody_else_in_the_place_of_an_attempt_is_left_alone(
+    cluster: Cluster, operator: Operator, player: Player, namespace: str
+) -> None:
+    each = hold_each(cluster, player, namespace)
+    with operator.frozen():
+        for held in each:
+            held.first.delete()
+        foreign = [held.first.create(FOREIGN, {"team": "other"}) for held in each]
+    for held in each:
+        held.wait_for(lambda held=held: held.active() == [held.next_attempt()])  # type: ignore[misc]
+    release_each(each)
+    for held, one in zip(each, foreign, strict=True):
+        now = held.first.get()
+        assert (uid_of(now), content(now)) == (uid_of(one), content(one))
 
 
 def test_an_attempt_waits_while_somebody_else_has_its_name(
     cluster: Cluster, operator: Operator, player: Player, namespace: str
 ) -> None:
-    held = Held(cluster, player, namespace, "Train")
+    held = hold_one(cluster, player, namespace, "Train")
     taken = Live(cluster, "Job", namespace, held.next_attempt())
     foreign = taken.create(FOREIGN, {"team": "other"})
     held.first.delete()
@@ -145,7 +189,7 @@ def test_an_attempt_waits_while_somebody_else_has_its_name(
     now = taken.get()
     assert (uid_of(now), content(now)) == (uid_of(foreign), content(foreign))
     taken.delete()
-    held.wait_for(lambda: held.active() == [held.next_attempt()], 60)
+    held.wait_for(lambda: held.active() == [held.next_attempt()])
     held.release()
     assert held.status()["attempts"]["train"] == 2
 
@@ -154,7 +198,7 @@ def test_a_training_that_would_vanish_with_its_report_is_kept(
     cluster: Cluster, operator: Operator, player: Player, namespace: str
 ) -> None:
     """With `ttlSecondsAfterFinished` of 0 the cluster deletes a Job with its pod as soon as it ends."""
-    held = Held(cluster, player, namespace, "Train")
+    held = hold_one(cluster, player, namespace, "Train")
     held.first.patch(add("/spec/ttlSecondsAfterFinished", 0))
     held.first.wait_until(lambda now: now["spec"].get("ttlSecondsAfterFinished") != 0, "ttlSecondsAfterFinished")
     held.release()
@@ -165,7 +209,7 @@ def test_a_training_that_would_vanish_with_its_report_is_kept(
 def test_the_number_of_pods_of_a_training_is_mended(
     cluster: Cluster, operator: Operator, player: Player, namespace: str
 ) -> None:
-    held = Held(cluster, player, namespace, "Train")
+    held = hold_one(cluster, player, namespace, "Train")
     held.first.patch(replace("/spec/parallelism", 0))
     held.first.wait_until(lambda now: now["spec"]["parallelism"] == 1, "parallelism")
     held.wait_for(lambda: held.active() == [held.first.name])
@@ -177,7 +221,7 @@ def test_a_training_that_somebody_suspends_is_told_of_and_goes_on_when_it_is_res
     cluster: Cluster, operator: Operator, player: Player, namespace: str
 ) -> None:
     """Kueue suspends Jobs, and so does whoever needs the GPUs: it is no fault, and never undone."""
-    held = Held(cluster, player, namespace, "Train")
+    held = hold_one(cluster, player, namespace, "Train")
     held.first.patch(replace("/spec/suspend", value=True))
     held.wait_for(lambda: held.ready()[1] not in ("Training", ""))
     assert held.first.name in next(one["message"] for one in held.status()["conditions"] if one["type"] == "Ready")
@@ -197,7 +241,7 @@ def claim_of(cluster: Cluster, namespace: str) -> Live:
 def test_a_claim_whose_labels_were_taken_is_the_claim_still(
     cluster: Cluster, operator: Operator, player: Player, namespace: str
 ) -> None:
-    held = Held(cluster, player, namespace, "Prepare")
+    held = hold_one(cluster, player, namespace, "Prepare")
     claim = claim_of(cluster, namespace)
     before = claim.get()
     claim.lose("labels")
@@ -208,7 +252,7 @@ def test_a_claim_whose_labels_were_taken_is_the_claim_still(
 def test_a_claim_that_is_gone_is_made_anew_while_a_job_needs_it(
     cluster: Cluster, operator: Operator, player: Player, namespace: str
 ) -> None:
-    held = Held(cluster, player, namespace, "Train")
+    held = hold_one(cluster, player, namespace, "Train")
     claim = claim_of(cluster, namespace)
     before = claim.get()
     claim.delete()
