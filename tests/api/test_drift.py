@@ -22,12 +22,12 @@ def begin(cluster: Cluster, player: Player, namespace: str, child: Child) -> tup
     return live, live.get()
 
 
-def wait_until_steady(cluster: Cluster, namespace: str, child: Child) -> None:
+def wait_until_steady(cluster: Cluster, namespace: str, child: Child, seconds: float = SECONDS) -> None:
     """Wait until the owner is where it was meant to be."""
     wait_for(
         lambda: child.is_steady(cluster, namespace),
         lambda: f"{child.owner}: {status_of(cluster, namespace, 'job', child.owner)}",
-        SECONDS,
+        seconds,
     )
 
 
@@ -120,8 +120,8 @@ def test_what_is_somebody_elses_is_left_alone_and_told_of(
         assert (uid_of(now), content(now)) == (uid_of(foreign[kind]), content(foreign[kind])), kind
         live.delete()
     for kind, (child, live) in lives.items():
-        live.wait_until(lambda now, kind=kind: content(now) == content(before[kind]), f"a new {kind}")  # type: ignore[misc]
-        wait_until_steady(cluster, live.namespace, child)
+        live.wait_until(lambda now, kind=kind: content(now) == content(before[kind]), f"a new {kind}", 60)  # type: ignore[misc]
+        wait_until_steady(cluster, live.namespace, child, 60)
 
 
 def test_what_others_add_to_a_child_stays(cluster: Cluster, operator: Operator, player: Player, namespace: str) -> None:

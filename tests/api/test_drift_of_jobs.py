@@ -189,7 +189,7 @@ def test_an_attempt_waits_while_somebody_else_has_its_name(
     now = taken.get()
     assert (uid_of(now), content(now)) == (uid_of(foreign), content(foreign))
     taken.delete()
-    held.wait_for(lambda: held.active() == [held.next_attempt()])
+    held.wait_for(lambda: held.active() == [held.next_attempt()], 60)
     held.release()
     assert held.status()["attempts"]["train"] == 2
 
