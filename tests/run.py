@@ -7,8 +7,10 @@ import os
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 from xml.etree import ElementTree as ET
 
 TESTS = Path(__file__).parent
@@ -26,8 +28,10 @@ TIERS = (
     "upgrade",
     "e2e",
 )
-PARALLEL = ("training", "serving")
-"""Tiers whose tests run side by side, a core for each; those of the others share one cluster, or end at once."""
+BESIDE = ("training", "serving")
+"""Tiers without a cluster: their tests run side by side, on what other tiers, which mostly wait, leave of the cores."""
+ALONE = "e2e"
+"""The tier that needs all cores itself."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +52,18 @@ def main(wanted: list[str]) -> int:
         )
         return 2
     tiers = [tier for tier in TIERS if (tier in wanted or not wanted) and has_tests(tier)]
-    counts = {tier: run_tier(tier) for tier in tiers}
-    for tier, count in counts.items():
+    counts: dict[str, Counts] = {}
+    with ThreadPoolExecutor(1) as pool:
+        beside = pool.submit(run_beside, [tier for tier in tiers if tier in BESIDE])
+        for tier in tiers:
+            if tier == ALONE:
+                beside.result()
+            if tier not in BESIDE:
+                print(f"--- {tier}", flush=True)
+                counts[tier] = run_tier(tier)
+        counts |= beside.result()
+    for tier in tiers:
+        count = counts[tier]
         print(f"{tier:11} {count.passed:5} passed {count.failed:5} failed {count.skipped:5} skipped")
     passed, failed, skipped = (
         sum(getattr(count, name) for count in counts.values()) for name in Counts.__annotations__
@@ -66,9 +80,19 @@ def has_tests(tier: str) -> bool:
     return tier in TIERS and any((TESTS / tier).rglob("test_*.py"))
 
 
-def run_tier(tier: str) -> Counts:
+def run_beside(tiers: list[str]) -> dict[str, Counts]:
+    """Run tiers one after the other while others run, and show what each said when it has ended."""
+    counts = {}
+    for tier in tiers:
+        with tempfile.TemporaryFile("w+") as said:
+            counts[tier] = run_tier(tier, said)
+            said.seek(0)
+            print(f"--- {tier}, beside the others\n{said.read()}", flush=True)
+    return counts
+
+
+def run_tier(tier: str, output: IO[str] | None = None) -> Counts:
     """Run one tier with pytest; a run that ends without results counts as one failure."""
-    print(f"--- {tier}", flush=True)
     with tempfile.TemporaryDirectory() as directory:
         results = Path(directory) / "results.xml"
         command = [
@@ -86,10 +110,10 @@ def run_tier(tier: str) -> Counts:
             "--durations-min=10",
         ]
         environment = dict(os.environ)
-        if tier in PARALLEL:
-            command += ["--numprocesses=auto", "--maxprocesses=4", "--dist=worksteal"]
+        if tier in BESIDE:
+            command = ["nice", "-n", "10", *command, "--numprocesses=auto", "--maxprocesses=4", "--dist=worksteal"]
             environment["OMP_NUM_THREADS"] = "1"
-        status = subprocess.run(command, env=environment, check=False).returncode
+        status = subprocess.run(command, env=environment, stdout=output, stderr=output, check=False).returncode
         if not results.exists():
             return Counts(0, 1, 0)
         counts = count(ET.parse(results).getroot())  # noqa: S314 - pytest wrote it
