@@ -117,7 +117,7 @@ def _make_base_model(target: Target) -> None:
         _config_map("make-base-model", HERE / "make_base_model.py"),
         _config_map("support-bot-data", HERE / "train.jsonl", HERE / "heldout.jsonl"),
     )
-    tell("making the base model (about 5 minutes, once)")
+    tell("making the base model (about 4 minutes, once)")
     image = target.values["trainer"]["image"]
     manifest = Template((HERE / "base-model.yaml").read_text()).substitute(
         TRAINER_IMAGE=f"{image['repository']}:{image['tag']}"

@@ -240,7 +240,9 @@ def main(directory: Path) -> None:
         return
     import torch
     from jinja2 import Environment
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     random_ = random.Random(7)
     torch.manual_seed(7)
     template = Environment(autoescape=False).from_string(CHAT_TEMPLATE)  # noqa: S701 - text for a model, not for a browser
