@@ -7,11 +7,15 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 from xml.etree import ElementTree as ET
+
+from cluster.layout import ClusterError
+from cluster.packages import install_control_plane
 
 TESTS = Path(__file__).parent
 TIERS = (
@@ -28,10 +32,12 @@ TIERS = (
     "upgrade",
     "e2e",
 )
-BESIDE = ("training", "serving")
-"""Tiers without a cluster: their tests run side by side, on what other tiers, which mostly wait, leave of the cores."""
+PARALLEL = ("training", "serving")
+"""Tiers whose tests run side by side, a core for each; those of the others share one cluster, or end at once."""
+BESIDE = "training"
+"""The tier that runs on what the others, which mostly wait, leave of the cores."""
 ALONE = "e2e"
-"""The tier that needs all cores itself."""
+"""The tier that needs all cores for itself."""
 
 
 @dataclass(frozen=True)
@@ -52,16 +58,24 @@ def main(wanted: list[str]) -> int:
         )
         return 2
     tiers = [tier for tier in TIERS if (tier in wanted or not wanted) and has_tests(tier)]
+    if BESIDE in tiers and "api" in tiers:
+        # To build it takes all cores for ten minutes, and trainings would wait in vain.
+        try:
+            install_control_plane()
+        except ClusterError as error:
+            sys.stderr.write(f"{error}\n")
+            return 1
     counts: dict[str, Counts] = {}
     with ThreadPoolExecutor(1) as pool:
-        beside = pool.submit(run_beside, [tier for tier in tiers if tier in BESIDE])
+        beside = pool.submit(run_beside) if BESIDE in tiers else None
         for tier in tiers:
-            if tier == ALONE:
+            if tier == ALONE and beside:
                 beside.result()
-            if tier not in BESIDE:
+            if tier != BESIDE:
                 print(f"--- {tier}", flush=True)
                 counts[tier] = run_tier(tier)
-        counts |= beside.result()
+        if beside:
+            counts[BESIDE] = beside.result()
     for tier in tiers:
         count = counts[tier]
         print(f"{tier:11} {count.passed:5} passed {count.failed:5} failed {count.skipped:5} skipped")
@@ -80,22 +94,21 @@ def has_tests(tier: str) -> bool:
     return tier in TIERS and any((TESTS / tier).rglob("test_*.py"))
 
 
-def run_beside(tiers: list[str]) -> dict[str, Counts]:
-    """Run tiers one after the other while others run, and show what each said when it has ended."""
-    counts = {}
-    for tier in tiers:
-        with tempfile.TemporaryFile("w+") as said:
-            counts[tier] = run_tier(tier, said)
-            said.seek(0)
-            print(f"--- {tier}, beside the others\n{said.read()}", flush=True)
+def run_beside() -> Counts:
+    """Run a tier while others run, and show what it said when it has ended."""
+    with tempfile.TemporaryFile("w+") as said:
+        counts = run_tier(BESIDE, ["nice", "-n", "5"], said)
+        said.seek(0)
+        print(f"--- {BESIDE}, beside the others\n{said.read()}", flush=True)
     return counts
 
 
-def run_tier(tier: str, output: IO[str] | None = None) -> Counts:
+def run_tier(tier: str, before: Sequence[str] = (), output: IO[str] | None = None) -> Counts:
     """Run one tier with pytest; a run that ends without results counts as one failure."""
     with tempfile.TemporaryDirectory() as directory:
         results = Path(directory) / "results.xml"
         command = [
+            *before,
             sys.executable,
             "-m",
             "pytest",
@@ -110,8 +123,8 @@ def run_tier(tier: str, output: IO[str] | None = None) -> Counts:
             "--durations-min=10",
         ]
         environment = dict(os.environ)
-        if tier in BESIDE:
-            command = ["nice", "-n", "10", *command, "--numprocesses=auto", "--maxprocesses=4", "--dist=worksteal"]
+        if tier in PARALLEL:
+            command += ["--numprocesses=auto", "--maxprocesses=4", "--dist=worksteal"]
             environment["OMP_NUM_THREADS"] = "1"
         status = subprocess.run(command, env=environment, stdout=output, stderr=output, check=False).returncode
         if not results.exists():
