@@ -31,7 +31,8 @@ def find_expiry(draft: Draft, spec: FineTuneJobSpec, *, is_awaited: bool) -> dat
         ended = status.completion_time if draft.conditions.is_true(ConditionType.READY) else None
     if ended is None or spec.ttl_seconds_after_finished is None:
         return None
-    return ended + timedelta(seconds=spec.ttl_seconds_after_finished)
+    # A status may name any time: nothing ended later than now.
+    return min(ended, draft.now) + timedelta(seconds=spec.ttl_seconds_after_finished)
 
 
 def is_retired(job: str, server: ServerView | None, newer_job: str | None, *, server_is_ours: bool) -> bool:
