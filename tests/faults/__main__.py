@@ -67,6 +67,7 @@ def tell(verdict: Verdict, seed: int) -> None:
         struck = " ".join(map(str, verdict.struck[:_MOST_LINES]))
         told += f"\n  repeat it with: make faults FAULTS='{what} --seed {seed}'\n  struck: {struck}\n"
         told += "\n".join(f"  {line}" for one in verdict.problems for line in one.splitlines()[:_MOST_LINES])
+        told += "".join(f"\n  {line}" for line in verdict.said)
     sys.stderr.write(told + "\n")
 
 

@@ -47,7 +47,7 @@ class Process:
         """
         directory.mkdir(parents=True)
         self.directory, self.exit_status = directory, 0
-        settings = {"images": _IMAGES, "auditSeconds": audit, "logLevel": "Warning"}
+        settings = {"images": _IMAGES, "auditSeconds": audit, "logLevel": "Info"}
         (directory / "settings.yaml").write_text(yaml.safe_dump(settings))
         (directory / "kubeconfig").write_text(json.dumps(_kubeconfig(server, token)))
         self._process: ForkServerProcess = _CONTEXT.Process(
@@ -74,10 +74,12 @@ class Process:
 
     def errors(self) -> list[str]:
         """Return what it logged that nobody expects; one that was killed early has no log."""
+        return list(map(_describe, unexpected_errors("\n".join(self.said()))))
+
+    def said(self) -> list[str]:
+        """Return the lines of its log; the last of one that was killed may have no end and is left out."""
         log = self.directory / "log"
-        # The last line of one that was killed may have no end.
-        lines = log.read_text().rpartition("\n")[0] if log.exists() else ""
-        return list(map(_describe, unexpected_errors(lines)))
+        return log.read_text().split("\n")[:-1] if log.exists() else []
 
 
 def _describe(error: dict[str, Any] | str) -> str:

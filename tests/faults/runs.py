@@ -43,6 +43,8 @@ class Verdict:
     repeated_trainings: list[str] = field(default_factory=list)
     orphans: list[str] = field(default_factory=list)
     leaked_writes: list[str] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
+    """What the operators logged, where something went wrong."""
 
     @property
     def problems(self) -> list[str]:
@@ -117,6 +119,8 @@ class Stage:
             task.result()
         self._judge(verdict, scene, namespace, traffic, wanted)
         verdict.divergences += company.errors()
+        if verdict.problems:
+            verdict.said = company.said()
         self.world.leave(namespace)
         return verdict
 
@@ -206,3 +210,7 @@ class Company:
         """Return what the operators logged that nobody expects, and the ends that nobody caused."""
         ended = [f"a process ended by itself with status {process.exit_status}" for process in self._ended]
         return ended + [error for process in self._processes for error in process.errors()]
+
+    def said(self) -> list[str]:
+        """Return what the operators logged, each line with the number of the process."""
+        return [f"operator {number}: {line}" for number, one in enumerate(self._processes, 1) for line in one.said()]
