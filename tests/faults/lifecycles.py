@@ -8,7 +8,9 @@ from api.player import Pod, fail, fail_gates, succeed
 from faults.world import Scene, User
 from finetune_api.meta import ATTEMPT_LABEL, STAGE_LABEL
 
-_BASE = {"uri": "pvc://models/base"}
+_BASE = {"uri": "pvc://finetune-artifacts/base"}
+"""On the claim of the results: else the pods of a server are replaced when its first job brings another claim, and
+where that job is evaluated depends on when the operator sees it."""
 _OWN = {"modelName": "bot", "template": {}}
 _SHARED = {"modelName": "bot", "server": "shared"}
 _CANARY = _SHARED | {"rollout": {"canary": {"steps": [{"weight": 50, "seconds": 1}]}}}
