@@ -68,6 +68,10 @@ class Held:
     def release(self) -> None:
         """Let the stage succeed, and wait until the job has."""
         self.let_go()
+        self.wait_until_completed()
+
+    def wait_until_completed(self) -> None:
+        """Wait until the job has succeeded."""
         self.wait_for(lambda: self.ready() == ("True", "Completed"), 60)
 
     def wait_for(self, is_true: Callable[[], bool], seconds: float = SECONDS) -> None:
@@ -99,7 +103,7 @@ def release_each(each: list[Held]) -> None:
     for held in each:
         held.let_go()
     for held in each:
-        held.release()
+        held.wait_until_completed()
 
 
 def test_a_stage_whose_job_lost_its_labels_goes_on(

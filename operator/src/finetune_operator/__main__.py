@@ -20,7 +20,7 @@ from finetune_operator.settings import read_settings
 
 _GARBAGE = 10_000
 """New objects after which Python looks for garbage. By default it does after 700, while a list brings millions that all
-stay: more than half of the time of a restart went into that (docs/scale.md)."""
+stay: more than half of the CPU time of taking them over went into that (docs/scale.md)."""
 
 
 def main() -> None:
