@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO
 from xml.etree import ElementTree as ET
 
+from cluster.images import check_room
 from cluster.layout import ClusterError
 from cluster.packages import install_control_plane
 
@@ -58,13 +59,11 @@ def main(wanted: list[str]) -> int:
         )
         return 2
     tiers = [tier for tier in TIERS if (tier in wanted or not wanted) and has_tests(tier)]
-    if BESIDE in tiers and "api" in tiers:
-        # To build it takes all cores for ten minutes, and trainings would wait in vain.
-        try:
-            install_control_plane()
-        except ClusterError as error:
-            sys.stderr.write(f"{error}\n")
-            return 1
+    try:
+        set_up(tiers)
+    except ClusterError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
     counts: dict[str, Counts] = {}
     with ThreadPoolExecutor(1) as pool:
         beside = pool.submit(run_beside) if BESIDE in tiers else None
@@ -87,6 +86,15 @@ def main(wanted: list[str]) -> int:
     print(f"{passed} passed, {failed} failed, {skipped} skipped")
     empty = [tier for tier, count in counts.items() if not count.passed]
     return 1 if failed or skipped or empty else 0
+
+
+def set_up(tiers: list[str]) -> None:
+    """Do first what would stop the tiers later, or take the cores from them."""
+    if ALONE in tiers:
+        check_room()
+    if BESIDE in tiers and "api" in tiers:
+        # To build it takes all cores for ten minutes, and trainings would wait in vain.
+        install_control_plane()
 
 
 def has_tests(tier: str) -> bool:

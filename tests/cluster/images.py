@@ -55,6 +55,16 @@ _IMAGES = (
 )
 
 
+def check_room() -> None:
+    """Refuse at once what would end for want of room: Kubernetes, which is built before images, takes ten minutes.
+
+    Raises:
+        ClusterError: the images were never built, and the disk has no room for them.
+    """
+    if not _recorded(_CPU):
+        _require_room()
+
+
 def build_bases() -> None:
     """Build the two bases, where their inputs changed."""
     IMAGES.mkdir(parents=True, exist_ok=True)
@@ -166,11 +176,7 @@ def _build_cpu() -> None:
     )
     if _recorded(_CPU) == inputs:
         return
-    free = shutil.disk_usage(IMAGES).free >> 30
-    if free < _ROOM:
-        raise ClusterError(
-            f"the images need {_ROOM} GiB below {CACHE}, {free} GiB are free: make room, or move the clone"
-        )
+    _require_room()
     tell("building the heavy base image (about 2 minutes)")
     with tempfile.TemporaryDirectory(dir=IMAGES) as directory:
         context = Path(directory)
@@ -197,6 +203,15 @@ def _build_cpu() -> None:
         Path(cache).mkdir(parents=True, exist_ok=True)
         _bud(_CPU, dockerfile, context, [f"--volume={cache}:/root/.cache/uv"])
     _record(_CPU, inputs)
+
+
+def _require_room() -> None:
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(IMAGES).free >> 30
+    if free < _ROOM:
+        raise ClusterError(
+            f"the images need {_ROOM} GiB below {CACHE}, {free} GiB are free: make room, or move the clone"
+        )
 
 
 def _bud(name: str, dockerfile: Path, context: Path, arguments: list[str]) -> None:

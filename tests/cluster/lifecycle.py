@@ -5,7 +5,7 @@ import shutil
 from cluster import processes
 from cluster.containerd import start_containerd
 from cluster.control_plane import Cluster, Ports, is_answering, start_control_plane, stop_control_plane
-from cluster.images import build_images, load_images, load_pause
+from cluster.images import build_images, check_room, load_images, load_pause
 from cluster.layout import API_PORT, IMAGES, NODE_ADDRESS, STATE, ClusterError, tell
 from cluster.node import find_other_node, make_interface, start_node, stop_node, unmount_below
 from cluster.packages import install_control_plane, install_node
@@ -26,6 +26,8 @@ _PROCESSES = (
 
 def up(*, images: bool = False) -> Cluster:
     """Start the cluster, or what of it does not run; with the project's images when asked for."""
+    if images:
+        check_room()
     install_control_plane()
     install_node()
     if images:

@@ -6,7 +6,7 @@ from typing import Any
 
 from api.player import Pod, fail, fail_gates, succeed
 from faults.world import Scene, User
-from finetune_api.meta import ATTEMPT_LABEL, STAGE_LABEL
+from finetune_api.meta import ATTEMPT_LABEL, SERVER_LABEL, STAGE_LABEL
 
 _BASE = {"uri": "pvc://finetune-artifacts/base"}
 """On the claim of the results: else the pods of a server are replaced when its first job brings another claim, and
@@ -104,6 +104,18 @@ async def _canary(user: User) -> None:
     await user.until_condition("first", "Served", "Superseded", status="False")
 
 
+async def _rolled(user: User) -> None:
+    """A server's pods are replaced while a job serves on them."""
+    await _begin_with_a_server(user)
+    await user.change("ModelServer", "shared", {"engine": {"maxModelLength": 512}})
+    await user.until(lambda scene: all(map(_is_new, scene.find("Pod"))), "new pods alone")
+
+
+def _is_new(pod: Pod) -> bool:
+    """Tell whether a pod is no server's, or one with the changed engine."""
+    return SERVER_LABEL not in pod["metadata"]["labels"] or "maxModelLength" in str(pod["spec"]["containers"])
+
+
 async def _begin_with_a_server(user: User) -> None:
     """Let a server run and a first job serve on it: whether a server evaluates depends on whether it runs."""
     await user.create("ModelServer", "shared", {"model": _BASE})
@@ -167,6 +179,7 @@ LIFECYCLES = {
         Lifecycle("deleted", _deleted, ("Succeeded", "WithinBudget", "Training")),
         Lifecycle("shared", _shared, ("Deploying",)),
         Lifecycle("canary", _canary),
+        Lifecycle("rolled", _rolled),
         Lifecycle("approved", _approved),
         Lifecycle("again", _again, ("Conflict", "Stopping")),
         Lifecycle("server-again", _server_again, ("Conflict", "Stopping")),
