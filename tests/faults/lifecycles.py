@@ -25,6 +25,8 @@ class Lifecycle:
     """What the user does; the pods do what `User.part` says."""
     by_chance: tuple[str, ...] = ()
     """Reasons that are told or not by how fast the user and Kubernetes let things go."""
+    begins_as: str = ""
+    """The lifecycle that its beginning is: what befalls that needs to befall this one no more."""
 
 
 def _job(**spec: Any) -> dict[str, Any]:
@@ -177,9 +179,10 @@ LIFECYCLES = {
         Lifecycle("gates", _gates),
         Lifecycle("refused", _refused),
         Lifecycle("deleted", _deleted, ("Succeeded", "WithinBudget", "Training")),
-        Lifecycle("shared", _shared, ("Deploying",)),
-        Lifecycle("canary", _canary),
-        Lifecycle("rolled", _rolled),
+        Lifecycle("server", _begin_with_a_server),
+        Lifecycle("shared", _shared, ("Deploying",), begins_as="server"),
+        Lifecycle("canary", _canary, begins_as="server"),
+        Lifecycle("rolled", _rolled, begins_as="server"),
         Lifecycle("approved", _approved),
         Lifecycle("again", _again, ("Conflict", "Stopping")),
         Lifecycle("server-again", _server_again, ("Conflict", "Stopping")),

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from itertools import cycle, islice
 
 from faults.faults import ANSWERS, WATCHES, Each, Fault, Kind, Point, Share, can_befall
+from faults.lifecycles import LIFECYCLES
 
 _EVERYWHERE = "serve"
 """The lifecycle whose reads are met too: those of the others are the same, since a start reads everything."""
@@ -20,7 +21,8 @@ def plan_all(points: dict[str, list[Point]], seed: int) -> list[tuple[str, Fault
     answers, watches = (cycle(rotate(kinds, seed)) for kinds in (ANSWERS, WATCHES))
     runs: list[tuple[str, Fault]] = []
     for lifecycle, all_met in points.items():
-        met = sorted(set(all_met))[seed % 2 :: 2]
+        beginning = points.get(LIFECYCLES[lifecycle].begins_as, [])
+        met = sorted(set(all_met) - set(beginning))[seed % 2 :: 2]
         faults = [*plan_processes(lifecycle, met), *plan_mixed(met)]
         for point in met:
             if point.is_write or (lifecycle == _EVERYWHERE and not point.is_event):

@@ -121,3 +121,11 @@ def test_every_fault_is_planned_and_can_be_repeated_by_its_name() -> None:
     for kind in set(Kind) - {Kind.TWO}:
         everywhere = [Fault(kind, Share(1)), Fault(kind, Each())]
         assert all(any(fault.strikes(point, is_again=False, seed=1) for point in met) for fault in everywhere), kind
+
+
+def test_a_beginning_that_is_another_lifecycle_is_not_befallen_again() -> None:
+    met = [Point("WRITE", "jobs", number) for number in range(1, 13)]
+    runs = plan_all({"server": met[:6], "shared": met}, 1)
+    crashes = [fault.where for lifecycle, fault in runs if lifecycle == "shared" and fault.kind is Kind.CRASH_BEFORE]
+    assert len(crashes) == 3
+    assert set(crashes) <= set(met[6:])
