@@ -90,7 +90,7 @@ def main(wanted: list[str]) -> int:
 
 def set_up(tiers: list[str]) -> None:
     """Do first what would stop the tiers later, or take the cores from them."""
-    if ALONE in tiers:
+    if "e2e" in tiers:
         check_room()
     if BESIDE in tiers and "api" in tiers:
         # To build it takes all cores for ten minutes, and trainings would wait in vain.

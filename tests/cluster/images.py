@@ -206,8 +206,7 @@ def _build_cpu() -> None:
 
 
 def _require_room() -> None:
-    IMAGES.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(IMAGES).free >> 30
+    free = shutil.disk_usage(CACHE).free >> 30
     if free < _ROOM:
         raise ClusterError(
             f"the images need {_ROOM} GiB below {CACHE}, {free} GiB are free: make room, or move the clone"
