@@ -1,13 +1,17 @@
 """A small asynchronous client of the API server, as the administrator: requests, and watches that miss nothing."""
 
+import asyncio
 import json
+import socket
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
+from weakref import WeakSet
 
 import aiohttp
 from cluster.control_plane import Cluster
+from waiting import wait_for
 
 Manifest = dict[str, Any]
 _WHOLE_LINES = 1 << 22
@@ -69,11 +73,22 @@ class Client:
 
 @asynccontextmanager
 async def connect(cluster: Cluster) -> AsyncIterator[Client]:
-    """Connect as the administrator."""
+    """Connect as the administrator; afterwards no connection is left."""
+    sockets: WeakSet[socket.socket] = WeakSet()
+
+    def open_socket(address: aiohttp.AddrInfoType) -> socket.socket:
+        opened = socket.socket(*address[:3])
+        sockets.add(opened)
+        return opened
+
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     token = (cluster.directory / "pki" / "admin.token").read_text()
-    connector = aiohttp.TCPConnector(limit=0, ssl=context)
-    async with aiohttp.ClientSession(connector=connector, read_bufsize=_WHOLE_LINES) as session:
-        yield Client(session, cluster.server, token)
+    connector = aiohttp.TCPConnector(limit=0, ssl=context, socket_factory=open_socket)
+    try:
+        async with aiohttp.ClientSession(connector=connector, read_bufsize=_WHOLE_LINES) as session:
+            yield Client(session, cluster.server, token)
+    finally:
+        # aiohttp forgets the connections of cancelled requests while TLS says goodbye; a loop that ends then warns.
+        await asyncio.to_thread(wait_for, lambda: all(one.fileno() < 0 for one in sockets), "connections to close")
