@@ -30,9 +30,9 @@ def main() -> int:
     arguments = parser.parse_args()
     if len(arguments.run) not in (0, 3):
         parser.error("give a lifecycle, a kind and where, or nothing")
-    began = time.monotonic()
     with control_plane() as cluster, tempfile.TemporaryDirectory() as directory:
         install_kinds(cluster)
+        began = time.monotonic()
 
         async def run() -> list[Verdict]:
             async with Stage.set_up(cluster, Path(directory), arguments.seed) as stage:

@@ -26,7 +26,7 @@ _MOST_SECONDS = 300.0
 _MOST_PROCESSES = 40
 _REFUSED = "CreateRefused"
 """What is told where the fault is that the API server refuses something."""
-_SIDE_BY_SIDE = 10
+_SIDE_BY_SIDE = 12
 
 
 @dataclass

@@ -29,6 +29,7 @@ TRAPS = {
     "a watch that ends in the middle of a line is begun anew": "serve cut MODIFIED:jobs:2",
     "a pod of which nobody told is asked for before its work is done again": "gates dropped ADDED:pods:2",
     "a watch that says nothing any more is made up for": "serve silent MODIFIED:jobs:1",
+    "a server whose new pods nobody told of serves on": "rolled silent ADDED:pods:4",
     "a Job whose creation nobody heard of trains once": "serve lost WRITE:jobs:2",
     "a Job that is created by one who died trains once": "serve crash-after WRITE:jobs:2",
     "a Job that is created after its maker's death trains once": "serve crash-late WRITE:jobs:2",

@@ -39,12 +39,13 @@ class Audit:
     async def _audit(self, kind: Kind) -> None:
         known = self._store.uids(kind.name)
         listed, version = await self._cluster.list_all(kind, metadata_only=True)
-        for change in self._store.retain(kind.name, {one["metadata"]["uid"] for one in listed}, known):
-            self._tell(kind, change)
         for one in listed:
             if self._store.is_behind(one):
                 found = await self._cluster.find(kind, one["metadata"]["namespace"], one["metadata"]["name"])
                 self._tell(kind, self._store.put(found) if found else None)
+        # Last: a server whose pods were replaced would have none until the new ones are read.
+        for change in self._store.retain(kind.name, {one["metadata"]["uid"] for one in listed}, known):
+            self._tell(kind, change)
         self._store.forget_deletions(version)
 
     def _tell(self, kind: Kind, change: Change | None) -> None:

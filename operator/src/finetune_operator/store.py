@@ -26,7 +26,7 @@ class Change(NamedTuple):
     manifest: Manifest
     """As it is now, or was at its end."""
     before: Manifest | None = None
-    """As it was known before; None where it is new or gone."""
+    """What was known under its name before, itself or one that it replaces; None where it is new or gone."""
 
 
 class Store:
@@ -56,8 +56,7 @@ class Store:
         kept = self._objects[key] = keep(manifest)
         for term in _terms(kept):
             self._found[term].add(key)
-        is_same = known is not None and known["metadata"]["uid"] == metadata["uid"]
-        return Change(kept, known if is_same else None)
+        return Change(kept, known)
 
     def remove(self, manifest: Manifest) -> Change | None:
         """Drop a deleted object, unless another of its name is known by now; return what changed."""
@@ -219,7 +218,8 @@ def _concerned(store: Store, manifest: Manifest, before: Manifest | None) -> set
         case "FineTuneJob" if before and _shown(before) == _shown(manifest):
             return {key}
         case "FineTuneJob":
-            return {key, *_rivals(store, manifest), *map(key_of, store.followers(key))}
+            earlier = _rivals(store, before) if before else set()
+            return {key, *_rivals(store, manifest), *earlier, *map(key_of, store.followers(key))}
         case "ModelServer":
             return {key, *map(key_of, store.jobs_of(key.namespace, key.name))}
     return owners_of(manifest) | (owners_of(before) if before else set())
@@ -248,6 +248,7 @@ def _shown(job: Manifest) -> Manifest:
         "evaluationServer": status.get("evaluationServer"),
         "serving": job.get("spec", {}).get("serving"),
         "deletionTimestamp": job["metadata"].get("deletionTimestamp"),
+        "uid": job["metadata"]["uid"],
     }
 
 

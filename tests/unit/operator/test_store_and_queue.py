@@ -99,6 +99,14 @@ def test_a_job_concerns_those_that_begin_with_its_result() -> None:
     assert concerned(store, Change(job("a"))) == [KEY, Key("FineTuneJob", "team", "b")]
 
 
+def test_a_job_that_replaces_one_whose_deletion_was_missed_concerns_whom_that_one_concerned() -> None:
+    store = Store()
+    store.put(job("a", version=1, uid="u", modelName="bot", server="s"))
+    change = store.put(job("a", version=2, uid="v", modelName="bot", server="t"))
+    assert change
+    assert concerned(store, change) == [Key("ModelServer", "team", "s"), Key("ModelServer", "team", "t"), KEY]
+
+
 def test_others_look_again_only_when_a_job_is_proven_or_fails() -> None:
     store = Store()
     server = Key("ModelServer", "team", "s")
