@@ -218,8 +218,8 @@ def _concerned(store: Store, manifest: Manifest, before: Manifest | None) -> set
         case "FineTuneJob" if before and _shown(before) == _shown(manifest):
             return {key}
         case "FineTuneJob":
-            earlier = _rivals(store, before) if before else set()
-            return {key, *_rivals(store, manifest), *earlier, *map(key_of, store.followers(key))}
+            rivals = _rivals(store, manifest) | (_rivals(store, before) if before else set())
+            return {key, *rivals, *map(key_of, store.followers(key))}
         case "ModelServer":
             return {key, *map(key_of, store.jobs_of(key.namespace, key.name))}
     return owners_of(manifest) | (owners_of(before) if before else set())
@@ -239,7 +239,7 @@ def _makes_room(store: Store, manifest: Manifest, before: Manifest | None) -> bo
 
 
 def _shown(job: Manifest) -> Manifest:
-    """Return what other jobs and servers look at, beside what never changes."""
+    """Return what other jobs and servers look at: which job it is, and what may change of it."""
     status = job.get("status") or {}
     telling = (ConditionType.EVALUATED, ConditionType.FAILED)
     return {
