@@ -21,7 +21,7 @@ from e2e.proving import is_held, prove
 from finetune_api.artifact import describe_artifact
 from finetune_api.meta import SERVER_LABEL
 from finetune_serving.hosting import position_of
-from openai import InternalServerError, NotFoundError, OpenAI
+from openai import APIConnectionError, InternalServerError, NotFoundError, OpenAI
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from waiting import wait_for
@@ -148,11 +148,11 @@ def test_a_server_that_dies_comes_back_with_the_same_models_but_for_a_corrupt_on
     before = {name: ask(openai, name) for name in (*GREETINGS, "bad")}
     with no_operator(kubectl, operator):
         kill_container(kubectl, namespace)
-        wait_for(lambda: is_ready(kubectl, namespace), "the server to be ready again", 300)
+        wait_for(lambda: is_reached(kubectl, namespace, openai), "the server to be ready again", 300)
         assert {name: ask(openai, name) for name in before} == before
         corrupt(artifact_directory(kubectl, namespace, kubectl.status(namespace, "bad")["artifact"]["uri"]))
         kubectl.run("delete", "pod", "-n", namespace, pod_of(kubectl, namespace)["metadata"]["name"])
-        wait_for(lambda: is_ready(kubectl, namespace), "another pod to be ready", 300)
+        wait_for(lambda: is_reached(kubectl, namespace, openai), "another pod to be ready", 300)
         assert {name: ask(openai, name) for name in GREETINGS} == {name: before[name] for name in GREETINGS}
         with pytest.raises(Exception, match="not loaded yet"):
             ask(openai, "bad")
@@ -331,9 +331,16 @@ def kill_container(kubectl: Kubectl, namespace: str) -> None:
     )
 
 
-def is_ready(kubectl: Kubectl, namespace: str) -> bool:
+def is_reached(kubectl: Kubectl, namespace: str, openai: OpenAI) -> bool:
+    """Tell whether the newest pod is ready, and kube-proxy has heard of it: before, the Service refuses connections."""
     statuses = pod_of(kubectl, namespace)["status"].get("containerStatuses", [{}])
-    return bool(statuses[0].get("ready"))
+    if not statuses[0].get("ready"):
+        return False
+    try:
+        openai.models.list()
+    except APIConnectionError:
+        return False
+    return True
 
 
 def pin(kubectl: Kubectl, namespace: str, pins: dict[str, str | None]) -> None:
