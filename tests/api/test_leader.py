@@ -19,6 +19,7 @@ from api.player import Player, succeed
 from cluster.control_plane import Cluster
 from finetune_api.meta import STAGE_LABEL
 from finetune_operator.cluster import Cluster as Connection
+from finetune_operator.events import REPORTER
 from finetune_operator.leader import Candidate, Elector, LeadershipLostError
 from finetune_operator.lease import SHORTEST_LEASE, Timing, build_claim
 from finetune_operator.main import LOST
@@ -215,7 +216,7 @@ def versions(cluster: Cluster, namespace: str) -> dict[str, str]:
     return {
         f"{one['kind']}/{one['metadata']['name']}": one["metadata"]["resourceVersion"]
         for one in found
-        if one["kind"] != "Event" or one["reportingController"] == "finetune.dev/operator"
+        if one["kind"] != "Event" or one["reportingController"] == REPORTER
     }
 
 

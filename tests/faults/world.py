@@ -8,10 +8,10 @@ from typing import Any
 from api.player import Part
 from cluster.client import Client
 from finetune_api.meta import ATTEMPT_LABEL, STAGE_LABEL
+from finetune_operator.events import REPORTER
 from finetune_operator.kinds import WATCHED
 
 Manifest = dict[str, Any]
-OPERATOR = "finetune.dev/operator"
 _PATHS = {kind.name: kind.path() for kind in WATCHED} | {"Event": "/apis/events.k8s.io/v1/events"}
 
 
@@ -47,7 +47,7 @@ class Scene:
     def take(self, kind: str, event: str, manifest: Manifest) -> None:
         """Take over what happened."""
         metadata = manifest["metadata"]
-        if kind == "Event" and manifest.get("reportingController") != OPERATOR:
+        if kind == "Event" and manifest.get("reportingController") != REPORTER:
             return
         if event == "DELETED":
             self.objects.pop((kind, metadata["name"]), None)

@@ -8,6 +8,8 @@ from finetune_api.untrusted import make_printable
 from finetune_operator.kinds import Manifest
 from finetune_operator.status import Event
 
+REPORTER = "finetune.dev/operator"
+"""Who says the operator's Events."""
 _NOTE_BYTES = 1024
 """The API server counts bytes here, not characters."""
 
@@ -25,7 +27,7 @@ def build_event(about: Manifest, event: Event, instance: str, now: datetime) -> 
         "reason": event.reason,
         "action": "Reconcile",
         "note": _shorten(make_printable(event.message)),
-        "reportingController": "finetune.dev/operator",
+        "reportingController": REPORTER,
         "reportingInstance": instance,
         "regarding": {
             "apiVersion": about["apiVersion"],
