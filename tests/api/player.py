@@ -223,7 +223,7 @@ class Acting:
         refused = self._parts.get(namespace, Part()).refused
         models = []
         for route in await self._routes(namespace, server):
-            model = {name: route[name] for name in ("modelName", "job", "digest")}
+            model = {name: route[name] for name in ("modelName", "job", "digest", "weight")}
             is_refused = route["job"] in refused
             models.append(
                 model | {"state": "Refused" if is_refused else "Loaded", "message": refused.get(route["job"], "")}

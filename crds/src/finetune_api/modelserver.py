@@ -149,7 +149,7 @@ class ServedModel(ApiModel):
     digest: Digest
     """Digest of the adapter."""
     weight: Annotated[int, Field(ge=0, le=100)] = 100
-    """Its share of the name's requests in percent."""
+    """Its share of the name's requests in percent: the smallest that a ready pod which has loaded it gives it."""
     loaded_pods: Annotated[int, Field(ge=0)]
     """Ready pods that report exactly this adapter as loaded."""
     message: Annotated[str, Field(max_length=1024)] = ""

@@ -89,6 +89,8 @@ class LoadedModel(ApiModel):
     job: Annotated[str, Field(max_length=63)] = ""
     digest: Digest
     state: Literal["Loading", "Loaded", "Refused"]
+    weight: Annotated[int, Field(ge=0, le=100)] | None = None
+    """Its share of the name's requests in percent, as this pod divides them; None from an older server."""
     message: Text = ""
     """Why the adapter was refused."""
     requests: Annotated[int, Field(ge=0)] = 0

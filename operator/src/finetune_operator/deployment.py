@@ -42,9 +42,13 @@ def deploy(draft: Draft, serving: Serving | None, view: ServerView | None, newer
         )
     )
     rollout = _rollout_of(serving, view)
-    # The version that a canary is measured with serves until it is replaced.
-    is_stable = rollout is not None and rollout.stable == draft.job.name
-    if served and served.loaded_pods > 0 and (served.weight == 100 or (is_stable and served.weight > 0)):
+    # The version that a canary is measured with serves until it is replaced, and while it is given its share back.
+    is_measure = (
+        rollout is not None
+        and rollout.stable == draft.job.name
+        and (rollout.candidate is not None or draft.conditions.is_true(ConditionType.SERVED))
+    )
+    if served and served.loaded_pods > 0 and (served.weight == 100 or (is_measure and served.weight > 0)):
         message = f"{serving.model_name} answers on ModelServer {server}"
         draft.conditions.set(ConditionType.SERVED, status=True, reason=Reason.ADAPTER_LOADED, message=message)
         return Reason.SERVING, message
@@ -64,7 +68,7 @@ def _explain(
     if newer_job:
         return Reason.SUPERSEDED, f"{newer_job} serves {name} now"
     if served and served.loaded_pods > 0:
-        if served.weight == 0:
+        if served.weight == 0 and view and view.spec and view.spec.pins.get(name, draft.job.name) != draft.job.name:
             return Reason.SUPERSEDED, f"ModelServer {server} pins {name} to another job"
         return Reason.ROLLING_OUT, f"{served.weight} % of the requests for {name} so far"
     if served and served.message:

@@ -69,7 +69,8 @@ def plan_server(server: ServerView, seen: SeenServer, settings: Settings, now: d
     rollouts = advance_rollouts(spec, server.status.rollouts, seen.jobs, seen.pods, now)
     routes = build_routes(server.name, spec, rollouts, seen.jobs)
     known = server.status.models
-    models = [describe_served(route, seen.pods, known) for route in routes.routes if not route.is_hidden]
+    public = [route for route in routes.routes if not route.is_hidden]
+    models = [describe_served(route, seen.pods, known) for route in public]
     ready = [pod for pod in seen.pods if pod.ready]
     wanted = spec.autoscaling.min_replicas if spec.autoscaling else spec.replicas
     conditions = Conditions.start(server.status.conditions, server.generation, now)
@@ -88,6 +89,7 @@ def plan_server(server: ServerView, seen: SeenServer, settings: Settings, now: d
     is_loading = any(model.loaded_pods < len(ready) and not model.message for model in models)
     is_moving = (
         is_loading
+        or any(model.weight != route.weight for model, route in zip(models, public, strict=True))
         or any(pod.is_unheard for pod in ready)
         or len(ready) < wanted
         or any(one.candidate for one in rollouts)

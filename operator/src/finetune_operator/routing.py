@@ -81,6 +81,9 @@ def _build_route(name: str, job: JobView, *, weight: int, is_hidden: bool = Fals
 def describe_served(route: Route, pods: list[ServerPod], before: list[ServedModel]) -> ServedModel:
     """Return what the pods say of a route: those are counted that are ready and have loaded exactly this content.
 
+    Its share is the smallest that one of them gives it: until the last pod has read its new routes, not all requests
+    are answered as they say.
+
     Args:
         route: the version of a name.
         pods: the server's.
@@ -88,22 +91,27 @@ def describe_served(route: Route, pods: list[ServerPod], before: list[ServedMode
             pod slow to answer, must not say of what serves that it does not.
     """
     version = (route.model_name, route.job, route.digest)
-    loaded, message = 0, ""
+    weights, message = [], ""
     for pod in pods:
         said = {(one.model_name, one.job, one.digest): one for one in (pod.loaded.models if pod.loaded else [])}
         model = said.get(version)
         if model is None:
             continue
-        loaded += pod.ready and model.state == "Loaded"
+        if pod.ready and model.state == "Loaded":
+            weights.append(route.weight if model.weight is None else model.weight)
         message = message or (model.message if model.state == "Refused" else "")
-    were = next((one.loaded_pods for one in before if (one.name, one.job, one.digest) == version), 0)
+    known = next((one for one in before if (one.name, one.job, one.digest) == version), None)
     unheard = sum(pod.ready and pod.is_unheard for pod in pods)
+    loaded = len(weights)
+    if known and unheard:
+        loaded = max(loaded, min(known.loaded_pods, loaded + unheard))
+        weights.append(known.weight)
     return ServedModel(
         name=route.model_name,
         job=route.job,
         digest=route.digest,
-        weight=route.weight,
-        loaded_pods=max(loaded, min(were, loaded + unheard)),
+        weight=min(weights, default=route.weight),
+        loaded_pods=loaded,
         message=message,
     )
 

@@ -152,6 +152,7 @@ def _describe(version: Version) -> LoadedModel:
             "job": version.route.job,
             "digest": version.route.digest,
             "state": state,
+            "weight": version.route.weight,
             "message": version.refusal,
             "requests": version.requests,
             "errors": version.errors,
