@@ -94,6 +94,8 @@ def test_a_training_killed_ten_times_loses_a_save_interval_at_most_and_ends_as_i
     untouched = make_workplace(tmp_path / "untouched", model, price_chats(12), hyperparameters=values)
     assert untouched.run("prepare")[0] == 0, untouched.log
     assert untouched.run("train", "--attempt=1")[0] == 0, untouched.log
+    # Where they part, the figures say at which step.
+    assert workplace.directory.history.read_text() == untouched.directory.history.read_text()
     assert digest_directory(workplace.directory.adapter(11)) == digest_directory(untouched.directory.adapter(1))
 
 

@@ -56,8 +56,9 @@ class Follower(TrainerCallback):  # type: ignore[misc]
         metrics.STEP.set(state.global_step)
         metrics.EPOCH.set(state.epoch or 0)
         metrics.REMAINING.set(pace * (state.max_steps - state.global_step))
-        self.stopped = _any_process(args, here=self.stopped)
-        if self.stopped:
+        # Only ever set: a signal that comes between asking and writing must not be written over.
+        if _any_process(args, here=self.stopped):
+            self.stopped = True
             control.should_save = True
             control.should_training_stop = True
 

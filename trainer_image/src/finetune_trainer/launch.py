@@ -99,6 +99,12 @@ def _run(command: list[str], compute: Compute) -> int:
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "TOKENIZERS_PARALLELISM": "true" if compute.processes_on_node == 1 else "false",
         "OMP_NUM_THREADS": str(max(1, len(os.sched_getaffinity(0)) // compute.processes_on_node)),
+        # Threads that spin while they wait take the cores from whatever else runs on the node.
+        "OMP_WAIT_POLICY": "PASSIVE",
+        # Without these oneMKL's sums may differ in their last bits from one run to the next
+        # (its developer guide, "Reproducibility Conditions"), and a training that was resumed from one that was not.
+        "MKL_CBWR": "AUTO",
+        "MKL_DYNAMIC": "FALSE",
     }
     process = subprocess.Popen(command, env=env, start_new_session=True)
     _forward_stop(process)
