@@ -68,9 +68,12 @@ def _explain(
     if newer_job:
         return Reason.SUPERSEDED, f"{newer_job} serves {name} now"
     if served and served.loaded_pods > 0:
-        if served.weight == 0 and view and view.spec and view.spec.pins.get(name, draft.job.name) != draft.job.name:
+        if served.weight > 0:
+            return Reason.ROLLING_OUT, f"{served.weight} % of the requests for {name} so far"
+        if view and view.spec and view.spec.pins.get(name, draft.job.name) != draft.job.name:
             return Reason.SUPERSEDED, f"ModelServer {server} pins {name} to another job"
-        return Reason.ROLLING_OUT, f"{served.weight} % of the requests for {name} so far"
+        # Its pods have not read yet that it answers.
+        return Reason.DEPLOYING, _explain_server(server, view)
     if served and served.message:
         return Reason.ADAPTER_REFUSED, served.message
     if draft.status.completion_time:
