@@ -4,6 +4,7 @@ The operator writes `routes.json` into a ConfigMap; the plugin in the server rea
 LOADED_PATH with what is really loaded. vLLM itself sees only `served_name`s.
 """
 
+from functools import cached_property
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -105,6 +106,11 @@ class LoadedReport(ApiModel):
     """What one pod says of all its routes."""
 
     models: Annotated[list[LoadedModel], Field(max_length=MOST_ROUTES)]
+
+    @cached_property
+    def by_version(self) -> dict[tuple[str, str, str], LoadedModel]:
+        """What it says of each model name, job and digest; the last word counts."""
+        return {(one.model_name, one.job, one.digest): one for one in self.models}
 
 
 def parse_loaded(text: str) -> LoadedReport | None:

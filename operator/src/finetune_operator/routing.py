@@ -93,8 +93,7 @@ def describe_served(route: Route, pods: list[ServerPod], before: list[ServedMode
     version = (route.model_name, route.job, route.digest)
     weights, message = [], ""
     for pod in pods:
-        said = {(one.model_name, one.job, one.digest): one for one in (pod.loaded.models if pod.loaded else [])}
-        model = said.get(version)
+        model = pod.loaded.by_version.get(version) if pod.loaded else None
         if model is None:
             continue
         if pod.ready and model.state == "Loaded":
