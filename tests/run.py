@@ -16,7 +16,7 @@ from xml.etree import ElementTree as ET
 
 from cluster.images import check_room
 from cluster.layout import ClusterError
-from cluster.packages import install_control_plane
+from cluster.packages import install_kubernetes
 
 TESTS = Path(__file__).parent
 TIERS = (
@@ -38,7 +38,7 @@ PARALLEL = ("training", "serving")
 BESIDE = "training"
 """The tier that runs on what the others, which mostly wait, leave of the cores."""
 ALONE = "e2e"
-"""The tier that needs all cores for itself."""
+"""The tier that needs all cores for itself, and the project's images."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def main(wanted: list[str]) -> int:
         return 1
     counts: dict[str, Counts] = {}
     with ThreadPoolExecutor(1) as pool:
-        beside = pool.submit(run_beside) if BESIDE in tiers else None
+        beside = pool.submit(run_beside, images=ALONE in tiers) if BESIDE in tiers else None
         for tier in tiers:
             if tier == ALONE and beside:
                 beside.result()
@@ -90,11 +90,11 @@ def main(wanted: list[str]) -> int:
 
 def set_up(tiers: list[str]) -> None:
     """Do first what would stop the tiers later, or take the cores from them."""
-    if "e2e" in tiers:
+    if ALONE in tiers:
         check_room()
     if BESIDE in tiers and "api" in tiers:
         # To build it takes all cores for ten minutes, and trainings would wait in vain.
-        install_control_plane()
+        install_kubernetes()
 
 
 def has_tests(tier: str) -> bool:
@@ -102,12 +102,16 @@ def has_tests(tier: str) -> bool:
     return tier in TIERS and any((TESTS / tier).rglob("test_*.py"))
 
 
-def run_beside() -> Counts:
-    """Run a tier while others run, and show what it said when it has ended."""
+def run_beside(*, images: bool) -> Counts:
+    """Run a tier while others run, and show what it said when it has ended; then build the images, where asked for."""
+    nice = ["nice", "-n", "5"]
     with tempfile.TemporaryFile("w+") as said:
-        counts = run_tier(BESIDE, ["nice", "-n", "5"], said)
+        counts = run_tier(BESIDE, nice, said)
         said.seek(0)
         print(f"--- {BESIDE}, beside the others\n{said.read()}", flush=True)
+    if images:
+        # Where this fails, the tier that wants them tries again and tells.
+        subprocess.run([*nice, sys.executable, "-m", "cluster", "images"], check=False)
     return counts
 
 

@@ -1,4 +1,4 @@
-"""`python -m cluster up [--images] | down | status | images --registry R`."""
+"""`python -m cluster up [--images] | down | status | images [--registry R]`."""
 
 import argparse
 import sys
@@ -6,6 +6,7 @@ import sys
 from cluster.images import build_images, push_images
 from cluster.layout import ClusterError
 from cluster.lifecycle import current, down, up
+from cluster.packages import install_debian
 
 
 def main() -> int:
@@ -17,9 +18,7 @@ def main() -> int:
     )
     commands.add_parser("down", help="stop the cluster; nothing of it stays but the cache")
     commands.add_parser("status", help="say whether the cluster runs")
-    commands.add_parser("images", help="build the images and push them").add_argument(
-        "--registry", required=True, help="where to push them"
-    )
+    commands.add_parser("images", help="build the project's images").add_argument("--registry", help="push them there")
     arguments = parser.parse_args()
     try:
         match arguments.command:
@@ -28,8 +27,10 @@ def main() -> int:
             case "down":
                 down()
             case "images":
+                install_debian()
                 build_images()
-                push_images(arguments.registry)
+                if arguments.registry:
+                    push_images(arguments.registry)
             case "status":
                 cluster = current()
                 print(f"running: export KUBECONFIG={cluster.kubeconfig}" if cluster else "not running")

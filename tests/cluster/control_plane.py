@@ -14,7 +14,7 @@ from pathlib import Path
 
 from cluster import processes
 from cluster.layout import API_PORT, BIN, CACHE, NODE_NAME, ROOT, SERVICE_NETWORK, ClusterError
-from cluster.packages import install_control_plane
+from cluster.packages import install_kubernetes
 
 _USERS = {
     "admin": ("admin", "system:masters"),
@@ -122,7 +122,7 @@ def start_control_plane(
     directory: Path, address: str, ports: Ports, *, scheduler: bool, plugins: tuple[str, ...] = ()
 ) -> Cluster:
     """Start what is not running yet and wait until the API server answers; `plugins` of admission are added to it."""
-    install_control_plane()
+    install_kubernetes()
     for part in ("etcd", "pki", "kubeconfigs"):
         (directory / part).mkdir(parents=True, exist_ok=True)
     cluster = Cluster(directory, f"https://{address}:{ports.api}")

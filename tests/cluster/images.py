@@ -1,6 +1,5 @@
 """Builds the images without a registry, and hands them to containerd, blob by blob and only what it lacks."""
 
-import hashlib
 import os
 import shutil
 import subprocess
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.containerd import PAUSE_IMAGE
-from cluster.layout import CACHE, IMAGES, ROOT, ClusterError, tell
+from cluster.layout import CACHE, IMAGES, ROOT, ClusterError, digest_inputs, tell
 from cluster.loading import LAYOUT, load_image, prune_layout
 
 _HERE = Path(__file__).parent
@@ -136,15 +135,6 @@ def chart_values(registry: str | None) -> dict[str, Any]:
 def image_annotation() -> dict[str, str]:
     """Return the annotation that replaces the operator's pod when its image was built anew under the same tag."""
     return {"finetune.dev/built-from": _recorded("finetune.dev/operator:dev")[:12]}
-
-
-def digest_inputs(files: Iterable[Path], more: str) -> str:
-    """Return a digest of files' contents, and of whatever else an image is made from."""
-    total = hashlib.sha256(more.encode())
-    for path in sorted(files):
-        total.update(f"{path.relative_to(ROOT)}\0".encode())
-        total.update(hashlib.sha256(path.read_bytes()).digest())
-    return total.hexdigest()
 
 
 def _build_python() -> None:

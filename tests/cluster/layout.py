@@ -1,7 +1,9 @@
 """Where the embedded Kubernetes keeps its things, the addresses that it uses, and how it speaks."""
 
+import hashlib
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,3 +33,12 @@ def tell(message: str) -> None:
     """Say how far the work is, on standard error."""
     sys.stderr.write(f"[{time.monotonic() - _STARTED:4.0f}s] {message}\n")
     sys.stderr.flush()
+
+
+def digest_inputs(files: Iterable[Path], more: str) -> str:
+    """Return a digest of files' contents, and of whatever else something is built from."""
+    total = hashlib.sha256(more.encode())
+    for path in sorted(files):
+        total.update(f"{path.relative_to(ROOT)}\0".encode())
+        total.update(hashlib.sha256(path.read_bytes()).digest())
+    return total.hexdigest()

@@ -8,7 +8,7 @@ from cluster.control_plane import Cluster, Ports, is_answering, start_control_pl
 from cluster.images import build_images, check_room, load_images, load_pause
 from cluster.layout import API_PORT, IMAGES, NODE_ADDRESS, STATE, ClusterError, tell
 from cluster.node import find_other_node, make_interface, start_node, stop_node, unmount_below
-from cluster.packages import install_control_plane, install_node
+from cluster.packages import install_debian, install_kubernetes
 from cluster.storage import make_volumes, recycle_volumes
 
 _CLUSTER = Cluster(STATE, f"https://{NODE_ADDRESS}:{API_PORT}")
@@ -28,8 +28,8 @@ def up(*, images: bool = False) -> Cluster:
     """Start the cluster, or what of it does not run; with the project's images when asked for."""
     if images:
         check_room()
-    install_control_plane()
-    install_node()
+    install_kubernetes()
+    install_debian()
     if images:
         build_images()
     if is_healthy():

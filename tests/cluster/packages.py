@@ -1,24 +1,18 @@
-"""Gets the programs of the cluster: Kubernetes and its company from Go modules, the rest from Debian."""
+"""Gets the programs of the cluster: Kubernetes and its company from one Go module, the rest from Debian."""
 
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
-from cluster.layout import BIN, CACHE, ClusterError, tell
+from cluster.layout import BIN, CACHE, ClusterError, digest_inputs, tell
 
 KUBERNETES = "v1.36.3"
-_MODULES = {
-    "containerd": "github.com/containerd/containerd/v2/cmd/containerd@v2.3.7",
-    "containerd-shim-runc-v2": "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2@v2.3.7",
-    "ctr": "github.com/containerd/containerd/v2/cmd/ctr@v2.3.7",
-    "coredns": "github.com/coredns/coredns@v1.14.3",
-    "helm": "helm.sh/helm/v3/cmd/helm@v3.22.0",
-    "kubeconform": "github.com/yannh/kubeconform/cmd/kubeconform@v0.7.0",
-    "versitygw": "github.com/versity/versitygw/cmd/versitygw@v1.8.0",
-}
+_OBJECT_STORE = "github.com/versity/versitygw/cmd/versitygw@v1.8.0"
 _PARTS = (
+    "coredns",
     "etcd",
     "kube-apiserver",
     "kube-controller-manager",
@@ -49,32 +43,35 @@ def check_machine() -> None:
         raise ClusterError(f"the embedded Kubernetes is built with Go 1.26 or newer: install it, or {instead}")
 
 
-def install_control_plane() -> None:
-    """Make the programs that an API server needs, where they are missing."""
+def install_kubernetes() -> None:
+    """Build every program of the cluster that is missing: at once, since they share most of their packages."""
     check_machine()
     BIN.mkdir(parents=True, exist_ok=True)
-    if not (BIN / "kubernetes").exists():
-        tell("building Kubernetes from its Go modules (10 to 15 minutes, once)")
+    source = Path(__file__).parent / "go"
+    recorded, inputs = BIN / "kubernetes.inputs", digest_inputs(source.iterdir(), KUBERNETES)
+    if not recorded.exists() or recorded.read_text() != inputs:
+        tell("building Kubernetes, containerd and Helm from their Go modules (10 to 15 minutes, once)")
         version = "k8s.io/component-base/version"
         major, minor, _ = KUBERNETES.removeprefix("v").split(".")
         flags = (
             f"-s -w -X {version}.gitVersion={KUBERNETES} -X {version}.gitMajor={major} -X {version}.gitMinor={minor}"
         )
-        building = BIN / "kubernetes.part"
-        source = Path(__file__).parent / "go"
-        _go(["build", "-trimpath", "-ldflags", flags, "-o", str(building), "."], source)
-        building.rename(BIN / "kubernetes")
+        with tempfile.TemporaryDirectory(dir=BIN) as built:
+            # `tool`: Helm and containerd, as go.mod lists them.
+            _go(["build", "-trimpath", "-ldflags", flags, "-o", f"{built}/", ".", "tool"], source)
+            for program in Path(built).iterdir():
+                program.rename(BIN / program.name)
+        recorded.write_text(inputs)
     for part in _PARTS:
         link = BIN / part
         if not link.is_symlink():
+            link.unlink(missing_ok=True)
             link.symlink_to("kubernetes")
-    _install_modules("helm", "kubeconform")
 
 
-def install_node() -> None:
-    """Make the programs that a node needs, where they are missing."""
+def install_debian() -> None:
+    """Install Debian's packages that a node needs, and those that build images, where they are missing."""
     check_machine()
-    _install_modules("containerd", "containerd-shim-runc-v2", "ctr", "coredns")
     missing = [package for program, package in _DEBIAN.items() if shutil.which(program) is None]
     if missing:
         tell(f"installing {', '.join(missing)}")
@@ -83,11 +80,14 @@ def install_node() -> None:
 
 def install_object_store() -> Path:
     """Return the program that speaks S3, built where it is missing."""
-    if shutil.which("go") is None and not (BIN / "versitygw").exists():
-        raise ClusterError("the S3 server of the tests is built with Go 1.26 or newer: install it")
-    BIN.mkdir(parents=True, exist_ok=True)
-    _install_modules("versitygw")
-    return BIN / "versitygw"
+    program = BIN / "versitygw"
+    if not program.exists():
+        if shutil.which("go") is None:
+            raise ClusterError("the S3 server of the tests is built with Go 1.26 or newer: install it")
+        BIN.mkdir(parents=True, exist_ok=True)
+        tell("building versitygw (1 to 4 minutes)")
+        _go(["install", "-trimpath", "-ldflags", "-s -w", _OBJECT_STORE], CACHE)
+    return program
 
 
 def unpack_prometheus() -> Path:
@@ -104,15 +104,10 @@ def unpack_prometheus() -> Path:
     return directory / "usr/bin"
 
 
-def _install_modules(*names: str) -> None:
-    for name in names:
-        if not (BIN / name).exists():
-            tell(f"building {name} (1 to 4 minutes)")
-            _go(["install", "-trimpath", "-ldflags", "-s -w", _MODULES[name]], CACHE)
-
-
 def _go(arguments: list[str], directory: Path) -> None:
-    _run(["go", *arguments], directory, {"CGO_ENABLED": "0", "GOBIN": str(BIN), "GOFLAGS": "", "GOWORK": "off"})
+    # The compiler spends time on its garbage, and there is memory for it.
+    environment = {"CGO_ENABLED": "0", "GOBIN": str(BIN), "GOFLAGS": "", "GOGC": "400", "GOWORK": "off"}
+    _run(["go", *arguments], directory, environment)
 
 
 def _apt(*arguments: str) -> None:

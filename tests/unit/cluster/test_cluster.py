@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from cluster import images, processes
-from cluster.layout import ROOT, ClusterError
+from cluster import processes
+from cluster.layout import ROOT, ClusterError, digest_inputs
 from cluster.node import find_other_node
 from cluster.storage import build_volume, may_be_recycled
 
@@ -57,10 +57,10 @@ def test_a_node_that_is_not_ours_is_seen(tmp_path: Path) -> None:
 
 def test_an_image_is_made_anew_when_a_file_or_its_base_changes(tmp_path: Path) -> None:
     file = ROOT / "install.sh"
-    before = images.digest_inputs([file], "base-1")
-    assert images.digest_inputs([file], "base-1") == before
-    assert images.digest_inputs([file], "base-2") != before
-    assert images.digest_inputs([file, ROOT / "uv.lock"], "base-1") != before
+    before = digest_inputs([file], "base-1")
+    assert digest_inputs([file], "base-1") == before
+    assert digest_inputs([file], "base-2") != before
+    assert digest_inputs([file, ROOT / "uv.lock"], "base-1") != before
 
 
 @pytest.mark.parametrize(
