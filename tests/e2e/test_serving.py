@@ -237,7 +237,7 @@ def test_no_request_is_lost_while_versions_and_pods_change(kubectl: Kubectl, nam
         wait_for(lambda: version_of(openai, "green") == version, version, 30)
         turns.append(Turn(begun, monotonic(), version))
 
-    # So many that vLLM, which has less than a core here, answers several in each step.
+    # So many that vLLM answers several in each of its steps, which take as long for one.
     with ThreadPoolExecutor(24) as pool:
         clients = [pool.submit(ask_on, client) for client in range(24)]
         try:
