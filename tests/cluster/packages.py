@@ -57,8 +57,9 @@ def install_kubernetes() -> None:
             f"-s -w -X {version}.gitVersion={KUBERNETES} -X {version}.gitMajor={major} -X {version}.gitMinor={minor}"
         )
         with tempfile.TemporaryDirectory(dir=BIN) as built:
-            # `tool`: Helm and containerd, as go.mod lists them.
-            _go(["build", "-trimpath", "-ldflags", flags, "-o", f"{built}/", ".", "tool"], source)
+            # `tool`: Helm and containerd, as go.mod lists them. What debuggers need is not written, since -w drops it.
+            options = ["-trimpath", "-gcflags=all=-dwarf=false", "-ldflags", flags]
+            _go(["build", *options, "-o", f"{built}/", ".", "tool"], source)
             for program in Path(built).iterdir():
                 program.rename(BIN / program.name)
         recorded.write_text(inputs)
