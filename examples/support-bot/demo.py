@@ -19,7 +19,7 @@ from typing import Any
 from cluster.images import build_images, chart_values, image_annotation, push_images
 from cluster.layout import BIN, ClusterError, tell
 from cluster.lifecycle import up
-from cluster.packages import install_debian, install_kubernetes
+from cluster.packages import install_kubernetes
 from cluster.storage import keep_volume
 from finetune_api.routes import BASE_NAME
 from openai import OpenAI
@@ -88,7 +88,6 @@ def _choose_target() -> Target:
         raise ClusterError("CLUSTER=current needs kubectl with a current context")
     if shutil.which("helm") is None:
         install_kubernetes()
-    install_debian()
     build_images()
     push_images(registry)
     return Target(("kubectl",), (shutil.which("helm") or str(BIN / "helm"),), chart_values(registry), "")

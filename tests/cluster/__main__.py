@@ -6,7 +6,6 @@ import sys
 from cluster.images import build_images, push_images
 from cluster.layout import ClusterError
 from cluster.lifecycle import current, down, up
-from cluster.packages import install_debian
 
 
 def main() -> int:
@@ -27,7 +26,6 @@ def main() -> int:
             case "down":
                 down()
             case "images":
-                install_debian()
                 build_images()
                 if arguments.registry:
                     push_images(arguments.registry)

@@ -12,6 +12,7 @@ from typing import Any
 from cluster.containerd import PAUSE_IMAGE
 from cluster.layout import CACHE, IMAGES, ROOT, ClusterError, digest_inputs, tell
 from cluster.loading import LAYOUT, load_image, prune_layout
+from cluster.packages import install_debian
 
 _HERE = Path(__file__).parent
 _BASES = _HERE / "bases"
@@ -73,6 +74,7 @@ def build_bases() -> None:
 
 def build_images() -> None:
     """Build the bases and the project's images, where their inputs changed; what they replace is removed."""
+    install_debian()
     build_bases()
     for image in _IMAGES:
         inputs = digest_inputs(

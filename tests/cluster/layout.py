@@ -1,4 +1,4 @@
-"""Where the embedded Kubernetes keeps its things, the addresses that it uses, and how it speaks."""
+"""Where the embedded Kubernetes keeps its things, the addresses that it uses, how it speaks, and what is built anew."""
 
 import hashlib
 import sys

@@ -44,21 +44,23 @@ def check_machine() -> None:
 
 
 def install_kubernetes() -> None:
-    """Build every program of the cluster that is missing: at once, since they share most of their packages."""
+    """Build the programs of the cluster where their module, or how it is built, has changed.
+
+    All at once, since they share most of their packages.
+    """
     check_machine()
     BIN.mkdir(parents=True, exist_ok=True)
+    version = "k8s.io/component-base/version"
+    major, minor, _ = KUBERNETES.removeprefix("v").split(".")
+    flags = f"-s -w -X {version}.gitVersion={KUBERNETES} -X {version}.gitMajor={major} -X {version}.gitMinor={minor}"
+    # What debuggers need is not written, since -w drops it.
+    options = ["-trimpath", "-gcflags=all=-dwarf=false", "-ldflags", flags]
     source = Path(__file__).parent / "go"
-    recorded, inputs = BIN / "kubernetes.inputs", digest_inputs(source.iterdir(), KUBERNETES)
+    recorded, inputs = BIN / "kubernetes.inputs", digest_inputs(source.iterdir(), " ".join(options))
     if not recorded.exists() or recorded.read_text() != inputs:
         tell("building Kubernetes, containerd and Helm from their Go modules (10 to 15 minutes, once)")
-        version = "k8s.io/component-base/version"
-        major, minor, _ = KUBERNETES.removeprefix("v").split(".")
-        flags = (
-            f"-s -w -X {version}.gitVersion={KUBERNETES} -X {version}.gitMajor={major} -X {version}.gitMinor={minor}"
-        )
         with tempfile.TemporaryDirectory(dir=BIN) as built:
-            # `tool`: Helm and containerd, as go.mod lists them. What debuggers need is not written, since -w drops it.
-            options = ["-trimpath", "-gcflags=all=-dwarf=false", "-ldflags", flags]
+            # `tool`: Helm and containerd, as go.mod lists them.
             _go(["build", *options, "-o", f"{built}/", ".", "tool"], source)
             for program in Path(built).iterdir():
                 program.rename(BIN / program.name)
