@@ -8,9 +8,8 @@ from finetune_api.graders import Grader
 from finetune_api.measurable import choose_gates, choose_metrics, find_problem, read_traits
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
+from unit.evaluations import CITY, gate
 
-CITY = Grader.model_validate({"name": "city", "stringCheck": {"referenceField": "city"}})
 LAST = Grader.model_validate({"name": "last", "stringCheck": {}})
 CALL = {"id": "a", "type": "function", "function": {"name": "weather", "arguments": {}}}
 
@@ -78,10 +77,6 @@ def test_of_a_reward_model_only_the_preferences_are_measured() -> None:
     assert "a reward model scores only: use PreferenceAccuracy" in problem
 
 
-def gate(metric: str, **more: Any) -> dict[str, Any]:
-    return {"gates": [{"metric": metric, "minGain": 0} | more]}
-
-
 @pytest.mark.parametrize(
     ("asked", "examples", "graders", "problem"),
     [
@@ -120,17 +115,3 @@ def test_what_prepare_lets_pass_is_measured_and_gated(examples: list[dict[str, A
     assert measured
     assert not metrics or set(measured) == set(metrics)
     assert {one.metric for one in choose_gates(evaluation, traits, graders)} <= set(measured)
-
-
-@pytest.mark.parametrize(
-    ("wrong", "message"),
-    [
-        ({"metrics": ["Perplexity"]} | gate("Bleu"), "not in metrics"),
-        (gate("Grader"), "grader names the grader"),
-        (gate("Bleu", grader="city"), "grader names the grader"),
-        ({"graders": [CITY.to_dict()]} | gate("Grader", grader="town"), "name of none of graders"),
-    ],
-)
-def test_a_wrong_evaluation_is_refused_at_once(wrong: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValidationError, match=message):
-        Evaluation.model_validate(wrong)

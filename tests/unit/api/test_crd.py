@@ -1,0 +1,20 @@
+"""The CustomResourceDefinitions."""
+
+from typing import Any
+
+from finetune_api.crd import build_crds
+
+
+def test_every_field_is_described() -> None:
+    def undescribed(schema: dict[str, Any], path: str) -> list[str]:
+        found = []
+        for name, part in schema.get("properties", {}).items():
+            if "description" not in part:
+                found.append(f"{path}.{name}")
+            found += undescribed(part, f"{path}.{name}") + undescribed(part.get("items", {}), f"{path}.{name}")
+        return found
+
+    for crd in build_crds().values():
+        schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+        missing = [one for one in undescribed(schema, "") if not one.startswith(".status.attempts.")]
+        assert not missing

@@ -1,0 +1,49 @@
+"""The rules of a FineTuneJob, as whoever reads a manifest meets them."""
+
+from typing import Any
+
+import pytest
+from finetune_api.finetunejob import FineTuneJobSpec
+from pydantic import ValidationError
+from unit.specs import SPEC
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"method": {}}, "choose exactly one method"),
+        ({"adapter": {}}, "choose exactly one adapter"),
+        ({"model": {"uri": "ftp://bucket/key"}}, "uri\n  Value error, give "),
+        ({"model": {"uri": "s3://b/key"}}, "uri\n  Value error, give "),
+        ({"model": {"uri": "s3://bucket/../key"}}, "uri\n  Value error, give "),
+        ({"model": {"uri": "s3://bucket/key", "revision": "main"}}, "revision is for models on the hub"),
+        ({"model": {"uri": "pvc://models/base", "secretRef": {"name": "x"}}}, "models that are fetched"),
+        ({"dataset": {"train": {"uri": "https://example.com/x.jsonl?token=1"}}}, "uri\n  Value error, give "),
+        ({"dataset": {"train": {"uri": "https://user@example.com/x.jsonl"}}}, "uri\n  Value error, give "),
+        ({"dataset": {"train": {"uri": "https://example.com"}}}, "uri\n  Value error, give "),
+        ({"dataset": {"train": {"uri": "http://example.com/x.jsonl"}}}, "uri\n  Value error, give "),
+        ({"model": {"uri": "https://example.com/model"}}, "uri\n  Value error, give "),
+        ({"model": {"uri": "finetunejob://first/adapter"}}, "uri\n  Value error, give "),
+        ({"model": {"uri": "finetunejob://first", "secretRef": {"name": "x"}}}, "models that are fetched"),
+        ({"model": {"uri": "hf://org/name", "earlierAdapter": "Merge"}}, "models of an earlier job"),
+        ({"dataset": {"train": {"uri": "configmap://d/x", "secretRef": {"name": "x"}}}}, "data that is fetched"),
+        ({"model": {"uri": "pvc://models/../etc"}}, "uri\n  Value error, give "),
+        ({"model": {"uri": "pvc://models/base", "revision": "main"}}, "revision is for models on the hub"),
+        (
+            {"dataset": {"train": {"uri": "pvc://data/a"}, "validation": {"uri": "pvc://data/b"}, "holdout": 0.1}},
+            "both",
+        ),
+        ({"evaluation": {"gates": [{"metric": "Perplexity"}]}}, "exactly one of minGain and maxLoss"),
+        ({"hyperparameters": {"batchSize": 8, "microBatchSize": 3}}, "must divide"),
+        ({"serving": {"modelName": "x"}}, "exactly one of server and template"),
+        ({"serving": {"modelName": "base", "server": "s"}}, "base model's own"),
+        ({"serving": {"modelName": "x--y", "server": "s"}}, "pattern"),
+        (
+            {"adapter": {"lora": {"rank": 32}}, "serving": {"modelName": "x", "template": {"lora": {"maxRank": 8}}}},
+            "above",
+        ),
+    ],
+)
+def test_wrong_specs_are_refused_with_the_field(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        FineTuneJobSpec.model_validate(SPEC | changes)

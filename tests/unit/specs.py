@@ -1,0 +1,21 @@
+"""The least FineTuneJob that is valid, with what a test changes of it."""
+
+from typing import Any
+
+from finetune_api.finetunejob import FineTuneJobSpec
+from finetune_api.jobfile import JobFile
+
+SPEC: dict[str, Any] = {
+    "model": {"uri": "pvc://models/base"},
+    "dataset": {"train": {"uri": "configmap://data/train.jsonl"}},
+    "method": {"sft": {}},
+    "adapter": {"lora": {}},
+}
+
+
+def spec(**changes: Any) -> FineTuneJobSpec:
+    return FineTuneJobSpec.model_validate(SPEC | changes)
+
+
+def job_file(**changes: Any) -> JobFile:
+    return JobFile("shop", "0123456789", spec(**changes))
