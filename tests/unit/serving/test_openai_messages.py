@@ -1,15 +1,10 @@
-"""The server's decisions: what is refused, and the bodies of OpenAI's API."""
+"""The bodies of OpenAI's API."""
 
 import json
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 from finetune_api.access import RequestLimits
-from finetune_api.modelserver import Engine, Model
-from finetune_serving.adapters import find_problem
-from finetune_serving.config import LORA_MODULES, allowed_rank
 from finetune_serving.openai_messages import (
     EventStream,
     RequestError,
@@ -22,71 +17,8 @@ from finetune_serving.openai_messages import (
     wants_usage,
     with_usage,
 )
-from finetune_serving.serve import Serve, build_arguments
 from hypothesis import given
 from hypothesis import strategies as st
-
-CONFIG: dict[str, Any] = {
-    "peft_type": "LORA",
-    "base_model_name_or_path": "pvc://models/base",
-    "r": 16,
-    "target_modules": list(LORA_MODULES),
-}
-
-
-@pytest.mark.parametrize(
-    ("change", "problem"),
-    [
-        ({}, ""),
-        ({"peft_type": "IA3"}, "not LORA"),
-        ({"base_model_name_or_path": "pvc://models/other"}, "it was trained on"),
-        ({"r": 64}, "its rank is 64"),
-        ({"r": "16"}, "its rank is '16'"),
-        ({"target_modules": "all-linear"}, "it changes 'all-linear'"),
-        ({"target_modules": ["lm_head"]}, "it changes"),
-        ({"use_dora": True}, "DoRA"),
-        ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
-        ({"bias": "all"}, "bias"),
-    ],
-)
-def test_what_cannot_be_served_is_refused_with_the_reason(change: dict[str, Any], problem: str) -> None:
-    found = find_problem(CONFIG | change, Model(uri="pvc://models/base"), 16)
-    assert problem in found
-    assert bool(found) == bool(problem)
-
-
-def test_the_engine_gets_what_may_be_chosen() -> None:
-    options = Serve(
-        "pvc://m/b", None, Engine(), 16, 2, 8000, "::", Path("/"), Path("/routes.json"), "", Path("/scratch")
-    )
-    arguments = build_arguments(options, "/m", gpu=False)
-    assert {"--dtype=float32", "--enable-prefix-caching", "--tensor-parallel-size=1"} < set(arguments)
-    assert {"--max-loras=2", "--max-cpu-loras=6", "--max-lora-rank=16"} < set(arguments)
-    assert not [one for one in arguments if "quantization" in one or "max-num-seqs" in one]
-    chosen = Engine(
-        max_model_length=512,
-        quantization="fp8",
-        kv_cache_dtype="fp8",
-        prefix_caching=False,
-        tensor_parallel=2,
-        gpu_memory_share=0.8,
-        max_sequences=32,
-        dtype="bfloat16",
-    )
-    assert set(build_arguments(replace(options, engine=chosen), "/m", gpu=True)) > {
-        "--max-model-len=512",
-        "--quantization=fp8",
-        "--kv-cache-dtype=fp8",
-        "--no-enable-prefix-caching",
-        "--tensor-parallel-size=2",
-        "--gpu-memory-utilization=0.8",
-        "--max-num-seqs=32",
-        "--dtype=bfloat16",
-    }
-
-
-def test_ranks_are_rounded_up_to_what_vllm_allows() -> None:
-    assert [allowed_rank(rank) for rank in (1, 8, 9, 64, 300)] == [8, 8, 16, 64, 320]
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"model": 5}', b"[" * 100_000])

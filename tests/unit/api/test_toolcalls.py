@@ -1,0 +1,23 @@
+"""How calls of tools are learnt from a chat template and read out of answers."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from unit.tool_templates import HERMES, PYTHONIC, learn
+
+
+@pytest.mark.parametrize("template", [PYTHONIC, "{{ messages[9].content }}", "no calls here"])
+def test_a_template_without_calls_as_json_has_no_format(template: str) -> None:
+    assert learn(template) is None
+
+
+@given(st.dictionaries(st.text(max_size=5), st.text(max_size=8), max_size=3))
+def test_whatever_the_template_writes_is_read_back(arguments: dict[str, str]) -> None:
+    written = learn(HERMES)
+    assert written is not None
+    text = f'<tool_call>\n{{"name": "weather", "arguments": {json.dumps(arguments)}}}\n</tool_call>'
+    calls = written.parse(text)
+    assert calls is not None
+    assert [(call.name, call.arguments) for call in calls] == [("weather", arguments)]

@@ -1,0 +1,9 @@
+"""Questions of an evaluation."""
+
+from typing import Any
+
+from finetune_serving.questions import Question
+
+
+def question(**example: Any) -> Question:
+    return Question(example, prompt=(1,), reference="Oslo")

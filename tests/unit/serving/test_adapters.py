@@ -1,0 +1,36 @@
+"""Which adapters are refused."""
+
+from typing import Any
+
+import pytest
+from finetune_api.modelserver import Model
+from finetune_serving.adapters import find_problem
+from finetune_serving.config import LORA_MODULES
+
+CONFIG: dict[str, Any] = {
+    "peft_type": "LORA",
+    "base_model_name_or_path": "pvc://models/base",
+    "r": 16,
+    "target_modules": list(LORA_MODULES),
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({}, ""),
+        ({"peft_type": "IA3"}, "not LORA"),
+        ({"base_model_name_or_path": "pvc://models/other"}, "it was trained on"),
+        ({"r": 64}, "its rank is 64"),
+        ({"r": "16"}, "its rank is '16'"),
+        ({"target_modules": "all-linear"}, "it changes 'all-linear'"),
+        ({"target_modules": ["lm_head"]}, "it changes"),
+        ({"use_dora": True}, "DoRA"),
+        ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
+        ({"bias": "all"}, "bias"),
+    ],
+)
+def test_what_cannot_be_served_is_refused_with_the_reason(change: dict[str, Any], problem: str) -> None:
+    found = find_problem(CONFIG | change, Model(uri="pvc://models/base"), 16)
+    assert problem in found
+    assert bool(found) == bool(problem)
