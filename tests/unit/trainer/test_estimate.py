@@ -3,66 +3,16 @@
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pytest
-from finetune_api.estimate import Estimate, GpuKind, describe_estimate, parse_quantity
+from finetune_api.estimate import Estimate, GpuKind, describe_estimate
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_trainer.estimate import estimate, estimate_flops, estimate_memory, find_misfit, find_rate
 from finetune_trainer.schedule import choose
-from finetune_trainer.setup import ExampleLengths, Setup, build_setup
-from finetune_trainer.shape import ModelShape
+from finetune_trainer.setup import ExampleLengths
+from unit.setups import LENGTHS, LLAMA_8B, lengths, setup_of, spec
 
-LLAMA_8B = ModelShape(
-    parameters=8_030_261_248,
-    active=7_504_924_672,
-    linear=6_979_321_856,
-    layers=32,
-    parameters_a_layer=218_112_000,
-    hidden=4096,
-    rows=128_256,
-    layer_width=83_968,
-    widest=14_336,
-    modules={
-        "q_proj": 262_144,
-        "k_proj": 163_840,
-        "v_proj": 163_840,
-        "o_proj": 262_144,
-        "gate_proj": 589_824,
-        "up_proj": 589_824,
-        "down_proj": 589_824,
-    },
-    positions=8192,
-    architectures=("LlamaForCausalLM",),
-)
 GRADER = {"name": "g", "stringCheck": {}}
 H100 = GpuKind(memory="80Gi", tflops=989, hour_price=3)
-
-
-def lengths(tokens: int = 512, count: int = 1000) -> ExampleLengths:
-    return ExampleLengths(np.full(count, tokens), np.full(count, tokens))
-
-
-LENGTHS = lengths()
-
-
-def spec(
-    gpus: int = 1, method: Any = None, adapter: Any = None, budget: Any = None, compute: Any = None, **values: Any
-) -> FineTuneJobSpec:
-    return FineTuneJobSpec.model_validate(
-        {
-            "model": {"uri": "pvc://models/base"},
-            "dataset": {"train": {"uri": "pvc://data/x"}},
-            "method": method or {"sft": {"packing": False}},
-            "adapter": adapter or {"lora": {"rank": 16}},
-            "hyperparameters": {"epochs": 2} | values,
-            "compute": {"resources": {"gpus": gpus}} | (compute or {}),
-            "budget": budget,
-        }
-    )
-
-
-def setup_of(job: FineTuneJobSpec, data: ExampleLengths = LENGTHS) -> Setup:
-    return build_setup(job, choose(job, len(data.tokens)), LLAMA_8B, data)
 
 
 def estimate_of(job: FineTuneJobSpec, kind: GpuKind | None) -> Estimate:
@@ -71,22 +21,6 @@ def estimate_of(job: FineTuneJobSpec, kind: GpuKind | None) -> Estimate:
 
 def misfit(job: FineTuneJobSpec, data: ExampleLengths, memory: str | None) -> str:
     return find_misfit(job, choose(job, len(data.tokens)), LLAMA_8B, data, memory)
-
-
-@pytest.mark.parametrize(
-    ("adapter", "trained"),
-    [
-        # Llama 3 8B, rank 16, all seven layers, as peft prints it.
-        ({"lora": {"rank": 16}}, 41_943_040),
-        ({"dora": {"rank": 8}}, 20_971_520),
-        ({"rslora": {"rank": 16, "layers": [0, 1]}}, 41_943_040 // 16),
-        ({"lora": {"rank": 16, "targetModules": ["q_proj", "v_proj"]}}, 6_815_744),
-        ({"full": {}}, 8_030_261_248),
-        ({"full": {"layers": [30, 31]}}, 2 * 218_112_000),
-    ],
-)
-def test_an_adapter_has_as_many_parameters_as_peft_counts(adapter: Any, trained: int) -> None:
-    assert setup_of(spec(adapter=adapter)).trained == trained
 
 
 def test_the_memory_is_the_sum_of_parts_that_can_be_worked_out() -> None:
@@ -127,24 +61,6 @@ def test_processes_divide_what_their_parallelism_divides(
     assert found == tuple(size * LLAMA_8B.parameters for size in bytes_a_parameter)
 
 
-@pytest.mark.parametrize(
-    ("method", "rows", "forwards", "all_logits"),
-    [
-        ({"sft": {"packing": False}}, 8, 0, False),
-        ({"sft": {"packing": True}}, 1, 0, False),
-        ({"dpo": {}}, 16, 1, False),
-        ({"kto": {}}, 8, 3, False),
-        ({"orpo": {}}, 16, 0, True),
-        ({"reward": {}}, 16, 0, False),
-    ],
-)
-def test_methods_differ_in_rows_references_and_logits(method: Any, rows: int, forwards: int, all_logits: bool) -> None:
-    setup = setup_of(spec(method=method))
-    assert (setup.rows, setup.more_forwards, setup.all_logits) == (rows, forwards, all_logits)
-    copies = setup_of(spec(method=method, adapter={"full": {}})).copies
-    assert copies == (2 if forwards else 1)
-
-
 def test_all_logits_of_a_large_vocabulary_outweigh_the_rest() -> None:
     memory = estimate_memory(LLAMA_8B, setup_of(spec(method={"orpo": {}})))
     assert memory.logits > memory.weights / 2
@@ -172,20 +88,6 @@ def test_operations_follow_the_published_rule() -> None:
     assert estimate_flops(LLAMA_8B, replace(setup, on_gpu=False)) == pytest.approx(4 * LLAMA_8B.active, rel=0.1)
     full = setup_of(spec(adapter={"full": {}}))
     assert estimate_flops(LLAMA_8B, full) == pytest.approx(8 * LLAMA_8B.active, rel=0.1)
-
-
-def test_batches_that_are_filled_up_are_computed_too() -> None:
-    values = np.array([100] * 50 + [300] * 50)
-    mixed = ExampleLengths(values, values)
-
-    def computed(**changes: Any) -> float:
-        return setup_of(spec(epochs=1, **changes), mixed).computed_tokens
-
-    assert computed(microBatchSize=1, batchSize=2) == 100 * 200
-    # Of two drawn by chance both are short with 1/4.
-    assert computed(microBatchSize=2, batchSize=2) == pytest.approx(100 * (100 / 4 + 300 * 3 / 4))
-    assert computed(method={"sft": {"packing": True}}) == 100 * 200
-    assert computed(microBatchSize=1, batchSize=2, maxLength=200) == 50 * 100 + 50 * 200
 
 
 def test_hours_and_cost_follow_from_the_administrators_table() -> None:
@@ -248,10 +150,3 @@ def test_what_a_formula_might_misjudge_is_not_refused() -> None:
     needed = estimate_memory(LLAMA_8B, setup_of(job)).total
     assert misfit(job, LENGTHS, f"{round(needed / 1.1 / 2**20)}Mi") == ""
     assert misfit(job, LENGTHS, f"{round(needed / 1.3 / 2**20)}Mi")
-
-
-@pytest.mark.parametrize(
-    ("quantity", "value"), [("80Gi", 80 * 2**30), ("1.5G", 1.5e9), ("500m", 0.5), ("7", 7.0), ("64Mi", 2**26)]
-)
-def test_quantities_are_read(quantity: str, value: float) -> None:
-    assert parse_quantity(quantity) == value

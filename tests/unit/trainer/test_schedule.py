@@ -1,12 +1,10 @@
-"""Lengths of trainings, and which checkpoint to go on from."""
+"""Lengths and batches of trainings."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from finetune_api.finetunejob import FineTuneJobSpec
-from finetune_trainer.checkpoints import is_whole, mark_whole, newest_whole
 from finetune_trainer.schedule import choose, estimate_steps, halve
 
 
@@ -102,17 +100,3 @@ def test_packing_makes_fewer_steps() -> None:
 @pytest.mark.parametrize(("micro", "needed", "smaller"), [(8, 1, 4), (7, 1, 1), (2, 2, None), (1, 1, None), (12, 2, 6)])
 def test_a_micro_batch_is_halved_as_long_as_it_divides(micro: int, needed: int, smaller: int | None) -> None:
     assert halve(micro, needed) == smaller
-
-
-def test_only_a_whole_checkpoint_is_gone_on_from(tmp_path: Path) -> None:
-    for step in (5, 10, 15):
-        checkpoint = tmp_path / f"checkpoint-{step}"
-        checkpoint.mkdir()
-        (checkpoint / "weights").write_text("w" * step)
-    assert newest_whole(tmp_path) is None
-    for step in (5, 10):
-        mark_whole(tmp_path / f"checkpoint-{step}")
-    assert newest_whole(tmp_path) == tmp_path / "checkpoint-10"
-    (tmp_path / "checkpoint-10" / "weights").write_text("cut")
-    assert not is_whole(tmp_path / "checkpoint-10")
-    assert newest_whole(tmp_path) == tmp_path / "checkpoint-5"

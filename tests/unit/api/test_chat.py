@@ -1,11 +1,9 @@
-"""A conversation as text, and what failures are called."""
+"""A conversation as text."""
 
 from typing import Any
 
 import pytest
 from finetune_api.chat import TemplateError, parse_arguments, render_conversation
-from finetune_api.conditions import Reason
-from finetune_trainer.failures import diagnose
 
 USER = {"role": "user", "content": "hello"}
 ANSWER = {"role": "assistant", "content": "good day"}
@@ -38,19 +36,3 @@ def test_arguments_become_objects_once() -> None:
     once = parse_arguments([{"role": "assistant", "tool_calls": [{"id": "c", "function": function}]}])
     assert once[0]["tool_calls"][0]["function"]["arguments"] == {"id": 1}
     assert parse_arguments(once) == once
-
-
-@pytest.mark.parametrize(
-    ("error", "reason"),
-    [
-        (OSError(28, "No space left on device"), Reason.STORAGE_FULL),
-        (MemoryError(), Reason.OUT_OF_MEMORY),
-        (RuntimeError("CUDA out of memory. Tried"), Reason.GPU_OUT_OF_MEMORY),
-        (PermissionError(13, "denied"), Reason.VOLUME_ACCESS_DENIED),
-        (OSError(30, "Read-only file system"), Reason.VOLUME_ACCESS_DENIED),
-        (RuntimeError("I/O error: No space left on device (os error 28)"), Reason.STORAGE_FULL),
-        (KeyError("x"), Reason.TRAINING_FAILED),
-    ],
-)
-def test_failures_have_reasons(error: Exception, reason: Reason) -> None:
-    assert diagnose(error, Reason.TRAINING_FAILED).reason == reason

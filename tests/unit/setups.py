@@ -1,0 +1,59 @@
+"""Trainings of a model whose figures are published."""
+
+from typing import Any
+
+import numpy as np
+from finetune_api.finetunejob import FineTuneJobSpec
+from finetune_trainer.schedule import choose
+from finetune_trainer.setup import ExampleLengths, Setup, build_setup
+from finetune_trainer.shape import ModelShape
+
+LLAMA_8B = ModelShape(
+    parameters=8_030_261_248,
+    active=7_504_924_672,
+    linear=6_979_321_856,
+    layers=32,
+    parameters_a_layer=218_112_000,
+    hidden=4096,
+    rows=128_256,
+    layer_width=83_968,
+    widest=14_336,
+    modules={
+        "q_proj": 262_144,
+        "k_proj": 163_840,
+        "v_proj": 163_840,
+        "o_proj": 262_144,
+        "gate_proj": 589_824,
+        "up_proj": 589_824,
+        "down_proj": 589_824,
+    },
+    positions=8192,
+    architectures=("LlamaForCausalLM",),
+)
+
+
+def lengths(tokens: int = 512, count: int = 1000) -> ExampleLengths:
+    return ExampleLengths(np.full(count, tokens), np.full(count, tokens))
+
+
+LENGTHS = lengths()
+
+
+def spec(
+    gpus: int = 1, method: Any = None, adapter: Any = None, budget: Any = None, compute: Any = None, **values: Any
+) -> FineTuneJobSpec:
+    return FineTuneJobSpec.model_validate(
+        {
+            "model": {"uri": "pvc://models/base"},
+            "dataset": {"train": {"uri": "pvc://data/x"}},
+            "method": method or {"sft": {"packing": False}},
+            "adapter": adapter or {"lora": {"rank": 16}},
+            "hyperparameters": {"epochs": 2} | values,
+            "compute": {"resources": {"gpus": gpus}} | (compute or {}),
+            "budget": budget,
+        }
+    )
+
+
+def setup_of(job: FineTuneJobSpec, data: ExampleLengths = LENGTHS) -> Setup:
+    return build_setup(job, choose(job, len(data.tokens)), LLAMA_8B, data)
