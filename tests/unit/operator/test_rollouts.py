@@ -6,11 +6,12 @@ from typing import Any
 
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.jobstatus import FineTuneJobStatus
-from finetune_api.rollout import Canary, RolloutStatus, Tally
+from finetune_api.rollout import Canary, CanaryStep, RolloutStatus, Tally
 from finetune_operator.rollouts import Traffic, advance, find_fault, shares
-from finetune_operator.views import JobView
+from finetune_operator.views import JobView, view_job
 from hypothesis import given
 from hypothesis import strategies as st
+from unit.objects import NOW, proven
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 CANARY = {"canary": {"steps": [{"weight": 10, "seconds": 60}, {"weight": 50, "seconds": 60}]}}
@@ -136,3 +137,15 @@ def test_whatever_happens_all_requests_have_a_version_that_is_there(
         assert sum(weight for _, weight in given_shares) == 100
         assert {one for one, _ in given_shares} <= {one.name for one in proven}
         assert len({one for one, _ in given_shares}) == len(given_shares) <= 2
+
+
+ONE_STEP = Canary(steps=[CanaryStep(weight=10)])
+
+
+def test_a_step_that_the_canary_does_not_have_ends_it() -> None:
+    newer = proven("second", "bot")
+    newer["spec"]["serving"]["rollout"] = {"canary": ONE_STEP.to_dict()}
+    first, second = view_job(proven("first", "bot")), view_job(newer)
+    before = RolloutStatus(name="bot", stable="first", candidate="second", step=9, step_time=NOW - timedelta(days=1))
+    state = advance("bot", [first, second], before, {"second": Traffic(1)}, 1, NOW, is_pinned=False)
+    assert (state.stable, state.candidate) == ("second", None)

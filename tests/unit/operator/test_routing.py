@@ -1,12 +1,14 @@
-"""What is said of a version that some pods have loaded."""
+"""Which routes a server gets, and what is said of a version that some pods have loaded."""
 
 import pytest
-from finetune_api.modelserver import ServedModel
+from finetune_api.modelserver import Model, ModelServerSpec, ServedModel
 from finetune_api.routes import LoadedModel, LoadedReport, Route
 from finetune_operator.observe import ServerPod
-from finetune_operator.routing import describe_served
+from finetune_operator.routing import advance_rollouts, build_routes, describe_served
+from finetune_operator.views import view_job
+from unit.objects import NOW, proven
+from unit.said_by_pods import DIGEST
 
-DIGEST = f"sha256:{'a' * 64}"
 ROUTE = Route(model_name="bot", job="job", uri="pvc://out/job/adapter/1", digest=DIGEST, bytes=1, weight=100)
 
 
@@ -44,3 +46,17 @@ def test_the_share_of_a_version_is_the_smallest_that_a_pod_gives_it(
 ) -> None:
     served = describe_served(ROUTE, pods, before)
     assert (served.weight, served.loaded_pods) == (weight, loaded_pods)
+
+
+def test_what_a_pod_says_twice_counts_once() -> None:
+    route = Route(model_name="bot", job="job", uri="pvc://out/job/adapter/1", digest=DIGEST, bytes=1)
+    said = LoadedModel(model_name="bot", job="job", digest=DIGEST, state="Loaded")
+    pod = ServerPod("a", ready=True, address="10.0.0.1", routes_annotation=None, loaded=LoadedReport(models=[said] * 3))
+    assert describe_served(route, [pod], []).loaded_pods == 1
+
+
+def test_a_server_with_two_versions_of_every_name_is_routed() -> None:
+    jobs = [view_job(proven(f"{age}-{number}", f"bot-{number}")) for age in ("a", "b") for number in range(256)]
+    spec = ModelServerSpec(model=Model(uri="pvc://models/base"), lora={"maxAdapters": 256})
+    rollouts = advance_rollouts(spec, [], jobs, [], NOW)
+    assert len(build_routes("shared", spec, rollouts, jobs).routes) == 512

@@ -1,16 +1,13 @@
-"""The operator's memory and its queue, under every order of events."""
+"""The operator's memory, under every order of events."""
 
-import asyncio
 from typing import Any
 
 from finetune_operator.keeping import keep
 from finetune_operator.kinds import Key
 from finetune_operator.store import Change, Store, concerned
-from finetune_operator.workqueue import WorkQueue
 from hypothesis import given
 from hypothesis import strategies as st
-
-KEY = Key("FineTuneJob", "team", "a")
+from unit.stored import KEY, stored_job, stored_stage, true
 
 
 def job(name: str = "a", version: int = 1, uid: str = "u", **serving: str) -> dict[str, Any]:
@@ -117,70 +114,31 @@ def test_others_look_again_only_when_a_job_is_proven_or_fails() -> None:
     assert [concerned(store, change) for change in changes if change] == [[server, KEY], [KEY], [server, KEY]]
 
 
-def open_queue() -> WorkQueue:
-    queue = WorkQueue(lambda key: key.name.startswith("new"))
-    queue.open([])
-    return queue
+def test_the_first_of_each_line_looks_again_when_something_is_given_back_in_its_namespace() -> None:
+    store = Store()
+    for one in (
+        stored_job("a", waitingFor={"gpus": 8, "jobs": 0}),
+        stored_job("bb", waitingFor={"gpus": 1, "jobs": 0}),
+        stored_job("ccc", waitingFor={"jobs": 1, "gpus": 0}),
+        stored_job("dddd", waitingFor={"jobs": 1, "gpus": 0}),
+        stored_stage("x-train-1", "x"),
+    ):
+        change = store.put(one)
+        assert change is not None
+        assert len(concerned(store, change)) == 1
+    ended = stored_stage("x-train-1", "x", conditions=true("Complete"))
+    ended["metadata"]["resourceVersion"] = "2"
+    change = store.put(ended)
+    assert change is not None
+    assert concerned(store, change) == keys("a", "ccc", "x")
+    begun = store.put(stored_job("a", 2, attempts={"prepare": 1, "train": 1}))
+    assert begun is not None
+    assert concerned(store, begun) == keys("a", "bb", "ccc")
+    assert [one["metadata"]["name"] for one in store.at_work("team")] == ["a"]
+    gone = store.remove(stored_job("ccc", 2))
+    assert gone is not None
+    assert concerned(store, gone) == keys("bb", "ccc", "dddd")
 
 
-async def test_new_keys_go_first_and_leave_the_others_every_sixteenth_turn() -> None:
-    queue = open_queue()
-    for number in range(3):
-        queue.add(KEY._replace(name=f"old-{number}"))
-    for number in range(32):
-        queue.add(KEY._replace(name=f"new-{number}"))
-    order = [(await queue.get()).name for _ in range(35)]
-    news, olds = iter(range(32)), iter(range(3))
-    turns = [f"old-{next(olds)}" if turn in (16, 32, 35) else f"new-{next(news)}" for turn in range(1, 36)]
-    assert order == turns
-
-
-async def test_a_key_that_is_not_new_any_more_keeps_its_place() -> None:
-    new: set[str] = {"a"}
-    queue = WorkQueue(lambda key: key.name in new)
-    queue.open([KEY._replace(name="b"), KEY._replace(name="a")])
-    new.clear()
-    queue.add(KEY._replace(name="a"))
-    new.add("b")
-    queue.add(KEY._replace(name="b"))
-    assert [(await queue.get()).name for _ in range(2)] == ["a", "b"]
-    assert not queue
-
-
-async def test_a_queue_keeps_nothing_until_it_is_opened() -> None:
-    queue = WorkQueue(lambda key: key.name.startswith("new"))
-    queue.add(KEY._replace(name="gone by then"))
-    assert len(queue) == 0
-    queue.open([KEY])
-    assert await queue.get() == KEY
-
-
-async def test_a_key_is_worked_on_once_and_again_when_it_changed_meanwhile() -> None:
-    queue = open_queue()
-    queue.add(KEY)
-    queue.add(KEY)
-    assert await queue.get() == KEY
-    queue.add(KEY)
-    assert len(queue) == 0
-    queue.done(KEY)
-    assert await queue.get() == KEY
-    queue.done(KEY)
-    assert len(queue) == 0
-
-
-async def test_failures_come_back_later_each_time() -> None:
-    queue = open_queue()
-    delays = []
-    for _ in range(4):
-        queue.add(KEY)
-        await queue.get()
-        delays.append(queue.failed(KEY))
-    assert delays[-1] > delays[0]
-    assert await asyncio.wait_for(queue.get(), 5) == KEY
-
-
-async def test_an_earlier_wish_stands() -> None:
-    queue = open_queue()
-    queue.add_after(KEY, 0.01)
-    queue.add_after(KEY, 60)
-    assert await asyncio.wait_for(queue.get(), 5) == KEY
+def keys(*names: str) -> list[Key]:
+    return [Key("FineTuneJob", "team", name) for name in names]

@@ -1,0 +1,16 @@
+"""What is read of an object that another version or another writer left."""
+
+from finetune_operator.views import view_job
+from unit.objects import condition, job
+
+
+def test_what_cannot_be_read_of_a_status_costs_nothing_else() -> None:
+    status = {
+        "attempts": {"train": -1},
+        "startTime": "0000-01-01T00:00:00Z",
+        "stage": "Train",
+        "conditions": [condition("Trained", "0000-01-01T00:00:00Z"), condition("DatasetReady"), "nonsense"],
+    }
+    read = view_job(job(status=status)).status
+    assert (read.stage, read.start_time, read.attempts.train) == ("Train", None, 0)
+    assert [one.type for one in read.conditions] == ["DatasetReady"]
