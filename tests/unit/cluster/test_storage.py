@@ -1,0 +1,23 @@
+"""Which volume is free."""
+
+from pathlib import Path
+
+import pytest
+from cluster.storage import build_volume, may_be_recycled
+
+
+@pytest.mark.parametrize(
+    ("storage_class", "phase", "free"),
+    [
+        ("local", "Released", True),
+        ("local", "Bound", False),
+        ("local", "Available", False),
+        ("kept-helpdesk-base", "Released", False),
+        ("fast", "Released", False),
+    ],
+)
+def test_only_a_used_and_free_volume_of_ours_is_emptied(storage_class: str, phase: str, *, free: bool) -> None:
+    volume = build_volume("local-1", Path("/nowhere"))
+    volume["spec"]["storageClassName"] = storage_class
+    assert may_be_recycled(volume | {"status": {"phase": phase}}) is free
+    assert not may_be_recycled(volume)
