@@ -17,14 +17,14 @@ def test_refusals_that_come_again_are_expected() -> None:
 
 
 @pytest.mark.parametrize("wrong", [line("error"), line("critical"), "Traceback (most recent call last):", "[]"])
-def test_an_error_and_what_is_not_json_is_unexpected(wrong: str) -> None:
+def test_errors_and_lines_other_than_json_are_found(wrong: str) -> None:
     log = f"{line('info')}\n{wrong}\n"
     assert len(unexpected_errors(log)) == 1
     with pytest.raises(AssertionError):
         check_log(log)
 
 
-def test_a_log_that_says_nothing_proves_nothing() -> None:
+def test_an_empty_log_fails() -> None:
     with pytest.raises(AssertionError, match="empty"):
         check_log("\n")
 

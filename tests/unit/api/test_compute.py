@@ -6,6 +6,6 @@ from pydantic import ValidationError
 
 
 @pytest.mark.parametrize("key", ["x" * 64, f"{'a' * 254}/x"])
-def test_a_key_that_no_node_can_have_is_refused(key: str) -> None:
+def test_a_key_longer_than_that_of_a_label_is_refused(key: str) -> None:
     with pytest.raises(ValidationError, match="key"):
         Toleration(key=key)

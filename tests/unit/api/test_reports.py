@@ -52,5 +52,5 @@ def test_the_longest_report_keeps_its_figures_and_loses_text(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     "text", ["", "killed", "[]", '{"outcome": "Succeeded"}', '{"outcome": "x"}', "{" * 5000, "9" * 5000]
 )
-def test_what_is_no_report_is_none(text: str) -> None:
+def test_anything_but_a_report_is_read_as_none(text: str) -> None:
     assert parse_report(text) is None

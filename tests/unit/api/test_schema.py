@@ -5,7 +5,7 @@ from finetune_api.schema import structural_schema
 from pydantic import BaseModel
 
 
-def test_what_a_structural_schema_cannot_say_is_an_error() -> None:
+def test_a_union_of_types_is_refused() -> None:
     class Union(BaseModel):
         value: int | str
 

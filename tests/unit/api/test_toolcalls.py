@@ -9,7 +9,7 @@ from unit.tool_templates import HERMES, PYTHONIC, learn
 
 
 @pytest.mark.parametrize("template", [PYTHONIC, "{{ messages[9].content }}", "no calls here"])
-def test_a_template_without_calls_as_json_has_no_format(template: str) -> None:
+def test_only_a_template_that_writes_calls_as_json_has_a_format(template: str) -> None:
     assert learn(template) is None
 
 

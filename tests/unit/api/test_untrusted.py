@@ -9,17 +9,17 @@ from unit.said_by_pods import LOADED, TRAINED
 
 
 @pytest.mark.parametrize("steps", [2**53, 2**63, 10**400])
-def test_a_number_that_the_api_server_has_no_room_for_is_no_report(steps: int) -> None:
+def test_a_report_with_a_number_too_large_for_the_api_server_is_refused(steps: int) -> None:
     training = TRAINED["training"] | {"steps": steps}
     assert parse_report(json.dumps(TRAINED | {"training": training})) is None
 
 
 @pytest.mark.parametrize("loss", ["NaN", "Infinity", "-Infinity", "1e400"])
-def test_a_loss_that_is_no_number_is_no_report(loss: str) -> None:
+def test_a_report_with_an_infinite_or_undefined_loss_is_refused(loss: str) -> None:
     assert parse_report(json.dumps(TRAINED).replace('"loss": 1.0', f'"loss": {loss}')) is None
 
 
-def test_nothing_that_a_terminal_acts_upon_is_taken_over() -> None:
+def test_what_a_terminal_would_act_upon_becomes_spaces() -> None:
     message = "\u001b[2Jline 3\r\n\u009b\u202eno JSON\u0000"
     report = parse_report(json.dumps({"outcome": "Failed", "reason": "DatasetInvalid", "message": message}))
     assert report is not None
@@ -30,5 +30,5 @@ def test_nothing_that_a_terminal_acts_upon_is_taken_over() -> None:
 
 
 @pytest.mark.parametrize("text", ["\ud800", json.dumps(TRAINED) + "\udfff", "[" * 4000, '{"a":' * 800])
-def test_what_is_no_text_or_has_no_end_is_no_report(text: str) -> None:
+def test_a_report_with_half_a_character_or_without_an_end_is_refused(text: str) -> None:
     assert parse_report(text) is None

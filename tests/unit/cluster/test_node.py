@@ -7,7 +7,7 @@ from cluster import processes
 from cluster.node import find_other_node
 
 
-def test_a_node_that_is_not_ours_is_seen(tmp_path: Path) -> None:
+def test_a_node_of_someone_else_is_seen(tmp_path: Path) -> None:
     link = tmp_path / "k3s-server"
     link.symlink_to("/bin/sleep")
     stranger = subprocess.Popen([link, "600"])

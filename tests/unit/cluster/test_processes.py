@@ -36,6 +36,6 @@ def test_a_process_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
     assert processes.start_time(pid) is None
 
 
-def test_what_never_comes_true_is_named() -> None:
+def test_a_wait_in_vain_names_what_was_waited_for() -> None:
     with pytest.raises(ClusterError, match="in vain for the moon"):
         processes.wait_until(lambda: False, "the moon", 0)

@@ -27,7 +27,7 @@ def template() -> dict[str, Any]:
     return copy.deepcopy(dict(build_stage_job(job, Stage.TRAIN, 1, SETTINGS)["spec"]["template"]))
 
 
-def test_what_the_operator_makes_has_none(template: dict[str, Any]) -> None:
+def test_what_the_operator_makes_gains_nothing(template: dict[str, Any]) -> None:
     assert find_gains(template, IMAGES) == []
 
 
@@ -76,7 +76,7 @@ def test_a_gain_of_a_container_is_seen(template: dict[str, Any], change: dict[st
     assert find_gains(template, IMAGES)
 
 
-def test_a_container_and_a_mark_more_are_seen(template: dict[str, Any]) -> None:
+def test_an_additional_container_or_annotation_is_seen(template: dict[str, Any]) -> None:
     template["spec"]["containers"].append(template["spec"]["containers"][0])
     assert find_gains(template, IMAGES) == ["a container more"]
     template["spec"]["containers"].pop()

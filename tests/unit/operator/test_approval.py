@@ -33,7 +33,7 @@ KNOWN, UNKNOWN = estimate(), estimate(cost=None, currency=None, unknown="no pric
         ({"approval": "Manual"}, None, Reason.WAITING_FOR_APPROVAL, "kubectl patch ftj shop -n team --type merge"),
     ],
 )
-def test_what_is_beyond_the_budget_or_not_known_is_held(
+def test_a_job_beyond_its_budget_or_of_unknown_cost_is_held(
     budget: dict[str, Any] | None, figures: Estimate | None, reason: Reason, message: str
 ) -> None:
     verdict = judge("shop", "team", spec(budget=budget), figures)

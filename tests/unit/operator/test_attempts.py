@@ -38,7 +38,7 @@ def disrupted(count: int) -> list[Attempt]:
 
 
 @given(st.integers(1, 5_000))
-def test_disruptions_without_an_end_back_off_and_never_for_long(count: int) -> None:
+def test_endless_disruptions_back_off_for_five_minutes_at_most(count: int) -> None:
     step = next_step(Stage.TRAIN, disrupted(count), count, 0, NOW)
     assert isinstance(step, Wait)
     assert step.until is not None
@@ -46,7 +46,7 @@ def test_disruptions_without_an_end_back_off_and_never_for_long(count: int) -> N
     assert count == 1 or step.until - NOW >= timedelta(seconds=20)
 
 
-def test_a_stage_whose_job_vanishes_is_not_begun_again_and_again_at_once() -> None:
+def test_a_stage_whose_job_vanished_waits_before_its_next_attempt() -> None:
     step = next_step(Stage.TRAIN, [], 3, 0, NOW, NOW - timedelta(seconds=1))
     assert isinstance(step, Wait)
     assert step.until == NOW + timedelta(seconds=39)

@@ -64,11 +64,11 @@ def test_a_server_that_is_ready_evaluates_an_adapter() -> None:
         {"adapter": {"full": {}}, "made": {"artifact": ARTIFACT | {"kind": "Model"}}},
     ],
 )
-def test_everything_else_has_a_pod_of_its_own(world: dict[str, Any]) -> None:
+def test_an_evaluation_that_the_server_cannot_take_on_has_a_pod_of_its_own(world: dict[str, Any]) -> None:
     assert choose(**world) is None
 
 
-def test_it_asks_with_a_key_that_may_ask_for_everything() -> None:
+def test_an_evaluation_asks_with_a_key_that_may_ask_for_everything() -> None:
     keys = [{"name": "web", "models": ["shop"]}, {"name": "evaluation"}]
     found = choose({"auth": {"secretRef": {"name": "keys"}, "keys": keys}})
     assert found == EvaluationServer(name="shared", secret_ref=SecretRef(name="keys"), key="evaluation")

@@ -51,12 +51,12 @@ def test_the_incumbent_is_what_the_server_hosts_under_the_name(models: list[dict
     assert (incumbent.artifact is None) is (not found)
 
 
-def test_nothing_is_replaced_where_nothing_is_served() -> None:
+def test_the_incumbent_is_empty_where_serving_or_the_server_is_missing() -> None:
     assert find_incumbent(None, server(served("bot", "old", "a")), [job("old", "a")]) == Incumbent()
     assert find_incumbent(SERVING, None, [job("old", "a")]) == Incumbent()
 
 
-def test_what_was_chosen_first_stays() -> None:
+def test_the_incumbent_that_was_chosen_first_stays() -> None:
     first, second = Incumbent(job="first"), Incumbent(job="second")
     attempts = [
         Attempt(Stage.EVALUATE, number, f"e{number}", State.FAILED, incumbent=one)

@@ -38,7 +38,9 @@ def lease(holder: str = "a", version: str = "1", seconds: int = 15, **spec: Any)
         "it says nothing",
     ],
 )
-def test_who_may_take_it(seen: dict[str, Any] | None, identity: str, now: float, may: bool) -> None:
+def test_a_lease_may_be_taken_once_it_is_free_or_its_holder_is_silent(
+    seen: dict[str, Any] | None, identity: str, now: float, may: bool
+) -> None:
     assert NOBODY.look(seen, 0).may_be_taken(identity, now) is may
 
 

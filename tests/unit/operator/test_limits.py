@@ -14,7 +14,7 @@ from hypothesis import strategies as st
     st.integers(4, 8),
     st.randoms(use_true_random=False),
 )
-def test_a_limit_is_never_passed_and_nobody_is_overtaken(jobs: list[tuple[int, int]], gpus: int, random: Any) -> None:
+def test_jobs_begin_in_their_order_and_within_the_limit(jobs: list[tuple[int, int]], gpus: int, random: Any) -> None:
     """Jobs with GPUs and priorities ask in any order, again and again, until each has run."""
     turns: dict[Turn, int] = {
         (-priority, f"2026-01-01T00:00:{place:02}Z", f"j{place}"): wanted

@@ -21,7 +21,7 @@ def record(logger: str, message: str, **about: str) -> logging.LogRecord:
         ("finetune_operator.reconcile", "comes again in 1.0 s: it will retry", "error"),
     ],
 )
-def test_what_is_tried_again_by_kopf_is_no_error_yet(logger: str, message: str, level: str) -> None:
+def test_what_kopf_tries_again_is_a_warning_until_it_gives_up(logger: str, message: str, level: str) -> None:
     made = record(logger, message)
     assert soften_retries(made)
     assert json.loads(JsonFormatter().format(made))["level"] == level

@@ -28,18 +28,18 @@ def view(**changes: Any) -> JobView:
         {"serving": SERVING | {"rollout": {"canary": {}}}},
     ],
 )
-def test_what_says_when_changes_neither_a_stage_nor_what_its_pods_read(changes: dict[str, Any]) -> None:
+def test_a_field_about_when_to_work_leaves_stages_and_their_files_as_they_are(changes: dict[str, Any]) -> None:
     before, after = view(), view(**changes)
     assert stage_job_name(after, Stage.TRAIN, 1) == stage_job_name(before, Stage.TRAIN, 1)
     assert job_file(after).to_json() == job_file(before).to_json()
 
 
 @pytest.mark.parametrize("changes", [{"retries": 1}, {"serving": SERVING | {"server": "other"}}])
-def test_what_says_what_changes_the_names(changes: dict[str, Any]) -> None:
+def test_a_field_about_what_to_do_changes_the_names_of_stages(changes: dict[str, Any]) -> None:
     assert stage_job_name(view(**changes), Stage.TRAIN, 1) != stage_job_name(view(), Stage.TRAIN, 1)
 
 
-def test_approving_changes_neither_the_names_of_children_nor_what_the_pods_read() -> None:
+def test_an_approval_leaves_stages_and_their_files_as_they_are() -> None:
     held, approved = spec(budget={"maxCost": 1}), spec(budget={"maxCost": 1}, approved=True)
     views = [JobView("shop", "team", "u", 1, one, "", FineTuneJobStatus()) for one in (held, approved)]
     assert len({stage_job_name(view, Stage.TRAIN, 1) for view in views}) == 1

@@ -35,13 +35,13 @@ def test_an_attempt_is_judged_when_its_pod_is_known_to_have_ended(
 
 
 @pytest.mark.parametrize("time", ["0000-01-01T00:00:00Z", "2016-12-31T23:59:60Z", "yesterday"])
-def test_a_time_that_no_calendar_has_is_none(time: str) -> None:
+def test_a_time_outside_the_calendar_is_left_out(time: str) -> None:
     attempt = view_attempt({"metadata": {"name": "a-train-1-abcdef"}, "status": {"startTime": time}}, [])
     assert attempt is not None
     assert attempt.started is None
 
 
 @pytest.mark.parametrize("name", ["a-train-99999-abcdef", "a-train-1", "a-sleep-1-abcdef", "a-train-x-abcdef", "a"])
-def test_a_job_whose_name_is_none_of_ours_is_no_attempt(name: str) -> None:
+def test_only_a_job_with_a_name_of_ours_is_an_attempt(name: str) -> None:
     labels = {"finetune.dev/stage": "Train", "finetune.dev/attempt": "1"}
     assert view_attempt({"metadata": {"name": name, "labels": labels}}, []) is None

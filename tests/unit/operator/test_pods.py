@@ -31,12 +31,12 @@ def test_progress_is_read_from_metrics() -> None:
     "text",
     ["", "garbage {", "finetune_train_step 5\n", "finetune_train_step 5\nfinetune_train_steps 4\n"],
 )
-def test_metrics_that_make_no_sense_are_no_progress(text: str) -> None:
+def test_missing_and_contradictory_metrics_tell_no_progress(text: str) -> None:
     assert parse_progress(text) is None
 
 
 @given(st.text(max_size=300))
-def test_no_answer_of_a_pod_is_a_traceback(text: str) -> None:
+def test_any_text_can_be_read_for_progress(text: str) -> None:
     parse_progress(text)
 
 
@@ -55,5 +55,5 @@ def test_a_loss_that_is_no_number_is_left_out() -> None:
         'finetune_train_step{a="' + "\\" * 100_000,
     ],
 )
-def test_metrics_that_are_none_are_no_progress(text: str) -> None:
+def test_infinite_and_malformed_metrics_tell_no_progress(text: str) -> None:
     assert parse_progress(text) is None

@@ -99,7 +99,7 @@ def test_a_pin_holds_a_version_until_it_is_taken_away() -> None:
     assert name.go(FIRST, SECOND, third) == [("third", 100), ("second", 0)]
 
 
-def test_a_pin_to_a_job_that_is_not_there_changes_nothing() -> None:
+def test_a_pin_to_an_unknown_job_leaves_the_shares_as_they_are() -> None:
     name = Name()
     assert name.go(FIRST, pin="none") == [("first", 100)]
 
@@ -142,7 +142,7 @@ def test_whatever_happens_all_requests_have_a_version_that_is_there(
 ONE_STEP = Canary(steps=[CanaryStep(weight=10)])
 
 
-def test_a_step_that_the_canary_does_not_have_ends_it() -> None:
+def test_a_step_beyond_its_last_ends_the_canary() -> None:
     newer = proven("second", "bot")
     newer["spec"]["serving"]["rollout"] = {"canary": ONE_STEP.to_dict()}
     first, second = view_job(proven("first", "bot")), view_job(newer)

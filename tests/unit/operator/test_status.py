@@ -31,7 +31,7 @@ def test_a_condition_of_someone_else_is_left_out() -> None:
     assert [one.type for one in conditions.listed()] == ["Trained", "Ready"]
 
 
-def test_a_condition_holds_nothing_that_a_terminal_acts_upon() -> None:
+def test_the_message_of_a_condition_is_printable() -> None:
     conditions = Conditions.start([], 1, NOW)
     conditions.set(ConditionType.READY, status=False, reason=Reason.UNSCHEDULABLE, message="0/1 nodes\u001b[2J\n")
     assert conditions.listed()[0].message == "0/1 nodes [2J "

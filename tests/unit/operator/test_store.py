@@ -59,7 +59,7 @@ def test_a_list_tells_of_missed_deletions_and_nothing_of_what_came_later() -> No
     assert sorted(key.name for key in store.keys("FineTuneJob")) == ["fresh", "kept"]
 
 
-def test_an_audit_reads_what_is_newer_than_it_is_known_and_what_is_not_known_at_all() -> None:
+def test_an_audit_reads_what_is_newer_than_known_and_what_is_unknown() -> None:
     store = Store()
     store.put(job("kept", version=3, uid="3"))
     assert [store.is_behind(job("kept", version=version, uid="3")) for version in (2, 3, 4)] == [False, False, True]

@@ -4,7 +4,7 @@ from finetune_operator.views import view_job
 from unit.objects import condition, job
 
 
-def test_what_cannot_be_read_of_a_status_costs_nothing_else() -> None:
+def test_an_unreadable_part_of_a_status_is_left_out_and_the_rest_is_read() -> None:
     status = {
         "attempts": {"train": -1},
         "startTime": "0000-01-01T00:00:00Z",

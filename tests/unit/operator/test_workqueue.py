@@ -24,7 +24,7 @@ async def test_new_keys_go_first_and_leave_the_others_every_sixteenth_turn() -> 
     assert order == turns
 
 
-async def test_a_key_that_is_not_new_any_more_keeps_its_place() -> None:
+async def test_a_key_that_was_new_keeps_its_place() -> None:
     new: set[str] = {"a"}
     queue = WorkQueue(lambda key: key.name in new)
     queue.open([KEY._replace(name="b"), KEY._replace(name="a")])

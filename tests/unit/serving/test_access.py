@@ -22,13 +22,13 @@ def test_a_key_is_known_by_its_value() -> None:
 
 
 @pytest.mark.parametrize("header", ["", "Bearer", "Bearer ", "Bearer value", "Basic value of shop", "value of shop"])
-def test_whoever_has_no_key_gets_no_answer(header: str) -> None:
+def test_a_request_without_a_known_key_is_refused(header: str) -> None:
     with pytest.raises(RequestError, match="give an API key") as error:
         access().identify(header)
     assert (error.value.status, error.value.kind) == (401, "authentication_error")
 
 
-def test_a_server_without_keys_asks_for_none() -> None:
+def test_only_a_server_that_was_given_keys_asks_for_one() -> None:
     assert Access().identify("") == ""
     with pytest.raises(RequestError):
         Access(keys={}).identify("Bearer x")

@@ -30,7 +30,7 @@ CONFIG: dict[str, Any] = {
         ({"bias": "all"}, "bias"),
     ],
 )
-def test_what_cannot_be_served_is_refused_with_the_reason(change: dict[str, Any], problem: str) -> None:
+def test_an_adapter_that_vllm_cannot_serve_is_refused_with_the_reason(change: dict[str, Any], problem: str) -> None:
     found = find_problem(CONFIG | change, Model(uri="pvc://models/base"), 16)
     assert problem in found
     assert bool(found) == bool(problem)

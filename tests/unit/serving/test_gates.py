@@ -34,7 +34,7 @@ def test_a_gate_relative_to_the_incumbent_asks_for_its_interval() -> None:
     assert alone.message.endswith("passed; there is no incumbent, so the base model was taken")
 
 
-def test_what_was_not_measured_does_not_pass() -> None:
+def test_a_gate_whose_metric_was_not_measured_fails() -> None:
     result = decide(Gate(metric="ToolCallValid", max_loss=1), [measured(0.25)])
     assert not result.passed
     assert "no held-out example bears on it" in result.message

@@ -63,7 +63,7 @@ def test_the_usage_is_asked_for_in_streams_only() -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b'{"usage":', b'{"usage":null}', b'{"usage":{}}', b'["usage":]'])
-def test_an_answer_without_usage_counts_no_tokens(body: bytes) -> None:
+def test_tokens_are_counted_only_where_an_answer_tells_its_usage(body: bytes) -> None:
     assert read_usage(body) is None
 
 

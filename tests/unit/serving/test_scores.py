@@ -36,7 +36,7 @@ def test_calls_are_read_as_the_models_template_writes_them(template: str, answer
         '{"name": "weather", "arguments": {"city": "Oslo"}}',
     ],
 )
-def test_calls_of_no_declared_tool_or_with_wrong_arguments_do_not_count(answer: str) -> None:
+def test_calls_of_undeclared_tools_or_with_wrong_arguments_count_as_0(answer: str) -> None:
     written = learn(HERMES)
     assert written is not None
     assert tool_call_valid(answer, TOOLS, written) == 0

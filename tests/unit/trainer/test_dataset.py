@@ -56,7 +56,7 @@ def test_the_first_row_that_can_be_read_tells_the_format(tmp_path: Path) -> None
     assert find_format(URI, [tmp_path / "a.jsonl"]) is None
 
 
-def test_a_mistake_of_ours_is_not_called_bad_data(tmp_path: Path) -> None:
+def test_a_mistake_of_ours_is_raised_as_it_is(tmp_path: Path) -> None:
     def fail(_examples: list[Example]) -> list[Measured]:
         raise ValueError("a bug")
 
@@ -65,13 +65,13 @@ def test_a_mistake_of_ours_is_not_called_bad_data(tmp_path: Path) -> None:
         survey(URI, [tmp_path / "a.jsonl"], "Chat", lambda example: [example], fail, tmp_path / "out.jsonl")
 
 
-def test_a_file_of_no_known_kind_is_refused(tmp_path: Path) -> None:
+def test_a_file_of_unknown_kind_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("x")
     with pytest.raises(StageError, match=r"pvc://data/train.jsonl: a.txt: the name must end in"):
         find_format(URI, [tmp_path / "a.txt"])
 
 
-def test_warnings_of_rows_stop_nothing(tmp_path: Path) -> None:
+def test_data_with_warnings_is_used(tmp_path: Path) -> None:
     found = look(tmp_path, [chat("odd"), chat(1)])
     assert found.warnings.listed["odd"] == [("line 1", "odd")]
     assert found.warnings.counts == {"odd": 1, "system": 2}
@@ -89,7 +89,7 @@ def test_warnings_of_rows_stop_nothing(tmp_path: Path) -> None:
         (b'{"text": ' + b"1" * 5000 + b"}", "json", "a number of so many digits, write it as a text"),
     ],
 )
-def test_what_cannot_be_written_again_is_refused(tmp_path: Path, row: bytes, kind: str, message: str) -> None:
+def test_a_row_that_json_cannot_hold_is_refused(tmp_path: Path, row: bytes, kind: str, message: str) -> None:
     is_prompt = b"prompt" in row
     found = look(tmp_path, [row], wanted="Prompt" if is_prompt else "Text", method="grpo" if is_prompt else "sft")
     assert message in found.errors.listed[kind][0][1]

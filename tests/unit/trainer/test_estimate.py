@@ -114,7 +114,7 @@ def test_hours_and_cost_follow_from_the_administrators_table() -> None:
         (H100, {"budget": {"gpuHourPrice": 2}}, "USD", None),
     ],
 )
-def test_what_nobody_has_said_is_unknown_and_named(
+def test_a_missing_figure_is_named_and_leaves_the_cost_unknown(
     kind: GpuKind | None, changes: Any, currency: str | None, unknown: str | None
 ) -> None:
     found = estimate_of(spec(**changes), kind)
@@ -145,7 +145,7 @@ def test_a_training_that_is_far_too_large_is_refused_with_what_to_do() -> None:
     assert misfit(spec(gpus=0, maxLength=8192), long, "10Gi") == ""
 
 
-def test_what_a_formula_might_misjudge_is_not_refused() -> None:
+def test_a_training_is_refused_only_beyond_the_error_of_the_formula() -> None:
     job = spec(microBatchSize=1)
     needed = estimate_memory(LLAMA_8B, setup_of(job)).total
     assert misfit(job, LENGTHS, f"{round(needed / 1.1 / 2**20)}Mi") == ""

@@ -57,7 +57,7 @@ def test_every_kind_of_file_gives_the_same_rows(name: str, content: bytes, numbe
     assert write(tmp_path / name, content) == [Row(*one) for one in zip(numbers, ROWS, strict=True)]
 
 
-def test_parquet_gives_no_fields_that_a_row_does_not_have(tmp_path: Path) -> None:
+def test_parquet_gives_only_the_fields_that_a_row_has(tmp_path: Path) -> None:
     rows: list[dict[str, Any]] = [
         {"messages": [{"role": "user", "content": "x"}]},
         {"messages": [{"role": "tool", "id": "c"}], "n": 1},
@@ -102,7 +102,7 @@ MESSAGE = pa.struct([("role", pa.string()), ("content", pa.string()), ("id", pa.
         ),
     ],
 )
-def test_what_cannot_be_read_is_said(
+def test_an_unreadable_file_or_row_is_named_with_the_reason(
     name: str, content: bytes, problem: tuple[int | None, str, str], tmp_path: Path
 ) -> None:
     last = write(tmp_path / name, content)[-1]
@@ -137,6 +137,6 @@ def test_an_unknown_name_says_which_names_are_known(tmp_path: Path) -> None:
     st.sampled_from(["a.jsonl", "a.json", "a.csv", "a.tsv", "a.parquet", "a.jsonl.gz", "a.csv.zst"]),
     st.binary(max_size=300),
 )
-def test_no_file_is_a_traceback(tmp_path_factory: pytest.TempPathFactory, name: str, content: bytes) -> None:
+def test_any_file_gives_rows_or_messages(tmp_path_factory: pytest.TempPathFactory, name: str, content: bytes) -> None:
     for one in write(tmp_path_factory.mktemp("any") / name, content):
         assert isinstance(one, Row) or one.message

@@ -117,7 +117,9 @@ def test_what_a_template_loses_or_refuses_is_said(
 
 
 @pytest.mark.parametrize(("template", "example"), [(SYSTEM_LAST, CHAT), (JSON_ANSWERS, TOOL_CHAT)])
-def test_what_a_template_moves_or_escapes_is_not_lost(tmp_path: Path, template: str, example: dict[str, Any]) -> None:
+def test_what_a_template_moves_or_escapes_is_found_again(
+    tmp_path: Path, template: str, example: dict[str, Any]
+) -> None:
     problem = look(load(tmp_path, template), example).problem
     assert problem is None or "leaves out" not in str(problem)
 
@@ -130,7 +132,9 @@ def test_what_a_template_moves_or_escapes_is_not_lost(tmp_path: Path, template: 
         ({"prompt": [{"role": "user", "content": "x" * 50}], "reference": {}}, 30, "leave no room for an answer"),
     ],
 )
-def test_what_does_not_fit_is_refused(tmp_path: Path, example: dict[str, Any], limit: int, message: str) -> None:
+def test_an_example_whose_answer_lies_beyond_the_limit_is_refused(
+    tmp_path: Path, example: dict[str, Any], limit: int, message: str
+) -> None:
     problem = look(load(tmp_path), example, limit).problem
     assert problem is not None
     assert message in str(problem)
@@ -161,7 +165,7 @@ def test_an_answer_that_is_cut_is_warned_of_and_counted_as_far_as_it_is_learnt(t
         (CHAT_TEMPLATE, {"messages": [{"role": "user", "content": "a <|end|> b"}, ANSWER]}, ["special"]),
     ],
 )
-def test_what_may_not_be_meant_is_warned_of(
+def test_what_is_likely_a_mistake_is_warned_of(
     tmp_path: Path, template: str, example: dict[str, Any], warned: list[str]
 ) -> None:
     measured = look(load(tmp_path, template), example)

@@ -26,7 +26,7 @@ def test_an_empty_source_is_refused(tmp_path: Path) -> None:
 
 
 @given(st.lists(st.integers(0, 60), min_size=6, max_size=80), st.floats(0.01, 0.5), st.integers(0, 9))
-def test_a_split_loses_nothing_and_leaks_nothing(
+def test_a_split_keeps_every_row_and_keeps_its_questions_apart(
     tmp_path_factory: pytest.TempPathFactory, questions: list[int], fraction: float, seed: int
 ) -> None:
     directory = tmp_path_factory.mktemp("split")
