@@ -245,7 +245,7 @@ def test_a_leader_without_an_api_server_steps_down_and_comes_back(
         assert leader.stop() == 0
 
 
-async def test_nothing_is_sent_by_one_that_does_not_lead(cluster: Cluster, namespace: str) -> None:
+async def test_only_the_leader_sends_anything(cluster: Cluster, namespace: str) -> None:
     def claim(name: str) -> dict[str, Any]:
         return build_claim(None, namespace, name, "a", SHORTEST_LEASE)
 

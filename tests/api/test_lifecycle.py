@@ -92,7 +92,7 @@ def test_a_stage_is_stopped_and_goes_on_without_a_retry(
     assert status["attempts"] == attempts
 
 
-def test_never_two_trainings_at_once(cluster: Cluster, operator: Operator, player: Player, namespace: str) -> None:
+def test_one_training_runs_at_a_time(cluster: Cluster, operator: Operator, player: Player, namespace: str) -> None:
     released: list[bool] = []
     player.play(namespace, hold("Train", released))
     apply(cluster, finetunejob("job", namespace, retries=0))
@@ -249,7 +249,7 @@ def test_a_job_goes_after_its_time_once_it_is_told_how_it_ended(
     wait_for(lambda: not get_all(cluster, "jobs", namespace), "the stages to go")
 
 
-def test_only_a_result_that_no_server_holds_goes_after_its_time(
+def test_a_result_that_a_server_holds_outlives_its_time(
     cluster: Cluster, operator: Operator, player: Player, namespace: str
 ) -> None:
     apply(cluster, modelserver("shared", namespace))

@@ -31,7 +31,9 @@ def jobs_of(cluster: Cluster, namespace: str, stage: str) -> list[str]:
     )
 
 
-def test_the_whole_way(cluster: Cluster, operator: Operator, player: Player, namespace: str) -> None:
+def test_a_job_is_prepared_trained_evaluated_and_served(
+    cluster: Cluster, operator: Operator, player: Player, namespace: str
+) -> None:
     apply(cluster, finetunejob("job", namespace, serving=OWN))
     wait_for_condition(cluster, namespace, "job", "Ready", "Serving")
     status = status_of(cluster, namespace, "job")

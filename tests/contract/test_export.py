@@ -184,7 +184,7 @@ def test_a_proven_adapter_goes_to_a_bucket_and_to_the_hub(store: ObjectStore, hu
 
 
 @pytest.mark.usefixtures("store")
-def test_a_bucket_that_is_not_there_is_told_before_the_training(tmp_path: Path) -> None:
+def test_a_missing_bucket_is_told_before_the_training(tmp_path: Path) -> None:
     place, _ = lay_out(tmp_path, {"bucket": BUCKET["bucket"] | {"uri": "s3://none/team"}})
     message = "s3://none/team/job-01234567 is not there: check the bucket, the key and the endpoint"
     assert prepare(place) == (66, Reason.OUTPUT_NOT_FOUND, message)
@@ -200,7 +200,7 @@ def test_a_token_that_may_only_read_is_told_before_the_training(
     assert prepare(place) == (77, Reason.ACCESS_DENIED, message)
 
 
-def test_what_was_changed_after_the_proof_is_not_exported(store: ObjectStore, tmp_path: Path) -> None:
+def test_only_what_was_proven_is_exported(store: ObjectStore, tmp_path: Path) -> None:
     place, artifact = lay_out(tmp_path, BUCKET)
     (place.directory.adapter(1) / "adapter_config.json").write_text("{ }")
     report = export(place, artifact)

@@ -153,7 +153,7 @@ def test_the_token_goes_to_its_host_and_not_along_with_a_redirect(
         ("page.html", "DatasetNotFound", "holds no data files"),
     ],
 )
-def test_what_may_not_or_cannot_be_fetched_is_refused_with_the_reason(
+def test_a_refused_or_failed_fetch_has_a_reason(
     host: str, path: str, reason: str, message: str, tmp_path: Path
 ) -> None:
     refused = refuse(host, path, tmp_path)

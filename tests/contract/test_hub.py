@@ -134,7 +134,7 @@ def test_the_token_of_the_model_is_not_sent_for_data(hub: str, tmp_path: Path) -
     assert refused.startswith("ACCESS_DENIED TermsNotAccepted")
 
 
-def test_what_is_not_there_is_named(hub: str, tmp_path: Path) -> None:
+def test_a_missing_repository_is_named(hub: str, tmp_path: Path) -> None:
     assert fetch(hub, tmp_path, "hf://org/none/train.jsonl").startswith("NOT_FOUND DatasetNotFound hf://org/none")
 
 
@@ -149,7 +149,7 @@ def test_what_is_not_there_is_named(hub: str, tmp_path: Path) -> None:
         ("org/broken", "TRANSIENT SourceUnreachable hf://org/broken/x: the hub answers 500"),
     ],
 )
-def test_what_the_hub_answers_has_a_reason(hub: str, tmp_path: Path, repository: str, refusal: str) -> None:
+def test_each_refusal_of_the_hub_has_a_reason(hub: str, tmp_path: Path, repository: str, refusal: str) -> None:
     assert fetch(hub, tmp_path, f"hf://{repository}/x").startswith(refusal)
 
 

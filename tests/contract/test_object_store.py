@@ -95,7 +95,7 @@ def test_a_download_whose_connections_break_goes_on_where_it_stood(
         ("s3://team-data/chats/doc", "holds no data files"),
     ],
 )
-def test_what_is_not_there_is_named(uri: str, message: str, tmp_path: Path) -> None:
+def test_a_missing_bucket_or_object_is_named(uri: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(StageError, match=message) as error:
         read(uri, tmp_path)
     assert error.value.reason == "DatasetNotFound"

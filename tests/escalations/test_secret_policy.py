@@ -33,7 +33,7 @@ def test_the_refusal_names_the_field_and_the_secret(scene: Scene) -> None:
         ("modelservers", server("of-another", auth={"secretRef": {"name": OTHERS}}), "replicas"),
     ],
 )
-def test_whoever_names_nothing_new_need_not_be_allowed_to_get_it(
+def test_an_author_may_keep_what_is_named_already(
     scene: Scene, kind: str, manifest: dict[str, Any], patch: str
 ) -> None:
     assert scene.admin.create(manifest).code == 201
@@ -45,7 +45,7 @@ def test_whoever_names_nothing_new_need_not_be_allowed_to_get_it(
 
 
 @pytest.mark.parametrize("enabled", [True, False])
-def test_an_administrator_may_do_without(cluster: Cluster, enabled: bool) -> None:
+def test_an_administrator_may_leave_the_policy_out(cluster: Cluster, enabled: bool) -> None:
     kinds = [one["kind"] for one in render_chart(cluster, secretPolicy={"enabled": enabled})]
     assert kinds.count("ValidatingAdmissionPolicy") == kinds.count("ValidatingAdmissionPolicyBinding")
     assert kinds.count("ValidatingAdmissionPolicy") == (2 if enabled else 0)

@@ -80,14 +80,14 @@ def is_slow(fault: Fault) -> bool:
 
 
 @pytest.mark.parametrize("lifecycle", LIFECYCLES)
-async def test_faults_change_nothing(runs: Runs, lifecycle: str) -> None:
+async def test_a_run_with_faults_ends_as_one_without(runs: Runs, lifecycle: str) -> None:
     verdicts = await runs.sampled[lifecycle]
     assert not [(str(verdict.fault), problem) for verdict in verdicts for problem in verdict.problems]
     assert len(verdicts) == RUNS + 1
 
 
 @pytest.mark.parametrize("trap", TRAPS)
-async def test_trap(runs: Runs, trap: str) -> None:
+async def test_a_run_through_a_trap_ends_as_one_without_faults(runs: Runs, trap: str) -> None:
     verdict = await runs.traps[trap]
     assert verdict.struck or verdict.fault == Fault.parse("two", "each")
     assert not verdict.problems

@@ -66,7 +66,7 @@ def test_a_leaked_write_is_seen(path: str, sent: Any, answer: Any, is_leak: bool
     assert not find_leaks(known, "run", [Write(point, path, sent, 409, answer)])
 
 
-def test_what_no_two_runs_have_alike_is_no_difference_and_anything_else_is_one() -> None:
+def test_only_what_is_more_than_chance_is_a_difference() -> None:
     def end(namespace: str, uid: str, status: str) -> Any:
         made = Scene()
         conditions = [{"type": "Ready", "status": status, "lastTransitionTime": f"2026-01-01T00:00:0{namespace[-1]}Z"}]
@@ -123,7 +123,7 @@ def test_every_fault_is_planned_and_can_be_repeated_by_its_name() -> None:
         assert all(any(fault.strikes(point, is_again=False, seed=1) for point in met) for fault in everywhere), kind
 
 
-def test_a_beginning_that_is_another_lifecycle_is_not_befallen_again() -> None:
+def test_a_beginning_that_two_lifecycles_share_is_befallen_in_one_of_them() -> None:
     met = [Point("WRITE", "jobs", number) for number in range(1, 13)]
     runs = plan_all({"server": met[:6], "shared": met}, 1)
     crashes = [fault.where for lifecycle, fault in runs if lifecycle == "shared" and fault.kind is Kind.CRASH_BEFORE]

@@ -82,7 +82,7 @@ def recreate(stage: Stage, budget: Budget, accepted: dict[str, Mutation]) -> Non
     budget.count("recovered", len(accepted) - (len(stage.problems) - before))
 
 
-def test_a_live_job_changes_in_nothing_but_what_may_be_changed(stage: Stage, budget: Budget) -> None:
+def test_a_live_job_changes_only_where_it_may(stage: Stage, budget: Budget) -> None:
     chosen = choose(budget, 0.15, "FineTuneJob")
     changeable = list_changeable(read_schema("FineTuneJob", "spec"))
     live: dict[Any, dict[str, Any]] = {}

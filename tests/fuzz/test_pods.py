@@ -103,7 +103,7 @@ async def serve(address: str, answer: Answer) -> AsyncIterator[None]:
         await asyncio.gather(*handlers, return_exceptions=True)
 
 
-async def test_pods_that_do_not_answer_properly_say_nothing(budget: Budget) -> None:
+async def test_improper_answers_of_pods_are_ignored(budget: Budget) -> None:
     budget.count("hostile_reports", 2 * len(NOTHING))
     pods_by_address = {f"127.0.1.{number}": what for number, what in enumerate(NOTHING, 1)}
     async with open_session() as session, AsyncExitStack() as stack:
