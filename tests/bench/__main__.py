@@ -11,7 +11,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import yaml
 from bench.gpu import measure_on_gpu
 from bench.operating import measure_operator
 from bench.preparing import measure_preparing
@@ -22,6 +21,7 @@ from finetune_operator.plan_job import plan_job
 from finetune_operator.seen import Seen
 from finetune_operator.settings import Settings
 from finetune_operator.views import view_job
+from golden.cases import GOLDEN
 from golden.test_golden import NOW
 
 _PLANS = 2_000
@@ -57,8 +57,7 @@ def main() -> None:
 
 def measure_planning() -> float:
     """Return the microseconds that the decision about a new FineTuneJob takes."""
-    path = Path(__file__).parents[1] / "golden" / "job-new" / "observed.yaml"
-    manifest = yaml.safe_load(path.read_text())["job"]
+    manifest = GOLDEN.read_observed("job-new")["job"]
     seconds = []
     for _ in range(_PLANS):
         began = time.perf_counter()

@@ -19,7 +19,7 @@ def test_every_plan_can_be_written_and_comes_to_rest(worlds: st.SearchStrategy[W
     def check(world: World) -> None:
         budget.count("objects")
         fault = find_fault(world)
-        assert not fault, f"{fault}\nrepeat it as a golden test with this observed.yaml:\n{yaml.safe_dump(world)}"
+        assert not fault, f"{fault}\nrepeat it as a golden test that observes:\n{yaml.safe_dump(world)}"
 
     explore(check, worlds, budget, budget.objects // 2)
 

@@ -1,27 +1,25 @@
 """Draws worlds: an object with its children, its pods and what they report, valid, invalid and absurd.
 
-A world is what `observed.yaml` of a golden test is, so each that is found to be a problem is a golden test already.
+A world is what a golden test observes, so each that is found to be a problem is a golden test already.
 """
 
 import json
 from copy import deepcopy
-from pathlib import Path
 from typing import Any
 
-import yaml
 from finetune_api.reports import ExitCode, StageReport
 from finetune_api.routes import LoadedReport
 from finetune_api.schema import structural_schema
 from fuzz.hostile import TEXTS
 from fuzz.mutations import SPECS, TIMES, Mutation, list_changes, list_mutations
 from fuzz.schemas import Schema, list_choices, list_nodes, list_samples, read_schema, set_at
+from golden.cases import GOLDEN
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
 World = dict[str, Any]
 
-_GOLDEN = Path(__file__).parents[1] / "golden"
-_WORLDS: list[World] = [yaml.safe_load(path.read_text()) for path in sorted(_GOLDEN.glob("*/observed.yaml"))]
+_WORLDS: list[World] = [GOLDEN.read_observed(case) for case in GOLDEN.list_names()]
 JOB_WORLDS = [world for world in _WORLDS if "job" in world]
 SERVER_WORLDS = [world for world in _WORLDS if "job" not in world]
 REPORT = structural_schema(StageReport)

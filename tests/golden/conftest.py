@@ -4,4 +4,4 @@ import pytest
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--rewrite-golden", action="store_true", help="write children.yaml and status.yaml anew")
+    parser.addoption("--rewrite-golden", action="store_true", help="write anew what should follow")

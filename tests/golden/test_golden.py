@@ -1,16 +1,14 @@
 """The operator's decisions as scenarios that a person can read: what is there, what should follow.
 
-Each folder holds `observed.yaml` (the object, its children and pods, as the API server has them, and what the
-pods say) and what the plan makes of it: `children.yaml` and `status.yaml`. `pytest tests/golden
---rewrite-golden` writes the latter two anew; review the difference.
+Each `<case>.yaml` holds what is observed (the object, its children and pods, as the API server has them, and what the
+pods say) and, below a line of `---`, what the plan makes of it; `cases.py` says how it is written. `pytest tests/golden
+--rewrite-golden` writes the latter anew in every case; review the difference.
 """
 
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from finetune_api.jobstatus import Progress
 from finetune_api.meta import ROUTES_ANNOTATION
 from finetune_api.routes import LoadedReport
@@ -25,9 +23,8 @@ from finetune_operator.seen import Seen
 from finetune_operator.settings import Limits, Settings
 from finetune_operator.status import Event
 from finetune_operator.views import view_job, view_server
+from golden.cases import GOLDEN
 
-HERE = Path(__file__).parent
-CASES = sorted(path.parent.name for path in HERE.glob("*/observed.yaml"))
 NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 SETTINGS = Settings.model_validate(
     {
@@ -46,16 +43,19 @@ SETTINGS = Settings.model_validate(
 )
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_golden(case: str, request: pytest.FixtureRequest) -> None:
-    observed = yaml.safe_load((HERE / case / "observed.yaml").read_text())
-    children, outcome = decide(observed)
-    wanted = {"children.yaml": children, "status.yaml": outcome}
+@pytest.fixture(scope="session", autouse=True)
+def _rewrite(request: pytest.FixtureRequest) -> None:
+    """Write anew what follows, where asked for: in all cases, since they share shapes."""
     if request.config.getoption("--rewrite-golden"):
-        for name, value in wanted.items():
-            (HERE / case / name).write_text(yaml.safe_dump(value, sort_keys=False, width=110))
-    for name, value in wanted.items():
-        assert yaml.safe_load((HERE / case / name).read_text()) == value
+        GOLDEN.rewrite(decide)
+
+
+@pytest.mark.parametrize("case", GOLDEN.list_names())
+def test_golden(case: str) -> None:
+    wanted_children, wanted_outcome = GOLDEN.read_wanted(case)
+    children, outcome = decide(GOLDEN.read_observed(case))
+    assert children == wanted_children
+    assert outcome == wanted_outcome
 
 
 def decide(observed: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
