@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,15 @@ def write_kubeconfig(cluster: Cluster, namespace: str, account: str) -> Path:
     path.write_text(json.dumps(config))
     path.chmod(0o600)
     return path
+
+
+def read_requests(cluster: Cluster, account: Account) -> Iterator[dict[str, Any]]:
+    """Return what the operator asked the API server for."""
+    # What is written just now has no end of its line yet.
+    for line in cluster.audit_log.read_text().split("\n")[:-1]:
+        request = json.loads(line)
+        if request["user"]["username"] == account.user:
+            yield request
 
 
 def _rights_of(rule: dict[str, Any]) -> list[tuple[str, str, str]]:

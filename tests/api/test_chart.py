@@ -166,7 +166,7 @@ def test_the_operators_may_write_the_lease_that_they_are_told_and_no_other(clust
     leases = {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"]}
     assert documents["Role"]["rules"] == [
         leases | {"verbs": ["create"]},
-        leases | {"resourceNames": ["tuner"], "verbs": ["get", "update"]},
+        leases | {"resourceNames": ["tuner"], "verbs": ["get", "watch", "update"]},
     ]
     assert documents["RoleBinding"]["subjects"] == documents["ClusterRoleBinding"]["subjects"]
     assert documents["RoleBinding"]["roleRef"]["name"] == documents["Role"]["metadata"]["name"]

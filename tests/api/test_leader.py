@@ -9,10 +9,12 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from api.account import Account, read_requests
 from api.conftest import Operator, apply, condition_of, finetunejob, get_all, status_of
 from api.forwarder import Forwarder
 from api.player import Player, succeed
@@ -94,10 +96,10 @@ def launch(_alone: None, cluster: Cluster, namespace: str, tmp_path: Path) -> It
     """Start operators; all are stopped at the end, and none may have told of an unexpected error."""
     launched: list[Operator] = []
 
-    def launch(name: str, seconds: int = 15, kubeconfig: Path = cluster.kubeconfig) -> Operator:
+    def launch(name: str, seconds: int = 15, kubeconfig: Path = cluster.kubeconfig, *arguments: str) -> Operator:
         directory = tmp_path / name
         directory.mkdir()
-        one = Operator(kubeconfig, directory, f"--lease={namespace}", f"--lease-seconds={seconds}")
+        one = Operator(kubeconfig, directory, f"--lease={namespace}", f"--lease-seconds={seconds}", *arguments)
         launched.append(one)
         one.launch()
         return one
@@ -145,6 +147,37 @@ def test_one_writes_and_hands_over_at_once_when_it_is_told_to_stop(
     print(f"\nSIGTERM: the standby led after {seconds:.2f} s, the first one ended {time.monotonic() - begun:.2f} s")
     stage.release()
     stage.check_end()
+
+
+def test_a_standby_asks_for_nothing_until_the_lease_is_free(launch: Launch, cluster: Cluster, account: Account) -> None:
+    before = len(lease_requests(cluster, account))
+
+    def count(verb: str) -> int:
+        return [one["verb"] for one in lease_requests(cluster, account)[before:]].count(verb)
+
+    rights = account.kubeconfig, account.argument, f"--lease={account.name}"
+    leader, standby = leader_first(*(launch(name, SHORT, *rights) for name in ("a", "b")))
+    wait_for(lambda: count("watch") > 0, "a watch of the Lease")
+    asked, renewed = (count("get"), count("watch")), count("update")
+    wait_for(lambda: count("update") > renewed + 5, "renewals")
+    assert (count("get"), count("watch")) == asked
+    leader.send(signal.SIGTERM)
+    wait_to_lead(standby, 2)
+    assert leader.wait() == 0
+    requests = [one for one in lease_requests(cluster, account) if one["verb"] != "watch"]
+    read = max(number for number, one in enumerate(requests) if one["verb"] == "get")
+    released, taken = (answered(requests[number]) for number in (read - 1, read + 1))
+    print(f"\nwithout polling: the Lease was taken {taken - released:.3f} s after it was released")
+
+
+def lease_requests(cluster: Cluster, account: Account) -> list[dict[str, Any]]:
+    """Return what the operators asked about their Lease."""
+    return [one for one in read_requests(cluster, account) if one.get("objectRef", {}).get("resource") == "leases"]
+
+
+def answered(request: dict[str, Any]) -> float:
+    """Return when the API server answered a request, in seconds."""
+    return datetime.fromisoformat(request["stageTimestamp"]).timestamp()
 
 
 def test_a_standby_takes_over_from_a_killed_leader(

@@ -1,11 +1,10 @@
 """The operator's rights: each is used by the tests of this tier, and none is asked for in vain. Goes last."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from api.account import Account, write_kubeconfig
+from api.account import Account, read_requests, write_kubeconfig
 from api.conftest import Operator, apply, finetunejob, get_all, modelserver
 from api.player import Player, succeed
 from cluster.control_plane import Cluster
@@ -13,14 +12,6 @@ from cluster.layout import ClusterError
 from waiting import wait_for
 
 Right = tuple[str, str, str]
-
-
-def read_requests(cluster: Cluster, account: Account) -> Iterator[dict[str, Any]]:
-    """Return what the operator asked the API server for."""
-    for line in cluster.audit_log.read_text().splitlines():
-        request = json.loads(line)
-        if request["user"]["username"] == account.user:
-            yield request
 
 
 def right_of(request: dict[str, Any]) -> Right | None:

@@ -155,6 +155,8 @@ class Proxy:
             return _turn_away(request, traffic)
         if resource == _LEASES:
             # They come by the clock: what befalls them is that the API server is away.
+            if verb == "WATCH":
+                return await self._watch(request, traffic, lambda _: None)
             return await self._pass_on(request, body, Point(verb, resource, 0), traffic)
         point, kind = traffic.meet(verb, resource, f"{verb} {request.path}")
         if kind in STATUSES:
@@ -170,7 +172,7 @@ class Proxy:
             await self._keep_away(kind, request, body, point, caller, traffic)
             return _reset(request)
         if verb == "WATCH":
-            return await self._watch(request, resource, traffic)
+            return await self._watch(request, traffic, lambda event: traffic.meet(event, resource, event)[1])
         # What is under way when its sender dies arrives all the same.
         response = await asyncio.shield(self._pass_on(request, body, point, traffic))
         if kind is Kind.CRASH_AFTER:
@@ -201,7 +203,9 @@ class Proxy:
                 traffic.writes.append(Write(point, request.path, sent, response.status, answered))
             return web.Response(status=response.status, body=answer, content_type=response.content_type)
 
-    async def _watch(self, request: web.Request, resource: str, traffic: Traffic) -> web.StreamResponse:
+    async def _watch(
+        self, request: web.Request, traffic: Traffic, befall: Callable[[str], Kind | None]
+    ) -> web.StreamResponse:
         url, headers = self._target(request, traffic)
         timeout = aiohttp.ClientTimeout(total=None)
         async with self._client.session.get(url, headers=headers, timeout=timeout) as upstream:
@@ -209,7 +213,7 @@ class Proxy:
                 return web.Response(status=upstream.status, body=await upstream.read())
             response = web.StreamResponse(headers={"Content-Type": "application/json"})
             await response.prepare(request)
-            stream = Stream(response, lambda event: traffic.meet(event, resource, event)[1])
+            stream = Stream(response, befall)
             async with contextlib.aclosing(stream):
                 async for line in upstream.content:
                     if await stream.tell(line):

@@ -5,19 +5,21 @@ version of an object. Whoever writes late, by a picture of the cluster that is o
 """
 
 import json
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from urllib.parse import urlencode
 
 import aiohttp
 from kubernetes.aio import client, config
-from kubernetes.aio.client.rest import ApiException
+from kubernetes.aio.client.rest import ApiException, RESTResponse
 
 from finetune_operator.kinds import LEASE, POD, Kind, Manifest, kind_of
 from finetune_operator.metrics import WRITES
 
 FIELD_MANAGER = "finetune-operator"
 _TIMEOUT = 10.0
+_WATCH_SECONDS = 290
+"""After which the API server ends a watch; the client does a little later, where that is not told."""
 _PAGE = 500
 _JOB_NAME_LABEL = "batch.kubernetes.io/job-name"
 _METADATA_ONLY = "as={};g=meta.k8s.io;v=v1,application/json"
@@ -135,11 +137,31 @@ class Cluster:
     async def get_lease(self, namespace: str, name: str) -> Manifest | None:
         """Return a Lease, or None."""
         try:
-            return await self._request("GET", LEASE.path(namespace, name), {})
+            return _as_lease(await self._request("GET", LEASE.path(namespace, name), {}))
         except ApiError as error:
             if error.code != 404:
                 raise
         return None
+
+    async def watch_lease(self, lease: Manifest) -> AsyncGenerator[Manifest | None]:
+        """Yield what becomes of a Lease after the version that was read, None when it is deleted.
+
+        Ends where the API server ends the watch, or no longer knows what came after that version.
+        """
+        metadata = lease["metadata"]
+        query = {
+            "watch": "true",
+            "fieldSelector": f"metadata.name={metadata['name']}",
+            "resourceVersion": metadata["resourceVersion"],
+            "timeoutSeconds": str(_WATCH_SECONDS),
+        }
+        try:
+            async with aclosing(self._watch(LEASE.path(metadata["namespace"]), query)) as events:
+                async for event, manifest in events:
+                    yield None if event == "DELETED" else _as_lease(manifest)
+        except ApiError as error:
+            if error.code != 410:
+                raise
 
     async def write_lease(self, lease: Manifest) -> Manifest | None:
         """Create a Lease, or replace the version that it names; return None where another was quicker."""
@@ -171,25 +193,56 @@ class Cluster:
     ) -> Manifest:
         accept = f";{_METADATA_ONLY.format(metadata_as)}" if metadata_as else ""
         headers: dict[str, str] = {"Accept": f"application/json{accept}", "Content-Type": content_type}
+        with _telling_errors():
+            response = await self._send(method, path, query, headers, body, _TIMEOUT)
+            return dict(json.loads(await response.read()))
+
+    async def _watch(self, path: str, query: dict[str, str]) -> AsyncGenerator[tuple[str, Manifest]]:
+        """Yield the events of a watch until the API server ends it."""
+        timeout = aiohttp.ClientTimeout(total=_WATCH_SECONDS + _TIMEOUT)
+        with _telling_errors():
+            response = (await self._send("GET", path, query, {"Accept": "application/json"}, None, timeout)).response
+            try:
+                async for line in response.content:
+                    told = json.loads(line)
+                    event, manifest = str(told["type"]), dict(told["object"])
+                    if event == "ERROR":
+                        raise _refusal(int(manifest.get("code") or 0), json.dumps(manifest))
+                    yield event, manifest
+            finally:
+                response.close()
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        query: dict[str, str],
+        headers: dict[str, str],
+        body: Manifest | None,
+        timeout: float | aiohttp.ClientTimeout,  # noqa: ASYNC109 - the client's own
+    ) -> RESTResponse:
+        """Return an answer that is no refusal."""
         await self._api.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
         url = f"{self._api.configuration.host}{path}?{urlencode(query)}"
         if method != "GET":
             self._check()
-        try:
-            response = await self._api.call_api(
-                method, url, header_params=headers, body=body, _request_timeout=_TIMEOUT
-            )
-            data = await response.read()
-        except ApiException as error:
-            raise _refusal(int(error.status or 0), str(error.body or error.reason)) from error
-        except (OSError, TimeoutError, aiohttp.ClientError) as error:
-            raise ApiError(0, f"the API server cannot be reached: {error!r}") from error
+        response = await self._api.call_api(method, url, header_params=headers, body=body, _request_timeout=timeout)
         if not 200 <= response.status < 300:
-            raise _refusal(response.status, data.decode(errors="replace"))
-        try:
-            return dict(json.loads(data))
-        except (ValueError, TypeError) as error:
-            raise ApiError(0, f"the API server's answer is no JSON object: {error}") from error
+            raise _refusal(response.status, (await response.read()).decode(errors="replace"))
+        return response
+
+
+@contextmanager
+def _telling_errors() -> Iterator[None]:
+    """Say as this file's error what the libraries raise where there is no answer, or one that means nothing."""
+    try:
+        yield
+    except ApiException as error:
+        raise _refusal(int(error.status or 0), str(error.body or error.reason)) from error
+    except (OSError, TimeoutError, aiohttp.ClientError) as error:
+        raise ApiError(0, f"the API server cannot be reached: {error!r}") from error
+    except (ValueError, TypeError, KeyError) as error:
+        raise ApiError(0, f"the API server's answer is not what was asked for: {error!r}") from error
 
 
 def _refusal(code: int, text: str) -> ApiError:
@@ -199,6 +252,14 @@ def _refusal(code: int, text: str) -> ApiError:
         return ApiError(code, str(status["message"]), str(status.get("reason", "")))
     except (ValueError, TypeError, KeyError, AttributeError):
         return ApiError(code, text[:1024])
+
+
+def _as_lease(manifest: Manifest) -> Manifest:
+    """Return what the API server says is a Lease, if it has what the protocol counts on."""
+    metadata = manifest.get("metadata")
+    if not isinstance(metadata, dict) or not {"namespace", "name", "resourceVersion"} <= metadata.keys():
+        raise ApiError(0, "the API server's answer is no Lease")
+    return manifest
 
 
 def _selection(kind: Kind) -> dict[str, str]:

@@ -6,6 +6,7 @@ A process leads once. When it loses the Lease it ends, and is started again as a
 import asyncio
 import logging
 import time
+from contextlib import aclosing
 from dataclasses import dataclass
 
 from finetune_operator.cluster import ApiError, Cluster
@@ -38,21 +39,26 @@ class Elector:
         """Ask for the Lease through a connection that no fence guards."""
         self._cluster, self._me = cluster, candidate
         self._lease: Manifest | None = None
+        self._sight = Sight(None, time.monotonic())
         self._leads_until = float("-inf")
 
     async def win(self) -> None:
         """Stand by until this process leads."""
-        sight, told = Sight(None, time.monotonic()), ""
+        told = ""
         while True:
             try:
-                sight = sight.look(await self._read(), time.monotonic())
-                if sight.may_be_taken(self._me.identity, time.monotonic()):
-                    if await self._claim(sight.lease):
-                        break
-                elif told != sight.holder:
-                    told = sight.holder
-                    _LOG.info("stands by: %s leads", told)
-                await asyncio.sleep(self._me.timing.look)
+                # Whatever a watch told before: what counts is what the API server has now.
+                lease = await self._read()
+                self._see(lease)
+                if lease and not self._may_take():
+                    if told != self._sight.holder:
+                        told = self._sight.holder
+                        _LOG.info("stands by: %s leads", told)
+                    await self._follow(lease)
+                elif await self._claim(lease):
+                    break
+                else:
+                    await asyncio.sleep(self._me.timing.look)
             except (ApiError, TimeoutError) as error:
                 _LOG.warning("the Lease cannot be asked for: %r", error)
                 await asyncio.sleep(self._me.timing.renewal)
@@ -93,6 +99,34 @@ class Elector:
                     return
         except (ApiError, TimeoutError) as error:
             _LOG.warning("the Lease could not be released and runs out by itself: %r", error)
+
+    async def _follow(self, lease: Manifest) -> None:
+        """Watch the Lease from a version on, until it may be taken or the watch ends.
+
+        A watch that tells nothing any more looks like a leader that is silent: both are over when the Lease runs out.
+        """
+        now = asyncio.get_running_loop().time
+        try:
+            async with aclosing(self._cluster.watch_lease(lease)) as versions, asyncio.timeout(self._left()) as limit:
+                async for version in versions:
+                    self._see(version)
+                    if self._may_take():
+                        return
+                    limit.reschedule(now() + self._left())
+        except TimeoutError:
+            return
+        # One that ends at once, again and again, is not asked for without a pause.
+        await asyncio.sleep(self._me.timing.look)
+
+    def _see(self, lease: Manifest | None) -> None:
+        self._sight = self._sight.look(lease, time.monotonic())
+
+    def _may_take(self) -> bool:
+        return self._sight.may_be_taken(self._me.identity, time.monotonic())
+
+    def _left(self) -> float:
+        """Return the seconds until the Lease runs out, if nothing new is seen of it."""
+        return self._sight.runs_out - time.monotonic()
 
     async def _renew(self) -> None:
         """Renew the Lease, and try again for as long as it is one's own."""

@@ -39,7 +39,7 @@ class Timing:
 
     @property
     def look(self) -> float:
-        """From one look of a standby at the Lease to the next."""
+        """From a try that somebody else was quicker with, or a watch that has ended, to the next."""
         return self.lease / 30
 
 
@@ -55,6 +55,11 @@ class Sight:
         """Who leads; empty where nobody does."""
         return holder_of(self.lease)
 
+    @property
+    def runs_out(self) -> float:
+        """When it may be taken on one's own clock, if no other version is seen before."""
+        return self.since + float(_spec(self.lease).get("leaseDurationSeconds") or 0)
+
     def look(self, lease: Manifest | None, now: float) -> "Sight":
         """Return what is seen now: the same version was there all along."""
         return self if _version(lease) == _version(self.lease) else Sight(lease, now)
@@ -64,9 +69,7 @@ class Sight:
 
         It is one's own after a write whose answer was lost, and after a restart.
         """
-        if self.lease is None or self.holder in ("", identity):
-            return True
-        return now >= self.since + float(_spec(self.lease).get("leaseDurationSeconds") or 0)
+        return self.holder in ("", identity) or now >= self.runs_out
 
 
 def holder_of(lease: Manifest | None) -> str:
@@ -87,7 +90,7 @@ def build_claim(lease: Manifest | None, namespace: str, name: str, identity: str
 
 
 def build_release(lease: Manifest) -> Manifest:
-    """Return the Lease as its holder leaves it: whoever looks next may take it."""
+    """Return the Lease as its holder leaves it: whoever sees it may take it."""
     return lease | {"spec": _spec(lease) | {"holderIdentity": ""}}
 
 
