@@ -172,6 +172,13 @@ def test_the_operators_may_write_the_lease_that_they_are_told_and_no_other(clust
     assert documents["RoleBinding"]["roleRef"]["name"] == documents["Role"]["metadata"]["name"]
 
 
+def test_a_slow_node_has_five_minutes_to_start_an_operator(cluster: Cluster) -> None:
+    (deployment,) = [one for one in render(cluster) if one["kind"] == "Deployment"]
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    probe = container["startupProbe"]
+    assert probe["periodSeconds"] * probe["failureThreshold"] >= 300
+
+
 def test_no_right_is_a_wildcard_or_touches_secrets(cluster: Cluster) -> None:
     roles = [one for one in render(cluster) if one["kind"] in ("ClusterRole", "Role")]
     assert len(roles) == 2
