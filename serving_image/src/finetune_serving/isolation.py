@@ -9,10 +9,7 @@ from vllm.v1.kv_cache_interface import KVCacheConfig
 
 
 def isolate() -> None:
-    """Have vLLM clear each block before it is used again, as it does for some kinds of models by itself.
-
-    vLLM calls this in each of its processes (entry point `vllm.general_plugins`).
-    """
+    """Have vLLM clear each block before it is used again, as it does for some kinds of models by itself."""
     if not hasattr(KVCacheConfig, "needs_kv_cache_zeroing"):
         raise RuntimeError("this version of vLLM has another way to clear its cache's blocks")
     KVCacheConfig.needs_kv_cache_zeroing = True
