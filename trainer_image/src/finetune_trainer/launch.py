@@ -1,12 +1,16 @@
 """Starts the training's processes on this node, and waits for their report."""
 
+import atexit
 import contextlib
+import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from finetune_api.compute import Compute
@@ -44,19 +48,21 @@ def launch_training(
     checkpoints = below(root, JobDirectory.of(job).checkpoints)
     tried = choose_batch(job, root)
     while True:
-        with tempfile.TemporaryDirectory() as scratch:
-            report_path = Path(scratch) / "report.json"
-            command = [
-                *_build_launcher(job.spec.compute, leader, f"{attempt}-{tried.micro_batch_size}"),
-                "finetune_trainer.training",
+        # Not a TemporaryDirectory: that would go as soon as a forked process ends.
+        scratch = Path(tempfile.mkdtemp())
+        try:
+            report_path = scratch / "report.json"
+            arguments = [
                 f"--job={job_file}",
                 f"--root={root}",
                 f"--attempt={attempt}",
                 f"--metrics-port={metrics_port}",
                 f"--report={report_path}",
             ]
-            code = _run(command, job.spec.compute)
+            code = _run(arguments, job.spec.compute, leader, f"{attempt}-{tried.micro_batch_size}")
             report = parse_report(report_path.read_text()) if report_path.exists() else None
+        finally:
+            shutil.rmtree(scratch)
         smaller = _find_smaller(checkpoints, tried, job.spec.compute) if code else None
         if smaller:
             tried = smaller
@@ -72,29 +78,21 @@ def launch_training(
         return report
 
 
-def _build_launcher(compute: Compute, leader: str, meeting: str) -> list[str]:
-    """Return the command before the module's name: torch elastic, which one process alone does not need."""
-    if compute.processes == 1:
-        return [sys.executable, "-m"]
-    if compute.nodes == 1:
-        where = ["--standalone"]
-    else:
-        where = ["--rdzv-backend=c10d", f"--rdzv-endpoint={leader}:{_MEETING_PORT}", f"--rdzv-id={meeting}"]
-    return [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        f"--nnodes={compute.nodes}",
-        f"--nproc-per-node={compute.processes_on_node}",
-        "--max-restarts=0",
-        *where,
-        "--module",
-    ]
-
-
-def _run(command: list[str], compute: Compute) -> int:
+def _run(arguments: list[str], compute: Compute, leader: str, meeting: str) -> int:
     """Run the processes of this node to their end; SIGTERM reaches every one of them, and they save a checkpoint."""
-    env = os.environ | {
+    environment = _build_environment(compute)
+    if compute.processes == 1:
+        group, wait = _start_alone(arguments, environment)
+    else:
+        group, wait = _start_elastic(arguments, environment, compute, leader, meeting)
+    _forward_stop(group)
+    code = wait()
+    _wait_for_group(group)
+    return code
+
+
+def _build_environment(compute: Compute) -> dict[str, str]:
+    return {
         "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(_SHUTDOWN_SECONDS),
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "TOKENIZERS_PARALLELISM": "true" if compute.processes_on_node == 1 else "false",
@@ -106,11 +104,60 @@ def _run(command: list[str], compute: Compute) -> int:
         "MKL_CBWR": "AUTO",
         "MKL_DYNAMIC": "FALSE",
     }
-    process = subprocess.Popen(command, env=env, start_new_session=True)
-    _forward_stop(process)
-    process.wait()
-    _wait_for_group(process.pid)
-    return process.returncode
+
+
+def _start_alone(arguments: list[str], environment: dict[str, str]) -> tuple[int, Callable[[], int]]:
+    """Fork the only process, which needs no torch elastic; return its process group and how to wait for its code."""
+    process = multiprocessing.get_context("fork").Process(target=_train, args=(arguments, environment))
+    process.start()
+    group = int(process.pid or 0)
+    # Here and in the process itself: whichever comes first, a signal to the group finds it.
+    with contextlib.suppress(OSError):
+        os.setpgid(group, group)
+
+    def wait() -> int:
+        process.join()
+        return process.exitcode or 0
+
+    return group, wait
+
+
+def _train(arguments: list[str], environment: dict[str, str]) -> None:
+    """Train in this process, which was just forked; what reads the environment is imported after it."""
+    os.setpgid(0, 0)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    os.environ |= environment
+    from finetune_trainer.training import main
+
+    try:
+        main(arguments)
+    finally:
+        # Trackers tell their servers how a run ended when Python ends; multiprocessing ends without that before 3.14.
+        atexit._run_exitfuncs()  # noqa: SLF001
+
+
+def _start_elastic(
+    arguments: list[str], environment: dict[str, str], compute: Compute, leader: str, meeting: str
+) -> tuple[int, Callable[[], int]]:
+    """Start several processes by torch elastic; return their process group and how to wait for their code."""
+    if compute.nodes == 1:
+        where = ["--standalone"]
+    else:
+        where = ["--rdzv-backend=c10d", f"--rdzv-endpoint={leader}:{_MEETING_PORT}", f"--rdzv-id={meeting}"]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        f"--nnodes={compute.nodes}",
+        f"--nproc-per-node={compute.processes_on_node}",
+        "--max-restarts=0",
+        *where,
+        "--module",
+        "finetune_trainer.training",
+        *arguments,
+    ]
+    process = subprocess.Popen(command, env=os.environ | environment, start_new_session=True)
+    return process.pid, process.wait
 
 
 def _find_smaller(checkpoints: Path, tried: ChosenHyperparameters, compute: Compute) -> ChosenHyperparameters | None:
@@ -125,12 +172,12 @@ def _find_smaller(checkpoints: Path, tried: ChosenHyperparameters, compute: Comp
         time.sleep(0.5)
 
 
-def _forward_stop(process: subprocess.Popen[bytes]) -> None:
+def _forward_stop(group: int) -> None:
     """Hand SIGTERM to every process of the training, whose own handlers save a checkpoint."""
 
     def forward(*_: object) -> None:
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGTERM)
+            os.killpg(group, signal.SIGTERM)
 
     signal.signal(signal.SIGTERM, forward)
 

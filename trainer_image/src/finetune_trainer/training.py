@@ -146,32 +146,36 @@ def _remove_broken(checkpoints: Path, *, is_main: bool) -> None:
             shutil.rmtree(path)
 
 
-def main() -> None:
-    """Run in one process of the training; the first on this node that ends writes the report."""
+def main(arguments: list[str] | None = None) -> None:
+    """Run in one process of the training; the first on this node that ends writes the report.
+
+    Args:
+        arguments: of the command line; by default this process's.
+    """
     parser = argparse.ArgumentParser()
     parser.add_argument("--job", type=Path, required=True)
     parser.add_argument("--root", type=Path, required=True)
     parser.add_argument("--attempt", type=int, required=True)
     parser.add_argument("--metrics-port", type=int, required=True)
     parser.add_argument("--report", type=Path, required=True)
-    arguments = parser.parse_args()
+    options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stdout)
     logging.getLogger("httpx").setLevel(logging.WARNING)
     code = ExitCode.OK
-    job = read_job_file(arguments.job)
+    job = read_job_file(options.job)
     _block_unused(job.spec)
     try:
         with tempfile.TemporaryDirectory() as scratch:
-            report = train(job, arguments.root, arguments.attempt, arguments.metrics_port, Path(scratch))
+            report = train(job, options.root, options.attempt, options.metrics_port, Path(scratch))
     except Exception as error:  # noqa: BLE001 - every failure becomes a report
         failure = diagnose(error, Reason.TRAINING_FAILED)
         if failure is not error:
             _LOG.exception("the training failed")
         if failure.reason in (Reason.OUT_OF_MEMORY, Reason.GPU_OUT_OF_MEMORY):
-            lower_micro_batch(job, arguments.root)
+            lower_micro_batch(job, options.root)
         code = failure.code
         report = StageReport(outcome="Failed", reason=failure.reason, message=str(failure)[:1024])
-    _write_once(arguments.report, report)
+    _write_once(options.report, report)
     sys.exit(code)
 
 
