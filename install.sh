@@ -2,6 +2,7 @@
 # Installs the project inside an image, into /opt/venv, as the Dockerfiles ask for it:
 #   install.sh requirements FILE         the packages that FILE pins, without looking for more
 #   install.sh package NAME DIRECTORY... a package of the workspace with what the lock pins for it, by version and hash
+# DEVICE=cpu leaves out what torch loads on GPUs only.
 set -eu
 certificates=/etc/ssl/certs/ca-certificates.crt
 [ ! -e "$certificates" ] || export SSL_CERT_FILE="$certificates" PIP_CERT="$certificates"
@@ -10,10 +11,21 @@ export UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy UV_PYTHON_DOWNLOADS=never UV_HTTP
 [ -x /opt/venv/bin/python ] || python3 -m venv /opt/venv
 id finetune >/dev/null 2>&1 || useradd --uid 65532 --create-home finetune
 
+# Of CUDA's libraries torch's own are linked to some, and cannot be loaded without them; the others go.
+prune() {
+    [ "${DEVICE:-gpu}" = cpu ] || return 0
+    for name in cudnn_ cusolver nvrtc.alt nvrtc-builtins nvperf cufftw nvblas; do
+        find /opt/venv/lib/python3*/site-packages/nvidia -name "lib$name*" -delete
+    done
+    find /opt/venv/lib/python3*/site-packages/nvidia -name '*.a' -delete
+    /opt/venv/bin/python -c 'import torch'
+}
+
 case "$1" in
 requirements)
     cd "$(dirname "$2")"
     /opt/uv/bin/uv pip install -q --no-deps -r "$2"
+    prune
     ;;
 package)
     name=$2
@@ -25,5 +37,6 @@ package)
     /opt/uv/bin/uv pip install -q --no-deps -r /tmp/requirements.txt
     /opt/uv/bin/uv pip install -q --no-deps "$@"
     rm -f /tmp/requirements.txt
+    [ ! -d /opt/venv/lib/python3*/site-packages/nvidia ] || prune
     ;;
 esac

@@ -3,4 +3,4 @@
 FROM finetune.dev/python:dev
 COPY install.sh requirements.txt pyproject.toml /src/
 COPY vllm-cpu /src/serving_image/vllm-cpu
-RUN sh /src/install.sh requirements /src/requirements.txt && rm -rf /src
+RUN DEVICE=cpu sh /src/install.sh requirements /src/requirements.txt && rm -rf /src
