@@ -12,6 +12,9 @@ from typing import Any
 from finetune_api.jobfile import JobDirectory, JobFile, read_job_file
 from finetune_api.reports import StageReport, parse_report
 from ports import find_port
+from warm import run_warm, warm_up
+
+warm_up("trainer_imports")
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class Workplace:
         return JobDirectory(PurePosixPath(f"{self.root}{JobDirectory.of(self.job).root}"))
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """Start the trainer."""
+        """Start the trainer as its image does."""
         with (self.root / "log").open("a") as log:
             return subprocess.Popen(self._build_command(*arguments), env=os.environ, stdout=log, stderr=log, text=True)
 
@@ -44,14 +47,17 @@ class Workplace:
         """Return the command that starts the trainer, for a shell."""
         return shlex.join(self._build_command(*arguments))
 
-    def _build_command(self, stage: str, *options: str) -> list[str]:
-        command = [sys.executable, "-m", "finetune_trainer", f"--job={self.job_path}", f"--root={self.root}"]
+    def _build_command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "finetune_trainer", *self._build_arguments(*arguments)]
+
+    def _build_arguments(self, stage: str, *options: str) -> list[str]:
         port = [f"--metrics-port={find_port()}"] if stage == "train" else []
-        return [*command, f"--termination-log={self.root / 'report.json'}", stage, *port, *options]
+        paths = [f"--job={self.job_path}", f"--root={self.root}", f"--termination-log={self.root / 'report.json'}"]
+        return [*paths, stage, *port, *options]
 
     def run(self, *arguments: str) -> tuple[int, StageReport | None]:
-        """Run the trainer to its end; return its exit status and its report."""
-        status = self.start(*arguments).wait(300)
+        """Run the trainer to its end, without importing its packages anew; return its exit status and its report."""
+        status = run_warm("finetune_trainer", self._build_arguments(*arguments), self.root / "log", 300)
         return status, self.report()
 
     def report(self) -> StageReport | None:

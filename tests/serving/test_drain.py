@@ -48,13 +48,13 @@ def test_answers_close_their_connections_and_streams_are_waited_for(server: Serv
     asking.close()
 
 
-def test_a_drain_has_an_end(server: Server, stream: HTTPResponse) -> None:
+def test_a_drain_ends_after_its_longest_time(server: Server, stream: HTTPResponse) -> None:
     with drain(server, server.port, 1) as process:
         assert process.wait(60) == 0
         assert b"[DONE]" not in stream.read1()
 
 
-def test_nobody_waits_for_a_server_that_is_gone(server: Server) -> None:
+def test_a_drain_of_a_server_that_is_gone_ends_at_once(server: Server) -> None:
     with drain(server, find_port(), 200) as process:
         assert process.wait(60) == 0
 

@@ -2,8 +2,6 @@
 
 import json
 import math
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -16,6 +14,9 @@ from finetune_api.model_card import with_scores
 from finetune_api.reports import ExitCode, parse_report
 from model.tiny import make_tiny_model
 from serving.running import KEY, MODEL_URI, Server, make_adapter
+from warm import run_warm, warm_up
+
+warm_up("serving.imports")
 
 CHATS = [
     {
@@ -71,10 +72,7 @@ class Work:
     def evaluate(self, artifact: Artifact, *more: str) -> tuple[int, Any]:
         """Run the evaluation; return its exit status and its report."""
         (self.root / "report.json").unlink(missing_ok=True)
-        command = [
-            sys.executable,
-            "-m",
-            "finetune_serving",
+        arguments = [
             f"--root={self.root}",
             "evaluate",
             f"--job={self.root / 'job.json'}",
@@ -82,9 +80,9 @@ class Work:
             f"--termination-log={self.root / 'report.json'}",
             *more,
         ]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=280)
-        assert (self.root / "report.json").exists(), done.stdout[-2000:] + done.stderr[-2000:]
-        return done.returncode, parse_report((self.root / "report.json").read_text())
+        status = run_warm("finetune_serving", arguments, self.root / "evaluate.log", 280)
+        assert (self.root / "report.json").exists(), (self.root / "evaluate.log").read_text()[-4000:]
+        return status, parse_report((self.root / "report.json").read_text())
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +159,7 @@ def test_a_running_server_judges_a_hidden_version_as_an_engine_of_its_own_does(
     assert "give an API key of this server" in refused.message
 
 
-def test_a_gate_beside_an_incumbent_that_changed_is_not_decided(work: Work) -> None:
+def test_a_changed_incumbent_is_refused_before_any_gate(work: Work) -> None:
     work.ask(CHATS, gates=[{"metric": "Perplexity", "relativeTo": "Incumbent", "maxLoss": 0}])
     artifact = {"uri": "pvc://out/first", "digest": "sha256:" + "0" * 64, "bytes": 1}
     status, report = work.evaluate(
@@ -171,7 +169,7 @@ def test_a_gate_beside_an_incumbent_that_changed_is_not_decided(work: Work) -> N
     assert "the incumbent of FineTuneJob old cannot be judged" in report.message
 
 
-def test_an_adapter_that_changed_since_is_not_judged(work: Work) -> None:
+def test_an_adapter_that_changed_since_is_refused(work: Work) -> None:
     work.ask(CHATS)
     status, report = work.evaluate(
         work.made(work.directory.adapter(1)).model_copy(update={"digest": "sha256:" + "0" * 64})

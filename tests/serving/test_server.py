@@ -8,6 +8,7 @@ from email.message import Message
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from finetune_api.access import RequestLimits
 from finetune_serving.hosting import position_of
@@ -56,6 +57,12 @@ def one_bot(server: Server) -> None:
     server.wait_for_states(bot="Loaded")
 
 
+def test_the_engine_is_forked_from_the_server_and_computes_by_itself(server: Server) -> None:
+    """Each process more imports all packages anew; where one is spawned, a tracker of resources is beside it."""
+    (process,) = (one for one in psutil.process_iter(["cmdline"]) if f"--port={server.port}" in one.info["cmdline"])
+    assert [child.name() for child in process.children(recursive=True)] == ["VLLM::EngineCore"]
+
+
 def test_base_and_tuned_answer_differently_under_their_names(server: Server) -> None:
     base, bot = ask(server, "base"), ask(server, "bot")
     assert (base.model, bot.model) == ("base", "bot")
@@ -65,7 +72,7 @@ def test_base_and_tuned_answer_differently_under_their_names(server: Server) -> 
         ask(server, "other")
 
 
-def test_vllms_own_names_are_not_reachable(server: Server) -> None:
+def test_vllms_own_names_are_answered_with_404(server: Server) -> None:
     digest = server.get("/finetune/loaded")["models"][0]["digest"]
     with pytest.raises(NotFoundError):
         ask(server, f"bot--{digest.removeprefix('sha256:')[:12]}")
@@ -101,7 +108,7 @@ def test_the_versions_of_a_name_divide_its_users(server: Server) -> None:
 
 @pytest.mark.parametrize("key", ["", "wrong", KEY[:-1]])
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/models"])
-def test_nobody_is_answered_without_a_key(server: Server, key: str, path: str) -> None:
+def test_only_requests_with_a_key_are_answered(server: Server, key: str, path: str) -> None:
     body = None if path == "/v1/models" else b'{"model": "bot"}'
     request = urllib.request.Request(f"{server.url}{path}", body, {"Authorization": f"Bearer {key}"})
     with pytest.raises(urllib.error.HTTPError) as error:
@@ -125,7 +132,7 @@ def is_known(server: Server, key: str) -> bool:
     return True
 
 
-def test_a_request_is_no_larger_than_the_server_allows(server: Server) -> None:
+def test_a_request_larger_than_the_server_allows_is_refused(server: Server) -> None:
     server.divide({"bot": [(out(server, "first"), 100)]}, RequestLimits(max_tokens=4, max_body_bytes=1024))
     wait_for(lambda: ask(server, "bot", max_tokens=None).usage.completion_tokens == 4, "the limits")
     with pytest.raises(BadRequestError, match="max_tokens is above 4"):
@@ -235,7 +242,7 @@ def test_wrong_routes_leave_everything_as_it_was(server: Server) -> None:
         ("GET", "/v1/models/"),
     ],
 )
-def test_what_is_not_listed_does_not_exist(server: Server, method: str, path: str) -> None:
+def test_an_unlisted_route_is_answered_with_404(server: Server, method: str, path: str) -> None:
     request = urllib.request.Request(f"{server.url}{path}", b"{}" if method == "POST" else None, method=method)
     with pytest.raises(urllib.error.HTTPError) as error:
         urllib.request.urlopen(request, timeout=5)

@@ -7,6 +7,10 @@ from model.tiny import make_tiny_model
 from workplace import Workplace, make_workplace, price_chats
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.getgroup("training").addoption("--kills", type=int, default=2, help="how often a training is killed")
+
+
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny base model."""

@@ -19,7 +19,7 @@ from workplace import make_workplace, price_chats
         ({"jsonSchema": '{"type": "objekt"}'}, "evaluation.jsonSchema is no JSON schema: 'objekt' is not valid"),
     ],
 )
-def test_what_cannot_be_measured_is_refused(
+def test_an_evaluation_that_the_data_cannot_give_is_refused(
     model: Path, tmp_path: Path, evaluation: dict[str, Any], message: str
 ) -> None:
     workplace = make_workplace(tmp_path, model, price_chats(20), evaluation=evaluation)

@@ -80,7 +80,7 @@ def test_the_adapter_is_merged_and_a_new_one_begins(
         ({"uri": "pvc://earlier/none/adapter/1"}, Reason.MODEL_NOT_FOUND),
     ],
 )
-def test_a_result_that_was_changed_or_is_gone_is_not_trained_on(
+def test_a_changed_or_missing_result_is_refused(
     trained: Workplace, model: Path, tmp_path: Path, artifact: dict[str, str], reason: Reason
 ) -> None:
     place = follow(tmp_path, model, trained, "Train", **artifact)

@@ -170,7 +170,7 @@ def run_apart(workplace: Workplace, mount: str, command: str) -> int:
     return done.returncode
 
 
-def test_a_loss_that_is_no_number_ends_the_training(model: Path, tmp_path: Path) -> None:
+def test_a_loss_of_nan_ends_the_training(model: Path, tmp_path: Path) -> None:
     workplace = make_workplace(tmp_path, model, price_chats(12))
     weights = own_model(workplace) / WEIGHTS
     tensors = load_file(weights)
@@ -181,7 +181,7 @@ def test_a_loss_that_is_no_number_ends_the_training(model: Path, tmp_path: Path)
     assert (status, reason_of(report)) == (ExitCode.SOFTWARE, Reason.LOSS_NOT_FINITE), workplace.log
 
 
-def test_a_damaged_checkpoint_costs_one_attempt_and_not_the_training(trained: Workplace, tmp_path: Path) -> None:
+def test_a_training_goes_on_from_the_checkpoint_before_a_damaged_one(trained: Workplace, tmp_path: Path) -> None:
     workplace = Workplace(shutil.copytree(trained.root, tmp_path / "copy", symlinks=True))
     for checkpoint in workplace.directory.checkpoints.glob("checkpoint-*"):
         mark_whole(checkpoint)

@@ -125,7 +125,7 @@ def test_a_micro_batch_too_large_for_the_memory_is_halved(
     (tmp_path / "faults").mkdir()
     (tmp_path / "faults" / "sitecustomize.py").write_text(
         "import sys\n"
-        "if 'finetune_trainer.training' in sys.orig_argv:\n"
+        "if 'train' in sys.orig_argv:\n"
         "    import torch\n"
         "    forward = torch.nn.Embedding.forward\n"
         "    def limited(self, ids):\n"

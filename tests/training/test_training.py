@@ -69,34 +69,35 @@ def test_the_same_seed_gives_the_same_adapter(trained: Workplace) -> None:
     assert report.artifact.digest == digest_directory(trained.directory.adapter(1))
 
 
-def test_a_training_killed_ten_times_loses_a_save_interval_at_most_and_ends_as_if_it_never_was(
-    model: Path, tmp_path: Path
+def test_a_training_killed_again_and_again_repeats_a_save_interval_at_most_and_ends_as_one_undisturbed(
+    model: Path, tmp_path: Path, pytestconfig: pytest.Config
 ) -> None:
+    kills = pytestconfig.getoption("--kills")
     values = {"epochs": 40, "learningRate": 0.001, "batchSize": 1, "maxLength": 64}
     workplace = make_workplace(tmp_path / "killed", model, price_chats(12), hyperparameters=values)
     assert workplace.run("prepare")[0] == 0, workplace.log
     chosen = random.Random(7)  # noqa: S311 - where a process is killed is no secret
     saved = 0
-    for attempt, step in enumerate(sorted(chosen.sample(range(5, 385), 10)), 1):
-        signum = chosen.choice([signal.SIGKILL, signal.SIGTERM])
+    for attempt, step in enumerate(sorted(chosen.sample(range(5, 385), kills)), 1):
+        signum = (signal.SIGKILL, signal.SIGTERM)[attempt % 2]
         reached = kill(workplace, attempt, max(step, saved + 1), signum)
         assert f"from step {saved}\n" in workplace.log
         checkpoint = newest_whole(workplace.directory.checkpoints)
         before, saved = saved, step_of(checkpoint) if checkpoint else 0
         assert saved >= before
         assert reached - saved <= (workplace.job.spec.compute.checkpoint_every if signum == signal.SIGKILL else 0)
-    status, report = workplace.run("train", "--attempt=11")
-    assert status == 0, workplace.log
+    assert workplace.start("train", f"--attempt={kills + 1}").wait(300) == 0, workplace.log
+    report = workplace.report()
     assert report
     assert report.training
     assert (report.training.resumed_from_step, report.training.steps) == (saved, 40 * 10)
 
     untouched = make_workplace(tmp_path / "untouched", model, price_chats(12), hyperparameters=values)
     assert untouched.run("prepare")[0] == 0, untouched.log
-    assert untouched.run("train", "--attempt=1")[0] == 0, untouched.log
+    assert untouched.start("train", "--attempt=1").wait(300) == 0, untouched.log
     # Where they part, the figures say at which step.
     assert workplace.directory.history.read_text() == untouched.directory.history.read_text()
-    assert digest_directory(workplace.directory.adapter(11)) == digest_directory(untouched.directory.adapter(1))
+    assert digest_directory(workplace.directory.adapter(kills + 1)) == digest_directory(untouched.directory.adapter(1))
 
 
 def test_a_training_stopped_before_its_first_step_costs_no_retry(model: Path, tmp_path: Path) -> None:
@@ -219,7 +220,7 @@ def test_plain_text_is_learnt_to_its_end(model: Path, tmp_path: Path) -> None:
         ({"method": {}}, ExitCode.BAD_CONFIG, Reason.INVALID_SPEC),
     ],
 )
-def test_what_is_missing_is_named(
+def test_a_missing_source_has_a_reason(
     model: Path, tmp_path: Path, spec: dict[str, Any], code: ExitCode, reason: Reason
 ) -> None:
     workplace = make_workplace(tmp_path, model, price_chats(4), **spec)

@@ -1,0 +1,15 @@
+"""The packages of an evaluation, imported once for all runs of `warm.py`, with what vLLM reads from the environment."""
+
+from finetune_serving.config import set_environment
+
+set_environment(gpu=False)
+
+import finetune_serving.evaluate  # noqa: E402
+import transformers.models.llama  # noqa: E402
+import vllm.entrypoints.llm  # noqa: E402
+import vllm.model_executor.models.llama  # noqa: E402
+import vllm.v1.engine.core  # noqa: E402
+import vllm.v1.engine.llm_engine  # noqa: E402
+import vllm.v1.worker.cpu_worker  # noqa: E402
+
+__all__ = ["finetune_serving", "transformers", "vllm"]

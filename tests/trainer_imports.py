@@ -1,0 +1,29 @@
+"""The packages of a training, imported once for all runs of `warm.py`."""
+
+import finetune_trainer.callback
+import finetune_trainer.launch
+import finetune_trainer.prepare
+import finetune_trainer.training
+import peft
+import transformers.integrations
+import trl.trainer
+from datasets import Dataset
+from peft import get_peft_model
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+from trl import DPOTrainer, KTOTrainer, RewardTrainer, SFTTrainer
+
+__all__ = [
+    "AutoModelForCausalLM",
+    "AutoModelForSequenceClassification",
+    "AutoTokenizer",
+    "DPOTrainer",
+    "Dataset",
+    "KTOTrainer",
+    "RewardTrainer",
+    "SFTTrainer",
+    "finetune_trainer",
+    "get_peft_model",
+    "peft",
+    "transformers",
+    "trl",
+]

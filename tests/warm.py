@@ -1,0 +1,50 @@
+"""Runs our programs in processes forked from one that has imported their packages: most of a short run is importing.
+
+What a program does is the same; that it starts by itself is proven where it is stopped or killed, and in the images.
+"""
+
+import multiprocessing
+import os
+import runpy
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+_CONTEXT = multiprocessing.get_context("forkserver")
+
+
+def warm_up(imports: str) -> None:
+    """Name the module that imports the packages; the process that does it starts with the first run.
+
+    What the packages read from the environment when they are imported must be set before.
+    """
+    _CONTEXT.set_forkserver_preload([imports])
+
+
+def run_warm(module: str, arguments: Sequence[str], log: Path, seconds: float) -> int:
+    """Run `python -m module arguments` with what it prints added to a file; return its exit status.
+
+    Raises:
+        TimeoutExpired: it took longer than so many seconds, and was killed.
+    """
+    process = _CONTEXT.Process(target=_run, args=(module, [*arguments], dict(os.environ), Path.cwd(), log))
+    process.start()
+    process.join(seconds)
+    if process.exitcode is None:
+        process.kill()
+        process.join()
+        raise subprocess.TimeoutExpired([module, *arguments], seconds)
+    return process.exitcode
+
+
+def _run(module: str, arguments: list[str], environment: dict[str, str], directory: Path, log: Path) -> None:
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(directory)
+    with log.open("ab") as out:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+            os.dup2(out.fileno(), stream.fileno())
+    sys.argv = [module, *arguments]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
