@@ -10,6 +10,7 @@ from pathlib import Path
 from cluster.layout import BIN, CACHE, ClusterError, digest_inputs, tell
 
 KUBERNETES = "v1.36.3"
+_RECORD = BIN / "kubernetes.inputs"
 _OBJECT_STORE = "github.com/versity/versitygw/cmd/versitygw@v1.8.0"
 _PARTS = (
     "coredns",
@@ -21,6 +22,11 @@ _PARTS = (
     "kubelet",
     "kubectl",
 )
+_VERSIONED = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet")
+"""Programs that must be of the version above; kube-proxy, kubectl and Helm may differ by what Kubernetes allows."""
+_TOOLS = ("containerd", "containerd-shim-runc-v2", "ctr", "helm")
+_DIRECTORY = "KUBERNETES_BIN"
+"""The variable that names a directory with all these programs, so that none is built."""
 _DEBIAN = {
     "runc": "runc",
     "buildah": "buildah",
@@ -44,32 +50,54 @@ def check_machine() -> None:
 
 
 def install_kubernetes() -> None:
-    """Build the programs of the cluster where their module, or how it is built, has changed.
+    """Make the programs of the cluster available: those of KUBERNETES_BIN, or built here.
 
-    All at once, since they share most of their packages.
+    Raises:
+        ClusterError: they cannot be built, or the directory lacks one or has one of another version.
     """
     check_machine()
     BIN.mkdir(parents=True, exist_ok=True)
+    if directory := os.environ.get(_DIRECTORY):
+        _link_programs(Path(directory).resolve())
+    else:
+        _build_programs()
+
+
+def _link_programs(directory: Path) -> None:
+    if missing := [name for name in (*_PARTS, *_TOOLS) if not os.access(directory / name, os.X_OK)]:
+        raise ClusterError(f"{_DIRECTORY}: {directory} lacks {', '.join(missing)}: add them, or unset it to build all")
+    for name in _VERSIONED:
+        found = _run([str(directory / name), "--version"], directory).strip()
+        if found != f"Kubernetes {KUBERNETES}":
+            raise ClusterError(f"{_DIRECTORY}: {directory / name} is {found}, and {KUBERNETES} is needed")
+    if directory == BIN:
+        return
+    for name in (*_PARTS, *_TOOLS):
+        (BIN / name).unlink(missing_ok=True)
+        (BIN / name).symlink_to(directory / name)
+    _RECORD.write_text(str(directory))
+
+
+def _build_programs() -> None:
+    """Build what changed since the last time; all at once, since they share most of their packages."""
     version = "k8s.io/component-base/version"
     major, minor, _ = KUBERNETES.removeprefix("v").split(".")
     flags = f"-s -w -X {version}.gitVersion={KUBERNETES} -X {version}.gitMajor={major} -X {version}.gitMinor={minor}"
     # What debuggers need is not written, since -w drops it.
     options = ["-trimpath", "-gcflags=all=-dwarf=false", "-ldflags", flags]
     source = Path(__file__).parent / "go"
-    recorded, inputs = BIN / "kubernetes.inputs", digest_inputs(source.iterdir(), " ".join(options))
-    if not recorded.exists() or recorded.read_text() != inputs:
+    inputs = digest_inputs(source.iterdir(), " ".join(options))
+    if not _RECORD.exists() or _RECORD.read_text() != inputs:
         tell("building Kubernetes, containerd and Helm from their Go modules (10 to 15 minutes, once)")
         with tempfile.TemporaryDirectory(dir=BIN) as built:
             # `tool`: Helm and containerd, as go.mod lists them.
             _go(["build", *options, "-o", f"{built}/", ".", "tool"], source)
             for program in Path(built).iterdir():
                 program.rename(BIN / program.name)
-        recorded.write_text(inputs)
-    for part in _PARTS:
-        link = BIN / part
-        if not link.is_symlink():
-            link.unlink(missing_ok=True)
-            link.symlink_to("kubernetes")
+        for part in _PARTS:
+            (BIN / part).unlink(missing_ok=True)
+            (BIN / part).symlink_to("kubernetes")
+        _RECORD.write_text(inputs)
 
 
 def install_debian() -> None:
@@ -119,9 +147,10 @@ def _apt(*arguments: str) -> None:
     _run(["apt-get", *arguments], CACHE, {"DEBIAN_FRONTEND": "noninteractive"})
 
 
-def _run(command: list[str], directory: Path, env: dict[str, str] | None = None) -> None:
+def _run(command: list[str], directory: Path, env: dict[str, str] | None = None) -> str:
     done = subprocess.run(
         command, cwd=directory, env=os.environ | (env or {}), capture_output=True, text=True, check=False
     )
     if done.returncode != 0:
         raise ClusterError(f"{' '.join(command)} failed:\n{(done.stdout + done.stderr)[-3000:]}")
+    return done.stdout
