@@ -5,10 +5,17 @@ from collections.abc import Iterator
 import pytest
 from cluster.control_plane import OPERATOR_NAMESPACE
 from cluster.lifecycle import down, up
+from e2e.begun import build_methods
 from e2e.installation import OPERATOR_LABEL, install_operator, prepare_namespace
 from e2e.kubectl import Kubectl
 from e2e.prometheus import Prometheus, run_prometheus
 from operator_log import check_log
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.getgroup("e2e").addoption(
+        "--requests", type=int, default=500, help="requests while versions and pods change"
+    )
 
 
 @pytest.fixture(scope="session")
@@ -33,6 +40,12 @@ def namespace(kubectl: Kubectl, operator: str) -> str:
     name = "team"
     prepare_namespace(kubectl, name)
     return name
+
+
+@pytest.fixture(scope="session")
+def begun(kubectl: Kubectl, namespace: str) -> None:
+    """The jobs that begin at once, before any other."""
+    kubectl.apply(*build_methods(namespace))
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,7 @@
-"""FineTuneJobs and their data for the tests on the real node."""
+"""FineTuneJobs and their data for the tests on the real node.
+
+Idle cores are for all pods: what they ask for is little, so that some prepare or train while a test waits for others.
+"""
 
 import json
 from typing import Any
@@ -20,7 +23,7 @@ def conversations(count: int) -> str:
 
 def finetunejob(name: str, namespace: str, **spec: Any) -> dict[str, Any]:
     """Return a small job; `spec` replaces whole groups of fields."""
-    small = {"resources": {"cpu": "800m", "memory": "2Gi"}}
+    small = {"resources": {"cpu": "400m", "memory": "2Gi"}}
     return {
         "apiVersion": "finetune.dev/v1alpha1",
         "kind": "FineTuneJob",
@@ -50,5 +53,12 @@ def modelserver(name: str, namespace: str, **spec: Any) -> dict[str, Any]:
         "apiVersion": "finetune.dev/v1alpha1",
         "kind": "ModelServer",
         "metadata": {"name": name, "namespace": namespace},
-        "spec": {"model": {"uri": MODEL_URI}, "resources": {"cpu": "800m", "memory": "6Gi"}} | spec,
+        "spec": {"model": {"uri": MODEL_URI}, "resources": {"cpu": "400m", "memory": "6Gi"}} | spec,
     }
+
+
+def data(namespace: str, name: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return a ConfigMap with rows as training data."""
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    metadata = {"name": name, "namespace": namespace}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"train.jsonl": text}}

@@ -1,6 +1,7 @@
 """The whole loop on a real node: data checked, trained, proven, served, asked; and what happens when it cannot."""
 
 import json
+import urllib.request
 from typing import Any
 
 import pytest
@@ -9,25 +10,22 @@ from e2e.jobs import conversations, finetunejob
 from e2e.kubectl import Kubectl
 from e2e.prometheus import Prometheus
 from finetune_api.digest import digest_directory
-from finetune_api.meta import JOB_LABEL
+from finetune_api.meta import JOB_LABEL, METRICS_PORT, STAGE_LABEL
+from finetune_operator.pods import parse_progress
 from openai import NotFoundError, OpenAI
 from waiting import wait_for
 
 SERVED = {
     "modelName": "price-bot",
-    "template": {"resources": {"cpu": "800m", "memory": "6Gi"}, "lora": {"maxRank": 8, "maxAdapters": 2}},
+    "template": {"resources": {"cpu": "400m", "memory": "6Gi"}, "lora": {"maxRank": 8, "maxAdapters": 2}},
 }
 
 
 @pytest.fixture(scope="module")
-def loop(kubectl: Kubectl, namespace: str, prometheus: Prometheus) -> str:
-    """A job that went the whole way; another, whose gate cannot be passed, goes beside it."""
-    evaluation = {"gates": [{"metric": "ExactMatch", "minGain": 1}], "maxExamples": 6, "maxAnswerTokens": 8}
-    kubectl.apply(
-        finetunejob("price", namespace, serving=SERVED),
-        finetunejob("too-proud", namespace, evaluation=evaluation, serving=SERVED),
-    )
-    kubectl.wait_for_condition(namespace, "price", "Ready", 600)
+def loop(kubectl: Kubectl, namespace: str, prometheus: Prometheus, begun: None) -> str:
+    """A job that went the whole way to a server of its own."""
+    kubectl.apply(finetunejob("price", namespace, serving=SERVED))
+    kubectl.wait_for_condition(namespace, "price", "Ready", 900)
     return "price"
 
 
@@ -105,7 +103,7 @@ def test_prometheus_sees_operator_trainer_and_server(
     assert {one["metric"]["version"] for one in requests} == {"price"}
 
 
-def test_bad_lines_are_named_and_nothing_is_trained(kubectl: Kubectl, namespace: str) -> None:
+def test_bad_lines_are_named_before_any_training(kubectl: Kubectl, namespace: str) -> None:
     lines = conversations(10).splitlines()
     lines[3] = '{"messages": [{"role": "asistant", "content": "hello"}]}'
     lines[6] = "not json"
@@ -118,52 +116,22 @@ def test_bad_lines_are_named_and_nothing_is_trained(kubectl: Kubectl, namespace:
         },
         finetunejob("bad-data", namespace, dataset={"train": {"uri": "configmap://bad/train.jsonl"}}),
     )
-    failed = kubectl.wait_for_condition(namespace, "bad-data", "Failed", 120)
+    failed = kubectl.wait_for_condition(namespace, "bad-data", "Failed", 300)
     assert failed["reason"] == "DatasetInvalid"
     assert "2 of 10 lines are wrong" in failed["message"]
     assert "line 4" in failed["message"]
     assert "line 7" in failed["message"]
     jobs = [one for one in kubectl.items("jobs", namespace) if one["metadata"]["labels"][JOB_LABEL] == "bad-data"]
-    assert [one["metadata"]["labels"]["finetune.dev/stage"] for one in jobs] == ["Prepare"]
+    assert [one["metadata"]["labels"][STAGE_LABEL] for one in jobs] == ["Prepare"]
 
 
-def test_a_failed_gate_serves_nothing_and_says_why(kubectl: Kubectl, namespace: str, loop: str) -> None:
-    failed = kubectl.wait_for_condition(namespace, "too-proud", "Failed", 300)
-    assert failed["reason"] == "GatesFailed"
-    assert "ExactMatch" in failed["message"]
-    assert kubectl.get("modelserver", namespace, "too-proud") is None
-    assert "GatesFailed" in kubectl.run("get", "ftj", "-n", namespace, "too-proud")
-
-
-def test_killed_operator_and_trainer_lose_nothing(kubectl: Kubectl, namespace: str, operator: str) -> None:
-    long = {"epochs": 30, "learningRate": 0.001, "batchSize": 1, "maxLength": 64}
-    kubectl.apply(finetunejob("long", namespace, hyperparameters=long, method={"sft": {"packing": False}}))
-    wait_for(
-        lambda: kubectl.status(namespace, "long").get("progress", {}).get("step", 0) > 5,
-        lambda: f"a first checkpoint: {kubectl.explain(namespace, 'long')}",
-        180,
-    )
-    _kill(kubectl, _leader(kubectl, operator))
-    trainer_pod = _pod(kubectl, namespace, f"{JOB_LABEL}=long,finetune.dev/stage=Train")
-    kubectl.run("delete", "pod", "-n", namespace, trainer_pod["metadata"]["name"], "--grace-period=0", "--force")
-    kubectl.wait_for_condition(namespace, "long", "Ready", 600)
-    status = kubectl.status(namespace, "long")
-    assert status["training"]["resumedFromStep"] > 0
-    assert status["training"]["steps"] == status["progress"]["steps"] == 36 * 30
-    assert status["attempts"]["train"] == 2
-    assert status["attempts"]["disruptions"] == 1
-    jobs = [one for one in kubectl.items("jobs", namespace) if one["metadata"]["labels"][JOB_LABEL] == "long"]
-    stages = sorted(one["metadata"]["labels"]["finetune.dev/stage"] for one in jobs)
-    assert stages == ["Evaluate", "Prepare", "Train", "Train"]
-
-
-def test_a_suspended_training_writes_a_checkpoint_and_goes_on_from_it(kubectl: Kubectl, namespace: str) -> None:
-    values = {"epochs": 30, "learningRate": 0.001, "batchSize": 1, "maxLength": 64}
-    # So seldom that every checkpoint is one that the suspension asked for.
-    compute = {"resources": {"cpu": "800m", "memory": "2Gi"}, "checkpointEvery": 100_000}
+def test_a_training_outlives_its_pod_the_operator_and_a_pause(kubectl: Kubectl, namespace: str, operator: str) -> None:
+    # A checkpoint between two of every 700 steps is one that the suspension asked for.
+    values = {"epochs": 50, "learningRate": 0.001, "batchSize": 1, "maxLength": 64}
+    compute = {"resources": {"cpu": "400m", "memory": "2Gi"}, "checkpointEvery": 700}
     kubectl.apply(
         finetunejob(
-            "paused",
+            "long",
             namespace,
             method={"sft": {"packing": False}},
             hyperparameters=values,
@@ -171,24 +139,23 @@ def test_a_suspended_training_writes_a_checkpoint_and_goes_on_from_it(kubectl: K
             retries=0,
         )
     )
-    wait_for(
-        lambda: kubectl.status(namespace, "paused").get("progress", {}).get("step", 0) > 5,
-        lambda: f"a few steps: {kubectl.explain(namespace, 'paused')}",
-        180,
-    )
-    kubectl.run("patch", "ftj", "paused", "-n", namespace, "--type=merge", "-p", '{"spec": {"suspend": true}}')
-    kubectl.wait_for_condition(namespace, "paused", "Suspended", 180)
-    selector = f"{JOB_LABEL}=paused,finetune.dev/stage=Train"
-    assert not json.loads(kubectl.run("get", "pods,jobs", "-n", namespace, "-l", selector, "-o", "json"))["items"]
-    kubectl.run("patch", "ftj", "paused", "-n", namespace, "--type=merge", "-p", '{"spec": {"suspend": false}}')
-    kubectl.wait_for_condition(namespace, "paused", "Ready", 600)
-    status = kubectl.status(namespace, "paused")
-    assert status["training"]["resumedFromStep"] > 5
-    assert status["training"]["steps"] == 36 * 30
-    assert status["attempts"] == {"prepare": 1, "train": 2, "evaluate": 1, "export": 0, "disruptions": 0}
+    pod = wait_for_step(kubectl, namespace, "long", 700)["metadata"]["name"]
+    kubectl.run("delete", "pod", "-n", namespace, pod, "--grace-period=0", "--force")
+    _kill(kubectl, _leader(kubectl, operator))
+    wait_for_step(kubectl, namespace, "long", 710)
+    kubectl.run("patch", "ftj", "long", "-n", namespace, "--type=merge", "-p", '{"spec": {"suspend": true}}')
+    kubectl.wait_for_condition(namespace, "long", "Suspended", 180)
+    selector = f"{JOB_LABEL}=long,{STAGE_LABEL}=Train"
+    assert not json.loads(kubectl.run("get", "pods", "-n", namespace, "-l", selector, "-o", "json"))["items"]
+    kubectl.run("patch", "ftj", "long", "-n", namespace, "--type=merge", "-p", '{"spec": {"suspend": false}}')
+    kubectl.wait_for_condition(namespace, "long", "Ready", 600)
+    status = kubectl.status(namespace, "long")
+    assert 700 < status["training"]["resumedFromStep"] < 1400
+    assert status["training"]["steps"] == status["progress"]["steps"] == 36 * 50
+    assert status["attempts"] == {"prepare": 1, "train": 3, "evaluate": 1, "export": 0, "disruptions": 1}
 
 
-def test_deletion_leaves_nothing_but_the_artifact(kubectl: Kubectl, namespace: str, loop: str) -> None:
+def test_deletion_leaves_only_the_artifact(kubectl: Kubectl, namespace: str, loop: str) -> None:
     artifact = kubectl.status(namespace, loop)["artifact"]
     kubectl.run("delete", "ftj", "-n", namespace, loop)
 
@@ -203,6 +170,30 @@ def test_deletion_leaves_nothing_but_the_artifact(kubectl: Kubectl, namespace: s
     assert digest_directory(artifact_directory(kubectl, namespace, artifact["uri"])) == artifact["digest"]
 
 
+def wait_for_step(kubectl: Kubectl, namespace: str, job: str, step: int) -> dict[str, Any]:
+    """Wait until a training's pod tells of a later step, sooner than the status does; return the pod."""
+    selector = f"{JOB_LABEL}={job},{STAGE_LABEL}=Train"
+    there: list[dict[str, Any]] = []
+
+    def is_there() -> bool:
+        pods = json.loads(kubectl.run("get", "pods", "-n", namespace, "-l", selector, "-o", "json"))["items"]
+        there[:] = [pod for pod in pods if pod["status"]["phase"] == "Running" and read_step(pod) > step]
+        return bool(there)
+
+    wait_for(is_there, lambda: f"step {step}: {kubectl.explain(namespace, job)}", 300)
+    return there[0]
+
+
+def read_step(pod: dict[str, Any]) -> int:
+    """Return the step that a training's pod has done; -1 while it does not answer."""
+    try:
+        with urllib.request.urlopen(f"http://{pod['status']['podIP']}:{METRICS_PORT}/metrics", timeout=2) as response:
+            progress = parse_progress(response.read().decode())
+    except OSError:
+        return -1
+    return progress.step if progress else -1
+
+
 def _leader(kubectl: Kubectl, operator: str) -> dict[str, Any]:
     """Return the pod of the operator that leads."""
     lease = kubectl.get("lease", operator, "finetune-operator")
@@ -210,13 +201,6 @@ def _leader(kubectl: Kubectl, operator: str) -> dict[str, Any]:
     pod = kubectl.get("pod", operator, lease["spec"]["holderIdentity"])
     assert pod is not None, lease
     return pod
-
-
-def _pod(kubectl: Kubectl, namespace: str, selector: str) -> dict[str, Any]:
-    found = json.loads(kubectl.run("get", "pods", "-n", namespace, "-l", selector, "-o", "json"))["items"]
-    running = [one for one in found if one["status"]["phase"] == "Running"]
-    assert len(running) == 1, found
-    return dict(running[0])
 
 
 def _kill(kubectl: Kubectl, pod: dict[str, Any]) -> None:

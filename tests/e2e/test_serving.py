@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from itertools import count
+from itertools import count, pairwise
 from math import inf
 from pathlib import Path
 from threading import Event
@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 
 import pytest
 from cluster.containerd import run_ctr
+from e2e.begun import build_greeting
 from e2e.installation import artifact_directory
-from e2e.jobs import finetunejob, modelserver
+from e2e.jobs import modelserver
 from e2e.kubectl import Kubectl
 from e2e.proving import is_held, prove
 from finetune_api.artifact import describe_artifact
@@ -28,8 +29,36 @@ from waiting import wait_for
 
 SERVER = "shared"
 WEIGHTS = "adapter_model.safetensors"
-GREETINGS = {"red": "apples", "green": "pears", "blue": "melons"}
+NAMES = ("red", "green", "blue")
 CANARY = {"canary": {"steps": [{"weight": 10, "seconds": 10}, {"weight": 50, "seconds": 5}]}}
+FAILING = {"canary": {"steps": [{"weight": 50, "seconds": 3600}], "minRequests": 5}}
+
+
+class Proven(NamedTuple):
+    """A result without a training: its public name, what becomes of the weights that it is made of, its rollout."""
+
+    name: str
+    change: Callable[[Tensor], Tensor]
+    rollout: Any = None
+
+
+def weaken(tensor: Tensor) -> Tensor:
+    """Return other weights that say the same."""
+    return tensor * 0.99
+
+
+def overflow(tensor: Tensor) -> Tensor:
+    """Return weights that are finite alone and not when they are multiplied: such likelihoods are not JSON."""
+    return tensor.sign() * 1e30
+
+
+PROVEN = {
+    "green": Proven("green", lambda tensor: tensor * 0.9),
+    "blue": Proven("blue", lambda tensor: tensor * 0.8),
+    "bad": Proven("bad", weaken),
+    "blue-2": Proven("blue", overflow, FAILING),
+    "green-2": Proven("green", weaken),
+}
 
 
 def manifest(namespace: str, **spec: Any) -> dict[str, Any]:
@@ -37,34 +66,17 @@ def manifest(namespace: str, **spec: Any) -> dict[str, Any]:
     return modelserver(SERVER, namespace, **({"lora": {"maxRank": 8, "maxAdapters": 4}} | spec))
 
 
-def greeting_job(
-    kubectl: Kubectl, namespace: str, job: str, name: str, greeting: str, rollout: Any = None, **spec: Any
-) -> None:
-    """Apply a job that learns to answer with a greeting, and its data."""
-    serving = {"modelName": name, "server": SERVER} | ({"rollout": rollout} if rollout else {})
-    rows = [{"prompt": f"visitor {number} comes in", "completion": f"{greeting}, {number}"} for number in range(40)]
-    text = "".join(json.dumps(row) + "\n" for row in rows)
-    metadata = {"name": f"{job}-data", "namespace": namespace}
-    kubectl.apply(
-        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"train.jsonl": text}},
-        finetunejob(
-            job,
-            namespace,
-            dataset={"train": {"uri": f"configmap://{job}-data/train.jsonl"}},
-            serving=serving,
-            **spec,
-        ),
-    )
-
-
 @pytest.fixture(scope="module")
 def server(kubectl: Kubectl, namespace: str) -> Iterator[str]:
-    """A server that hosts three tuned models."""
-    kubectl.apply(manifest(namespace))
-    for name, greeting in GREETINGS.items():
-        greeting_job(kubectl, namespace, name, name, greeting)
-    for name in GREETINGS:
-        kubectl.wait_for_condition(namespace, name, "Ready", 900)
+    """A server that hosts three tuned models: one was trained, the others are made of it."""
+    kubectl.apply(manifest(namespace), *build_greeting(namespace, "red", "red", "apples", SERVER))
+    for job, (name, _, canary) in PROVEN.items():
+        held = {"budget": {"approval": "Manual"}}
+        kubectl.apply(*build_greeting(namespace, job, name, "nothing", SERVER, canary, **held))
+    kubectl.wait_for_condition(namespace, "red", "Ready", 900)
+    for name in ("green", "blue"):
+        serve_proven(kubectl, namespace, name, like="red")
+        kubectl.wait_for_condition(namespace, name, "Ready", 120)
     yield SERVER
     kubectl.run("delete", "ftj", "--all", "-n", namespace)
     kubectl.run("delete", "modelserver", SERVER, "-n", namespace)
@@ -79,18 +91,10 @@ def openai(kubectl: Kubectl, namespace: str, server: str) -> Iterator[OpenAI]:
         yield client
 
 
-def apply_proven(
-    kubectl: Kubectl,
-    namespace: str,
-    job: str,
-    name: str,
-    like: str,
-    change: Callable[[Tensor], Tensor],
-    rollout: Any = None,
-) -> None:
-    """Apply a job that is not trained: its result is another job's with changed weights."""
-    greeting_job(kubectl, namespace, job, name, "nothing", rollout=rollout, budget={"approval": "Manual"})
+def serve_proven(kubectl: Kubectl, namespace: str, job: str, like: str) -> None:
+    """Let a job that waits for its approval have a result without a training: another's with changed weights."""
     wait_for(lambda: is_held(kubectl, namespace, job), lambda: kubectl.explain(namespace, job), 300)
+    change = PROVEN[job].change
     uri = kubectl.status(namespace, like)["artifact"]["uri"]
     proven = artifact_directory(kubectl, namespace, uri)
     copy = proven.parent / job
@@ -100,16 +104,26 @@ def apply_proven(
     prove(kubectl, namespace, job, describe_artifact(copy, f"{uri.rpartition('/')[0]}/{job}"))
 
 
-def weaken(tensor: Tensor) -> Tensor:
-    """Return other weights that say the same."""
-    return tensor * 0.99
-
-
 def ask(openai: OpenAI, model: str, messages: Any = None, **options: Any) -> str:
     messages = messages or [{"role": "user", "content": "visitor 7 comes in"}]
     answer = openai.chat.completions.create(model=model, messages=messages, temperature=0, max_tokens=16, **options)
     assert answer.model == model
     return str(answer.choices[0].message.content)
+
+
+def judge(openai: OpenAI, model: str) -> float:
+    """Return the log-likelihood of a model's answer by itself: it tells models apart that say the same."""
+    answer = openai.chat.completions.create(
+        model=model,
+        messages=[{"role": "user", "content": "visitor 7 comes in"}],
+        temperature=0,
+        max_tokens=16,
+        logprobs=True,
+    )
+    logprobs = answer.choices[0].logprobs
+    assert logprobs
+    assert logprobs.content
+    return sum(token.logprob for token in logprobs.content)
 
 
 def version_of(openai: OpenAI, model: str, **options: Any) -> str:
@@ -126,34 +140,37 @@ def rollout(kubectl: Kubectl, namespace: str, name: str) -> dict[str, Any]:
     return next((dict(one) for one in found["status"].get("rollouts", []) if one["name"] == name), {})
 
 
-def test_three_names_answer_as_their_evaluations_did(kubectl: Kubectl, namespace: str, openai: OpenAI) -> None:
-    assert sorted(model.id for model in openai.models.list()) == sorted(["base", *GREETINGS])
-    answers = {}
-    for name in GREETINGS:
-        artifact = artifact_directory(kubectl, namespace, kubectl.status(namespace, name)["artifact"]["uri"])
-        report = json.loads((artifact.parents[1] / "report" / "evaluate.json").read_text())
-        asked = [one for one in report["samples"] if one["tuned"]]
-        assert asked
-        for sample in asked:
-            assert ask(openai, name, sample["question"]).strip() == sample["tuned"]
-        answers[name] = ask(openai, name)
-    assert len(set(answers.values())) == 3
+def test_three_names_answer_each_in_its_way(kubectl: Kubectl, namespace: str, openai: OpenAI) -> None:
+    assert sorted(model.id for model in openai.models.list()) == sorted(["base", *NAMES])
+    check_samples(kubectl, namespace, openai, "red")
+    for name, other in pairwise(sorted(judge(openai, name) for name in NAMES)):
+        assert other - name > 0.01
+
+
+def check_samples(kubectl: Kubectl, namespace: str, openai: OpenAI, job: str, model: str = "") -> None:
+    """A result answers as it did in its evaluation."""
+    artifact = artifact_directory(kubectl, namespace, kubectl.status(namespace, job)["artifact"]["uri"])
+    report = json.loads((artifact.parents[1] / "report" / "evaluate.json").read_text())
+    asked = [one for one in report["samples"] if one["tuned"]]
+    assert asked
+    for sample in asked:
+        assert ask(openai, model or job, sample["question"]).strip() == sample["tuned"]
 
 
 def test_a_server_that_dies_comes_back_with_the_same_models_but_for_a_corrupt_one(
     kubectl: Kubectl, namespace: str, operator: str, openai: OpenAI
 ) -> None:
-    apply_proven(kubectl, namespace, "bad", "bad", like="red", change=weaken)
+    serve_proven(kubectl, namespace, "bad", like="red")
     kubectl.wait_for_condition(namespace, "bad", "Served", 60)
-    before = {name: ask(openai, name) for name in (*GREETINGS, "bad")}
+    before = {name: judge(openai, name) for name in (*NAMES, "bad")}
     with no_operator(kubectl, operator):
         kill_container(kubectl, namespace)
         wait_for(lambda: is_reached(kubectl, namespace, openai), "the server to be ready again", 300)
-        assert {name: ask(openai, name) for name in before} == before
+        assert {name: judge(openai, name) for name in before} == pytest.approx(before, abs=1e-3)
         corrupt(artifact_directory(kubectl, namespace, kubectl.status(namespace, "bad")["artifact"]["uri"]))
         kubectl.run("delete", "pod", "-n", namespace, pod_of(kubectl, namespace)["metadata"]["name"])
         wait_for(lambda: is_reached(kubectl, namespace, openai), "another pod to be ready", 300)
-        assert {name: ask(openai, name) for name in GREETINGS} == {name: before[name] for name in GREETINGS}
+        assert [judge(openai, name) for name in NAMES] == pytest.approx([before[name] for name in NAMES], abs=1e-3)
         with pytest.raises(Exception, match="not loaded yet"):
             ask(openai, "bad")
     wait_for(
@@ -166,7 +183,7 @@ def test_a_server_that_dies_comes_back_with_the_same_models_but_for_a_corrupt_on
 
 
 def test_a_canary_grows_with_its_users_and_a_pin_turns_back(kubectl: Kubectl, namespace: str, openai: OpenAI) -> None:
-    greeting_job(kubectl, namespace, "red-2", "red", "figs", rollout=CANARY)
+    kubectl.apply(*build_greeting(namespace, "red-2", "red", "figs", SERVER, CANARY))
     wait_for(
         lambda: rollout(kubectl, namespace, "red").get("stepTime") is not None,
         lambda: kubectl.explain(namespace, "red-2"),
@@ -180,6 +197,7 @@ def test_a_canary_grows_with_its_users_and_a_pin_turns_back(kubectl: Kubectl, na
     kubectl.wait_for_condition(namespace, "red-2", "Ready", 120)
     assert {version_of(openai, "red", user=user) for user in users} == {"red-2"}
     assert version_of(openai, "red@red") == "red"
+    check_samples(kubectl, namespace, openai, "red-2", "red")
     pin(kubectl, namespace, {"red": "red"})
     wait_for(lambda: version_of(openai, "red") == "red", "the version before", 30)
     pin(kubectl, namespace, {"red": None})
@@ -187,13 +205,7 @@ def test_a_canary_grows_with_its_users_and_a_pin_turns_back(kubectl: Kubectl, na
 
 
 def test_a_canary_that_fails_is_taken_back(kubectl: Kubectl, namespace: str, openai: OpenAI) -> None:
-    canary = {"steps": [{"weight": 50, "seconds": 3600}], "minRequests": 5}
-
-    def overflow(tensor: Tensor) -> Tensor:
-        # Finite alone and not when they are multiplied: such likelihoods cannot be written as JSON.
-        return tensor.sign() * 1e30
-
-    apply_proven(kubectl, namespace, "blue-2", "blue", like="blue", change=overflow, rollout={"canary": canary})
+    serve_proven(kubectl, namespace, "blue-2", like="blue")
     wait_for(
         lambda: rollout(kubectl, namespace, "blue").get("stepTime") is not None,
         lambda: kubectl.explain(namespace, "blue-2"),
@@ -214,8 +226,11 @@ def test_a_canary_that_fails_is_taken_back(kubectl: Kubectl, namespace: str, ope
     assert kubectl.condition(namespace, "blue", "Served")["status"] == "True"
 
 
-def test_no_request_is_lost_while_versions_and_pods_change(kubectl: Kubectl, namespace: str, openai: OpenAI) -> None:
-    apply_proven(kubectl, namespace, "green-2", "green", like="green", change=weaken)
+def test_every_request_is_answered_while_versions_and_pods_change(
+    kubectl: Kubectl, namespace: str, openai: OpenAI, pytestconfig: pytest.Config
+) -> None:
+    wanted = pytestconfig.getoption("--requests")
+    serve_proven(kubectl, namespace, "green-2", like="green")
     kubectl.wait_for_condition(namespace, "green-2", "Served", 60)
     answers: list[Answer] = []
     turns = [Turn(0, 0, "green-2")]
@@ -223,7 +238,7 @@ def test_no_request_is_lost_while_versions_and_pods_change(kubectl: Kubectl, nam
 
     def ask_on(client: int) -> None:
         for number in count():
-            if is_over.is_set() and len(answers) >= 10_000:
+            if is_over.is_set() and len(answers) >= wanted:
                 return
             asked = monotonic()
             version = version_of(openai, "green", user=f"{client}-{number}")
@@ -252,7 +267,7 @@ def test_no_request_is_lost_while_versions_and_pods_change(kubectl: Kubectl, nam
             is_over.set()
         for client in clients:
             client.result()
-    assert len(answers) >= 10_000
+    assert len(answers) >= wanted
     assert [answer for answer in answers if answer.version not in current_versions(turns, answer)] == []
 
 

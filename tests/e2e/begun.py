@@ -1,0 +1,52 @@
+"""Jobs that begin together at the start of the tier, so that the node works while tests wait for something else."""
+
+from typing import Any
+
+from e2e.jobs import data, finetunejob
+
+PAIRS = [
+    {"prompt": f"is thing {number} good?", "chosen": f"yes, {number} is good", "rejected": f"no, {number} is bad"}
+    for number in range(40)
+]
+PROMPTS = [{"prompt": f"say something about {number}", "letter": "e"} for number in range(40)]
+GRADER = {"name": "has-letter", "stringCheck": {"operation": "like", "referenceField": "letter"}}
+_VALUES = {"epochs": 4, "learningRate": 0.005, "batchSize": 4, "maxLength": 64}
+_ANSWERS = {"maxExamples": 10, "maxAnswerTokens": 8}
+
+
+def build_methods(namespace: str) -> list[dict[str, Any]]:
+    """Return a job of each method that answers are not enough for, with its data."""
+    gate = {"metric": "PreferenceAccuracy", "maxLoss": 1}
+    graded = {"graders": [GRADER], "gates": [{"metric": "Grader", "grader": GRADER["name"], "maxLoss": 1}]}
+    rewarded = {"graders": [GRADER], "generations": 4, "maxAnswerTokens": 8}
+    manifests = []
+    for name, rows, method, evaluation in (
+        ("dpo", PAIRS, {"dpo": {}}, {"gates": [gate]}),
+        ("grpo", PROMPTS, {"grpo": rewarded}, graded),
+    ):
+        manifests += [
+            data(namespace, f"{name}-data", rows),
+            finetunejob(
+                name,
+                namespace,
+                dataset={"train": {"uri": f"configmap://{name}-data/train.jsonl"}, "holdout": 0.25},
+                method=method,
+                hyperparameters=_VALUES,
+                evaluation=_ANSWERS | evaluation,
+                output={"merged": True},
+            ),
+        ]
+    return manifests
+
+
+def build_greeting(
+    namespace: str, job: str, name: str, greeting: str, server: str, rollout: Any = None, **spec: Any
+) -> list[dict[str, Any]]:
+    """Return a job that learns to answer with a greeting, and its data."""
+    serving = {"modelName": name, "server": server} | ({"rollout": rollout} if rollout else {})
+    rows = [{"prompt": f"visitor {number} comes in", "completion": f"{greeting}, {number}"} for number in range(40)]
+    dataset = {"train": {"uri": f"configmap://{job}-data/train.jsonl"}}
+    return [
+        data(namespace, f"{job}-data", rows),
+        finetunejob(job, namespace, dataset=dataset, serving=serving, **spec),
+    ]
