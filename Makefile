@@ -7,7 +7,7 @@ export PYTHONPATH := tests
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check generate keep-release bench bench-operator bench-training bench-serving bench-gpu e2e escalations fuzz faults \
+.PHONY: help demo test check generate keep-release bench bench-operator bench-training bench-serving bench-gpu e2e escalations fuzz faults soak \
   audit sbom cluster-up cluster-down clean
 
 help: ## this list
@@ -56,6 +56,9 @@ fuzz: .venv/ready ## generated objects, mutations of live ones and hostile pods,
 
 faults: .venv/ready ## every kind of fault between operator and API server in every lifecycle, counted as JSON (FAULTS='LIFECYCLE KIND WHERE --seed 7')
 	@$(PYTHON) -m faults $(FAULTS)
+
+soak: .venv/ready ## what make test does in part, as often and as long as it takes, a line of JSON for each part (SOAK='kills requests')
+	@$(PYTHON) -m soak $(SOAK)
 
 e2e: .venv/ready ## the tests on the real node only
 	@$(PYTHON) tests/run.py e2e

@@ -1,4 +1,4 @@
-"""Runs the tiers of the tests, each in a process of its own, and says how many tests ran in each.
+"""Runs the tiers of the tests, each in a process of its own, and says how each ended and how long it took.
 
 `python tests/run.py [TIER ...]`. A skipped test is a failure: a tier that cannot run here says so loudly.
 """
@@ -7,9 +7,11 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import IO
 from xml.etree import ElementTree as ET
@@ -19,26 +21,17 @@ from cluster.layout import ClusterError
 from cluster.packages import install_kubernetes
 
 TESTS = Path(__file__).parent
-TIERS = (
-    "unit",
-    "golden",
-    "bad_inputs",
-    "contract",
-    "training",
-    "serving",
-    "api",
-    "escalations",
-    "faults",
-    "fuzz",
-    "upgrade",
-    "e2e",
-)
-PARALLEL = ("training", "serving")
-"""Tiers whose tests run side by side, a core for each; those of the others share one cluster, or end at once."""
-BESIDE = "training"
-"""The tier that runs on what the others, which mostly wait, leave of the cores."""
+PURE = ("unit", "golden", "bad_inputs", "contract")
+"""Tiers that need neither a cluster nor much time."""
+COMPUTING = ("training", "serving")
+"""Tiers that keep the cores busy: their tests run side by side, at a lower priority than those that mostly wait."""
+WAITING = (("api",), ("escalations", "faults", "fuzz", "upgrade"))
+"""Tiers that mostly wait for an API server; the two groups run side by side."""
+OWN_NETWORK = ("unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh")
+"""Begins a command with a loopback interface of its own: API servers and played pods have the same addresses."""
 ALONE = "e2e"
 """The tier that needs all cores for itself, and the project's images."""
+TIERS = (*PURE, *COMPUTING, *chain(*WAITING), ALONE)
 
 
 @dataclass(frozen=True)
@@ -48,6 +41,7 @@ class Counts:
     passed: int
     failed: int
     skipped: int
+    seconds: float = 0
 
 
 def main(wanted: list[str]) -> int:
@@ -59,42 +53,67 @@ def main(wanted: list[str]) -> int:
         )
         return 2
     tiers = [tier for tier in TIERS if (tier in wanted or not wanted) and has_tests(tier)]
+    began, made = time.monotonic(), dict[str, float]()
     try:
-        set_up(tiers)
+        if ALONE in tiers:
+            check_room()
+        if not {ALONE, *chain(*WAITING)}.isdisjoint(tiers):
+            # First, since to build it takes all cores, and trainings would wait in vain.
+            made["Kubernetes"] = measure(install_kubernetes)
     except ClusterError as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    counts: dict[str, Counts] = {}
-    with ThreadPoolExecutor(1) as pool:
-        beside = pool.submit(run_beside, images=ALONE in tiers) if BESIDE in tiers else None
-        for tier in tiers:
-            if tier == ALONE and beside:
-                beside.result()
-            if tier != BESIDE:
-                print(f"--- {tier}", flush=True)
-                counts[tier] = run_tier(tier)
-        if beside:
-            counts[BESIDE] = beside.result()
+    counts = run_tiers(tiers, made)
+    print_table(tiers, counts, made, time.monotonic() - began)
+    empty = [tier for tier, count in counts.items() if not count.passed]
+    return 1 if empty or any(count.failed or count.skipped for count in counts.values()) else 0
+
+
+def run_tiers(tiers: list[str], made: dict[str, float]) -> dict[str, Counts]:
+    """Run the tiers; those that compute, and the images' build, beside those that wait."""
+    counts = {tier: run_tier(tier) for tier in PURE if tier in tiers}
+    with ThreadPoolExecutor(4) as pool:
+        groups = [pool.submit(run_group, [one for one in group if one in tiers]) for group in (*WAITING, COMPUTING)]
+        images: Future[float] | None = pool.submit(measure, build_images) if ALONE in tiers else None
+        for group in groups:
+            counts |= group.result()
+        if images:
+            made["images"] = images.result()
+    if ALONE in tiers:
+        counts[ALONE] = run_tier(ALONE)
+    return counts
+
+
+def print_table(tiers: Iterable[str], counts: dict[str, Counts], made: dict[str, float], seconds: float) -> None:
+    """Print how each tier ended, how long it and what was built took, and the sum of all."""
+    for what, spent in made.items():
+        print(f"{what:11} {'':43} {format_time(spent)}")
     for tier in tiers:
         count = counts[tier]
-        print(f"{tier:11} {count.passed:5} passed {count.failed:5} failed {count.skipped:5} skipped")
+        print(
+            f"{tier:11} {count.passed:5} passed {count.failed:5} failed {count.skipped:5} skipped"
+            f" {format_time(count.seconds)}"
+        )
+    print(f"{'all':11} {'':43} {format_time(seconds)}")
     passed, failed, skipped = (
-        sum(getattr(count, name) for count in counts.values()) for name in Counts.__annotations__
+        sum(getattr(count, name) for count in counts.values()) for name in ("passed", "failed", "skipped")
     )
     if skipped:
         print("skipped tests count as failed here: they prove nothing")
     print(f"{passed} passed, {failed} failed, {skipped} skipped")
-    empty = [tier for tier, count in counts.items() if not count.passed]
-    return 1 if failed or skipped or empty else 0
 
 
-def set_up(tiers: list[str]) -> None:
-    """Do first what would stop the tiers later, or take the cores from them."""
-    if ALONE in tiers:
-        check_room()
-    if BESIDE in tiers and "api" in tiers:
-        # To build it takes all cores for ten minutes, and trainings would wait in vain.
-        install_kubernetes()
+def format_time(seconds: float) -> str:
+    """Return minutes and seconds."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes:3}:{rest:02}"
+
+
+def measure(work: Callable[[], None]) -> float:
+    """Do something; return the seconds that it took."""
+    began = time.monotonic()
+    work()
+    return time.monotonic() - began
 
 
 def has_tests(tier: str) -> bool:
@@ -102,21 +121,27 @@ def has_tests(tier: str) -> bool:
     return tier in TIERS and any((TESTS / tier).rglob("test_*.py"))
 
 
-def run_beside(*, images: bool) -> Counts:
-    """Run a tier while others run, and show what it said when it has ended; then build the images, where asked for."""
-    nice = ["nice", "-n", "5"]
-    with tempfile.TemporaryFile("w+") as said:
-        counts = run_tier(BESIDE, nice, said)
-        said.seek(0)
-        print(f"--- {BESIDE}, beside the others\n{said.read()}", flush=True)
-    if images:
-        # Where this fails, the tier that wants them tries again and tells.
-        subprocess.run([*nice, sys.executable, "-m", "cluster", "images"], check=False)
+def run_group(tiers: list[str]) -> dict[str, Counts]:
+    """Run tiers beside others, and show what each said when it has ended."""
+    counts = {}
+    for tier in tiers:
+        before = ["nice", "-n", "5"] if tier in COMPUTING else OWN_NETWORK
+        with tempfile.TemporaryFile("w+") as said:
+            counts[tier] = run_tier(tier, before, said)
+            said.seek(0)
+            print(said.read(), flush=True)
     return counts
+
+
+def build_images() -> None:
+    """Build the project's images; where this fails, the tier that wants them tries again and tells."""
+    subprocess.run(["nice", "-n", "10", sys.executable, "-m", "cluster", "images"], check=False)
 
 
 def run_tier(tier: str, before: Sequence[str] = (), output: IO[str] | None = None) -> Counts:
     """Run one tier with pytest; a run that ends without results counts as one failure."""
+    print(f"--- {tier}", file=output or sys.stdout, flush=True)
+    began = time.monotonic()
     with tempfile.TemporaryDirectory() as directory:
         results = Path(directory) / "results.xml"
         command = [
@@ -135,20 +160,23 @@ def run_tier(tier: str, before: Sequence[str] = (), output: IO[str] | None = Non
             "--durations-min=10",
         ]
         environment = dict(os.environ)
-        if tier in PARALLEL:
+        if tier in COMPUTING:
             command += ["--numprocesses=auto", "--maxprocesses=4", "--dist=worksteal"]
             environment["OMP_NUM_THREADS"] = "1"
         status = subprocess.run(command, env=environment, stdout=output, stderr=output, check=False).returncode
-        if not results.exists():
-            return Counts(0, 1, 0)
-        counts = count(ET.parse(results).getroot())  # noqa: S314 - pytest wrote it
-    return counts if status == 0 or counts.failed else Counts(counts.passed, 1, counts.skipped)
+        counts = replace(count_results(results), seconds=time.monotonic() - began)
+    return counts if status == 0 or counts.failed else replace(counts, failed=1)
 
 
-def count(results: ET.Element) -> Counts:
-    """Count each test once, by its worst outcome: one that fails in its teardown too is written twice."""
+def count_results(results: Path) -> Counts:
+    """Count each test of pytest's results once, by its worst outcome; a file that is not there is one failure.
+
+    One that fails in its teardown too is written twice.
+    """
+    if not results.exists():
+        return Counts(0, 1, 0)
     failed, skipped, tests = set(), set(), set()
-    for case in results.iter("testcase"):
+    for case in ET.parse(results).getroot().iter("testcase"):  # noqa: S314 - pytest wrote it
         test = (case.get("classname"), case.get("name"))
         tests.add(test)
         if case.find("failure") is not None or case.find("error") is not None:

@@ -1,5 +1,6 @@
 """etcd, the API server, the controllers and the scheduler: started, waited for, stopped."""
 
+import fcntl
 import json
 import secrets
 import shutil
@@ -10,6 +11,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 from cluster import processes
@@ -219,14 +221,33 @@ def stop_control_plane(directory: Path) -> None:
 
 @contextmanager
 def control_plane(*plugins: str) -> Iterator[Cluster]:
-    """Run an API server of one's own with its controllers, without a node, and throw it away at the end."""
-    directory = CACHE / "control-plane"
-    stop_control_plane(directory)
-    shutil.rmtree(directory, ignore_errors=True)
-    try:
-        yield start_control_plane(directory, "127.0.0.1", LONE_PORTS, scheduler=False, plugins=plugins)
-    finally:
+    """Run an API server of one's own with its controllers, without a node, and throw it away at the end.
+
+    Several may run at a time, each in a network namespace of its own, since they have the same ports.
+    """
+    with _take_directory() as directory:
+        # Of one that was killed.
         stop_control_plane(directory)
+        shutil.rmtree(directory, ignore_errors=True)
+        try:
+            yield start_control_plane(directory, "127.0.0.1", LONE_PORTS, scheduler=False, plugins=plugins)
+        finally:
+            stop_control_plane(directory)
+
+
+@contextmanager
+def _take_directory() -> Iterator[Path]:
+    """Have the first directory that nobody else has at the moment."""
+    CACHE.mkdir(exist_ok=True)
+    for number in count():
+        directory = CACHE / f"control-plane-{number}"
+        with directory.with_suffix(".lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            yield directory
+            return
 
 
 def install_kinds(cluster: Cluster) -> None:
