@@ -8,7 +8,12 @@ certificates=/etc/ssl/certs/ca-certificates.crt
 [ ! -e "$certificates" ] || export SSL_CERT_FILE="$certificates" PIP_CERT="$certificates"
 export UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy UV_PYTHON_DOWNLOADS=never UV_HTTP_TIMEOUT=300 VIRTUAL_ENV=/opt/venv
 [ -x /opt/uv/bin/uv ] || { python3 -m venv /opt/uv && /opt/uv/bin/pip install -q --no-cache-dir uv==0.13.8; }
-[ -x /opt/venv/bin/python ] || python3 -m venv /opt/venv
+if [ ! -x /opt/venv/bin/python ]; then
+    python3 -m venv /opt/venv
+    # Python's own modules come without bytecode in the public images, and pods may not write it: a third of each start.
+    python3 -m compileall -q -x '/(site-packages|dist-packages|tests?)/' \
+        "$(python3 -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')"
+fi
 id finetune >/dev/null 2>&1 || useradd --uid 65532 --create-home finetune
 
 # Of CUDA's libraries torch's own are linked to some, and cannot be loaded without them; the others go.

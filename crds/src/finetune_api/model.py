@@ -54,6 +54,8 @@ class ApiModel(BaseModel):
         extra="ignore",
         frozen=True,
         use_attribute_docstrings=True,
+        # Built when it is used first: every program imports all of the API, and most use a part of it.
+        defer_build=True,
     )
 
     rules: ClassVar[tuple[Rule, ...]] = ()
