@@ -55,8 +55,15 @@ class Workplace:
         paths = [f"--job={self.job_path}", f"--root={self.root}", f"--termination-log={self.root / 'report.json'}"]
         return [*paths, stage, *port, *options]
 
+    def run_anew(self, *arguments: str) -> tuple[int, StageReport | None]:
+        """Run the trainer to its end as its image does; return its exit status and its report."""
+        return self.start(*arguments).wait(300), self.report()
+
     def run(self, *arguments: str) -> tuple[int, StageReport | None]:
-        """Run the trainer to its end, without importing its packages anew; return its exit status and its report."""
+        """Do the same without importing its packages anew.
+
+        They do not see what a test has changed in the environment before.
+        """
         status = run_warm("finetune_trainer", self._build_arguments(*arguments), self.root / "log", 300)
         return status, self.report()
 

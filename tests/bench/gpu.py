@@ -50,7 +50,7 @@ def _measure(directory: Path, base: Path, *, packing: bool, adapter: str) -> flo
 
 
 def _run(workplace: Workplace, *arguments: str) -> StageReport:
-    status, report = workplace.start(*arguments).wait(), workplace.report()
+    status, report = workplace.run_anew(*arguments)
     if status != 0 or report is None:
         raise SystemExit(f"{arguments[0]} ended with {status}:\n{workplace.log[-3000:]}")
     return report

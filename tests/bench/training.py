@@ -87,7 +87,7 @@ def _prepare(root: Path, base: Path, rows: list[dict[str, str]], seed: int) -> W
         hyperparameters={"epochs": EPOCHS, "learningRate": LEARNING_RATE, "maxLength": LONGEST, "seed": seed},
         compute={"checkpointEvery": 100_000},
     )
-    status, report = workplace.start("prepare").wait(), workplace.report()
+    status, report = workplace.run_anew("prepare")
     if status != 0 or report is None or report.dataset is None:
         raise SystemExit(workplace.log[-3000:])
     steps = math.ceil(report.dataset.train_examples / _PLAIN_BATCH)

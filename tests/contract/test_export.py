@@ -148,13 +148,13 @@ def lay_out(root: Path, output: dict[str, Any]) -> tuple[Workplace, Artifact]:
 
 
 def prepare(place: Workplace) -> tuple[int, Reason, str]:
-    status, report = place.run("prepare")
+    status, report = place.run_anew("prepare")
     assert report, place.log
     return status, report.reason, report.message
 
 
 def export(place: Workplace, artifact: Artifact) -> StageReport:
-    _, report = place.run("export", f"--artifact={artifact.model_dump_json(by_alias=True)}")
+    _, report = place.run_anew("export", f"--artifact={artifact.model_dump_json(by_alias=True)}")
     assert report, place.log
     return report
 

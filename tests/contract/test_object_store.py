@@ -160,7 +160,7 @@ def test_a_job_is_prepared_from_s3_alone(store: ObjectStore, tmp_path: Path) -> 
     target = store.root / "team-data" / "jobs" / "train.jsonl"
     target.parent.mkdir()
     (tmp_path / "claims" / "data" / "train.jsonl").rename(target)
-    status, report = place.run("prepare")
+    status, report = place.run_anew("prepare")
     assert status == 0, place.log
     assert report is not None
     assert report.dataset is not None

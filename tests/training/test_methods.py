@@ -135,7 +135,12 @@ def test_a_micro_batch_too_large_for_the_memory_is_halved(
         "    torch.nn.Embedding.forward = limited\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "faults"))
-    workplace, report = train(tmp_path / "job", model, price_chats(24), hyperparameters=VALUES | {"batchSize": 8})
+    values = VALUES | {"batchSize": 8}
+    workplace = make_workplace(tmp_path / "job", model, price_chats(24), hyperparameters=values)
+    assert workplace.run("prepare")[0] == 0, workplace.log
+    status, report = workplace.run_anew("train", "--attempt=1")
+    assert status == 0, workplace.log
+    assert report is not None
     assert report.training is not None
     assert report.training.micro_batch_size == 2
     assert "out of memory with 8 sequences at a time: goes on with 4" in workplace.log

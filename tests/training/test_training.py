@@ -86,15 +86,15 @@ def test_a_training_killed_again_and_again_repeats_a_save_interval_at_most_and_e
         before, saved = saved, step_of(checkpoint) if checkpoint else 0
         assert saved >= before
         assert reached - saved <= (workplace.job.spec.compute.checkpoint_every if signum == signal.SIGKILL else 0)
-    assert workplace.start("train", f"--attempt={kills + 1}").wait(300) == 0, workplace.log
-    report = workplace.report()
+    status, report = workplace.run_anew("train", f"--attempt={kills + 1}")
+    assert status == 0, workplace.log
     assert report
     assert report.training
     assert (report.training.resumed_from_step, report.training.steps) == (saved, 40 * 10)
 
     untouched = make_workplace(tmp_path / "untouched", model, price_chats(12), hyperparameters=values)
     assert untouched.run("prepare")[0] == 0, untouched.log
-    assert untouched.start("train", "--attempt=1").wait(300) == 0, untouched.log
+    assert untouched.run_anew("train", "--attempt=1")[0] == 0, untouched.log
     # Where they part, the figures say at which step.
     assert workplace.directory.history.read_text() == untouched.directory.history.read_text()
     assert digest_directory(workplace.directory.adapter(kills + 1)) == digest_directory(untouched.directory.adapter(1))
