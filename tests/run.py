@@ -125,7 +125,7 @@ def run_group(tiers: list[str]) -> dict[str, Counts]:
     """Run tiers beside others, and show what each said when it has ended."""
     counts = {}
     for tier in tiers:
-        before = ["nice", "-n", "5"] if tier in COMPUTING else OWN_NETWORK
+        before = ["nice", "-n", "10"] if tier in COMPUTING else OWN_NETWORK
         with tempfile.TemporaryFile("w+") as said:
             counts[tier] = run_tier(tier, before, said)
             said.seek(0)
@@ -135,7 +135,7 @@ def run_group(tiers: list[str]) -> dict[str, Counts]:
 
 def build_images() -> None:
     """Build the project's images; where this fails, the tier that wants them tries again and tells."""
-    subprocess.run(["nice", "-n", "10", sys.executable, "-m", "cluster", "images"], check=False)
+    subprocess.run(["nice", "-n", "15", sys.executable, "-m", "cluster", "images"], check=False)
 
 
 def run_tier(tier: str, before: Sequence[str] = (), output: IO[str] | None = None) -> Counts:

@@ -91,16 +91,15 @@ class Tenant:
         return {name: (what, now.get(name)) for name, what in before.items() if now.get(name) != what}
 
     def ended(self) -> dict[str, Any]:
-        """Return when and how each job ended."""
-        telling = ("status", "reason", "lastTransitionTime")
-        return {
-            name: (
-                status["completionTime"],
-                {one["type"]: [one[part] for part in telling] for one in status["conditions"]},
-            )
-            for name in ("job", "done", "broken")
-            if (status := self.status(name))
-        }
+        """Return when and how each job ended, by the job and what tells it."""
+        telling = ("status", "reason", "message", "lastTransitionTime")
+        found = {}
+        for name in ("job", "done", "broken"):
+            status = self.status(name)
+            found[f"{name} completionTime"] = status["completionTime"]
+            for one in status["conditions"]:
+                found[f"{name} {one['type']}"] = [one[part] for part in telling]
+        return found
 
     def objects(self) -> int:
         """Return how many objects an operator looks at when it starts."""
