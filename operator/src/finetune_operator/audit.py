@@ -11,13 +11,15 @@ from finetune_operator.workqueue import WorkQueue
 
 _LOG = logging.getLogger(__name__)
 _RETRY_SECONDS = 2.0
+_OBJECTS_A_SECOND = 25
+"""On the average, however many there are: to list tens of thousands takes seconds of CPU time."""
 
 
 class Audit:
     """A complete comparison of the store with the cluster."""
 
     def __init__(self, cluster: Cluster, store: Store, queue: WorkQueue, seconds: float) -> None:
-        """Audit every `seconds` seconds."""
+        """Audit every `seconds` seconds, or as seldom as so many objects allow; count as often."""
         self._cluster, self._store, self._queue, self._seconds = cluster, store, queue, seconds
 
     async def run(self, synced: asyncio.Event) -> None:
@@ -25,18 +27,23 @@ class Audit:
         await synced.wait()
         pause = self._seconds
         while True:
-            if self._queue.is_open:  # one operator counts, the one that leads
-                count_jobs(self._store)
             await asyncio.sleep(pause)
             try:
-                for kind in WATCHED:
-                    await self._audit(kind)
-                pause = self._seconds
+                listed = [await self._audit(kind) for kind in WATCHED]
+                pause = find_pause(self._seconds, sum(listed))
             except ApiError as error:
                 _LOG.warning("the audit comes again: %s", error)
                 pause = _RETRY_SECONDS
 
-    async def _audit(self, kind: Kind) -> None:
+    async def count(self) -> None:
+        """Keep the gauge of jobs up to date for ever, in the operator that leads."""
+        while True:
+            await asyncio.sleep(self._seconds)
+            if self._queue.is_open:
+                count_jobs(self._store)
+
+    async def _audit(self, kind: Kind) -> int:
+        """Compare the objects of a kind; return how many there are."""
         known = self._store.uids(kind.name)
         listed, version = await self._cluster.list_all(kind, metadata_only=True)
         for one in listed:
@@ -47,6 +54,7 @@ class Audit:
         for change in self._store.retain(kind.name, {one["metadata"]["uid"] for one in listed}, known):
             self._tell(kind, change)
         self._store.forget_deletions(version)
+        return len(listed)
 
     def _tell(self, kind: Kind, change: Change | None) -> None:
         if change is None:
@@ -55,6 +63,11 @@ class Audit:
         _LOG.info("a watch has missed %s", " ".join(key_of(change.manifest)))
         for key in concerned(self._store, change):
             self._queue.add(key)
+
+
+def find_pause(seconds: float, listed: int) -> float:
+    """Return the seconds until the next audit after one that listed so many objects."""
+    return max(seconds, listed / _OBJECTS_A_SECOND)
 
 
 def count_jobs(store: Store) -> None:

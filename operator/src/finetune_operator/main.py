@@ -40,6 +40,7 @@ async def run_operator(settings: Settings, candidate: Candidate, health_port: in
         feeding = asyncio.create_task(feeds.run(stop), name="feeds")
         tasks: list[asyncio.Task[None]] = [
             asyncio.create_task(audit.run(feeds.synced), name="audit"),
+            asyncio.create_task(audit.count(), name="count"),
             asyncio.create_task(_lead(elector, feeds, store, queue), name="leadership"),
             *(asyncio.create_task(reconciler.work(), name=f"worker {n}") for n in range(_WORKERS)),
         ]

@@ -106,7 +106,7 @@ class Settings(_Part):
     limits: Limits = Limits()
     network: Network = Network()
     audit_seconds: Annotated[float, Field(gt=0)] = 60
-    """Seconds between two complete lists of everything."""
+    """Seconds between two complete lists of everything; longer where there are many objects (`audit.py`)."""
     log_level: Literal["Debug", "Info", "Warning"] = "Info"
 
 
