@@ -19,6 +19,7 @@ import psutil
 from api.conftest import Operator, finetunejob
 from bench.fleet import Fleet, watch_fleet
 from cluster.control_plane import LONE_PORTS, Cluster, control_plane, install_kinds, start_controllers
+from finetune_operator.settings import Settings
 from waiting import wait_for
 
 _BURST = 1_000
@@ -29,6 +30,8 @@ _HEADLINE = 10_000
 _USUAL = 20
 """Requests in a second that Kubernetes' controllers make by default."""
 _FAILING = "failing"
+_AUDITS = {"auditSeconds": Settings.model_fields["audit_seconds"].default}
+"""As often as the chart has them."""
 
 
 @dataclass
@@ -68,10 +71,6 @@ class _Bench:
         """Return how much the operator has written since it was started."""
         return self.operator.metric("finetune_operator_writes_total")
 
-    def looked_at(self) -> float:
-        """Return how often the operator has looked at an object since it was started."""
-        return self.operator.metric("finetune_operator_reconcile_seconds_count")
-
     async def settle(self) -> None:
         """Wait until the operator has nothing to write any more."""
         seen, still = -1.0, 0
@@ -80,6 +79,37 @@ class _Bench:
             now = self.writes()
             still = still + 1 if now == seen else 0
             seen = now
+
+    async def wait_until_looked_at(self) -> None:
+        """Wait until the operator has looked at every object since it was started."""
+        looks = "finetune_operator_reconcile_seconds_count"
+        await asyncio.to_thread(
+            wait_for, lambda: self.operator.metric(looks) >= self.made, "a look at every object", 300
+        )
+
+    @contextlib.asynccontextmanager
+    async def company(self) -> AsyncIterator[Operator]:
+        """Have the operator lead as the chart's does, and return another one that stands by.
+
+        Elsewhere its Lease is so long that it leads on when it was frozen: it is renewed as seldom.
+        """
+        usual = self.operator
+        assert usual.stop() == 0
+        with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as other:
+            self.operator, standby = (
+                Operator(self.cluster.kubeconfig, Path(directory), "--lease-seconds=15", settings=_AUDITS)
+                for directory in (one, other)
+            )
+            self.operator.start()
+            await self.wait_until_looked_at()
+            standby.start()
+            try:
+                yield standby
+            finally:
+                standby.stop()
+                self.operator.stop()
+        self.operator = usual
+        usual.start()
 
 
 def measure_operator(sizes: list[int], idle_seconds: float) -> dict[str, Any]:
@@ -164,7 +194,7 @@ async def _grow(bench: _Bench, size: int) -> dict[str, Any]:
     began = time.monotonic()
     bench.operator.start()
     synced = time.monotonic() - began
-    await asyncio.to_thread(wait_for, lambda: bench.looked_at() >= bench.made, "a look at every object", 300)
+    await bench.wait_until_looked_at()
     looked = time.monotonic() - began
     figures = {
         "objects": bench.made,
@@ -173,31 +203,37 @@ async def _grow(bench: _Bench, size: int) -> dict[str, Any]:
         "restart_synced_s": round(synced, 1),
         "restart_looked_at_s": round(looked, 1),
         "restart_writes": int(bench.writes()),
-        "rss_mb": _process(bench).memory_info().rss >> 20,
+        "rss_mb": psutil.Process(bench.operator.pid).memory_info().rss >> 20,
     }
     _tell(figures)
     return figures
 
 
 async def _measure_idleness(bench: _Bench, seconds: float) -> dict[str, Any]:
-    """Return what the operator costs while nothing happens, its audits included."""
-    await bench.settle()
-    process, writes = _process(bench), bench.writes()
-    before, began = sum(process.cpu_times()[:2]), time.monotonic()
-    await asyncio.sleep(seconds)
-    used = sum(process.cpu_times()[:2]) - before
-    figures = {
-        "idle_writes": int(bench.writes() - writes),
-        "idle_cpu_percent": round(100 * used / (time.monotonic() - began), 2),
-        "idle_objects": bench.made,
-        "idle_s": round(seconds),
-    }
+    """Return what a leader and a standby cost while nothing happens, their audits included."""
+    async with bench.company() as standby:
+        await bench.settle()
+        pids, writes, began = (bench.operator.pid, standby.pid), bench.writes(), time.monotonic()
+        before = [_cpu_seconds(pid) for pid in pids]
+        await asyncio.sleep(seconds)
+        passed = time.monotonic() - began
+        leading, standing_by = (
+            round(100 * (_cpu_seconds(pid) - then) / passed, 2) for pid, then in zip(pids, before, strict=True)
+        )
+        figures = {
+            "idle_writes": int(bench.writes() - writes),
+            "idle_cpu_percent": leading,
+            "standby_idle_cpu_percent": standing_by,
+            "idle_objects": bench.made,
+            "idle_s": round(seconds),
+        }
     _tell(figures)
     return figures
 
 
-def _process(bench: _Bench) -> psutil.Process:
-    return psutil.Process(bench.operator.pid)
+def _cpu_seconds(pid: int) -> float:
+    times = psutil.Process(pid).cpu_times()
+    return times.user + times.system
 
 
 def _namespace(number: int) -> str:
