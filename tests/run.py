@@ -25,13 +25,15 @@ PURE = ("unit", "golden", "bad_inputs", "contract")
 """Tiers that need neither a cluster nor much time."""
 COMPUTING = ("training", "serving")
 """Tiers that keep the cores busy: their tests run side by side, at a lower priority than those that mostly wait."""
-WAITING = (("api",), ("escalations", "faults", "fuzz", "upgrade"))
+WAITING = (("api",), ("escalations", "faults", "fuzz"))
 """Tiers that mostly wait for an API server; the two groups run side by side."""
 OWN_NETWORK = ("unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh")
 """Begins a command with a loopback interface of its own: API servers and played pods have the same addresses."""
-ALONE = "e2e"
-"""The tier that needs all cores for itself, and the project's images."""
-TIERS = (*PURE, *COMPUTING, *chain(*WAITING), ALONE)
+ALONE = ("upgrade", "e2e")
+"""Tiers in which operators of two releases, or all programs, need the cores for themselves."""
+NODE = "e2e"
+"""The one of them that needs the project's images."""
+TIERS = (*PURE, *COMPUTING, *chain(*WAITING), *ALONE)
 
 
 @dataclass(frozen=True)
@@ -55,9 +57,9 @@ def main(wanted: list[str]) -> int:
     tiers = [tier for tier in TIERS if (tier in wanted or not wanted) and has_tests(tier)]
     began, made = time.monotonic(), dict[str, float]()
     try:
-        if ALONE in tiers:
+        if NODE in tiers:
             check_room()
-        if not {ALONE, *chain(*WAITING)}.isdisjoint(tiers):
+        if not {*ALONE, *chain(*WAITING)}.isdisjoint(tiers):
             # First, since to build it takes all cores, and trainings would wait in vain.
             made["Kubernetes"] = measure(install_kubernetes)
     except ClusterError as error:
@@ -74,13 +76,14 @@ def run_tiers(tiers: list[str], made: dict[str, float]) -> dict[str, Counts]:
     counts = {tier: run_tier(tier) for tier in PURE if tier in tiers}
     with ThreadPoolExecutor(4) as pool:
         groups = [pool.submit(run_group, [one for one in group if one in tiers]) for group in (*WAITING, COMPUTING)]
-        images: Future[float] | None = pool.submit(measure, build_images) if ALONE in tiers else None
+        images: Future[float] | None = pool.submit(measure, build_images) if NODE in tiers else None
         for group in groups:
             counts |= group.result()
         if images:
             made["images"] = images.result()
-    if ALONE in tiers:
-        counts[ALONE] = run_tier(ALONE)
+    for tier in ALONE:
+        if tier in tiers:
+            counts[tier] = run_tier(tier)
     return counts
 
 

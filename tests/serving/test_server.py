@@ -59,7 +59,9 @@ def one_bot(server: Server) -> None:
 
 def test_the_engine_is_forked_from_the_server_and_computes_by_itself(server: Server) -> None:
     """Each process more imports all packages anew; where one is spawned, a tracker of resources is beside it."""
-    (process,) = (one for one in psutil.process_iter(["cmdline"]) if f"--port={server.port}" in (one.info["cmdline"] or ()))
+    (process,) = (
+        one for one in psutil.process_iter(["cmdline"]) if f"--port={server.port}" in (one.info["cmdline"] or ())
+    )
     assert [child.name() for child in process.children(recursive=True)] == ["VLLM::EngineCore"]
 
 

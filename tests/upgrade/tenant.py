@@ -101,6 +101,10 @@ class Tenant:
                 found[f"{name} {one['type']}"] = [one[part] for part in telling]
         return found
 
+    def served(self) -> dict[str, Any]:
+        """Return what the server says."""
+        return status_of(self.cluster, self.namespace, "job", "modelserver")
+
     def objects(self) -> int:
         """Return how many objects an operator looks at when it starts."""
         return sum(len(get_all(self.cluster, kind, self.namespace)) for kind in ("finetunejobs", "modelservers"))

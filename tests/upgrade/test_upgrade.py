@@ -54,13 +54,15 @@ def test_what_runs_goes_on_under_the_other_release(
     old = operator(before)
     tenant.begin()
     old.wait_until_quiet(tenant.objects())
-    running, ended = tenant.running(), tenant.ended()
+    running, ended, served = tenant.running(), tenant.ended(), tenant.served()
     old.stop()
     if direction == "upgrade":
         upgrade(cluster)
     else:
         go_back(cluster)
     assert kinds_of(cluster) == kinds_in(cluster, after)
+    # Neither the end of an operator nor Helm changes what the next one begins with.
+    assert (tenant.ended(), tenant.served()) == (ended, served)
     new = operator(after)
     new.wait_until_quiet(tenant.objects())
     assert tenant.changed(running) == {}
