@@ -3,13 +3,8 @@
 from typing import Any
 
 from e2e.jobs import data, finetunejob
+from rows import GRADER, PAIRS, PROMPTS
 
-PAIRS = [
-    {"prompt": f"is thing {number} good?", "chosen": f"yes, {number} is good", "rejected": f"no, {number} is bad"}
-    for number in range(40)
-]
-PROMPTS = [{"prompt": f"say something about {number}", "letter": "e"} for number in range(40)]
-GRADER = {"name": "has-letter", "stringCheck": {"operation": "like", "referenceField": "letter"}}
 _VALUES = {"epochs": 4, "learningRate": 0.005, "batchSize": 4, "maxLength": 64}
 _ANSWERS = {"maxExamples": 10, "maxAnswerTokens": 8}
 

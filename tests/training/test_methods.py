@@ -8,15 +8,10 @@ from typing import Any
 
 import pytest
 from finetune_api.reports import StageReport
+from rows import GRADER, PAIRS, PROMPTS
 from scipy.stats import binomtest
 from workplace import Workplace, make_workplace, price_chats
 
-PAIRS = [
-    {"prompt": f"is thing {number} good?", "chosen": f"yes, {number} is good", "rejected": f"no, {number} is bad"}
-    for number in range(40)
-]
-PROMPTS = [{"prompt": f"say something about {number}", "letter": "e"} for number in range(40)]
-GRADER = {"name": "has-letter", "stringCheck": {"operation": "like", "referenceField": "letter"}}
 VALUES = {"epochs": 4, "learningRate": 0.002, "batchSize": 4, "maxLength": 64}
 
 
