@@ -42,6 +42,6 @@ package)
     /opt/uv/bin/uv pip install -q --no-deps -r /tmp/requirements.txt
     /opt/uv/bin/uv pip install -q --no-deps "$@"
     rm -f /tmp/requirements.txt
-    [ ! -d /opt/venv/lib/python3*/site-packages/nvidia ] || prune
+    prune
     ;;
 esac
