@@ -8,7 +8,7 @@ from typing import Any
 from api.conftest import apply, condition_of, finetunejob, get_all, status_of
 from api.player import Player, Script, succeed
 from cluster.control_plane import Cluster
-from finetune_operator.kinds import WATCHED
+from finetune_operator.kube.kinds import WATCHED
 from waiting import wait_for
 
 SECONDS = 30

@@ -9,7 +9,7 @@ from api.conftest import Operator, status_of
 from api.drift import SECONDS, Child, Live, add, content, replace, uid_of
 from api.player import Player
 from cluster.control_plane import Cluster
-from finetune_operator.kinds import WATCHED
+from finetune_operator.kube.kinds import WATCHED
 from waiting import wait_for
 
 Kinds = pytest.mark.parametrize("kind", CHILDREN)

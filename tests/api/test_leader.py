@@ -20,10 +20,10 @@ from api.forwarder import Forwarder
 from api.player import Player, succeed
 from cluster.control_plane import Cluster
 from finetune_api.meta import STAGE_LABEL
-from finetune_operator.cluster import Cluster as Connection
-from finetune_operator.events import REPORTER
-from finetune_operator.leader import Candidate, Elector, LeadershipLostError
-from finetune_operator.lease import SHORTEST_LEASE, Timing, build_claim
+from finetune_operator.controller.events import REPORTER
+from finetune_operator.kube.client import Cluster as Connection
+from finetune_operator.kube.leader import Candidate, Elector, LeadershipLostError
+from finetune_operator.kube.lease import SHORTEST_LEASE, Timing, build_claim
 from finetune_operator.main import LOST
 from kubernetes.aio import client, config
 from waiting import wait_for

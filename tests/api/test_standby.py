@@ -11,9 +11,9 @@ import pytest
 from aiohttp import web
 from cluster.client import Client, connect
 from cluster.control_plane import Cluster
-from finetune_operator.cluster import Cluster as Connection
-from finetune_operator.leader import Candidate, Elector
-from finetune_operator.lease import Timing
+from finetune_operator.kube.client import Cluster as Connection
+from finetune_operator.kube.leader import Candidate, Elector
+from finetune_operator.kube.lease import Timing
 from kubernetes.aio import client
 
 SHORT = 5

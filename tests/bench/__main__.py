@@ -17,10 +17,10 @@ from bench.preparing import measure_preparing
 from bench.rollouts import measure_rollouts
 from bench.serving import measure_serving
 from bench.training import measure_training
-from finetune_operator.plan_job import plan_job
-from finetune_operator.seen import Seen
+from finetune_operator.job.plan import plan_job
+from finetune_operator.job.snapshot import Seen
 from finetune_operator.settings import Settings
-from finetune_operator.views import view_job
+from finetune_operator.state.views import view_job
 from golden.cases import GOLDEN
 from golden.test_golden import NOW
 

@@ -11,7 +11,7 @@ from e2e.kubectl import Kubectl
 from e2e.prometheus import Prometheus
 from finetune_api.digest import digest_directory
 from finetune_api.meta import JOB_LABEL, METRICS_PORT, STAGE_LABEL
-from finetune_operator.pods import parse_progress
+from finetune_operator.controller.pod_client import parse_progress
 from openai import NotFoundError, OpenAI
 from waiting import wait_for
 

@@ -10,7 +10,7 @@ from typing import Any
 from faults.proxy import Write
 from faults.world import Manifest, Scene, controller_of
 from finetune_api.meta import GROUP, ROUTES_ANNOTATION, SERVER_LABEL
-from finetune_operator.kinds import OWNED_LABEL, WATCHED
+from finetune_operator.kube.kinds import OWNED_LABEL, WATCHED
 
 _UID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _TIME = re.compile(r'"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z"')

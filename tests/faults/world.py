@@ -8,8 +8,8 @@ from typing import Any
 from api.player import Part
 from cluster.client import Client
 from finetune_api.meta import ATTEMPT_LABEL, STAGE_LABEL
-from finetune_operator.events import REPORTER
-from finetune_operator.kinds import WATCHED
+from finetune_operator.controller.events import REPORTER
+from finetune_operator.kube.kinds import WATCHED
 
 Manifest = dict[str, Any]
 _PATHS = {kind.name: kind.path() for kind in WATCHED} | {"Event": "/apis/events.k8s.io/v1/events"}

@@ -7,11 +7,11 @@ from copy import deepcopy
 from typing import Any
 
 from finetune_api.conditions import ConditionType
-from finetune_operator.draft import Plan
-from finetune_operator.events import build_event
-from finetune_operator.kinds import WATCHED, Manifest, key_of
-from finetune_operator.plan_server import ServerPlan
-from finetune_operator.store import Store, concerned
+from finetune_operator.controller.cache import Store, concerned
+from finetune_operator.controller.events import build_event
+from finetune_operator.job.draft import Plan
+from finetune_operator.kube.kinds import WATCHED, Manifest, key_of
+from finetune_operator.server.plan import ServerPlan
 from fuzz.schemas import explain_status, is_admitted
 from fuzz.worlds import World
 from golden.test_golden import NOW, make_plan

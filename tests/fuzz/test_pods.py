@@ -9,7 +9,7 @@ from time import monotonic
 
 from finetune_api.meta import METRICS_PORT, SERVER_PORT
 from finetune_api.routes import MAX_LOADED
-from finetune_operator.pods import Pods, open_session
+from finetune_operator.controller.pod_client import Pods, open_session
 from fuzz.conftest import Budget
 
 METRICS = b"finetune_train_step 1\nfinetune_train_steps 5\n"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from finetune_api.reports import StageReport, parse_report
 from finetune_api.routes import LoadedReport, parse_loaded
-from finetune_operator.pods import parse_progress
+from finetune_operator.controller.pod_client import parse_progress
 from fuzz.conftest import Budget
 from fuzz.hostile import TEXTS
 from fuzz.test_core import explore

@@ -12,17 +12,16 @@ import pytest
 from finetune_api.jobstatus import Progress
 from finetune_api.meta import ROUTES_ANNOTATION
 from finetune_api.routes import LoadedReport
-from finetune_operator.draft import Plan
-from finetune_operator.incumbent import find_incumbent
-from finetune_operator.limits import KINDS, Occupancy
-from finetune_operator.observe import view_attempt, view_server_pod
-from finetune_operator.occupancy import build_occupancy, is_at_work, is_unended, wants_of
-from finetune_operator.plan_job import plan_job
-from finetune_operator.plan_server import SeenServer, ServerPlan, plan_server
-from finetune_operator.seen import Seen
+from finetune_operator.job.draft import Plan
+from finetune_operator.job.evaluation import find_incumbent
+from finetune_operator.job.plan import plan_job
+from finetune_operator.job.quota import KINDS, Occupancy, build_occupancy, is_at_work, is_unended, wants_of
+from finetune_operator.job.snapshot import Seen
+from finetune_operator.server.plan import SeenServer, ServerPlan, plan_server
 from finetune_operator.settings import Limits, Settings
-from finetune_operator.status import Event
-from finetune_operator.views import view_job, view_server
+from finetune_operator.state.child_jobs import view_attempt, view_server_pod
+from finetune_operator.state.conditions import Event
+from finetune_operator.state.views import view_job, view_server
 from golden.cases import GOLDEN
 
 NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from finetune_operator.kinds import Key
+from finetune_operator.kube.kinds import Key
 
 KEY = Key("FineTuneJob", "team", "a")
 

@@ -1,4 +1,4 @@
-"""A reader finds the specification of a module in the file of the same name."""
+"""The unit tests of package/module.py are in test_module.py of the same directory below tests/unit."""
 
 from pathlib import Path
 
@@ -19,11 +19,11 @@ def test_every_file_has_the_name_of_a_module() -> None:
     for folder, package in PACKAGES.items():
         files = sorted((HERE / folder).rglob("test_*.py"))
         assert files, f"tests/unit/{folder} has no tests"
-        modules = {path.stem for path in (ROOT / package).rglob("*.py")}
+        specified = [(file, file.relative_to(HERE / folder).with_name(file.name.removeprefix("test_"))) for file in files]
         strangers += [
-            f"{file.relative_to(ROOT)}: {package} has no module {name}: put each test into the file of the module that"
+            f"{file.relative_to(ROOT)}: {package} has no {module}: put each test into the file of the module that"
             " it specifies"
-            for file in files
-            if (name := file.stem.removeprefix("test_")) not in modules
+            for file, module in specified
+            if not (ROOT / package / module).exists()
         ]
     assert not strangers, "\n".join(strangers)

@@ -12,8 +12,8 @@ from pathlib import Path
 import uvloop
 
 from finetune_operator.health import HEALTH_PORT, METRICS_PORT
-from finetune_operator.leader import Candidate
-from finetune_operator.lease import SHORTEST_LEASE, Timing
+from finetune_operator.kube.leader import Candidate
+from finetune_operator.kube.lease import SHORTEST_LEASE, Timing
 from finetune_operator.logs import configure_logs
 from finetune_operator.main import run_operator
 from finetune_operator.settings import read_settings

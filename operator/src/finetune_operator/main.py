@@ -5,19 +5,19 @@ import logging
 import os
 from typing import Any
 
-from finetune_operator.audit import Audit, count_jobs
-from finetune_operator.cluster import connect
-from finetune_operator.feeds import Feeds
+from finetune_operator.controller.apply import Maker
+from finetune_operator.controller.cache import Store
+from finetune_operator.controller.pod_client import Pods, open_session
+from finetune_operator.controller.reconcile import Reconciler
+from finetune_operator.controller.resync import Audit, count_jobs
+from finetune_operator.controller.snapshot import Observer
+from finetune_operator.controller.watches import Feeds
 from finetune_operator.health import serve_health
-from finetune_operator.kinds import OWNERS
-from finetune_operator.leader import Candidate, Elector, LeadershipLostError
-from finetune_operator.making import Maker
-from finetune_operator.observer import Observer
-from finetune_operator.pods import Pods, open_session
-from finetune_operator.reconcile import Reconciler
+from finetune_operator.kube.client import connect
+from finetune_operator.kube.kinds import OWNERS
+from finetune_operator.kube.leader import Candidate, Elector, LeadershipLostError
+from finetune_operator.kube.workqueue import WorkQueue
 from finetune_operator.settings import Settings
-from finetune_operator.store import Store
-from finetune_operator.workqueue import WorkQueue
 
 _LOG = logging.getLogger(__name__)
 _WORKERS = 16

@@ -1,7 +1,7 @@
 """What holds for every part of the API."""
 
 from finetune_api.finetunejob import FineTuneJobSpec
-from finetune_operator.views import view_job
+from finetune_operator.state.views import view_job
 from unit.objects import NOW, job
 from unit.specs import SPEC
 

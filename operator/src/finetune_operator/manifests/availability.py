@@ -4,11 +4,11 @@ from finetune_api.meta import IN_FLIGHT_METRIC, SERVER_PORT
 from finetune_api.modelserver import ModelServerSpec
 from finetune_api.uris import parse_uri
 
-from finetune_operator.kinds import Manifest
+from finetune_operator.kube.kinds import Manifest
 from finetune_operator.manifests.isolation import build_way_out
 from finetune_operator.manifests.names import build_metadata, server_labels
 from finetune_operator.settings import Settings
-from finetune_operator.views import ServerView
+from finetune_operator.state.views import ServerView
 
 _STEADY_SECONDS = 300
 """How long fewer requests must last before pods go: loading a model anew takes minutes."""

@@ -13,11 +13,11 @@ from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.meta import JOB_LABEL, METRICS_PORT, SERVER_LABEL, SERVER_PORT, STAGE_LABEL
 from finetune_api.uris import parse_uri
 
-from finetune_operator.kinds import OWNED_LABEL, Manifest
+from finetune_operator.kube.kinds import OWNED_LABEL, Manifest
 from finetune_operator.manifests.names import MANAGED_BY, build_metadata, job_labels, training_service_name
-from finetune_operator.observe import Stage
 from finetune_operator.settings import Network
-from finetune_operator.views import JobView
+from finetune_operator.state.child_jobs import Stage
+from finetune_operator.state.views import JobView
 
 NETWORK_LABEL = "finetune.dev/network"
 """On pods, with the value `Outside`: they may reach what is not in their namespace."""

@@ -4,9 +4,9 @@ from finetune_api.digest import digest_value
 from finetune_api.jobfile import JobFile
 from finetune_api.meta import API_VERSION, ATTEMPT_LABEL, JOB_LABEL, SERVER_LABEL, STAGE_LABEL
 
-from finetune_operator.kinds import OWNED_LABEL, Manifest
-from finetune_operator.observe import Stage
-from finetune_operator.views import JobView, ServerView
+from finetune_operator.kube.kinds import OWNED_LABEL, Manifest
+from finetune_operator.state.child_jobs import Stage
+from finetune_operator.state.views import JobView, ServerView
 
 MANAGED_BY = {"app.kubernetes.io/managed-by": "finetune-operator"}
 """On everything that the operator makes."""

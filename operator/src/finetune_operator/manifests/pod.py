@@ -19,7 +19,7 @@ from finetune_api.mounts import (
 from finetune_api.output import Bucket, HubRepository
 from finetune_api.uris import parse_uri
 
-from finetune_operator.kinds import Manifest
+from finetune_operator.kube.kinds import Manifest
 from finetune_operator.settings import Settings
 
 Remote = Model | DataSource | Bucket | HubRepository

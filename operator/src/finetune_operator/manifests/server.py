@@ -9,11 +9,11 @@ from finetune_api.modelserver import Model, ModelServerSpec
 from finetune_api.mounts import KEYS, MODEL, MODEL_CACHE, ROUTES_FILE
 from finetune_api.routes import Routes
 
-from finetune_operator.kinds import Manifest
+from finetune_operator.kube.kinds import Manifest
 from finetune_operator.manifests.names import build_metadata, job_file, job_labels, routes_name, server_labels
 from finetune_operator.manifests.pod import Volumes, build_credential_env, build_pod_spec
 from finetune_operator.settings import Settings
-from finetune_operator.views import JobView, ServerView
+from finetune_operator.state.views import JobView, ServerView
 
 _DRAIN_SECONDS = 240
 """Longest time for requests in flight before vLLM is told to stop."""

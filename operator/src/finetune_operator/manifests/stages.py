@@ -12,7 +12,7 @@ from finetune_api.mounts import BUCKET, DEFAULT_CLAIM, HTTPS_HOSTS, HUB, JOB_FIL
 from finetune_api.tracking import MLFLOW_KEYS, WANDB_KEYS, Tracking
 from finetune_api.uris import parse_uri
 
-from finetune_operator.kinds import Manifest
+from finetune_operator.kube.kinds import Manifest
 from finetune_operator.manifests.isolation import network_labels
 from finetune_operator.manifests.names import (
     build_metadata,
@@ -24,9 +24,9 @@ from finetune_operator.manifests.names import (
 )
 from finetune_operator.manifests.pod import Remote, Volumes, build_credential_env, build_pod_spec
 from finetune_operator.manifests.server import url_of
-from finetune_operator.observe import API_KEY, INCUMBENT_ARGUMENT, SERVER_ARGUMENT, Stage
 from finetune_operator.settings import Settings
-from finetune_operator.views import JobView
+from finetune_operator.state.child_jobs import API_KEY, INCUMBENT_ARGUMENT, SERVER_ARGUMENT, Stage
+from finetune_operator.state.views import JobView
 
 _SMALL = Placement(resources=Resources(cpu="1", memory="3Gi"))
 """Checking data and copying files takes one core and no GPU."""

@@ -1,0 +1,43 @@
+"""Builds the Kubernetes event for something that a person should know. Pure."""
+
+from datetime import datetime
+
+from finetune_api.digest import digest_value
+from finetune_api.untrusted import make_printable
+
+from finetune_operator.kube.kinds import Manifest
+from finetune_operator.state.conditions import Event
+
+REPORTER = "finetune.dev/operator"
+"""Who says the operator's Events."""
+_NOTE_BYTES = 1024
+"""The API server counts bytes here, not characters."""
+
+
+def build_event(about: Manifest, event: Event, instance: str, now: datetime) -> Manifest:
+    """Return the event; what is said twice has the same name twice, and is kept once."""
+    metadata = about["metadata"]
+    digest = digest_value([metadata["uid"], event.reason, event.message])[:16]
+    return {
+        "apiVersion": "events.k8s.io/v1",
+        "kind": "Event",
+        "metadata": {"name": f"{metadata['name']}.{digest}", "namespace": metadata["namespace"]},
+        "eventTime": now.isoformat(timespec="microseconds").replace("+00:00", "Z"),
+        "type": event.type,
+        "reason": event.reason,
+        "action": "Reconcile",
+        "note": _shorten(make_printable(event.message)),
+        "reportingController": REPORTER,
+        "reportingInstance": instance,
+        "regarding": {
+            "apiVersion": about["apiVersion"],
+            "kind": about["kind"],
+            "name": metadata["name"],
+            "namespace": metadata["namespace"],
+            "uid": metadata["uid"],
+        },
+    }
+
+
+def _shorten(text: str) -> str:
+    return text.encode()[:_NOTE_BYTES].decode(errors="ignore")

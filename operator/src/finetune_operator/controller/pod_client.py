@@ -1,0 +1,83 @@
+"""Asks pods over HTTP: how far a training is, and what a server has loaded. A pod is never believed blindly.
+
+What a pod answers is capped in length and parsed strictly; an answer that does not fit is no answer.
+"""
+
+import math
+import re
+
+import aiohttp
+from finetune_api.jobstatus import Progress
+from finetune_api.meta import METRICS_PORT, SERVER_PORT
+from finetune_api.routes import LOADED_PATH, MAX_LOADED, LoadedReport, parse_loaded
+
+from finetune_operator.state.conditions import format_seconds
+
+_TIMEOUT = aiohttp.ClientTimeout(total=2)
+_HEADERS = {"Accept-Encoding": "identity"}
+_MAX_METRICS = 1 << 18
+_SAMPLE = re.compile(r"^finetune_train_([a-z_]{1,32}) ([0-9.eE+-]{1,32})$", re.ASCII | re.MULTILINE)
+"""What the trainer's gauges look like; a number that is none does not match."""
+
+
+def open_session() -> aiohttp.ClientSession:
+    """Return the session to ask pods in: it unpacks nothing and keeps no cookies."""
+    return aiohttp.ClientSession(auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar())
+
+
+class Pods:
+    """A client for the pods' own ports."""
+
+    def __init__(self, session: aiohttp.ClientSession) -> None:
+        """Use a session; whoever made it closes it."""
+        self._session = session
+
+    async def read_progress(self, address: str) -> Progress | None:
+        """Return how far the training in a pod is, or None."""
+        text = await self._get(f"http://{_host(address)}:{METRICS_PORT}/metrics", _MAX_METRICS)
+        return parse_progress(text) if text else None
+
+    async def read_loaded(self, address: str) -> LoadedReport | None:
+        """Return what a server's pod has loaded, or None."""
+        text = await self._get(f"http://{_host(address)}:{SERVER_PORT}{LOADED_PATH}", MAX_LOADED)
+        return parse_loaded(text) if text else None
+
+    async def _get(self, url: str, longest: int) -> str | None:
+        """Return an answer that is not longer than so many bytes."""
+        try:
+            async with self._session.get(url, timeout=_TIMEOUT, headers=_HEADERS, allow_redirects=False) as response:
+                if response.status != 200:
+                    return None
+                data = b""
+                while len(data) <= longest and (more := await response.content.read(longest + 1 - len(data))):
+                    data += more
+        except (TimeoutError, aiohttp.ClientError, OSError, ValueError):
+            return None
+        return data.decode(errors="replace") if len(data) <= longest else None
+
+
+def parse_progress(text: str) -> Progress | None:
+    """Read the trainer's metrics; None where they are not all there or make no sense."""
+    try:
+        values = {name: float(value) for name, value in _SAMPLE.findall(text)}
+    except ValueError:
+        return None
+    step, steps = values.get("step"), values.get("steps")
+    if step is None or steps is None or not 0 <= step <= steps <= 1e9 or steps < 1:
+        return None
+    percentage = int(100 * step / steps)
+    remaining = values.get("remaining_seconds", math.nan)
+    seconds = int(remaining) if 0 <= remaining < 1e9 else None
+    loss = values.get("loss", math.nan)
+    return Progress(
+        percentage=percentage,
+        step=int(step),
+        steps=int(steps),
+        remaining_seconds=seconds,
+        loss=round(loss, 4) if math.isfinite(loss) else None,
+        text=f"{percentage}%" + (f" {format_seconds(seconds)} left" if seconds is not None else ""),
+    )
+
+
+def _host(address: str) -> str:
+    return f"[{address}]" if ":" in address else address

@@ -1,0 +1,168 @@
+"""Decides what a ModelServer needs: its children, what its pods should host, and its next status.
+
+Pure. Which adapters it hosts follows from the FineTuneJobs that name it and passed their gates.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from finetune_api.conditions import ConditionType, Reason
+from finetune_api.meta import ROUTES_ANNOTATION
+from finetune_api.modelserver import ModelServerSpec, ModelServerStatus
+from finetune_api.routes import Routes
+
+from finetune_operator.kube.kinds import Manifest
+from finetune_operator.manifests.availability import (
+    build_autoscaler,
+    build_disruption_budget,
+    build_network_policy,
+)
+from finetune_operator.manifests.names import job_file
+from finetune_operator.manifests.server import (
+    build_deployment,
+    build_routes_file,
+    build_service,
+    digest_routes,
+    endpoint_of,
+)
+from finetune_operator.server.routes import advance_rollouts, build_routes, describe_served
+from finetune_operator.settings import Settings
+from finetune_operator.state.child_jobs import ServerPod
+from finetune_operator.state.conditions import Conditions, Event, changed_conditions
+from finetune_operator.state.views import JobView, ServerView
+
+LOADING_SECONDS = 2.0
+"""How often the pods are asked while something is not loaded yet."""
+
+
+@dataclass(frozen=True)
+class SeenServer:
+    """Everything in the cluster that bears on one ModelServer."""
+
+    jobs: list[JobView]
+    """The FineTuneJobs that name it or made it."""
+    pods: list[ServerPod]
+    conflict: str = ""
+    """A child's name that is taken by an object of someone else."""
+    has_autoscaler: bool = False
+    """Whether it was scaled by its requests before."""
+
+
+@dataclass(frozen=True)
+class ServerPlan:
+    """What to do about one ModelServer."""
+
+    apply: tuple[Manifest, ...]
+    status: Manifest
+    events: tuple[Event, ...]
+    again_after: float | None = None
+    annotate: tuple[tuple[str, dict[str, str]], ...] = ()
+    """Pods and annotations to give them, so that the kubelet refreshes their routes at once."""
+
+
+def plan_server(server: ServerView, seen: SeenServer, settings: Settings, now: datetime) -> ServerPlan:
+    """Decide about one ModelServer."""
+    spec = server.spec
+    if seen.conflict or spec is None:
+        problem = (Reason.CONFLICT, seen.conflict) if seen.conflict else (Reason.INVALID_SPEC, server.problem)
+        return _refuse(server, *problem, now)
+    rollouts = advance_rollouts(spec, server.status.rollouts, seen.jobs, seen.pods, now)
+    routes = build_routes(server.name, spec, rollouts, seen.jobs)
+    known = server.status.models
+    public = [route for route in routes.routes if not route.is_hidden]
+    models = [describe_served(route, seen.pods, known) for route in public]
+    ready = [pod for pod in seen.pods if pod.ready]
+    wanted = spec.autoscaling.min_replicas if spec.autoscaling else spec.replicas
+    conditions = Conditions.start(server.status.conditions, server.generation, now)
+    conditions.set(ConditionType.ACCEPTED, status=True, reason=Reason.ACCEPTED)
+    _set_ready(conditions, wanted, seen.pods)
+    status = server.status.model_copy(
+        update={
+            "observed_generation": server.generation,
+            "replicas": len(seen.pods),
+            "ready_replicas": len(ready),
+            "endpoint": endpoint_of(server.namespace, server.name),
+            "models": models,
+            "rollouts": rollouts,
+        }
+    )
+    is_loading = any(model.loaded_pods < len(ready) and not model.message for model in models)
+    is_moving = (
+        is_loading
+        or any(model.weight != route.weight for model, route in zip(models, public, strict=True))
+        or any(pod.is_unheard for pod in ready)
+        or len(ready) < wanted
+        or any(one.candidate for one in rollouts)
+    )
+    digest = digest_routes(routes)
+    return _conclude(
+        server,
+        conditions,
+        status,
+        apply=_build_children(server, spec, routes, seen, settings),
+        again_after=LOADING_SECONDS if is_moving else None,
+        annotate=tuple(
+            (pod.name, {ROUTES_ANNOTATION: digest})
+            for pod in seen.pods
+            if pod.address and pod.routes_annotation != digest
+        ),
+    )
+
+
+def _refuse(server: ServerView, reason: Reason, message: str, now: datetime) -> ServerPlan:
+    """Leave everything as it is, and say why."""
+    conditions = Conditions.start(server.status.conditions, server.generation, now)
+    for kind in (ConditionType.ACCEPTED, ConditionType.READY):
+        conditions.set(kind, status=False, reason=reason, message=message)
+    status = server.status.model_copy(update={"observed_generation": server.generation})
+    return _conclude(server, conditions, status, apply=())
+
+
+def _conclude(
+    server: ServerView,
+    conditions: Conditions,
+    status: ModelServerStatus,
+    apply: tuple[Manifest, ...],
+    again_after: float | None = None,
+    annotate: tuple[tuple[str, dict[str, str]], ...] = (),
+) -> ServerPlan:
+    listed = conditions.listed()
+    reason = conditions.by_type[ConditionType.READY].reason
+    status = status.model_copy(update={"conditions": listed, "reason": reason})
+    events = tuple(changed_conditions(server.status.conditions, listed))
+    return ServerPlan(apply, status.to_dict(), events, again_after, annotate)
+
+
+def _build_children(
+    server: ServerView, spec: ModelServerSpec, routes: Routes, seen: SeenServer, settings: Settings
+) -> tuple[Manifest, ...]:
+    uris = sorted(job_file(job).output_uri for job in seen.jobs if job.spec)
+    return (
+        build_routes_file(server, routes),
+        build_deployment(server, uris, settings),
+        build_service(server),
+        build_disruption_budget(server),
+        build_network_policy(server, spec, settings),
+        *([build_autoscaler(server, spec)] if spec.autoscaling or seen.has_autoscaler else []),
+    )
+
+
+def _set_ready(conditions: Conditions, replicas: int, pods: list[ServerPod]) -> None:
+    ready = sum(pod.ready for pod in pods)
+    if ready >= replicas:
+        conditions.set(
+            ConditionType.READY,
+            status=True,
+            reason=Reason.SERVING,
+            message=f"{ready} of {replicas} pods serve",
+        )
+        return
+    waiting = next((pod.waiting for pod in pods if pod.waiting), "")
+    kind = waiting.partition(": ")[0]
+    reason = Reason.DEPLOYING
+    if kind == "Unschedulable":
+        reason = Reason.UNSCHEDULABLE
+    elif kind in ("ImagePullBackOff", "ErrImagePull", "ErrImageNeverPull", "InvalidImageName"):
+        reason = Reason.IMAGE_PULL_FAILED
+    message = f"{ready} of {replicas} pods serve" + (f"; {waiting}" if waiting else "")
+    conditions.set(ConditionType.READY, status=False, reason=reason, message=message)

@@ -1,0 +1,83 @@
+"""What follows from the attempts at a stage."""
+
+from datetime import UTC, datetime, timedelta
+
+from finetune_api.jobstatus import MOST_ATTEMPTS, Attempts
+from finetune_operator.job.attempts import Begin, GiveUp, Wait, last_begun, next_step
+from finetune_operator.state.child_jobs import Attempt, Stage, State
+from hypothesis import given
+from hypothesis import strategies as st
+from unit.objects import NOW
+
+
+@given(st.lists(st.sampled_from([State.FAILED, State.DISRUPTED]), max_size=12), st.integers(0, 5))
+def test_disruptions_never_use_up_retries(states: list[State], retries: int) -> None:
+    attempts = [
+        Attempt(Stage.TRAIN, number, f"t-{number}", state, finished=NOW - timedelta(hours=1))
+        for number, state in enumerate(states, 1)
+    ]
+    step = next_step(Stage.TRAIN, attempts, len(attempts), retries, NOW)
+    failures = states.count(State.FAILED)
+    if failures <= retries:
+        assert step == Begin(len(states) + 1)
+    elif states[-1] is State.FAILED:
+        assert not isinstance(step, Begin | Wait)
+
+
+def test_an_attempt_that_was_not_written_down_began_when_its_job_says() -> None:
+    recorded, later = NOW - timedelta(hours=1), NOW - timedelta(minutes=1)
+    attempts = [Attempt(Stage.TRAIN, number, f"train-{number}", State.ACTIVE, started=later) for number in (1, 2)]
+    assert last_begun(attempts, Attempts(train=2), recorded, NOW) == recorded
+    assert last_begun(attempts, Attempts(train=1), recorded, NOW) == later
+    assert last_begun([Attempt(Stage.PREPARE, 1, "prepare-1", State.ACTIVE)], Attempts(), None, NOW) == NOW
+    assert last_begun([], Attempts(), None, NOW) is None
+
+
+def disrupted(count: int) -> list[Attempt]:
+    return [Attempt(Stage.TRAIN, number, f"t{number}", State.DISRUPTED, finished=NOW) for number in range(1, count + 1)]
+
+
+@given(st.integers(1, 5_000))
+def test_endless_disruptions_back_off_for_five_minutes_at_most(count: int) -> None:
+    step = next_step(Stage.TRAIN, disrupted(count), count, 0, NOW)
+    assert isinstance(step, Wait)
+    assert step.until is not None
+    assert timedelta(seconds=10) <= step.until - NOW <= timedelta(minutes=5)
+    assert count == 1 or step.until - NOW >= timedelta(seconds=20)
+
+
+def test_a_stage_whose_job_vanished_waits_before_its_next_attempt() -> None:
+    step = next_step(Stage.TRAIN, [], 3, 0, NOW, NOW - timedelta(seconds=1))
+    assert isinstance(step, Wait)
+    assert step.until == NOW + timedelta(seconds=39)
+    assert next_step(Stage.TRAIN, [], 3, 0, NOW, NOW - timedelta(seconds=40)) == Begin(4)
+    assert next_step(Stage.TRAIN, [], 3, 0, NOW) == Begin(4)
+
+
+def test_a_job_on_its_way_out_is_no_attempt_any_more() -> None:
+    going = Attempt(Stage.TRAIN, 1, "t1", State.FAILED, is_going=True, finished=NOW)
+    assert next_step(Stage.TRAIN, [going], 1, 0, NOW) == Begin(2)
+
+
+LAST_YEAR = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
+
+
+def test_an_end_in_the_future_delays_nothing() -> None:
+    failed = Attempt(Stage.TRAIN, 1, "a", State.FAILED, finished=LAST_YEAR)
+    step = next_step(Stage.TRAIN, [failed], 1, 3, NOW)
+    assert isinstance(step, Wait)
+    assert step.until == NOW + timedelta(seconds=10)
+    unborn = Attempt(Stage.TRAIN, 1, "a", State.ACTIVE, started=LAST_YEAR, has_pod=False)
+    step = next_step(Stage.TRAIN, [unborn], 1, 3, NOW)
+    assert isinstance(step, Wait)
+    assert step.until == NOW + timedelta(minutes=1)
+
+
+def test_a_stage_never_runs_twice_at_a_time() -> None:
+    running = Attempt(Stage.TRAIN, 1, "a", State.ACTIVE)
+    assert isinstance(next_step(Stage.TRAIN, [running], 5, 3, NOW), Wait)
+
+
+def test_attempts_end_while_their_number_fits_into_a_name() -> None:
+    assert next_step(Stage.TRAIN, [], MOST_ATTEMPTS - 1, 3, NOW) == Begin(MOST_ATTEMPTS)
+    assert isinstance(next_step(Stage.TRAIN, [], MOST_ATTEMPTS, 3, NOW), GiveUp)

@@ -1,0 +1,62 @@
+"""Which routes a server gets, and what is said of a version that some pods have loaded."""
+
+import pytest
+from finetune_api.modelserver import Model, ModelServerSpec, ServedModel
+from finetune_api.routes import LoadedModel, LoadedReport, Route
+from finetune_operator.server.routes import advance_rollouts, build_routes, describe_served
+from finetune_operator.state.child_jobs import ServerPod
+from finetune_operator.state.views import view_job
+from unit.objects import NOW, proven
+from unit.said_by_pods import DIGEST
+
+ROUTE = Route(model_name="bot", job="job", uri="pvc://out/job/adapter/1", digest=DIGEST, bytes=1, weight=100)
+
+
+def pod(weight: int | None, *, state: str = "Loaded", ready: bool = True) -> ServerPod:
+    """Return a pod that gives the version this share."""
+    said = LoadedModel.model_validate(
+        {"modelName": "bot", "job": "job", "digest": DIGEST, "state": state, "weight": weight}
+    )
+    return ServerPod("a", ready=ready, address=None, routes_annotation=None, loaded=LoadedReport(models=[said]))
+
+
+UNHEARD = ServerPod("b", ready=True, address=None, routes_annotation=None, is_unheard=True)
+HALF = ServedModel(name="bot", job="job", digest=DIGEST, weight=50, loaded_pods=2)
+
+
+@pytest.mark.parametrize(
+    ("pods", "before", "weight", "loaded_pods"),
+    [
+        ([pod(100), pod(100)], [], 100, 2),
+        ([pod(50), pod(100)], [], 50, 2),
+        # A pod that is not asked, or has nothing to answer with, gives nobody a share.
+        ([pod(50, ready=False), pod(100)], [], 100, 1),
+        ([pod(50, state="Loading"), pod(100)], [], 100, 1),
+        # An older server does not say how it divides.
+        ([pod(None)], [HALF], 100, 1),
+        # An operator that begins, and has not heard of a pod, knows what was said of it.
+        ([pod(100), UNHEARD], [HALF], 50, 2),
+        ([UNHEARD], [HALF], 50, 1),
+        ([pod(100), UNHEARD], [], 100, 1),
+        ([], [HALF], 100, 0),
+    ],
+)
+def test_the_share_of_a_version_is_the_smallest_that_a_pod_gives_it(
+    pods: list[ServerPod], before: list[ServedModel], weight: int, loaded_pods: int
+) -> None:
+    served = describe_served(ROUTE, pods, before)
+    assert (served.weight, served.loaded_pods) == (weight, loaded_pods)
+
+
+def test_what_a_pod_says_twice_counts_once() -> None:
+    route = Route(model_name="bot", job="job", uri="pvc://out/job/adapter/1", digest=DIGEST, bytes=1)
+    said = LoadedModel(model_name="bot", job="job", digest=DIGEST, state="Loaded")
+    pod = ServerPod("a", ready=True, address="10.0.0.1", routes_annotation=None, loaded=LoadedReport(models=[said] * 3))
+    assert describe_served(route, [pod], []).loaded_pods == 1
+
+
+def test_a_server_with_two_versions_of_every_name_is_routed() -> None:
+    jobs = [view_job(proven(f"{age}-{number}", f"bot-{number}")) for age in ("a", "b") for number in range(256)]
+    spec = ModelServerSpec(model=Model(uri="pvc://models/base"), lora={"maxAdapters": 256})
+    rollouts = advance_rollouts(spec, [], jobs, [], NOW)
+    assert len(build_routes("shared", spec, rollouts, jobs).routes) == 512
