@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 UV := .cache/uv/bin/uv
 PYTHON := .venv/bin/python
-CODE := crds/src operator/src trainer_image/src serving_image/src tests
+CODE := crds/src pod_common/src operator/src trainer_image/src serving_image/src tests
 export PYTHONPATH := tests
 export PYTHONDONTWRITEBYTECODE := 1
 
@@ -30,7 +30,7 @@ check: .venv/ready ## formatting, lint, types, import contracts, generated files
 	    diff -u "$$directory/$$(basename $$file)" "$$file" || { echo "run: make generate"; exit 1; }; done; done
 
 generate: .venv/ready ## write the CustomResourceDefinitions, and what vLLM serves no adapters for
-	@$(PYTHON) -m finetune_serving.architectures crds/src/finetune_api/architectures.py
+	@$(PYTHON) -m finetune_serving.architectures pod_common/src/finetune_pod/architectures.py
 	@$(PYTHON) -m finetune_api.crd crds charts/finetune-operator/files/crds
 
 keep-release: ## keep the commit that is checked out as the release that the next is upgraded from
@@ -91,6 +91,6 @@ $(UV):
 	@command -v python3 >/dev/null || { echo "Python 3.11 is needed"; exit 1; }
 	@python3 -m venv .cache/uv && .cache/uv/bin/pip install --quiet --disable-pip-version-check uv==0.13.8
 
-.venv/ready: $(UV) uv.lock pyproject.toml crds/pyproject.toml operator/pyproject.toml trainer_image/pyproject.toml serving_image/pyproject.toml
+.venv/ready: $(UV) uv.lock pyproject.toml crds/pyproject.toml pod_common/pyproject.toml operator/pyproject.toml trainer_image/pyproject.toml serving_image/pyproject.toml
 	@$(UV) sync --frozen --quiet --compile-bytecode
 	@touch $@

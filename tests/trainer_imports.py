@@ -1,9 +1,9 @@
 """The packages of a training, imported once for all runs of `warm.py`."""
 
-import finetune_trainer.callback
-import finetune_trainer.launch
-import finetune_trainer.prepare
-import finetune_trainer.training
+import finetune_trainer.prepare.stage
+import finetune_trainer.train.callback
+import finetune_trainer.train.launch
+import finetune_trainer.train.training
 import peft
 import transformers.integrations
 import trl.trainer

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from finetune_api.jobfile import JobDirectory, JobFile, read_job_file
-from finetune_api.reports import StageReport, parse_report
+from finetune_api.contract.jobfile import JobDirectory, JobFile, read_job_file
+from finetune_api.contract.reports import StageReport, parse_report
 from ports import find_port
 from warm import run_warm, warm_up
 

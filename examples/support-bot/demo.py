@@ -21,7 +21,7 @@ from cluster.layout import BIN, ClusterError, tell
 from cluster.lifecycle import up
 from cluster.packages import install_kubernetes
 from cluster.storage import keep_volume
-from finetune_api.routes import BASE_NAME
+from finetune_api.references import BASE_NAME
 from openai import OpenAI
 
 HERE = Path(__file__).parent

@@ -16,10 +16,10 @@ from typing import Any, Self
 from aiohttp import web
 from cluster.client import ApiError, Client, connect
 from cluster.control_plane import Cluster
+from finetune_api.contract.mounts import ROUTES_FILE
+from finetune_api.contract.routes import LOADED_PATH
 from finetune_api.digest import digest_value
 from finetune_api.meta import ATTEMPT_LABEL, JOB_LABEL, METRICS_PORT, SERVER_LABEL, SERVER_PORT, STAGE_LABEL
-from finetune_api.mounts import ROUTES_FILE
-from finetune_api.routes import LOADED_PATH
 
 _DATASET = {
     "trainExamples": 9,

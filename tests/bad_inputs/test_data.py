@@ -18,8 +18,8 @@ import pytest
 import yaml
 from finetune_api.conditions import Reason
 from finetune_trainer.failures import StageError
-from finetune_trainer.files import LONGEST_ROW
-from finetune_trainer.prepare import prepare
+from finetune_trainer.prepare.files import LONGEST_ROW
+from finetune_trainer.prepare.stage import prepare
 from model.tiny import make_tiny_model
 from workplace import make_workplace
 

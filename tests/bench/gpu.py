@@ -4,7 +4,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from finetune_api.reports import StageReport
+from finetune_api.contract.reports import StageReport
 from model.tiny import make_tiny_model
 from workplace import Workplace, make_workplace, price_chats
 

@@ -144,7 +144,7 @@ def _wait_for_first_step(process: "subprocess.Popen[Any]", log: Path, began: flo
 def _measure_loss(base: Path, adapter: Path, heldout: Path) -> float:
     """Return the mean loss of the held-out rows' answers, in nats a token."""
     import torch
-    from finetune_trainer.base_model import Tokenizer
+    from finetune_trainer.tokenizer import Tokenizer
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 

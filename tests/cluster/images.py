@@ -42,14 +42,14 @@ _IMAGES = (
         "finetune.dev/trainer:dev",
         ROOT / "trainer_image/Dockerfile",
         _CPU,
-        ("crds", "trainer_image"),
+        ("crds", "pod_common", "trainer_image"),
         ("DEVICE=cpu",),
     ),
     Image(
         "finetune.dev/serving:dev",
         ROOT / "serving_image/Dockerfile",
         _CPU,
-        ("crds", "serving_image"),
+        ("crds", "pod_common", "serving_image"),
         ("DEVICE=cpu",),
     ),
 )

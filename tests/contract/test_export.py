@@ -12,7 +12,7 @@ import pytest
 from contract.object_store import ObjectStore, object_store
 from finetune_api.artifact import Artifact, describe_artifact
 from finetune_api.conditions import Reason
-from finetune_api.reports import StageReport
+from finetune_api.contract.reports import StageReport
 from model.tiny import make_tiny_model
 from workplace import Workplace, make_workplace, price_chats
 

@@ -9,10 +9,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from finetune_api import fetching
 from finetune_api.data import DataSource
+from finetune_pod import fetching
 from finetune_trainer.failures import StageError
-from finetune_trainer.sources import find_data
+from finetune_trainer.fetch.sources import find_data
 
 BODY = b"".join(b'{"text": "line %d of the file"}\n' % number for number in range(20_000))
 BREAKS_AFTER = 200_000

@@ -19,9 +19,9 @@ import sys
 from pathlib import Path
 from finetune_api.data import DataSource
 from finetune_trainer.failures import StageError
-from finetune_trainer.provenance import describe_files
-from finetune_trainer.sources import find_data
-from finetune_api import fetching
+from finetune_trainer.prepare.provenance import describe_files
+from finetune_trainer.fetch.sources import find_data
+from finetune_pod import fetching
 fetching.FIRST_WAIT = 0.01
 try:
     source = DataSource(uri=sys.argv[1], revision=sys.argv[2] or None)

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 from contract.object_store import ObjectStore, Relay, object_store
-from finetune_api import fetching
 from finetune_api.data import DataSource
-from finetune_api.modelfiles import ModelFilesError
 from finetune_api.modelserver import Model
-from finetune_serving.config import resolve_model
+from finetune_pod import fetching
+from finetune_pod.modelfiles import ModelFilesError
+from finetune_serving.vllm_config import resolve_model
 from finetune_trainer.failures import StageError
-from finetune_trainer.sources import find_data, find_model
+from finetune_trainer.fetch.sources import find_data, find_model
 from model.tiny import make_tiny_model
 from workplace import Workplace, make_workplace, price_chats
 

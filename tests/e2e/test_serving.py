@@ -21,7 +21,7 @@ from e2e.kubectl import Kubectl
 from e2e.proving import is_held, prove
 from finetune_api.artifact import describe_artifact
 from finetune_api.meta import SERVER_LABEL
-from finetune_serving.hosting import position_of
+from finetune_serving.gateway.hosting import position_of
 from openai import APIConnectionError, InternalServerError, NotFoundError, OpenAI
 from safetensors.torch import load_file, save_file
 from torch import Tensor

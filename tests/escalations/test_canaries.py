@@ -17,7 +17,7 @@ from escalations.caller import Caller
 from escalations.references import secret_fields
 from escalations.scene import TENANT, Scene
 from escalations.words import BASES
-from finetune_api.mounts import OPTIONAL_KEYS, REQUIRED_KEYS
+from finetune_api.contract.mounts import OPTIONAL_KEYS, REQUIRED_KEYS
 from finetune_api.tracking import MLFLOW_KEYS, WANDB_KEYS
 from waiting import wait_for
 

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from time import monotonic
 
+from finetune_api.contract.routes import MAX_LOADED
 from finetune_api.meta import METRICS_PORT, SERVER_PORT
-from finetune_api.routes import MAX_LOADED
 from finetune_operator.controller.pod_client import Pods, open_session
 from fuzz.conftest import Budget
 

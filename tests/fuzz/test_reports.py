@@ -5,8 +5,8 @@ from random import Random
 from typing import Any
 
 import pytest
-from finetune_api.reports import StageReport, parse_report
-from finetune_api.routes import LoadedReport, parse_loaded
+from finetune_api.contract.reports import StageReport, parse_report
+from finetune_api.contract.routes import LoadedReport, parse_loaded
 from finetune_operator.controller.pod_client import parse_progress
 from fuzz.conftest import Budget
 from fuzz.hostile import TEXTS

@@ -7,8 +7,8 @@ import json
 from copy import deepcopy
 from typing import Any
 
-from finetune_api.reports import ExitCode, StageReport
-from finetune_api.routes import LoadedReport
+from finetune_api.contract.reports import ExitCode, StageReport
+from finetune_api.contract.routes import LoadedReport
 from finetune_api.schema import structural_schema
 from fuzz.hostile import TEXTS
 from fuzz.mutations import SPECS, TIMES, Mutation, list_changes, list_mutations

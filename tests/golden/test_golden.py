@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from finetune_api.contract.routes import LoadedReport
 from finetune_api.jobstatus import Progress
 from finetune_api.meta import ROUTES_ANNOTATION
-from finetune_api.routes import LoadedReport
 from finetune_operator.job.draft import Plan
 from finetune_operator.job.evaluation import find_incumbent
 from finetune_operator.job.plan import plan_job

@@ -1,10 +1,10 @@
 """The packages of an evaluation, imported once for all runs of `warm.py`, with what vLLM reads from the environment."""
 
-from finetune_serving.config import set_environment
+from finetune_serving.vllm_config import set_environment
 
 set_environment(gpu=False)
 
-import finetune_serving.evaluate  # noqa: E402
+import finetune_serving.evaluation.stage  # noqa: E402
 import transformers.models.llama  # noqa: E402
 import vllm.entrypoints.llm  # noqa: E402
 import vllm.model_executor.models.llama  # noqa: E402

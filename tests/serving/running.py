@@ -14,8 +14,8 @@ from typing import Any
 
 from finetune_api.access import RequestLimits
 from finetune_api.artifact import measure_directory
+from finetune_api.contract.routes import Route, Routes
 from finetune_api.digest import digest_directory
-from finetune_api.routes import Route, Routes
 from prometheus_client.parser import text_string_to_metric_families
 from waiting import wait_for
 
@@ -162,7 +162,7 @@ def run_until_ready(command: list[str], url: str, log: Path, **environment: str)
 def make_adapter(model: Path, directory: Path, seed: int, rank: int = 8) -> None:
     """Write a LoRA adapter with random weights, as the trainer writes one."""
     import torch
-    from finetune_serving.config import LORA_MODULES
+    from finetune_serving.vllm_config import LORA_MODULES
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 

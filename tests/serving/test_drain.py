@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from http.client import HTTPConnection, HTTPResponse
 
 import pytest
-from finetune_serving.drain import marker_of
+from finetune_serving.gateway.drain import marker_of
 from ports import find_port
 from serving.running import KEY, Server
 from waiting import wait_for

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from finetune_api.artifact import Artifact, ArtifactKind, describe_artifact
 from finetune_api.conditions import Reason
-from finetune_api.jobfile import JobDirectory
-from finetune_api.model_card import with_scores
-from finetune_api.reports import ExitCode, parse_report
+from finetune_api.contract.jobfile import JobDirectory
+from finetune_api.contract.reports import ExitCode, parse_report
+from finetune_pod.model_card import with_scores
 from model.tiny import make_tiny_model
 from serving.running import KEY, MODEL_URI, Server, make_adapter
 from warm import run_warm, warm_up

@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 import pytest
 from finetune_api.access import RequestLimits
-from finetune_serving.hosting import position_of
+from finetune_serving.gateway.hosting import position_of
 from openai import (
     APIStatusError,
     AuthenticationError,

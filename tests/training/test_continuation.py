@@ -10,8 +10,8 @@ from accelerate import PartialState
 from finetune_api.artifact import describe_artifact
 from finetune_api.conditions import Reason
 from finetune_api.digest import digest_directory
-from finetune_trainer.continuation import merge_earlier_adapter
 from finetune_trainer.failures import StageError
+from finetune_trainer.train.warm_start import merge_earlier_adapter
 from workplace import Workplace, make_workplace, price_chats
 
 ARTIFACT = "pvc://earlier/job-01234567/adapter/1"

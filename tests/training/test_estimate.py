@@ -10,15 +10,15 @@ import pytest
 import torch
 from datasets import Dataset
 from finetune_api.conditions import Reason
+from finetune_api.contract.reports import ExitCode
 from finetune_api.finetunejob import FineTuneJobSpec
-from finetune_api.reports import ExitCode
-from finetune_trainer.base_model import LORA_MODULES
-from finetune_trainer.estimate import estimate_memory
 from finetune_trainer.failures import StageError
-from finetune_trainer.prepare import prepare
-from finetune_trainer.schedule import choose
-from finetune_trainer.setup import ExampleLengths, build_setup
-from finetune_trainer.shape import read_shape
+from finetune_trainer.prepare.estimate import estimate_memory
+from finetune_trainer.prepare.shape import read_shape
+from finetune_trainer.prepare.stage import prepare
+from finetune_trainer.prepare.step_geometry import ExampleLengths, build_setup
+from finetune_trainer.tokenizer import LORA_MODULES
+from finetune_trainer.train.schedule import choose
 from peft import LoraConfig
 from safetensors import safe_open
 from torch.utils._python_dispatch import TorchDispatchMode

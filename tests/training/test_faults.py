@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 from finetune_api.conditions import Reason
-from finetune_api.reports import ExitCode, StageReport
-from finetune_trainer.checkpoints import mark_whole, newest_whole, step_of
+from finetune_api.contract.reports import ExitCode, StageReport
 from finetune_trainer.failures import StageError, diagnose
-from finetune_trainer.prepare import prepare
+from finetune_trainer.prepare.stage import prepare
+from finetune_trainer.train.checkpoints import mark_whole, newest_whole, step_of
 from safetensors.torch import load_file, save_file
 from workplace import Workplace, make_workplace, price_chats
 

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from finetune_trainer.prepare import prepare
+from finetune_trainer.prepare.stage import prepare
 from workplace import make_workplace
 
 MIB = 1 << 20

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from finetune_api.reports import StageReport
+from finetune_api.contract.reports import StageReport
 from rows import GRADER, PAIRS, PROMPTS
 from scipy.stats import binomtest
 from workplace import Workplace, make_workplace, price_chats

@@ -1,10 +1,10 @@
 """A job with its result, for the card of its model."""
 
 from finetune_api.artifact import Artifact
+from finetune_api.contract.jobfile import JobFile
 from finetune_api.finetunejob import FineTuneJobSpec
-from finetune_api.jobfile import JobFile
-from finetune_api.reports import ChosenHyperparameters, EvaluationSummary, TrainingSummary
-from finetune_trainer.model_card import Trained
+from finetune_api.summaries import ChosenHyperparameters, EvaluationSummary, TrainingSummary
+from finetune_trainer.export.model_card import Trained
 
 SPEC = {
     "model": {"uri": "hf://org/base", "revision": "v1"},

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from finetune_serving.questions import Question
+from finetune_serving.evaluation.questions import Question
 
 
 def question(**example: Any) -> Question:

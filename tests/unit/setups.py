@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 from finetune_api.finetunejob import FineTuneJobSpec
-from finetune_trainer.schedule import choose
-from finetune_trainer.setup import ExampleLengths, Setup, build_setup
-from finetune_trainer.shape import ModelShape
+from finetune_trainer.prepare.shape import ModelShape
+from finetune_trainer.prepare.step_geometry import ExampleLengths, Setup, build_setup
+from finetune_trainer.train.schedule import choose
 
 LLAMA_8B = ModelShape(
     parameters=8_030_261_248,

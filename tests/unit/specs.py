@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from finetune_api.contract.jobfile import JobFile
 from finetune_api.finetunejob import FineTuneJobSpec
-from finetune_api.jobfile import JobFile
 
 SPEC: dict[str, Any] = {
     "model": {"uri": "pvc://models/base"},

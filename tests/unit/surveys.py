@@ -7,11 +7,11 @@ from typing import Any
 
 from finetune_api.data import Format
 from finetune_api.training import Method
-from finetune_trainer.conversions import convert_example
-from finetune_trainer.dataset import Survey, find_format, survey
-from finetune_trainer.findings import RowError, Warned
-from finetune_trainer.formats import Example
-from finetune_trainer.measure import Measured
+from finetune_trainer.prepare.conversions import convert_example
+from finetune_trainer.prepare.dataset import Survey, find_format, survey
+from finetune_trainer.prepare.formats import Example
+from finetune_trainer.prepare.measure import Measured
+from finetune_trainer.prepare.row_issues import RowError, Warned
 
 ANSWER = {"role": "assistant", "content": "good day"}
 URI = "pvc://data/train.jsonl"

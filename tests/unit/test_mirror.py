@@ -6,6 +6,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 PACKAGES = {
     "api": "crds/src/finetune_api",
+    "pod": "pod_common/src/finetune_pod",
     "operator": "operator/src/finetune_operator",
     "trainer": "trainer_image/src/finetune_trainer",
     "serving": "serving_image/src/finetune_serving",
@@ -19,7 +20,9 @@ def test_every_file_has_the_name_of_a_module() -> None:
     for folder, package in PACKAGES.items():
         files = sorted((HERE / folder).rglob("test_*.py"))
         assert files, f"tests/unit/{folder} has no tests"
-        specified = [(file, file.relative_to(HERE / folder).with_name(file.name.removeprefix("test_"))) for file in files]
+        specified = [
+            (file, file.relative_to(HERE / folder).with_name(file.name.removeprefix("test_"))) for file in files
+        ]
         strangers += [
             f"{file.relative_to(ROOT)}: {package} has no {module}: put each test into the file of the module that"
             " it specifies"

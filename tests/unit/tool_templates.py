@@ -1,6 +1,6 @@
 """Chat templates that write the calls of tools in different ways, and a tool."""
 
-from finetune_api.toolcalls import ToolFormat, learn_format
+from finetune_pod.toolcalls import ToolFormat, learn_format
 from jinja2 import Template
 
 HERMES = (

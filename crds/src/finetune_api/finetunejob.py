@@ -15,9 +15,8 @@ from finetune_api.jobstatus import FineTuneJobStatus
 from finetune_api.model import ApiModel, Rule
 from finetune_api.modelserver import NAME_RULE, ServerTemplate
 from finetune_api.output import Output
-from finetune_api.references import ModelName, ObjectName
+from finetune_api.references import BASE_NAME, ModelName, ObjectName
 from finetune_api.rollout import Rollout
-from finetune_api.routes import BASE_NAME
 from finetune_api.tracking import Tracking
 from finetune_api.training import Adapter, Hyperparameters, Method
 

@@ -11,7 +11,7 @@ from finetune_api.continuation import Continuation
 from finetune_api.estimate import Estimate
 from finetune_api.model import ApiModel, Time
 from finetune_api.references import ObjectName, SecretRef
-from finetune_api.reports import (
+from finetune_api.summaries import (
     ChosenHyperparameters,
     DatasetSummary,
     EvaluationSummary,

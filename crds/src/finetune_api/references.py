@@ -9,6 +9,8 @@ from finetune_api.model import ApiModel
 ObjectName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", max_length=63)]
 ModelName = Annotated[str, Field(pattern=r"^[a-z0-9]+([._-][a-z0-9]+)*$", min_length=1, max_length=48)]
 """A public model name, which clients ask for."""
+BASE_NAME: ModelName = "base"
+"""The name under which a server's base model answers."""
 
 
 class SecretRef(ApiModel):

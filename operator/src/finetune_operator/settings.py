@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 import yaml
 from finetune_api.budget import Currency
 from finetune_api.compute import Toleration
+from finetune_api.contract.jobfile import describe_errors
 from finetune_api.estimate import GpuKind
 from finetune_api.hosts import HOST_ENTRY
-from finetune_api.jobfile import describe_errors
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 

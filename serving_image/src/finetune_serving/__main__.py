@@ -8,23 +8,23 @@ from pathlib import Path
 
 from finetune_api.artifact import Artifact, Incumbent
 from finetune_api.conditions import Reason
-from finetune_api.fetching import FetchError
-from finetune_api.jobfile import read_job_file
+from finetune_api.contract.jobfile import read_job_file
+from finetune_api.contract.mounts import JOB_FILE, ROUTES_FILE, SCRATCH
+from finetune_api.contract.reports import ExitCode, StageReport, write_report
 from finetune_api.meta import SERVER_PORT
-from finetune_api.modelfiles import ModelFilesError, UnsafeModelError
 from finetune_api.modelserver import Engine
-from finetune_api.mounts import JOB_FILE, ROUTES_FILE, SCRATCH
-from finetune_api.reports import ExitCode, StageReport, write_report
+from finetune_pod.fetching import FetchError
+from finetune_pod.modelfiles import ModelFilesError, UnsafeModelError
 from openai import OpenAIError
 
 from finetune_serving.adapters import AdapterRefusedError
-from finetune_serving.drain import drain
+from finetune_serving.gateway.drain import drain
 
 _LOG = logging.getLogger("finetune_serving")
 
 
 def main() -> None:
-    """Run one command; exit with a code of finetune_api.reports.ExitCode."""
+    """Run one command; exit with a code of finetune_api.contract.reports.ExitCode."""
     arguments = _parser().parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stdout)
     if arguments.command == "serve":
@@ -67,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _serve(arguments: argparse.Namespace) -> None:
-    from finetune_serving.serve import Serve, serve
+    from finetune_serving.gateway.serve import Serve, serve
 
     options = Serve(
         model_uri=arguments.model_uri,
@@ -93,7 +93,7 @@ def _serve(arguments: argparse.Namespace) -> None:
 
 
 def _evaluate(arguments: argparse.Namespace) -> tuple[StageReport, ExitCode]:
-    from finetune_serving.evaluate import evaluate
+    from finetune_serving.evaluation.stage import evaluate
 
     try:
         job = read_job_file(arguments.job)

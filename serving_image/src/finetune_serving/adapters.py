@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from finetune_api.artifact import Artifact, measure_directory
+from finetune_api.contract.routes import Route
 from finetune_api.digest import digest_directory
-from finetune_api.modelfiles import ModelFilesError, read_model_config
 from finetune_api.modelserver import Model
-from finetune_api.routes import Route
+from finetune_pod.modelfiles import ModelFilesError, read_model_config
 
-from finetune_serving.config import LORA_MODULES
+from finetune_serving.vllm_config import LORA_MODULES
 from finetune_serving.weights import Shapes, find_damage
 
 _FILES = {"adapter_config.json", "adapter_model.safetensors"}

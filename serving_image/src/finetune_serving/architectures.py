@@ -35,7 +35,7 @@ def find_without_lora() -> list[str]:
 
 
 def write_module(names: list[str]) -> str:
-    """Return the text of `finetune_api.architectures`."""
+    """Return the text of `finetune_pod.architectures`."""
     return _HEAD + "".join(f'        "{name}",\n' for name in names) + "    }\n)\n"
 
 

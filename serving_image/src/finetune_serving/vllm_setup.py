@@ -1,7 +1,7 @@
 """What we change in vLLM, in each of its processes, before it loads a model."""
 
-from finetune_serving.config import has_gpu
 from finetune_serving.isolation import isolate
+from finetune_serving.vllm_config import has_gpu
 
 
 def set_up() -> None:

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from finetune_api.reports import parse_report
+from finetune_api.contract.reports import parse_report
 from unit.said_by_pods import TRAINED
 
 

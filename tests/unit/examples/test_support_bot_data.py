@@ -4,10 +4,10 @@ import runpy
 from pathlib import Path
 
 import pytest
-from finetune_trainer.dataset import Survey, survey
-from finetune_trainer.measure import Measured
+from finetune_trainer.prepare.dataset import Survey, survey
+from finetune_trainer.prepare.measure import Measured
+from finetune_trainer.prepare.split import check_survey, find_leaks, warn_of_repeats
 from finetune_trainer.prepared import read_examples
-from finetune_trainer.splits import check_survey, find_leaks, warn_of_repeats
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "support-bot"
 

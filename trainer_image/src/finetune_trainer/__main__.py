@@ -9,12 +9,12 @@ from typing import TypeVar
 
 from finetune_api.artifact import Artifact
 from finetune_api.conditions import Reason
+from finetune_api.contract.jobfile import describe_errors, read_job_file
+from finetune_api.contract.mounts import JOB_FILE
+from finetune_api.contract.reports import ExitCode, StageReport, write_report
 from finetune_api.estimate import GpuKind
-from finetune_api.jobfile import describe_errors, read_job_file
 from finetune_api.meta import METRICS_PORT
 from finetune_api.model import ApiModel
-from finetune_api.mounts import JOB_FILE
-from finetune_api.reports import ExitCode, StageReport, write_report
 from pydantic import ValidationError
 
 from finetune_trainer.failures import StageError, diagnose
@@ -48,7 +48,7 @@ _EXIT_CODES = {
 
 
 def main() -> None:
-    """Run one stage; exit with a code of finetune_api.reports.ExitCode."""
+    """Run one stage; exit with a code of finetune_api.contract.reports.ExitCode."""
     parser = argparse.ArgumentParser(prog="finetune-trainer", description=__doc__)
     parser.add_argument("--job", type=Path, default=Path(JOB_FILE), help="the FineTuneJob as JSON")
     parser.add_argument("--root", type=Path, default=Path("/"), help="directory below which claims are mounted")
@@ -94,15 +94,15 @@ def _run(arguments: argparse.Namespace) -> tuple[StageReport, ExitCode]:
         except ValueError as error:
             raise StageError(ExitCode.BAD_CONFIG, Reason.INVALID_SPEC, str(error)) from None
         if arguments.stage == "prepare":
-            from finetune_trainer.prepare import prepare
+            from finetune_trainer.prepare.stage import prepare
 
             report = prepare(job, arguments.root, arguments.gpu, arguments.currency)
         elif arguments.stage == "export":
-            from finetune_trainer.export import export
+            from finetune_trainer.export.stage import export
 
             report = export(job, arguments.root, arguments.artifact)
         else:
-            from finetune_trainer.launch import launch_training
+            from finetune_trainer.train.launch import launch_training
 
             report = launch_training(
                 job, arguments.job, arguments.root, arguments.attempt, arguments.metrics_port, arguments.leader

@@ -4,8 +4,8 @@ import errno
 import os
 
 from finetune_api.conditions import Reason
-from finetune_api.modelfiles import ModelFilesError, UnsafeModelError
-from finetune_api.reports import ExitCode
+from finetune_api.contract.reports import ExitCode
+from finetune_pod.modelfiles import ModelFilesError, UnsafeModelError
 
 _FULL = (os.strerror(errno.ENOSPC), "unexpected pos", "iostream error")
 """What a volume that is full is called: by safetensors, and by torch, whose writer finds less than it wrote."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune_api.conditions import Reason
-from finetune_api.reports import ExitCode
+from finetune_api.contract.reports import ExitCode
 
 from finetune_trainer.failures import StageError
 

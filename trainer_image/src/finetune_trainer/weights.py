@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from finetune_api.conditions import Reason
-from finetune_api.reports import ExitCode
+from finetune_api.contract.reports import ExitCode
 
 from finetune_trainer.failures import StageError
 

@@ -2,8 +2,8 @@
 
 from datetime import datetime
 
+from finetune_api.contract.untrusted import make_printable
 from finetune_api.digest import digest_value
-from finetune_api.untrusted import make_printable
 
 from finetune_operator.kube.kinds import Manifest
 from finetune_operator.state.conditions import Event

@@ -7,9 +7,9 @@ import math
 import re
 
 import aiohttp
+from finetune_api.contract.routes import LOADED_PATH, MAX_LOADED, LoadedReport, parse_loaded
 from finetune_api.jobstatus import Progress
 from finetune_api.meta import METRICS_PORT, SERVER_PORT
-from finetune_api.routes import LOADED_PATH, MAX_LOADED, LoadedReport, parse_loaded
 
 from finetune_operator.state.conditions import format_seconds
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 from finetune_api.artifact import Incumbent
 from finetune_api.conditions import ConditionType
+from finetune_api.contract.mounts import DEFAULT_CLAIM
+from finetune_api.contract.routes import LoadedReport
 from finetune_api.meta import ROUTES_ANNOTATION, STAGE_LABEL
-from finetune_api.mounts import DEFAULT_CLAIM
-from finetune_api.routes import LoadedReport
 from finetune_api.uris import parse_uri
 
 from finetune_operator.controller.cache import Store, server_of

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from finetune_api.conditions import Reason
+from finetune_api.contract.reports import ExitCode, StageReport
 from finetune_api.jobstatus import MOST_ATTEMPTS, Attempts
-from finetune_api.reports import ExitCode, StageReport
 
 from finetune_operator.state.child_jobs import Attempt, Stage, State
 

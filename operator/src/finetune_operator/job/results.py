@@ -1,8 +1,8 @@
 """What a stage reports once it is done, taken over into the status. Pure."""
 
 from finetune_api.conditions import Reason
+from finetune_api.contract.reports import StageReport
 from finetune_api.jobstatus import Progress
-from finetune_api.reports import StageReport
 
 from finetune_operator.job.draft import STAGE_CONDITIONS, Draft
 from finetune_operator.state.child_jobs import Stage

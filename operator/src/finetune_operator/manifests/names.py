@@ -1,7 +1,7 @@
 """Names, labels and owners of children."""
 
+from finetune_api.contract.jobfile import JobFile
 from finetune_api.digest import digest_value
-from finetune_api.jobfile import JobFile
 from finetune_api.meta import API_VERSION, ATTEMPT_LABEL, JOB_LABEL, SERVER_LABEL, STAGE_LABEL
 
 from finetune_operator.kube.kinds import OWNED_LABEL, Manifest

@@ -5,9 +5,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from finetune_api.compute import Placement, Resources
-from finetune_api.data import DataSource
-from finetune_api.modelserver import Model
-from finetune_api.mounts import (
+from finetune_api.contract.mounts import (
     CLAIMS,
     CONFIG_MAPS,
     OPTIONAL_KEYS,
@@ -16,6 +14,8 @@ from finetune_api.mounts import (
     Source,
     credential_variable,
 )
+from finetune_api.data import DataSource
+from finetune_api.modelserver import Model
 from finetune_api.output import Bucket, HubRepository
 from finetune_api.uris import parse_uri
 

@@ -3,11 +3,11 @@
 import json
 from collections.abc import Iterable
 
+from finetune_api.contract.mounts import KEYS, MODEL, MODEL_CACHE, ROUTES_FILE
+from finetune_api.contract.routes import Routes
 from finetune_api.digest import digest_value
 from finetune_api.meta import API_VERSION, SERVER_PORT
 from finetune_api.modelserver import Model, ModelServerSpec
-from finetune_api.mounts import KEYS, MODEL, MODEL_CACHE, ROUTES_FILE
-from finetune_api.routes import Routes
 
 from finetune_operator.kube.kinds import Manifest
 from finetune_operator.manifests.names import build_metadata, job_file, job_labels, routes_name, server_labels

@@ -5,10 +5,20 @@ from typing import Any
 
 from finetune_api.artifact import Incumbent
 from finetune_api.compute import Compute, Placement, Resources
+from finetune_api.contract.mounts import (
+    BUCKET,
+    DEFAULT_CLAIM,
+    HTTPS_HOSTS,
+    HUB,
+    JOB_FILE,
+    MODEL,
+    TRAIN,
+    VALIDATION,
+    Source,
+)
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.jobstatus import EvaluationServer
 from finetune_api.meta import JOB_ANNOTATION, JOB_LABEL, METRICS_PORT, QUEUE_LABEL, STAGE_LABEL
-from finetune_api.mounts import BUCKET, DEFAULT_CLAIM, HTTPS_HOSTS, HUB, JOB_FILE, MODEL, TRAIN, VALIDATION, Source
 from finetune_api.tracking import MLFLOW_KEYS, WANDB_KEYS, Tracking
 from finetune_api.uris import parse_uri
 

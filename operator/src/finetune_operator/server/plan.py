@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from finetune_api.conditions import ConditionType, Reason
+from finetune_api.contract.routes import Routes
 from finetune_api.meta import ROUTES_ANNOTATION
 from finetune_api.modelserver import ModelServerSpec, ModelServerStatus
-from finetune_api.routes import Routes
 
 from finetune_operator.kube.kinds import Manifest
 from finetune_operator.manifests.availability import (

@@ -3,9 +3,9 @@
 from datetime import UTC, datetime
 
 from finetune_api.conditions import ConditionType
+from finetune_api.contract.routes import Route, Routes
 from finetune_api.modelserver import ModelServerSpec, ServedModel
 from finetune_api.rollout import RolloutStatus, Tally
-from finetune_api.routes import Route, Routes
 
 from finetune_operator.job.evaluation import find_evaluated
 from finetune_operator.server.rollouts import Traffic, advance, shares

@@ -10,12 +10,12 @@ from enum import StrEnum
 from typing import Any
 
 from finetune_api.artifact import Incumbent
+from finetune_api.contract.reports import ExitCode, StageReport, parse_report
+from finetune_api.contract.routes import LoadedReport
 from finetune_api.jobstatus import MOST_ATTEMPTS, EvaluationServer
 from finetune_api.meta import QUEUE_LABEL
 from finetune_api.model import Time
 from finetune_api.references import SecretRef
-from finetune_api.reports import ExitCode, StageReport, parse_report
-from finetune_api.routes import LoadedReport
 from pydantic import TypeAdapter, ValidationError
 
 from finetune_operator.kube.kinds import Manifest, label_of

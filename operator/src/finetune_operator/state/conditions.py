@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from finetune_api.conditions import GOOD_REASONS, Condition, ConditionType, Reason
-from finetune_api.untrusted import make_printable
+from finetune_api.contract.untrusted import make_printable
 
 _NORMAL = GOOD_REASONS | {Reason.SUPERSEDED}
 """What is told without a warning."""

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from finetune_api.continuation import JobModel
+from finetune_api.contract.jobfile import describe_errors
 from finetune_api.finetunejob import FineTuneJob, FineTuneJobSpec
-from finetune_api.jobfile import describe_errors
 from finetune_api.jobstatus import FineTuneJobStatus
 from finetune_api.model import ApiModel
 from finetune_api.modelserver import ModelServer, ModelServerSpec, ModelServerStatus

@@ -2,7 +2,7 @@
 
 import aiohttp
 import pytest
-from finetune_api.routes import LoadedReport
+from finetune_api.contract.routes import LoadedReport
 from finetune_operator.controller.cache import Store
 from finetune_operator.controller.pod_client import Pods
 from finetune_operator.controller.snapshot import Observer

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from finetune_api.jobfile import JobFile
+from finetune_api.contract.jobfile import JobFile
 from finetune_api.jobstatus import FineTuneJobStatus
 from finetune_operator.manifests.names import job_file, stage_job_name
 from finetune_operator.state.child_jobs import Stage

@@ -1,8 +1,8 @@
 """Which routes a server gets, and what is said of a version that some pods have loaded."""
 
 import pytest
+from finetune_api.contract.routes import LoadedModel, LoadedReport, Route
 from finetune_api.modelserver import Model, ModelServerSpec, ServedModel
-from finetune_api.routes import LoadedModel, LoadedReport, Route
 from finetune_operator.server.routes import advance_rollouts, build_routes, describe_served
 from finetune_operator.state.child_jobs import ServerPod
 from finetune_operator.state.views import view_job

@@ -1,0 +1,85 @@
+"""What a stage says when it ends: its termination message, its exit code, and the parts of `status` therein.
+
+A stage writes a StageReport as JSON of at most MAX_MESSAGE bytes to its termination log; the operator
+parses it strictly and copies its parts into the job's status. It survives an absent operator.
+"""
+
+from enum import IntEnum
+from typing import Literal
+
+from finetune_api.artifact import Artifact
+from finetune_api.conditions import Reason
+from finetune_api.contract.untrusted import parse_untrusted
+from finetune_api.estimate import Estimate
+from finetune_api.model import ApiModel
+from finetune_api.summaries import (
+    ChosenHyperparameters,
+    DatasetSummary,
+    EvaluationSummary,
+    ExportSummary,
+    Text,
+    TrainingSummary,
+)
+
+MAX_MESSAGE = 4096
+"""Bytes that the kubelet keeps of a termination message."""
+
+
+class ExitCode(IntEnum):
+    """How a stage ended, in the values of sysexits.h. Only TRANSIENT and codes not listed are tried again."""
+
+    OK = 0
+    BAD_DATA = 65
+    NOT_FOUND = 66
+    SOFTWARE = 70
+    OUT_OF_MEMORY = 71
+    STORAGE_FULL = 74
+    TRANSIENT = 75
+    ACCESS_DENIED = 77
+    BAD_CONFIG = 78
+    STOPPED = 143
+    """SIGTERM: the pod was asked to go, its newest checkpoint is whole."""
+
+
+class StageReport(ApiModel):
+    """The termination message of a stage."""
+
+    outcome: Literal["Succeeded", "Failed"]
+    reason: Reason
+    message: Text = ""
+    dataset: DatasetSummary | None = None
+    hyperparameters: ChosenHyperparameters | None = None
+    estimate: Estimate | None = None
+    training: TrainingSummary | None = None
+    artifact: Artifact | None = None
+    evaluation: EvaluationSummary | None = None
+    export: ExportSummary | None = None
+
+
+def parse_report(text: str) -> StageReport | None:
+    """Return the report in a termination message, or None where it is not one (killed, crashed, hostile)."""
+    return parse_untrusted(StageReport, text, MAX_MESSAGE)
+
+
+def write_report(report: StageReport, path: str) -> None:
+    """Write the termination message; one too long for the kubelet loses the ends of its texts, never its figures."""
+    text = _to_json(report)
+    for longest in (512, 128, 32, 0):
+        if len(text.encode()) <= MAX_MESSAGE:
+            break
+        text = _to_json(_shorten(report, longest))
+    with open(path, "w", encoding="utf-8") as file:  # noqa: PTH123 - /dev/termination-log is given as a string
+        file.write(text)
+
+
+def _to_json(report: StageReport) -> str:
+    return report.model_dump_json(by_alias=True, exclude_none=True)
+
+
+def _shorten(report: StageReport, longest: int) -> StageReport:
+    """Return the report with texts of at most this many characters."""
+    evaluation = report.evaluation
+    if evaluation:
+        gates = [gate.model_copy(update={"message": gate.message[:longest]}) for gate in evaluation.gates]
+        evaluation = evaluation.model_copy(update={"gates": gates})
+    return report.model_copy(update={"message": report.message[:longest], "evaluation": evaluation})

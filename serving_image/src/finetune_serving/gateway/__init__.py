@@ -1,0 +1,1 @@
+"""The server: our plugin in vLLM that routes, limits and loads adapters."""

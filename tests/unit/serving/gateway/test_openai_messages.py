@@ -1,0 +1,87 @@
+"""The bodies of OpenAI's API."""
+
+import json
+from typing import Any
+
+import pytest
+from finetune_api.access import RequestLimits
+from finetune_serving.gateway.openai_messages import (
+    EventStream,
+    RequestError,
+    Usage,
+    error_body,
+    limit_tokens,
+    model_list,
+    read_body,
+    read_usage,
+    wants_usage,
+    with_usage,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"model": 5}', b"[" * 100_000])
+def test_a_body_without_a_model_is_refused_in_openais_shape(body: bytes) -> None:
+    with pytest.raises(RequestError) as error:
+        read_body(body)
+    assert json.loads(error_body(error.value))["error"]["code"] == 400
+
+
+def test_models_are_listed_in_openais_shape() -> None:
+    listed = json.loads(model_list(["base", "bot"], 1, 2048))["data"]
+    assert [(one["id"], one["max_model_len"]) for one in listed] == [("base", 2048), ("bot", 2048)]
+
+
+CHUNK = b'data: {"id":"1","model":"bot--0123456789ab","choices":[{"delta":{"content":"\\"model\\":"}}]}'
+TOTAL = b'data: {"id":"1","model":"bot--0123456789ab","choices":[],"usage":{"prompt_tokens":7,"completion_tokens":3}}'
+DONE = b"data: [DONE]"
+
+
+@given(st.lists(st.integers(1, 60), max_size=20), st.booleans())
+def test_events_carry_the_public_name_wherever_a_stream_is_cut(cuts: list[int], keep_usage: bool) -> None:
+    events = [CHUNK, CHUNK, TOTAL, DONE]
+    rest = b"".join(event + b"\n\n" for event in events)
+    stream = EventStream("bot--0123456789ab", "bot", keep_usage=keep_usage)
+    sent = b""
+    for cut in cuts:
+        sent += stream.feed(rest[:cut], last=False)
+        rest = rest[cut:]
+    sent += stream.feed(rest, last=True)
+    kept = [event for event in events if keep_usage or event is not TOTAL]
+    assert sent == b"".join(event + b"\n\n" for event in kept).replace(b"bot--0123456789ab", b"bot")
+    assert stream.usage == Usage(7, 3)
+
+
+def test_the_usage_is_asked_for_in_streams_only() -> None:
+    assert with_usage({"model": "bot"}) == {"model": "bot"}
+    asked = with_usage({"stream": True, "stream_options": {"other": 1}})
+    assert asked["stream_options"] == {"other": 1, "include_usage": True}
+    assert with_usage({"stream": True, "stream_options": None})["stream_options"] == {"include_usage": True}
+    assert not wants_usage({"stream_options": {"include_usage": False}})
+    assert wants_usage({"stream_options": {"include_usage": True}})
+
+
+@pytest.mark.parametrize("body", [b"", b'{"usage":', b'{"usage":null}', b'{"usage":{}}', b'["usage":]'])
+def test_tokens_are_counted_only_where_an_answer_tells_its_usage(body: bytes) -> None:
+    assert read_usage(body) is None
+
+
+@pytest.mark.parametrize(
+    ("request_", "outcome"),
+    [
+        ({}, {"max_tokens": 100}),
+        ({"max_tokens": 100}, {"max_tokens": 100}),
+        ({"max_completion_tokens": 5}, {"max_completion_tokens": 5}),
+        ({"max_tokens": None}, {"max_tokens": 100}),
+    ],
+)
+def test_an_answer_is_no_longer_than_the_server_allows(request_: dict[str, Any], outcome: dict[str, Any]) -> None:
+    assert limit_tokens(request_, RequestLimits(max_tokens=100)) == outcome
+    assert limit_tokens(request_, RequestLimits()) == request_
+
+
+def test_a_request_for_more_tokens_is_refused() -> None:
+    for name in ("max_tokens", "max_completion_tokens"):
+        with pytest.raises(RequestError, match="above 100, the most of this server"):
+            limit_tokens({name: 101}, RequestLimits(max_tokens=100))

@@ -1,0 +1,141 @@
+"""Every kind of data file, whole and broken, row by row."""
+
+import bz2
+import csv
+import gzip
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from finetune_trainer.data_files import FORMATS
+from finetune_trainer.prepare.files import _READERS, LONGEST_ROW, Problem, Row, UnknownFileError, read_rows
+from hypothesis import given
+from hypothesis import strategies as st
+
+ROWS: list[dict[str, Any]] = [
+    {"prompt": "a, b", "completion": "line one\nline two"},
+    {"prompt": "é", "completion": '"quoted"'},
+]
+
+
+def write(path: Path, content: bytes) -> list[Row | Problem]:
+    path.write_bytes(content)
+    return list(read_rows(path))
+
+
+def lines(rows: list[Any]) -> bytes:
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+
+
+def table(rows: list[dict[str, str]], delimiter: str = ",") -> bytes:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), delimiter=delimiter)
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "numbers"),
+    [
+        ("a.jsonl", lines(ROWS), [1, 2]),
+        ("a.ndjson", b"\xef\xbb\xbf" + lines(ROWS[:1]) + b"\n\n" + lines(ROWS[1:]).strip(), [1, 4]),
+        ("A.JSONL.GZ", gzip.compress(lines(ROWS)), [1, 2]),
+        ("a.jsonl.bz2", bz2.compress(lines(ROWS)), [1, 2]),
+        ("a.jsonl.zst", pa.compress(lines(ROWS), codec="zstd", asbytes=True), [1, 2]),
+        ("a.json", json.dumps(ROWS, indent=1).encode(), [1, 2]),
+        ("a.json", b"\xef\xbb\xbf  " + json.dumps(ROWS).encode(), [1, 2]),
+        ("a.csv", table(ROWS), [2, 4]),
+        ("a.csv.gz", gzip.compress(b"\xef\xbb\xbf" + table(ROWS)), [2, 4]),
+        ("a.tsv", table(ROWS, "\t"), [2, 4]),
+    ],
+)
+def test_every_kind_of_file_gives_the_same_rows(name: str, content: bytes, numbers: list[int], tmp_path: Path) -> None:
+    assert write(tmp_path / name, content) == [Row(*one) for one in zip(numbers, ROWS, strict=True)]
+
+
+def test_parquet_gives_only_the_fields_that_a_row_has(tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [
+        {"messages": [{"role": "user", "content": "x"}]},
+        {"messages": [{"role": "tool", "id": "c"}], "n": 1},
+    ]
+    pq.write_table(
+        pa.Table.from_pylist(rows, pa.schema([("messages", pa.list_(MESSAGE)), ("n", pa.int64())])),
+        tmp_path / "a.parquet",
+    )
+    assert list(read_rows(tmp_path / "a.parquet")) == [Row(1, rows[0]), Row(2, rows[1])]
+
+
+MESSAGE = pa.struct([("role", pa.string()), ("content", pa.string()), ("id", pa.string())])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "problem"),
+    [
+        ("a.jsonl", b"not json", (1, "json", "not JSON: Expecting value (column 1): write one object on each line")),
+        ("a.jsonl", b"\xff", (1, "encoding", "not UTF-8 (byte 1): save the file as UTF-8")),
+        ("a.jsonl", b"[1]", (1, "object", "a list, not an object with named fields:")),
+        ("a.jsonl", b"[" * 100_000, (1, "json", "not JSON that can be read: nested too deeply")),
+        ("a.jsonl", b"x" * (LONGEST_ROW + 1), (1, "long", f"more than {LONGEST_ROW} bytes")),
+        ("a.json", b'{"data": []}', (1, "json", "not a list of objects: begin with [, or name the file .jsonl")),
+        ("a.json", b"", (1, "json", "not a list of objects: begin with [, or name the file .jsonl")),
+        ("a.json", b"[1]", (1, "object", "a number, not an object with named fields:")),
+        ("a.json", b'[{"a": 1}, {"a"', (2, "damaged", "the file cannot be read further, write it anew:")),
+        ("a.csv", b"a,a\n1,2\n", (1, "header", "the column 'a' has no name of its own")),
+        ("a.csv", b"a,\n1,2\n", (1, "header", "the column '' has no name of its own")),
+        ("a.csv", b"a,b\n1\n", (2, "columns", "1 columns, the header has 2")),
+        (
+            "a.csv",
+            b'a,b\n1,"2\n',
+            (2, "quotes", "the file cannot be read further: unexpected end of data: put"),
+        ),
+        ("a.csv", b"a,b\n\xff,2\n", (2, "encoding", "not UTF-8: save the file as UTF-8")),
+        ("a.parquet", b"PAR1", (1, "damaged", "the file cannot be read further, write it anew:")),
+        ("a.jsonl.gz", b"no gzip", (1, "damaged", "the file cannot be read further, write it anew:")),
+        (
+            "a.jsonl.gz",
+            gzip.compress(lines(ROWS))[:-9],
+            (None, "damaged", "the file cannot be read further, write it anew:"),
+        ),
+    ],
+)
+def test_an_unreadable_file_or_row_is_named_with_the_reason(
+    name: str, content: bytes, problem: tuple[int | None, str, str], tmp_path: Path
+) -> None:
+    last = write(tmp_path / name, content)[-1]
+    assert isinstance(last, Problem)
+    number, kind, message = problem
+    assert last.number == (number or last.number)
+    assert last.kind == kind
+    assert last.message.startswith(message)
+
+
+def test_a_long_line_is_passed_over_and_the_next_one_is_read(tmp_path: Path) -> None:
+    found = write(tmp_path / "a.jsonl", b"x" * (3 * LONGEST_ROW) + b"\n" + lines(ROWS[:1]))
+    assert [type(one) for one in found] == [Problem, Row]
+    assert found[1].number == 2
+
+
+def test_an_unknown_name_says_which_names_are_known(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("x")
+    with pytest.raises(
+        UnknownFileError, match=r"a.txt: the name must end in .jsonl, .json, .csv, .tsv, .parquet, plain or"
+    ):
+        list(read_rows(tmp_path / "a.txt"))
+
+
+def test_every_format_can_be_read() -> None:
+    assert set(_READERS) == set(FORMATS)
+
+
+@given(
+    st.sampled_from(["a.jsonl", "a.json", "a.csv", "a.tsv", "a.parquet", "a.jsonl.gz", "a.csv.zst"]),
+    st.binary(max_size=300),
+)
+def test_any_file_gives_rows_or_messages(tmp_path_factory: pytest.TempPathFactory, name: str, content: bytes) -> None:
+    for one in write(tmp_path_factory.mktemp("any") / name, content):
+        assert isinstance(one, Row) or one.message

@@ -1,0 +1,1 @@
+"""The export stage, and what it needs: artifacts, destinations, the model card."""

@@ -1,0 +1,66 @@
+"""Merges the proven adapter and copies the proven result, as the job asks. No row of the data leaves the claim."""
+
+from pathlib import Path
+
+from finetune_api.artifact import Artifact, describe_artifact
+from finetune_api.conditions import Reason
+from finetune_api.contract.jobfile import JobDirectory, JobFile
+from finetune_api.contract.mounts import path_of
+from finetune_api.contract.reports import StageReport
+from finetune_api.output import Output
+from finetune_api.summaries import ExportSummary
+from finetune_api.uris import parse_uri
+
+from finetune_trainer.export.artifacts import find_proven, merge
+from finetune_trainer.export.destinations import copy_to_bucket, push_to_hub
+from finetune_trainer.fetch.sources import below, find_model
+
+
+def export(job: JobFile, root: Path, artifact: Artifact) -> StageReport:
+    """Run the stage.
+
+    Args:
+        job: the job.
+        root: directory below which claims are mounted.
+        artifact: what was proven.
+
+    Raises:
+        StageError: the artifact is gone or was changed, or a destination refuses it.
+    """
+    output = job.spec.output or Output()
+    result = find_proven(artifact, job.name, root)
+    merged = _merge(job, root, artifact, result) if output.merged else None
+    files = _gather(job, root, below(root, path_of(merged.uri)) if merged else None, result)
+    card, commit = below(root, JobDirectory.of(job).model_card), None
+    if job.bucket_uri:
+        copy_to_bucket(job.bucket_uri, files | _point_card(card, artifact, merged, job.bucket_uri))
+    if output.hub:
+        name = parse_uri(output.hub.uri).authority
+        commit = push_to_hub(job, output.hub, files | _point_card(card, artifact, merged, name))
+    summary = ExportSummary(
+        merged=merged, bucket=job.bucket_uri, hub=output.hub.uri if output.hub else None, commit=commit
+    )
+    return StageReport(outcome="Succeeded", reason=Reason.SUCCEEDED, message=summary.describe(), export=summary)
+
+
+def _merge(job: JobFile, root: Path, artifact: Artifact, adapter: Path) -> Artifact:
+    """Write the merged model beside the adapter, anew for each attempt: an earlier one may have been interrupted."""
+    attempt = artifact.uri.rpartition("/")[2]
+    target = below(root, JobDirectory.of(job).model(int(attempt)))
+    target.parent.mkdir(exist_ok=True)
+    merge(find_model(job.base, root, weights=True), adapter, target)
+    return describe_artifact(target, f"{job.output_uri}/model/{attempt}", "Model")
+
+
+def _gather(job: JobFile, root: Path, merged: Path | None, result: Path) -> dict[str, Path | bytes]:
+    """Return what is copied, by its name there: the result, or the merged model and the adapter."""
+    files: dict[str, Path | bytes] = {path.name: path for path in sorted((merged or result).iterdir())}
+    if merged:
+        files |= {f"adapter/{path.name}": path for path in sorted(result.iterdir())}
+    return files | {"steps.csv": below(root, JobDirectory.of(job).history)}
+
+
+def _point_card(card: Path, artifact: Artifact, merged: Artifact | None, place: str) -> dict[str, Path | bytes]:
+    """Return the card; it loads the artifact from where it is copied to."""
+    found = f'"{place}", subfolder="adapter"' if merged else f'"{place}"'
+    return {"README.md": card.read_text(encoding="utf-8").replace(f'"{artifact.uri}"', found).encode()}

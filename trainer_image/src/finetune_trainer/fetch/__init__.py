@@ -1,0 +1,1 @@
+"""Models and data from mounted volumes, the hub, https and object stores."""

@@ -1,0 +1,39 @@
+"""What was read, so that it can be told later: names, sizes, digests, and the hub's commit."""
+
+import hashlib
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from finetune_pod.modelfiles import SMALL_FILES
+
+_COMMIT = re.compile(r"/snapshots/([0-9a-f]{40})/")
+
+
+def describe_files(uri: str, files: list[Path]) -> dict[str, Any]:
+    """Return the URI, the commit where the hub's client fetched one, and name, bytes and SHA-256 of each file."""
+    root = Path(os.path.commonpath([file.parent for file in files]))
+    commit = _COMMIT.search(files[0].as_posix())
+    return {
+        "uri": uri,
+        **({"commit": commit[1]} if commit else {}),
+        "files": [
+            {
+                "name": file.relative_to(root).as_posix(),
+                "bytes": file.stat().st_size,
+                "sha256": _digest_file(file),
+            }
+            for file in files
+        ],
+    }
+
+
+def describe_model(uri: str, directory: Path) -> dict[str, Any]:
+    """Return the same of a model: of its configuration and tokenizer, whose weights nobody has read yet."""
+    return describe_files(uri, sorted({path for pattern in SMALL_FILES for path in directory.glob(pattern)}))
+
+
+def _digest_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

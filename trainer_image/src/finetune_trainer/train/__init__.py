@@ -1,0 +1,1 @@
+"""The train stage: from the prepared examples to an adapter or a model."""

@@ -1,0 +1,203 @@
+"""Sets up TRL's trainer for each method. TRL, torch and PEFT are imported when they are needed: they take seconds."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from finetune_api.compute import Compute
+from finetune_api.finetunejob import FineTuneJobSpec
+from finetune_api.graders import Grader
+from finetune_api.summaries import ChosenHyperparameters
+from finetune_api.training import Method
+from finetune_pod.grading import grade
+
+from finetune_trainer.train.schedule import count_kept_back
+
+
+def build_trainer(
+    spec: FineTuneJobSpec,
+    chosen: ChosenHyperparameters,
+    model: Any,
+    peft_config: Any,
+    tokenizer: Any,
+    examples: Any,
+    checkpoints: Path,
+    callbacks: list[Any],
+) -> Any:
+    """Return the trainer of the job's method, set up as the job says.
+
+    Args:
+        spec: the job's.
+        chosen: its hyperparameters.
+        model: the loaded model; with an adapter on it, `peft_config` is None.
+        peft_config: the adapter to make; None for none.
+        tokenizer: the model's.
+        examples: what `load_examples` returned.
+        checkpoints: directory for checkpoints.
+        callbacks: transformers' callbacks.
+    """
+    from transformers import EarlyStoppingCallback, PrinterCallback
+
+    stopping = spec.hyperparameters.early_stopping
+    held: dict[str, Any] = {"train_dataset": examples}
+    if stopping:
+        kept_back = count_kept_back(len(examples), stopping.fraction)
+        parts = examples.train_test_split(kept_back, seed=spec.hyperparameters.seed)
+        held = {"train_dataset": parts["train"], "eval_dataset": parts["test"]}
+        callbacks = [*callbacks, EarlyStoppingCallback(stopping.patience)]
+    kind, config = _trainer_of(spec.method)
+    if spec.method.grpo:
+        held["reward_funcs"] = [_build_reward(grader) for grader in spec.method.grpo.graders]
+    arguments = _build_arguments(spec, chosen, checkpoints) | _method_arguments(spec)
+    trainer = kind(
+        model=model,
+        args=config(**arguments),
+        processing_class=tokenizer,
+        peft_config=peft_config,
+        callbacks=callbacks,
+        **held,
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def _trainer_of(method: Method) -> tuple[Any, Any]:
+    """Return TRL's trainer and its configuration."""
+    match method.name:
+        case "sft":
+            from trl import SFTConfig, SFTTrainer
+
+            return SFTTrainer, SFTConfig
+        case "dpo":
+            from trl import DPOConfig, DPOTrainer
+
+            return DPOTrainer, DPOConfig
+        case "kto":
+            from trl import KTOConfig, KTOTrainer
+
+            return KTOTrainer, KTOConfig
+        case "orpo":
+            from trl.experimental.orpo import ORPOConfig, ORPOTrainer
+
+            return ORPOTrainer, ORPOConfig
+        case "grpo":
+            from trl import GRPOConfig, GRPOTrainer
+
+            return GRPOTrainer, GRPOConfig
+        case "reward":
+            from trl import RewardConfig, RewardTrainer
+
+            return RewardTrainer, RewardConfig
+
+
+def _build_arguments(spec: FineTuneJobSpec, chosen: ChosenHyperparameters, checkpoints: Path) -> dict[str, Any]:
+    """Return what all methods set."""
+    values, gpus = spec.hyperparameters, spec.compute.resources.gpus
+    stopping = values.early_stopping
+    schedules = {"Cosine": "cosine", "Linear": "linear", "Constant": "constant_with_warmup"}
+    arguments: dict[str, Any] = {
+        "output_dir": str(checkpoints),
+        "num_train_epochs": chosen.epochs,
+        "per_device_train_batch_size": chosen.micro_batch_size,
+        "per_device_eval_batch_size": chosen.micro_batch_size,
+        "gradient_accumulation_steps": chosen.gradient_accumulation,
+        "learning_rate": chosen.learning_rate,
+        "lr_scheduler_type": schedules[values.schedule],
+        "warmup_steps": values.warmup_ratio,
+        "weight_decay": values.weight_decay,
+        "max_grad_norm": values.max_gradient_norm,
+        "neftune_noise_alpha": values.neftune_noise_alpha,
+        "save_strategy": "steps",
+        "save_steps": spec.compute.checkpoint_every,
+        "save_total_limit": 2,
+        "logging_steps": 1,
+        "logging_nan_inf_filter": False,
+        "report_to": "none",
+        "disable_tqdm": True,
+        "seed": values.seed,
+        "data_seed": values.seed,
+        "bf16": gpus > 0,
+        "use_cpu": gpus == 0,
+        "gradient_checkpointing": gpus > 0,
+        "dataloader_pin_memory": gpus > 0,
+    }
+    if stopping:
+        arguments |= {
+            "eval_strategy": "steps",
+            "eval_steps": stopping.every,
+            "save_steps": stopping.every,
+            "load_best_model_at_end": True,
+            "metric_for_best_model": "eval_loss",
+            "greater_is_better": False,
+            "restore_callback_states_from_checkpoint": True,
+        }
+    return arguments | _sharding(spec.compute)
+
+
+def _sharding(compute: Compute) -> dict[str, Any]:
+    """Return how the model is spread over the processes."""
+    match compute.parallelism:
+        case "DDP":
+            # Adapters leave no parameter unused; looking for them costs a pass over the graph.
+            return {"ddp_find_unused_parameters": False}
+        case "FSDP2":
+            return {"fsdp": True, "fsdp_config": {"version": 2, "state_dict_type": "FULL_STATE_DICT"}}
+        case stage:
+            return {
+                "deepspeed": {
+                    "zero_optimization": {"stage": int(stage.removeprefix("ZeRO"))},
+                    "train_batch_size": "auto",
+                    "train_micro_batch_size_per_gpu": "auto",
+                    "gradient_accumulation_steps": "auto",
+                    "gradient_clipping": "auto",
+                    "bf16": {"enabled": "auto"},
+                }
+            }
+
+
+def _method_arguments(spec: FineTuneJobSpec) -> dict[str, Any]:
+    """Return what the method alone sets."""
+    method, longest = spec.method, spec.hyperparameters.max_length
+    if method.sft:
+        return {
+            "max_length": longest,
+            "packing": method.sft.packing,
+            "packing_strategy": "bfd",
+            "label_smoothing_factor": spec.hyperparameters.label_smoothing,
+        }
+    if method.dpo:
+        return {"max_length": longest, "beta": method.dpo.beta, "label_smoothing": method.dpo.label_smoothing}
+    if method.kto:
+        return {
+            "max_length": longest,
+            "beta": method.kto.beta,
+            "desirable_weight": method.kto.desirable_weight,
+            "undesirable_weight": method.kto.undesirable_weight,
+        }
+    if method.orpo:
+        return {"max_length": longest, "beta": method.orpo.beta, "remove_unused_columns": False}
+    if method.grpo:
+        return {
+            "num_generations": method.grpo.generations,
+            "max_completion_length": method.grpo.max_answer_tokens,
+            "temperature": method.grpo.temperature,
+            "beta": method.grpo.beta,
+        }
+    return {
+        "max_length": longest,
+        "center_rewards_coefficient": (method.reward.center if method.reward else 0) or None,
+    }
+
+
+def _build_reward(grader: Grader) -> Callable[..., list[float]]:
+    """Return a grader as TRL calls it: with the completions as messages, and the data's other columns."""
+
+    def reward(completions: list[list[dict[str, Any]]], reference: list[str], **_: Any) -> list[float]:
+        return [
+            grade(grader, answer[-1]["content"] or "", json.loads(text))
+            for answer, text in zip(completions, reference, strict=True)
+        ]
+
+    reward.__name__ = grader.name
+    return reward
