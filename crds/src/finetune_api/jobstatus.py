@@ -1,6 +1,6 @@
 """The status of a FineTuneJob: what happened so far, written by the operator alone."""
 
-from typing import Annotated
+from typing import Annotated, Self
 
 from pydantic import Field
 
@@ -11,6 +11,7 @@ from finetune_api.continuation import Continuation
 from finetune_api.estimate import Estimate
 from finetune_api.model import ApiModel, Time
 from finetune_api.references import ObjectName, SecretRef
+from finetune_api.stage import Stage
 from finetune_api.summaries import (
     ChosenHyperparameters,
     DatasetSummary,
@@ -53,6 +54,15 @@ class Attempts(ApiModel):
     export: _Attempts = 0
     disruptions: Annotated[int, Field(ge=0, le=4 * MOST_ATTEMPTS)] = 0
     """Attempts that ended because the pod was disrupted; they use up no retry."""
+
+    def of(self, stage: Stage) -> int:
+        """Return how many attempts a stage has had."""
+        count: int = getattr(self, stage.lower())
+        return count
+
+    def counting(self, stage: Stage, count: int) -> Self:
+        """Return the same with another number of attempts of one stage."""
+        return self.model_copy(update={stage.lower(): count})
 
 
 class ActiveTime(ApiModel):

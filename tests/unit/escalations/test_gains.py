@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 from escalations.gains import find_gains
+from finetune_api.stage import Stage
 from finetune_operator.manifests.stages import build_stage_job
 from finetune_operator.settings import Settings
-from finetune_operator.state.child_jobs import Stage
 from finetune_operator.state.views import view_job
 
 SETTINGS = Settings.model_validate({"images": {"trainer": "trainer:1", "serving": "serving:1"}})

@@ -1,6 +1,7 @@
 """Finds again what somebody hid of a job's attempts: one that is not known would be made a second time."""
 
 from finetune_api.conditions import ConditionType
+from finetune_api.stage import Stage
 
 from finetune_operator.controller.apply import Maker
 from finetune_operator.controller.snapshot import Observer
@@ -8,7 +9,7 @@ from finetune_operator.job.draft import STAGE_CONDITIONS
 from finetune_operator.kube.kinds import JOB, controller_uid
 from finetune_operator.manifests.drift import mend_job
 from finetune_operator.manifests.names import stage_job_name, stage_labels
-from finetune_operator.state.child_jobs import Attempt, Stage, attempt_of
+from finetune_operator.state.child_jobs import Attempt, attempt_of
 from finetune_operator.state.views import JobView
 
 
@@ -43,7 +44,7 @@ async def _find_lost(job: JobView, attempts: list[Attempt], open_stages: list[St
     """Look for attempts that were begun and are not in the picture: one without its labels still runs."""
     known, found_any = {(one.stage, one.number) for one in attempts}, False
     for stage in open_stages if job.spec else ():
-        number: int = getattr(job.status.attempts, stage.lower())
+        number = job.status.attempts.of(stage)
         if not number or (stage, number) in known:
             continue
         found = await maker.cluster.find(JOB, job.namespace, stage_job_name(job, stage, number))

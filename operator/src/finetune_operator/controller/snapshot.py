@@ -10,6 +10,7 @@ from finetune_api.conditions import ConditionType
 from finetune_api.contract.mounts import DEFAULT_CLAIM
 from finetune_api.contract.routes import LoadedReport
 from finetune_api.meta import ROUTES_ANNOTATION, STAGE_LABEL
+from finetune_api.stage import Stage
 from finetune_api.uris import parse_uri
 
 from finetune_operator.controller.cache import Store, server_of
@@ -21,15 +22,7 @@ from finetune_operator.kube.kinds import Key, Manifest, controller_uid, key_of, 
 from finetune_operator.server.plan import SeenServer
 from finetune_operator.server.routes import proven_by_name
 from finetune_operator.settings import Limit, Settings
-from finetune_operator.state.child_jobs import (
-    Attempt,
-    Stage,
-    State,
-    attempt_of,
-    running_ip,
-    view_attempt,
-    view_server_pod,
-)
+from finetune_operator.state.child_jobs import Attempt, State, attempt_of, running_ip, view_attempt, view_server_pod
 from finetune_operator.state.views import JobView, view_job, view_server
 
 _MOST_VIEWS = 1_000

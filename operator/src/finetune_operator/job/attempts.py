@@ -9,8 +9,9 @@ from datetime import datetime, timedelta
 from finetune_api.conditions import Reason
 from finetune_api.contract.reports import ExitCode, StageReport
 from finetune_api.jobstatus import MOST_ATTEMPTS, Attempts
+from finetune_api.stage import Stage
 
-from finetune_operator.state.child_jobs import Attempt, Stage, State
+from finetune_operator.state.child_jobs import Attempt, State
 
 _PERMANENT = {
     Reason.DATASET_INVALID,
@@ -150,18 +151,17 @@ def last_begun(attempts: list[Attempt], known: Attempts, recorded: datetime | No
         recorded: when the last of those began.
         now: the time; a Job that nobody looked at yet has not begun before.
     """
-    unknown = [one for one in attempts if one.number > getattr(known, one.stage.lower())]
+    unknown = [one for one in attempts if one.number > known.of(one.stage)]
     return max((one.started or now for one in unknown), default=recorded)
 
 
 def count_begun(attempts: list[Attempt], known: Attempts) -> Attempts:
     """Count what was begun: never fewer than the status remembers, since finished Jobs may be gone."""
-    numbers = {
-        stage.lower(): max([getattr(known, stage.lower()), *(one.number for one in attempts if one.stage is stage)])
-        for stage in Stage
-    }
+    counted = known
+    for attempt in attempts:
+        counted = counted.counting(attempt.stage, max(counted.of(attempt.stage), attempt.number))
     disruptions = sum(attempt.state is State.DISRUPTED and not attempt.is_going for attempt in attempts)
-    return Attempts(**numbers, disruptions=max(known.disruptions, disruptions))
+    return counted.model_copy(update={"disruptions": max(known.disruptions, disruptions)})
 
 
 def _explain_waiting(attempt: Attempt, now: datetime) -> Wait:

@@ -8,9 +8,10 @@ from datetime import datetime
 
 from finetune_api.conditions import ConditionType, Reason
 from finetune_api.jobstatus import Progress
+from finetune_api.stage import Phase, Stage
 
 from finetune_operator.kube.kinds import FINETUNEJOB, JOB, Kind, Manifest
-from finetune_operator.state.child_jobs import Attempt, Stage, State
+from finetune_operator.state.child_jobs import Attempt, State
 from finetune_operator.state.conditions import Conditions, Event, changed_conditions
 from finetune_operator.state.views import JobView
 
@@ -112,17 +113,17 @@ class Draft:
     def complete(self, reason: Reason, message: str) -> None:
         """Everything that was asked for is there."""
         self.conditions.set(ConditionType.READY, status=True, reason=reason, message=message)
-        self.set_status(stage="Complete", completion_time=self.status.completion_time or self.now)
+        self.set_status(stage=Phase.COMPLETE, completion_time=self.status.completion_time or self.now)
 
     def not_served(self, reason: Reason, message: str) -> None:
         """The proven result does not answer under its name, or not any more."""
         self._lack(ConditionType.SERVED, reason, message)
-        self.set_status(stage="Serve")
+        self.set_status(stage=Phase.SERVE)
 
     def wait(self, stage: Stage, reason: Reason, message: str) -> None:
         """A stage is on its way."""
         self._lack(STAGE_CONDITIONS[stage], reason, message)
-        self.set_status(stage=str(stage))
+        self.set_status(stage=stage)
 
     def refuse(self, reason: Reason, message: str) -> None:
         """The job may not begin or go on as things are."""
@@ -132,7 +133,7 @@ class Draft:
         """End the job for good, because of a stage."""
         self._lack(STAGE_CONDITIONS[stage], reason, message)
         self.conditions.set(ConditionType.FAILED, status=True, reason=reason, message=message)
-        self.set_status(stage="Failed", completion_time=self.now)
+        self.set_status(stage=Phase.FAILED, completion_time=self.now)
 
     def _lack(self, condition: ConditionType, reason: Reason, message: str) -> None:
         """Let a condition not hold, and the job with it not be Ready."""

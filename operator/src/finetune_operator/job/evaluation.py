@@ -11,10 +11,11 @@ from finetune_api.artifact import Incumbent
 from finetune_api.conditions import ConditionType
 from finetune_api.finetunejob import Serving
 from finetune_api.jobstatus import EvaluationServer
+from finetune_api.stage import Stage
 
 from finetune_operator.job.acceptance import find_fullness
 from finetune_operator.job.draft import Draft
-from finetune_operator.state.child_jobs import Attempt, Stage
+from finetune_operator.state.child_jobs import Attempt
 from finetune_operator.state.views import JobView, ServerView
 
 

@@ -9,6 +9,7 @@ from datetime import datetime
 from finetune_api.conditions import ConditionType, Reason
 from finetune_api.continuation import Continuation
 from finetune_api.finetunejob import FineTuneJobSpec
+from finetune_api.stage import Phase, Stage
 from finetune_api.uris import parse_uri
 
 from finetune_operator.job.acceptance import Problem, find_problem, find_source_problem, resolve_earlier
@@ -31,7 +32,6 @@ from finetune_operator.manifests.stages import (
     names_default_claim,
 )
 from finetune_operator.settings import Settings
-from finetune_operator.state.child_jobs import Stage
 from finetune_operator.state.views import JobView
 
 _TO_THE_PROOF = (Stage.PREPARE, Stage.TRAIN, Stage.EVALUATE)
@@ -139,7 +139,7 @@ def _walk(draft: Draft, spec: FineTuneJobSpec, seen: Seen, settings: Settings) -
 
 def _next_step(draft: Draft, stage: Stage, spec: FineTuneJobSpec, seen: Seen) -> Step:
     """Return what follows from the stage's attempts, and from what holds the job back or ends it."""
-    begun: int = getattr(draft.status.attempts, stage.lower())
+    begun = draft.status.attempts.of(stage)
     step = next_step(stage, seen.attempts, begun, spec.retries, draft.now, draft.status.attempt_time)
     if isinstance(step, Done | GiveUp):
         return step
@@ -177,7 +177,7 @@ def _approve(draft: Draft, spec: FineTuneJobSpec) -> bool:
     )
     if not verdict.approved:
         draft.conditions.set(ConditionType.READY, status=False, reason=verdict.reason, message=verdict.message)
-        draft.set_status(stage="Approve")
+        draft.set_status(stage=Phase.APPROVE)
     return verdict.approved
 
 

@@ -3,9 +3,9 @@
 from finetune_api.conditions import Reason
 from finetune_api.contract.reports import StageReport
 from finetune_api.jobstatus import Progress
+from finetune_api.stage import Stage
 
 from finetune_operator.job.draft import STAGE_CONDITIONS, Draft
-from finetune_operator.state.child_jobs import Stage
 
 
 def take_over(draft: Draft, stage: Stage, report: StageReport) -> bool:

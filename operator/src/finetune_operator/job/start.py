@@ -3,6 +3,7 @@
 from finetune_api.conditions import ConditionType, Reason
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.jobstatus import Room
+from finetune_api.stage import Stage
 
 from finetune_operator.job.acceptance import Problem
 from finetune_operator.job.deadlines import start_clock
@@ -12,7 +13,6 @@ from finetune_operator.job.quota import find_excess, find_shortage, gpus_of, nee
 from finetune_operator.job.snapshot import Seen
 from finetune_operator.manifests.stages import build_stage_job
 from finetune_operator.settings import Settings
-from finetune_operator.state.child_jobs import Stage
 from finetune_operator.state.views import JobView
 
 RUNNING = {
@@ -45,7 +45,7 @@ def begin(draft: Draft, spec: FineTuneJobSpec, stage: Stage, number: int, seen: 
     draft.set_status(
         start_time=draft.status.start_time or draft.now,
         attempt_time=draft.now,
-        attempts=draft.status.attempts.model_copy(update={stage.lower(): number}),
+        attempts=draft.status.attempts.counting(stage, number),
         progress=None if stage is Stage.TRAIN and number == 1 else draft.status.progress,
     )
     if not child["spec"].get("suspend"):

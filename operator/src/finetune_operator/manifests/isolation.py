@@ -11,12 +11,12 @@ from ipaddress import ip_network
 
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.meta import JOB_LABEL, METRICS_PORT, SERVER_LABEL, SERVER_PORT, STAGE_LABEL
+from finetune_api.stage import Stage
 from finetune_api.uris import parse_uri
 
 from finetune_operator.kube.kinds import OWNED_LABEL, Manifest
 from finetune_operator.manifests.names import MANAGED_BY, build_metadata, job_labels, training_service_name
 from finetune_operator.settings import Network
-from finetune_operator.state.child_jobs import Stage
 from finetune_operator.state.views import JobView
 
 NETWORK_LABEL = "finetune.dev/network"

@@ -3,9 +3,9 @@
 from finetune_api.contract.jobfile import JobFile
 from finetune_api.digest import digest_value
 from finetune_api.meta import API_VERSION, ATTEMPT_LABEL, JOB_LABEL, SERVER_LABEL, STAGE_LABEL
+from finetune_api.stage import Stage
 
 from finetune_operator.kube.kinds import OWNED_LABEL, Manifest
-from finetune_operator.state.child_jobs import Stage
 from finetune_operator.state.views import JobView, ServerView
 
 MANAGED_BY = {"app.kubernetes.io/managed-by": "finetune-operator"}

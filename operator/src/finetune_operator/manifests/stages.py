@@ -19,6 +19,7 @@ from finetune_api.contract.mounts import (
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.jobstatus import EvaluationServer
 from finetune_api.meta import JOB_ANNOTATION, JOB_LABEL, METRICS_PORT, QUEUE_LABEL, STAGE_LABEL
+from finetune_api.stage import Stage
 from finetune_api.tracking import MLFLOW_KEYS, WANDB_KEYS, Tracking
 from finetune_api.uris import parse_uri
 
@@ -35,7 +36,7 @@ from finetune_operator.manifests.names import (
 from finetune_operator.manifests.pod import Remote, Volumes, build_credential_env, build_pod_spec
 from finetune_operator.manifests.server import url_of
 from finetune_operator.settings import Settings
-from finetune_operator.state.child_jobs import API_KEY, INCUMBENT_ARGUMENT, SERVER_ARGUMENT, Stage
+from finetune_operator.state.child_jobs import API_KEY, INCUMBENT_ARGUMENT, SERVER_ARGUMENT
 from finetune_operator.state.views import JobView
 
 _SMALL = Placement(resources=Resources(cpu="1", memory="3Gi"))

@@ -16,6 +16,7 @@ from finetune_api.jobstatus import MOST_ATTEMPTS, EvaluationServer
 from finetune_api.meta import QUEUE_LABEL
 from finetune_api.model import Time
 from finetune_api.references import SecretRef
+from finetune_api.stage import Stage
 from pydantic import TypeAdapter, ValidationError
 
 from finetune_operator.kube.kinds import Manifest, label_of
@@ -28,17 +29,6 @@ API_KEY = "OPENAI_API_KEY"
 """Where an evaluation finds the key for that server."""
 _INDEX_ANNOTATION = "batch.kubernetes.io/job-completion-index"
 _TIME = TypeAdapter(Time)
-
-
-class Stage(StrEnum):
-    """The stages that run as Jobs, in their order."""
-
-    PREPARE = "Prepare"
-    TRAIN = "Train"
-    EVALUATE = "Evaluate"
-    EXPORT = "Export"
-
-
 _ATTEMPT_NAME = re.compile(rf"-(?P<stage>{'|'.join(Stage).lower()})-(?P<number>[0-9]{{1,5}})-[0-9a-f]{{6}}$")
 
 

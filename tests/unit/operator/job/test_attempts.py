@@ -3,8 +3,9 @@
 from datetime import UTC, datetime, timedelta
 
 from finetune_api.jobstatus import MOST_ATTEMPTS, Attempts
+from finetune_api.stage import Stage
 from finetune_operator.job.attempts import Begin, GiveUp, Wait, last_begun, next_step
-from finetune_operator.state.child_jobs import Attempt, Stage, State
+from finetune_operator.state.child_jobs import Attempt, State
 from hypothesis import given
 from hypothesis import strategies as st
 from unit.objects import NOW

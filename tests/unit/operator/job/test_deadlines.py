@@ -3,8 +3,9 @@
 from datetime import timedelta
 
 from finetune_api.jobstatus import ActiveTime
+from finetune_api.stage import Stage
 from finetune_operator.job.deadlines import count_active
-from finetune_operator.state.child_jobs import Attempt, Stage, State
+from finetune_operator.state.child_jobs import Attempt, State
 from hypothesis import given
 from hypothesis import strategies as st
 from unit.objects import NOW

@@ -8,6 +8,7 @@ from finetune_api.artifact import Incumbent
 from finetune_api.finetunejob import Serving
 from finetune_api.jobstatus import EvaluationServer
 from finetune_api.references import SecretRef
+from finetune_api.stage import Stage
 from finetune_operator.job.draft import Draft
 from finetune_operator.job.evaluation import (
     choose_server,
@@ -18,7 +19,7 @@ from finetune_operator.job.evaluation import (
 )
 from finetune_operator.manifests.stages import build_stage_job
 from finetune_operator.settings import Settings
-from finetune_operator.state.child_jobs import Attempt, Stage, State, view_attempt
+from finetune_operator.state.child_jobs import Attempt, State, view_attempt
 from finetune_operator.state.views import JobView, ServerView, view_job, view_server
 
 ARTIFACT = {"uri": "pvc://out/shop/adapter/1", "digest": f"sha256:{'a' * 64}", "bytes": 1}

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 from finetune_api.meta import METRICS_PORT, SERVER_PORT
+from finetune_api.stage import Stage
 from finetune_operator.manifests.isolation import build_isolation, build_peers_policy
 from finetune_operator.manifests.stages import build_stage_job
 from finetune_operator.settings import Network, Settings
-from finetune_operator.state.child_jobs import Stage
 from finetune_operator.state.views import JobView, view_job
 
 SETTINGS = Settings.model_validate({"images": {"trainer": "trainer:1", "serving": "serving:1"}})

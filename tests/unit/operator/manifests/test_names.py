@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from finetune_api.contract.jobfile import JobFile
 from finetune_api.jobstatus import FineTuneJobStatus
+from finetune_api.stage import Stage
 from finetune_operator.manifests.names import job_file, stage_job_name
-from finetune_operator.state.child_jobs import Stage
 from finetune_operator.state.views import JobView
 from unit.specs import spec
 
