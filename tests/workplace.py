@@ -93,7 +93,7 @@ def make_workplace(root: Path, base: Path, lines: list[Any], **spec: Any) -> Wor
             "method": {"sft": {"packing": False}},
             "adapter": {"lora": {"rank": 8}},
             "hyperparameters": {"epochs": 4, "learningRate": 0.005, "batchSize": 2, "maxLength": 64},
-            "compute": {"checkpointEvery": 10},
+            "compute": {"saveSteps": 10},
         }
         | spec,
     }

@@ -90,7 +90,7 @@ def test_a_servers_model_cannot_be_changed(cluster: Cluster) -> None:
 
 
 def test_explain_describes_fields_with_their_units(cluster: Cluster) -> None:
-    text = cluster.run_kubectl("explain", "finetunejob.spec.compute.checkpointEvery")
+    text = cluster.run_kubectl("explain", "finetunejob.spec.compute.saveSteps")
     assert "Optimizer steps between two checkpoints" in text
     kinds = cluster.run_kubectl("api-resources", "--categories=ai", "-o", "name").split()
     assert kinds == ["finetunejobs.finetune.dev", "modelservers.finetune.dev"]

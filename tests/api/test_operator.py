@@ -65,14 +65,14 @@ def test_a_job_waits_for_the_one_that_it_begins_with_and_then_needs_it_no_more(
     apply(cluster, finetunejob("first", namespace))
     wait_for_condition(cluster, namespace, "first", "Ready", "Completed")
     artifact = status_of(cluster, namespace, "first")["artifact"]
-    wait_for(lambda: "continuation" in status_of(cluster, namespace, "second"), "what it begins with")
+    wait_for(lambda: "warmStart" in status_of(cluster, namespace, "second"), "what it begins with")
     cluster.run_kubectl("delete", "ftj", "first", "-n", namespace)
     wait_for_condition(cluster, namespace, "second", "Ready", "Completed")
-    assert status_of(cluster, namespace, "second")["continuation"] == {
+    assert status_of(cluster, namespace, "second")["warmStart"] == {
         "job": "first",
         "model": {"uri": "pvc://models/base"},
         "artifact": artifact,
-        "earlierAdapter": "Train",
+        "parentAdapter": "Train",
     }
 
 

@@ -41,7 +41,7 @@ def _measure(directory: Path, base: Path, *, packing: bool, adapter: str) -> flo
         method={"sft": {"packing": packing}},
         adapter={adapter: {"rank": 8}},
         hyperparameters={"epochs": 1, "batchSize": 8, "maxLength": 256},
-        compute={"checkpointEvery": 10_000, "resources": {"cpu": "4", "memory": "16Gi", "gpus": 1}},
+        compute={"saveSteps": 10_000, "resources": {"cpu": "4", "memory": "16Gi", "gpus": 1}},
     )
     prepared, trained = (_run(workplace, *stage) for stage in (["prepare"], ["train", "--attempt=1"]))
     if prepared.dataset is None or trained.training is None:

@@ -85,7 +85,7 @@ def _prepare(root: Path, base: Path, rows: list[dict[str, str]], seed: int) -> W
         method={"sft": {}},
         adapter={"lora": {"rank": RANK}},
         hyperparameters={"epochs": EPOCHS, "learningRate": LEARNING_RATE, "maxLength": LONGEST, "seed": seed},
-        compute={"checkpointEvery": 100_000},
+        compute={"saveSteps": 100_000},
     )
     status, report = workplace.run_anew("prepare")
     if status != 0 or report is None or report.dataset is None:

@@ -6,14 +6,14 @@ from e2e.jobs import data, finetunejob
 from rows import GRADER, PAIRS, PROMPTS
 
 _VALUES = {"epochs": 4, "learningRate": 0.005, "batchSize": 4, "maxLength": 64}
-_ANSWERS = {"maxExamples": 10, "maxAnswerTokens": 8}
+_ANSWERS = {"maxExamples": 10, "maxNewTokens": 8}
 
 
 def build_methods(namespace: str) -> list[dict[str, Any]]:
     """Return a job of each method that answers are not enough for, with its data."""
     gate = {"metric": "PreferenceAccuracy", "maxLoss": 1}
     graded = {"graders": [GRADER], "gates": [{"metric": "Grader", "grader": GRADER["name"], "maxLoss": 1}]}
-    rewarded = {"graders": [GRADER], "generations": 4, "maxAnswerTokens": 8}
+    rewarded = {"graders": [GRADER], "numGenerations": 4, "maxCompletionLength": 8}
     manifests = []
     for name, rows, method, evaluation in (
         ("dpo", PAIRS, {"dpo": {}}, {"gates": [gate]}),

@@ -40,8 +40,8 @@ def finetunejob(name: str, namespace: str, **spec: Any) -> dict[str, Any]:
                 "microBatchSize": 2,
                 "maxLength": 128,
             },
-            "compute": small | {"checkpointEvery": 5},
-            "evaluation": {"maxExamples": 6, "maxAnswerTokens": 16},
+            "compute": small | {"saveSteps": 5},
+            "evaluation": {"maxExamples": 6, "maxNewTokens": 16},
         }
         | spec,
     }

@@ -128,7 +128,7 @@ def test_bad_lines_are_named_before_any_training(kubectl: Kubectl, namespace: st
 def test_a_training_outlives_its_pod_the_operator_and_a_pause(kubectl: Kubectl, namespace: str, operator: str) -> None:
     # A checkpoint between two of every 700 steps is one that the suspension asked for.
     values = {"epochs": 50, "learningRate": 0.001, "batchSize": 1, "maxLength": 64}
-    compute = {"resources": {"cpu": "400m", "memory": "2Gi"}, "checkpointEvery": 700}
+    compute = {"resources": {"cpu": "400m", "memory": "2Gi"}, "saveSteps": 700}
     kubectl.apply(
         finetunejob(
             "long",

@@ -30,7 +30,7 @@ def test_two_pods_of_two_processes_lose_one_and_a_failed_gate_serves_nothing_and
         "resources": {"cpu": "400m", "memory": "3Gi"},
         "nodes": 2,
         "processesPerNode": 2,
-        "checkpointEvery": 5,
+        "saveSteps": 5,
     }
     kubectl.apply(
         finetunejob(
@@ -39,7 +39,7 @@ def test_two_pods_of_two_processes_lose_one_and_a_failed_gate_serves_nothing_and
             method={"sft": {"packing": False}},
             hyperparameters=values,
             compute=compute,
-            evaluation={"gates": [{"metric": "ExactMatch", "minGain": 1}], "maxExamples": 6, "maxAnswerTokens": 8},
+            evaluation={"gates": [{"metric": "ExactMatch", "minGain": 1}], "maxExamples": 6, "maxNewTokens": 8},
             serving={"modelName": "too-proud", "template": {}},
         )
     )

@@ -109,13 +109,13 @@ async def _canary(user: User) -> None:
 async def _rolled(user: User) -> None:
     """A server's pods are replaced while a job serves on them."""
     await _begin_with_a_server(user)
-    await user.change("ModelServer", "shared", {"engine": {"maxModelLength": 512}})
+    await user.change("ModelServer", "shared", {"engine": {"maxModelLen": 512}})
     await user.until(lambda scene: all(map(_is_new, scene.find("Pod"))), "new pods alone")
 
 
 def _is_new(pod: Pod) -> bool:
     """Tell whether a pod is no server's, or one with the changed engine."""
-    return SERVER_LABEL not in pod["metadata"]["labels"] or "maxModelLength" in str(pod["spec"]["containers"])
+    return SERVER_LABEL not in pod["metadata"]["labels"] or "maxModelLen" in str(pod["spec"]["containers"])
 
 
 async def _begin_with_a_server(user: User) -> None:

@@ -60,7 +60,7 @@ class Work:
                 "dataset": {"train": {"uri": "pvc://data/x"}},
                 "method": {method: {}},
                 "adapter": {"lora": {"rank": 8}},
-                "evaluation": {"maxAnswerTokens": 4} | evaluation,
+                "evaluation": {"maxNewTokens": 4} | evaluation,
             },
         }
         (self.root / "job.json").write_text(json.dumps(manifest))

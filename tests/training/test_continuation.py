@@ -23,11 +23,11 @@ def follow(root: Path, model: Path, trained: Workplace, what: str, **artifact: A
     place = make_workplace(root, model, price_chats(2), hyperparameters=values)
     (root / "claims" / "earlier").symlink_to(trained.root / "claims" / "finetune-artifacts")
     manifest = json.loads(place.job_path.read_text())
-    manifest["continuation"] = {
+    manifest["warmStart"] = {
         "job": "earlier",
         "model": {"uri": "pvc://models/tiny"},
         "artifact": describe_artifact(trained.directory.adapter(1), ARTIFACT).to_dict() | artifact,
-        "earlierAdapter": what,
+        "parentAdapter": what,
     }
     place.job_path.write_text(json.dumps(manifest))
     shutil.copytree(trained.directory.train_data.parent, place.directory.train_data.parent)

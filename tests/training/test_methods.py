@@ -75,7 +75,7 @@ def test_a_preference_is_learnt(model: Path, tmp_path: Path, method: str) -> Non
 
 
 def test_what_graders_reward_is_learnt(model: Path, tmp_path: Path) -> None:
-    method = {"grpo": {"graders": [GRADER], "generations": 8, "maxAnswerTokens": 4}}
+    method = {"grpo": {"graders": [GRADER], "numGenerations": 8, "maxCompletionLength": 4}}
     values = VALUES | {"batchSize": 16, "epochs": 3, "learningRate": 0.005}
     workplace, _ = train(tmp_path, model, PROMPTS, method=method, hyperparameters=values, evaluation={"gates": []})
     rewards = column(workplace, "train_accuracy")
@@ -87,8 +87,8 @@ def test_what_graders_reward_is_learnt(model: Path, tmp_path: Path) -> None:
 
 
 def test_a_training_that_no_longer_helps_ends_early_with_its_best_checkpoint(model: Path, tmp_path: Path) -> None:
-    stopping = {"patience": 1, "every": 5, "fraction": 0.25}
-    values = VALUES | {"epochs": 40, "learningRate": 0.02, "earlyStopping": stopping, "schedule": "Constant"}
+    stopping = {"patience": 1, "evalSteps": 5, "fraction": 0.25}
+    values = VALUES | {"epochs": 40, "learningRate": 0.02, "earlyStopping": stopping, "lrScheduler": "Constant"}
     workplace, report = train(tmp_path, model, price_chats(40), hyperparameters=values)
     assert report.training is not None
     assert report.training.stopped_early
@@ -106,7 +106,7 @@ def test_a_training_that_no_longer_helps_ends_early_with_its_best_checkpoint(mod
 def test_two_processes_learn_what_one_learns(model: Path, tmp_path: Path) -> None:
     losses = []
     for processes in (1, 2):
-        compute = {"processesPerNode": processes, "checkpointEvery": 100}
+        compute = {"processesPerNode": processes, "saveSteps": 100}
         workplace, report = train(tmp_path / str(processes), model, price_chats(24), compute=compute)
         assert report.training is not None
         assert report.training.micro_batch_size == 4 // processes

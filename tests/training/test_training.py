@@ -85,7 +85,7 @@ def test_a_training_killed_again_and_again_repeats_a_save_interval_at_most_and_e
         checkpoint = newest_whole(workplace.directory.checkpoints)
         before, saved = saved, step_of(checkpoint) if checkpoint else 0
         assert saved >= before
-        assert reached - saved <= (workplace.job.spec.compute.checkpoint_every if signum == signal.SIGKILL else 0)
+        assert reached - saved <= (workplace.job.spec.compute.save_steps if signum == signal.SIGKILL else 0)
     status, report = workplace.run_anew("train", f"--attempt={kills + 1}")
     assert status == 0, workplace.log
     assert report

@@ -36,7 +36,7 @@ SUMMARY = EvaluationSummary.model_validate(
 def trained(kind: str = "Adapter", license_id: str | None = "apache-2.0") -> Trained:
     return Trained(
         chosen=ChosenHyperparameters(
-            epochs=3, learning_rate=2e-4, batch_size=8, micro_batch_size=8, gradient_accumulation=1
+            epochs=3, learning_rate=2e-4, batch_size=8, micro_batch_size=8, gradient_accumulation_steps=1
         ),
         training=TrainingSummary(steps=36, loss=0.75, seconds=12),
         artifact=Artifact.model_validate(

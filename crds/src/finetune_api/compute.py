@@ -108,7 +108,7 @@ class Compute(Placement):
 
     queue_name: Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", max_length=63)] | None = None
     """Kueue's LocalQueue that the training's Job waits in."""
-    checkpoint_every: Annotated[int, Field(ge=1, le=100_000)] = 100
+    save_steps: Annotated[int, Field(ge=1, le=100_000)] = 100
     """Optimizer steps between two checkpoints; at most these are lost when a pod goes."""
     nodes: Annotated[int, Field(ge=1, le=64)] = 1
     """Pods that train together, each with `resources`. Several need an output claim that all can mount."""

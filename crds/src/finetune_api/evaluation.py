@@ -80,7 +80,7 @@ class Evaluation(ApiModel):
     must rise, of prompts without answers the first grader's grade."""
     max_examples: Annotated[int, Field(ge=2, le=10_000)] = 200
     """Held-out examples used at most."""
-    max_answer_tokens: Annotated[int, Field(ge=1, le=4096)] = 128
+    max_new_tokens: Annotated[int, Field(ge=1, le=4096)] = 128
     """Tokens generated for one answer at most."""
 
     rules = (

@@ -7,7 +7,6 @@ from pydantic.alias_generators import to_camel
 
 from finetune_api.budget import Budget
 from finetune_api.compute import Compute
-from finetune_api.continuation import JobModel
 from finetune_api.data import METHOD_FORMATS, Dataset, Format
 from finetune_api.evaluation import Evaluation
 from finetune_api.graders import Grader
@@ -19,6 +18,7 @@ from finetune_api.references import BASE_NAME, ModelName, ObjectName
 from finetune_api.rollout import Rollout
 from finetune_api.tracking import Tracking
 from finetune_api.training import Adapter, Hyperparameters, Method
+from finetune_api.warm_start import JobModel
 
 CHANGEABLE = ("suspend", "approved", "ttl_seconds_after_finished")
 """The fields of a spec that may be changed, beside `serving.rollout`. They say when work is done, never what."""

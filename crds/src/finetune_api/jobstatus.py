@@ -7,7 +7,6 @@ from pydantic import Field
 from finetune_api.access import KeyName
 from finetune_api.artifact import Artifact, Incumbent
 from finetune_api.conditions import Conditions
-from finetune_api.continuation import Continuation
 from finetune_api.estimate import Estimate
 from finetune_api.model import ApiModel, Time
 from finetune_api.references import ObjectName, SecretRef
@@ -19,6 +18,7 @@ from finetune_api.summaries import (
     ExportSummary,
     TrainingSummary,
 )
+from finetune_api.warm_start import WarmStart
 
 
 class Progress(ApiModel):
@@ -134,7 +134,7 @@ class FineTuneJobStatus(ApiModel):
     """How often each stage was begun."""
     attempt_time: Time | None = None
     """When the last attempt began; not there once it was stopped."""
-    continuation: Continuation | None = None
+    warm_start: WarmStart | None = None
     """What a `finetunejob://` in `model.uri` stood for when the job began."""
     dataset: DatasetSummary | None = None
     """What the data check found."""

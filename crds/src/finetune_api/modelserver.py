@@ -49,7 +49,7 @@ class Model(ApiModel):
 class Engine(ApiModel):
     """Settings of vLLM that may be chosen."""
 
-    max_model_length: Annotated[int, Field(ge=128, le=1_048_576)] | None = None
+    max_model_len: Annotated[int, Field(ge=128, le=1_048_576)] | None = None
     """Tokens of prompt and answer together; without it what the model declares."""
     dtype: Literal["bfloat16", "float16", "float32"] | None = None
     """What is computed in; without it what the model's weights are in, on CPUs float32."""
@@ -57,13 +57,13 @@ class Engine(ApiModel):
     """What the weights are turned into while they are loaded; a model that is quantised says so itself."""
     kv_cache_dtype: Literal["fp8"] | None = None
     """What the cache of keys and values is kept in; without it as `dtype`."""
-    prefix_caching: bool = True
+    enable_prefix_caching: bool = True
     """Whether prompts that begin alike are computed once."""
-    tensor_parallel: Annotated[int, Field(ge=1, le=16)] = 1
+    tensor_parallel_size: Annotated[int, Field(ge=1, le=16)] = 1
     """GPUs of a pod that share each layer."""
-    gpu_memory_share: Annotated[float, Field(ge=0.1, le=0.98)] | None = None
+    gpu_memory_utilization: Annotated[float, Field(ge=0.1, le=0.98)] | None = None
     """Share of a GPU's memory for weights, adapters and cache; without it vLLM's own."""
-    max_sequences: Annotated[int, Field(ge=1, le=4096)] | None = None
+    max_num_seqs: Annotated[int, Field(ge=1, le=4096)] | None = None
     """Requests that are computed at a time; without it vLLM's own."""
 
 
@@ -118,9 +118,10 @@ class ServerTemplate(Placement):
     rules: ClassVar[tuple[Rule, ...]] = (
         *Placement.rules,
         Rule(
-            "!has(self.engine) || self.engine.tensorParallel == 1 || self.engine.tensorParallel <= self.resources.gpus",
-            "engine.tensorParallel is above resources.gpus",
-            lambda template: template.engine.tensor_parallel <= max(1, template.resources.gpus),
+            "!has(self.engine) || self.engine.tensorParallelSize == 1"
+            " || self.engine.tensorParallelSize <= self.resources.gpus",
+            "engine.tensorParallelSize is above resources.gpus",
+            lambda template: template.engine.tensor_parallel_size <= max(1, template.resources.gpus),
         ),
     )
 

@@ -54,7 +54,7 @@ class ChosenHyperparameters(ApiModel):
     """Sequences in one optimizer step, over all devices."""
     micro_batch_size: Annotated[int, Field(ge=1)]
     """Sequences on a device at a time."""
-    gradient_accumulation: Annotated[int, Field(ge=1)]
+    gradient_accumulation_steps: Annotated[int, Field(ge=1)]
     """Micro-batches of a device in one optimizer step."""
 
 

@@ -56,9 +56,9 @@ class Grpo(ApiModel):
 
     graders: Annotated[list[Grader], Field(min_length=1, max_length=8)]
     """Each scores an answer from 0 to 1; the reward is the sum of the scores."""
-    generations: Annotated[int, Field(ge=2, le=64)] = 8
+    num_generations: Annotated[int, Field(ge=2, le=64)] = 8
     """Answers to one prompt that are compared with one another; must divide the batch size."""
-    max_answer_tokens: Annotated[int, Field(ge=1, le=32_768)] = 256
+    max_completion_length: Annotated[int, Field(ge=1, le=32_768)] = 256
     """Tokens generated for one answer at most."""
     temperature: Annotated[float, Field(gt=0, le=2)] = 1.0
     """Temperature of the answers."""
@@ -69,7 +69,7 @@ class Grpo(ApiModel):
 class Reward(ApiModel):
     """A reward model: learns to score the better answer higher. It scores and does not answer, so it is not served."""
 
-    center: Annotated[float, Field(ge=0, le=1)] = 0.0
+    center_rewards_coefficient: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Weight of a term that keeps the mean score near zero."""
 
 
@@ -165,7 +165,7 @@ class EarlyStopping(ApiModel):
 
     patience: Annotated[int, Field(ge=1, le=100)] = 3
     """Evaluations in a row without a lower loss before the training ends."""
-    every: Annotated[int, Field(ge=1, le=100_000)] = 50
+    eval_steps: Annotated[int, Field(ge=1, le=100_000)] = 50
     """Optimizer steps between two evaluations; a checkpoint is saved with each."""
     fraction: Annotated[float, Field(gt=0, le=0.5)] = 0.1
     """Fraction of the training data that is kept back for it."""
@@ -178,7 +178,7 @@ class Hyperparameters(ApiModel):
     """Passes over the data; by default 3, more for under 34 examples, fewer for over 8,333."""
     learning_rate: Annotated[float, Field(gt=0, le=1)] | None = None
     """Peak learning rate of AdamW; by default by method, ten times higher for low-rank adapters than for `full`."""
-    schedule: Literal["Cosine", "Linear", "Constant"] = "Cosine"
+    lr_scheduler: Literal["Cosine", "Linear", "Constant"] = "Cosine"
     """How the learning rate falls after the warm-up."""
     batch_size: Annotated[int, Field(ge=1, le=4096)] | None = None
     """Sequences in one optimizer step, over all devices; by default 8, more for very many examples."""
@@ -188,7 +188,7 @@ class Hyperparameters(ApiModel):
     """Fraction of the steps in which the learning rate rises."""
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Weight decay of AdamW."""
-    max_gradient_norm: Annotated[float, Field(gt=0, le=1000)] = 1.0
+    max_grad_norm: Annotated[float, Field(gt=0, le=1000)] = 1.0
     """Gradients are scaled down to this norm."""
     max_length: Annotated[int, Field(ge=16, le=1_048_576)] = 1024
     """Tokens of a sequence; longer conversations lose their tail."""

@@ -25,7 +25,7 @@ from unit.specs import SPEC
         ({"model": {"uri": "https://example.com/model"}}, "uri\n  Value error, give "),
         ({"model": {"uri": "finetunejob://first/adapter"}}, "uri\n  Value error, give "),
         ({"model": {"uri": "finetunejob://first", "secretRef": {"name": "x"}}}, "models that are fetched"),
-        ({"model": {"uri": "hf://org/name", "earlierAdapter": "Merge"}}, "models of an earlier job"),
+        ({"model": {"uri": "hf://org/name", "parentAdapter": "Merge"}}, "models of an earlier job"),
         ({"dataset": {"train": {"uri": "configmap://d/x", "secretRef": {"name": "x"}}}}, "data that is fetched"),
         ({"model": {"uri": "pvc://models/../etc"}}, "uri\n  Value error, give "),
         ({"model": {"uri": "pvc://models/base", "revision": "main"}}, "revision is for models on the hub"),

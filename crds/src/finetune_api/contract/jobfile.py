@@ -7,11 +7,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from finetune_api.continuation import Continuation
 from finetune_api.contract.mounts import DEFAULT_CLAIM, path_of
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.meta import API_VERSION
 from finetune_api.modelserver import Model
+from finetune_api.warm_start import WarmStart
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class JobFile:
     uid: str
     spec: FineTuneJobSpec
     """As it was applied, but for a `finetunejob://` in `model.uri`: there stands the model that it stood for."""
-    continuation: Continuation | None = None
+    warm_start: WarmStart | None = None
     """What that was."""
 
     def to_json(self) -> str:
@@ -33,14 +33,14 @@ class JobFile:
             "metadata": {"name": self.name, "uid": self.uid},
             "spec": self.spec.to_work(),
         }
-        if self.continuation:
-            manifest["continuation"] = self.continuation.to_dict()
+        if self.warm_start:
+            manifest["warmStart"] = self.warm_start.to_dict()
         return json.dumps(manifest, indent=1, sort_keys=True)
 
     @property
     def base(self) -> Model:
         """The model that the result belongs to: where an earlier adapter is merged into it, the merged one."""
-        if self.continuation and self.continuation.earlier_adapter == "Merge":
+        if self.warm_start and self.warm_start.parent_adapter == "Merge":
             return Model(uri=f"{self.output_uri}/merged")
         return self.spec.model
 
@@ -73,7 +73,7 @@ def read_job_file(path: Path) -> JobFile:
             name=manifest["metadata"]["name"],
             uid=manifest["metadata"]["uid"],
             spec=FineTuneJobSpec.model_validate(manifest["spec"]),
-            continuation=Continuation.model_validate(earlier) if (earlier := manifest.get("continuation")) else None,
+            warm_start=WarmStart.model_validate(earlier) if (earlier := manifest.get("warmStart")) else None,
         )
     except ValidationError as error:
         raise ValueError(f"{path}: {describe_errors(error)}") from None

@@ -114,7 +114,7 @@ class Observer:
         """Tell whether another job is to begin with this one's result, and has not taken it over yet."""
         followers = (self._view(raw).status for raw in self.store.followers(key))
         return any(
-            status.continuation is None
+            status.warm_start is None
             and not any(one.type == ConditionType.FAILED and one.status == "True" for one in status.conditions)
             for status in followers
         )

@@ -1,12 +1,12 @@
 """Whether a job may begin: what can be known before a GPU is spent is checked here. Pure."""
 
 from finetune_api.conditions import ConditionType, Reason
-from finetune_api.continuation import Continuation
 from finetune_api.data import Dataset
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.hosts import explain_refusal, find_entry
 from finetune_api.modelserver import Model
 from finetune_api.uris import parse_uri
+from finetune_api.warm_start import WarmStart
 
 from finetune_operator.manifests.names import job_file
 from finetune_operator.state.views import JobView, ServerView
@@ -23,7 +23,7 @@ def find_source_problem(dataset: Dataset, hosts: list[str]) -> Problem | None:
     return None
 
 
-def resolve_earlier(spec: FineTuneJobSpec, earlier: JobView | None) -> Continuation | Problem:
+def resolve_earlier(spec: FineTuneJobSpec, earlier: JobView | None) -> WarmStart | Problem:
     """Return what a `finetunejob://` in `model.uri` stands for, or why the job may not begin with it.
 
     Args:
@@ -43,17 +43,17 @@ def resolve_earlier(spec: FineTuneJobSpec, earlier: JobView | None) -> Continuat
     if earlier.spec.method.reward:
         return Reason.MODEL_UNSUPPORTED, f"FineTuneJob {name} made a model that scores: begin with one that answers"
     if artifact.kind == "Model":
-        if spec.model.earlier_adapter:
-            return Reason.INVALID_SPEC, f"FineTuneJob {name} made a whole model: leave model.earlierAdapter out"
-        return Continuation(job=name, model=Model(uri=artifact.uri), artifact=artifact)
-    wanted = spec.model.earlier_adapter or "Train"
+        if spec.model.parent_adapter:
+            return Reason.INVALID_SPEC, f"FineTuneJob {name} made a whole model: leave model.parentAdapter out"
+        return WarmStart(job=name, model=Model(uri=artifact.uri), artifact=artifact)
+    wanted = spec.model.parent_adapter or "Train"
     if wanted == "Train" and spec.adapter != earlier.spec.adapter:
         return Reason.INVALID_SPEC, (
             f"adapter is not as in FineTuneJob {name}, whose adapter goes on training:"
-            " copy it from there, or begin a new one with model.earlierAdapter: Merge"
+            " copy it from there, or begin a new one with model.parentAdapter: Merge"
         )
     base = Model.model_validate(job_file(earlier).base.to_dict())
-    return Continuation(job=name, model=base, artifact=artifact, earlier_adapter=wanted)
+    return WarmStart(job=name, model=base, artifact=artifact, parent_adapter=wanted)
 
 
 def find_problem(

@@ -39,7 +39,7 @@ def choose_server(draft: Draft, server: ServerView | None, attempt: int, *, is_b
         and artifact is not None
         and artifact.kind == "Adapter"
         and server.status.ready_replicas > 0
-        and (most is None or most >= spec.evaluation.max_answer_tokens)
+        and (most is None or most >= spec.evaluation.max_new_tokens)
         and find_fullness(spec.serving.model_name, server) is None
     )
     if not is_able:

@@ -7,10 +7,10 @@ train, evaluate; what is proven is served and exported. A stage whose condition 
 from datetime import datetime
 
 from finetune_api.conditions import ConditionType, Reason
-from finetune_api.continuation import Continuation
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.stage import Phase, Stage
 from finetune_api.uris import parse_uri
+from finetune_api.warm_start import WarmStart
 
 from finetune_operator.job.acceptance import Problem, find_problem, find_source_problem, resolve_earlier
 from finetune_operator.job.approval import judge
@@ -93,11 +93,11 @@ def _find_problem(draft: Draft, spec: FineTuneJobSpec, seen: Seen, settings: Set
     return find_problem(spec, job_file(draft.job).base, seen.server, server_is_ours=seen.server_is_ours)
 
 
-def _continue_from(draft: Draft, earlier: Continuation | Problem) -> None:
+def _continue_from(draft: Draft, earlier: WarmStart | Problem) -> None:
     """Write down what the job begins with before anything is made from it: it never changes later."""
-    if isinstance(earlier, Continuation):
+    if isinstance(earlier, WarmStart):
         draft.conditions.set(ConditionType.ACCEPTED, status=True, reason=Reason.ACCEPTED)
-        draft.set_status(continuation=earlier)
+        draft.set_status(warm_start=earlier)
         draft.wait(Stage.PREPARE, Reason.PREPARING, f"begins with the result of {earlier.job}")
         draft.look_again(AT_ONCE)
     else:

@@ -36,7 +36,7 @@ def job_file(job: JobView) -> JobFile:
     """
     if job.spec is None:
         raise ValueError(f"{job.name}: {job.problem}")
-    return JobFile(job.name, job.uid, job.spec, job.status.continuation)
+    return JobFile(job.name, job.uid, job.spec, job.status.warm_start)
 
 
 def job_labels(job: JobView) -> dict[str, str]:

@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from finetune_api.continuation import JobModel
 from finetune_api.contract.jobfile import describe_errors
 from finetune_api.finetunejob import FineTuneJob, FineTuneJobSpec
 from finetune_api.jobstatus import FineTuneJobStatus
 from finetune_api.model import ApiModel
 from finetune_api.modelserver import ModelServer, ModelServerSpec, ModelServerStatus
+from finetune_api.warm_start import JobModel
 from pydantic import ValidationError
 
 from finetune_operator.kube.kinds import Manifest
@@ -51,8 +51,8 @@ def view_job(manifest: Manifest) -> JobView:
     parsed, problem = _parse(FineTuneJob, {"spec": manifest.get("spec")})
     status = _read_status(FineTuneJobStatus, manifest.get("status"))
     spec = parsed.spec if parsed else None
-    if spec and status.continuation:
-        spec = spec.model_copy(update={"model": JobModel.model_validate(status.continuation.model.to_dict())})
+    if spec and status.warm_start:
+        spec = spec.model_copy(update={"model": JobModel.model_validate(status.warm_start.model.to_dict())})
     return JobView(
         **_identity(manifest),
         spec=spec,

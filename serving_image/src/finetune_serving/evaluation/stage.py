@@ -70,7 +70,7 @@ def evaluate(job: JobFile, root: Path, tuned: Artifact, incumbent: Incumbent, se
         candidates: dict[Role, Candidate] = {"base": Candidate(model, served_name=BASE_NAME)}
         candidates |= _find_incumbent(incumbent, model, job, root, Path(scratch), is_needed=is_needed)
         candidates["tuned"] = _find_candidate(tuned, job.name, model, job, root, Path(scratch))
-        judged = judge_all(candidates, job.base.revision, examples, scoring, asked.max_answer_tokens, server_url)
+        judged = judge_all(candidates, job.base.revision, examples, scoring, asked.max_new_tokens, server_url)
     samples = judged.samples
     if not all(math.isfinite(sample.nll) for sample in samples["tuned"]):
         raise AdapterRefusedError("its likelihoods are no numbers: lower hyperparameters.learningRate")

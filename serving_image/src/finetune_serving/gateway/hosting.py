@@ -55,7 +55,7 @@ class Hosting:
     """In the order of the routes."""
     leaving: list[Version] = field(default_factory=list)
     """Without a route, but some of their requests are not done yet."""
-    max_model_length: int = 0
+    max_model_len: int = 0
     """Tokens that the model takes; 0 until it is loaded."""
     limits: RequestLimits = field(default_factory=RequestLimits)
     """How much one request may ask for."""

@@ -79,7 +79,7 @@ class Gateway:
                 send,
                 200,
                 model_list(
-                    self._access.allowed(self._identify(scope), names), self._created, self._hosting.max_model_length
+                    self._access.allowed(self._identify(scope), names), self._created, self._hosting.max_model_len
                 ),
             )
         else:

@@ -84,9 +84,9 @@ def is_not_finite(status: int, body: bytes) -> bool:
     return status == 400 and b"Out of range float values are not JSON compliant" in body
 
 
-def model_list(names: Sequence[str], created: int, max_model_length: int) -> bytes:
+def model_list(names: Sequence[str], created: int, max_model_len: int) -> bytes:
     """Return the body of `/v1/models`, with vLLM's own field for the tokens that a model takes."""
-    about = {"object": "model", "created": created, "owned_by": "finetune.dev", "max_model_len": max_model_length}
+    about = {"object": "model", "created": created, "owned_by": "finetune.dev", "max_model_len": max_model_len}
     data = [{"id": name} | about for name in names]
     return json.dumps({"object": "list", "data": data}).encode()
 

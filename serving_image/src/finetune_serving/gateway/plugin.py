@@ -57,6 +57,6 @@ class FineTunePlugin:
     async def init_state(self, engine_client: Any, state: Any, args: Namespace) -> None:  # noqa: ARG002 - vLLM's protocol
         """Begin to follow the routes."""
         self._engine = engine_client
-        self._hosting.max_model_length = int(engine_client.model_config.max_model_len)
+        self._hosting.max_model_len = int(engine_client.model_config.max_model_len)
         loader = Loader(engine_client, state.openai_serving_models, read_server_config(), self._hosting, self._access)
         self._task = asyncio.create_task(loader.run())

@@ -97,13 +97,13 @@ def build_arguments(options: Serve, model: str, *, gpu: bool) -> list[str]:
 
 def _engine_arguments(engine: Engine, *, gpu: bool) -> list[str]:
     values = {
-        "max-model-len": engine.max_model_length,
+        "max-model-len": engine.max_model_len,
         "dtype": engine.dtype or ("auto" if gpu else "float32"),
         "quantization": engine.quantization,
         "kv-cache-dtype": engine.kv_cache_dtype,
-        "tensor-parallel-size": engine.tensor_parallel,
-        "gpu-memory-utilization": engine.gpu_memory_share,
-        "max-num-seqs": engine.max_sequences,
+        "tensor-parallel-size": engine.tensor_parallel_size,
+        "gpu-memory-utilization": engine.gpu_memory_utilization,
+        "max-num-seqs": engine.max_num_seqs,
     }
     given = [f"--{name}={value}" for name, value in values.items() if value is not None]
-    return [*given, "--enable-prefix-caching" if engine.prefix_caching else "--no-enable-prefix-caching"]
+    return [*given, "--enable-prefix-caching" if engine.enable_prefix_caching else "--no-enable-prefix-caching"]

@@ -16,13 +16,13 @@ def test_the_engine_gets_what_may_be_chosen() -> None:
     assert {"--max-loras=2", "--max-cpu-loras=6", "--max-lora-rank=16"} < set(arguments)
     assert not [one for one in arguments if "quantization" in one or "max-num-seqs" in one]
     chosen = Engine(
-        max_model_length=512,
+        max_model_len=512,
         quantization="fp8",
         kv_cache_dtype="fp8",
-        prefix_caching=False,
-        tensor_parallel=2,
-        gpu_memory_share=0.8,
-        max_sequences=32,
+        enable_prefix_caching=False,
+        tensor_parallel_size=2,
+        gpu_memory_utilization=0.8,
+        max_num_seqs=32,
         dtype="bfloat16",
     )
     assert set(build_arguments(replace(options, engine=chosen), "/m", gpu=True)) > {

@@ -23,7 +23,7 @@ def spec(
     )
 
 
-GRPO = {"grpo": {"graders": [{"name": "right", "stringCheck": {}}], "generations": 6}}
+GRPO = {"grpo": {"graders": [{"name": "right", "stringCheck": {}}], "numGenerations": 6}}
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_packed_sequences_make_short_rows_on_cpus(gpus: int, longest: int, micro
 )
 def test_a_batch_is_divided_among_processes(values: dict[str, Any], processes: int, divided: tuple[int, int]) -> None:
     chosen = choose(spec(processes=processes, **values), 100)
-    assert (chosen.micro_batch_size, chosen.gradient_accumulation) == divided
+    assert (chosen.micro_batch_size, chosen.gradient_accumulation_steps) == divided
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_a_batch_is_divided_among_processes(values: dict[str, Any], processes: i
     [
         (None, 3, {"batchSize": 8}, "no multiple of 3 processes"),
         (None, 2, {"batchSize": 8, "microBatchSize": 8}, "does not divide 4"),
-        (GRPO, 1, {"batchSize": 8}, "no multiple of method.grpo.generations 6"),
+        (GRPO, 1, {"batchSize": 8}, "not a multiple of method.grpo.numGenerations 6"),
         ({"kto": {}}, 1, {"batchSize": 8, "microBatchSize": 1}, "microBatchSize must be 2 at least"),
     ],
 )

@@ -76,7 +76,7 @@ def build_setup(
     packed = method.sft is not None and method.sft.packing
     row = min(longest, int(lengths.longest.max(initial=1)))
     if method.grpo:
-        row = int(lengths.longest.max(initial=1)) + method.grpo.max_answer_tokens
+        row = int(lengths.longest.max(initial=1)) + method.grpo.max_completion_length
     pairs = 2 if method.name in ("dpo", "orpo", "reward") else 1
     references = {"dpo": 1, "kto": 3, "grpo": 1 if method.grpo and method.grpo.beta else 0}.get(method.name, 0)
     stopping = spec.hyperparameters.early_stopping

@@ -101,15 +101,15 @@ def _build_arguments(spec: FineTuneJobSpec, chosen: ChosenHyperparameters, check
         "num_train_epochs": chosen.epochs,
         "per_device_train_batch_size": chosen.micro_batch_size,
         "per_device_eval_batch_size": chosen.micro_batch_size,
-        "gradient_accumulation_steps": chosen.gradient_accumulation,
+        "gradient_accumulation_steps": chosen.gradient_accumulation_steps,
         "learning_rate": chosen.learning_rate,
-        "lr_scheduler_type": schedules[values.schedule],
+        "lr_scheduler_type": schedules[values.lr_scheduler],
         "warmup_steps": values.warmup_ratio,
         "weight_decay": values.weight_decay,
-        "max_grad_norm": values.max_gradient_norm,
+        "max_grad_norm": values.max_grad_norm,
         "neftune_noise_alpha": values.neftune_noise_alpha,
         "save_strategy": "steps",
-        "save_steps": spec.compute.checkpoint_every,
+        "save_steps": spec.compute.save_steps,
         "save_total_limit": 2,
         "logging_steps": 1,
         "logging_nan_inf_filter": False,
@@ -125,8 +125,8 @@ def _build_arguments(spec: FineTuneJobSpec, chosen: ChosenHyperparameters, check
     if stopping:
         arguments |= {
             "eval_strategy": "steps",
-            "eval_steps": stopping.every,
-            "save_steps": stopping.every,
+            "eval_steps": stopping.eval_steps,
+            "save_steps": stopping.eval_steps,
             "load_best_model_at_end": True,
             "metric_for_best_model": "eval_loss",
             "greater_is_better": False,
@@ -179,14 +179,14 @@ def _method_arguments(spec: FineTuneJobSpec) -> dict[str, Any]:
         return {"max_length": longest, "beta": method.orpo.beta, "remove_unused_columns": False}
     if method.grpo:
         return {
-            "num_generations": method.grpo.generations,
-            "max_completion_length": method.grpo.max_answer_tokens,
+            "num_generations": method.grpo.num_generations,
+            "max_completion_length": method.grpo.max_completion_length,
             "temperature": method.grpo.temperature,
             "beta": method.grpo.beta,
         }
     return {
         "max_length": longest,
-        "center_rewards_coefficient": (method.reward.center if method.reward else 0) or None,
+        "center_rewards_coefficient": (method.reward.center_rewards_coefficient if method.reward else 0) or None,
     }
 
 

@@ -40,8 +40,8 @@ def read_micro_batch(checkpoints: Path, chosen: ChosenHyperparameters) -> Chosen
     if not path.exists():
         return chosen
     micro = int(path.read_text())
-    accumulation = chosen.gradient_accumulation * chosen.micro_batch_size // micro
-    return chosen.model_copy(update={"micro_batch_size": micro, "gradient_accumulation": accumulation})
+    accumulation = chosen.gradient_accumulation_steps * chosen.micro_batch_size // micro
+    return chosen.model_copy(update={"micro_batch_size": micro, "gradient_accumulation_steps": accumulation})
 
 
 def lower_micro_batch(job: JobFile, root: Path) -> None:

@@ -48,7 +48,7 @@ def choose(spec: FineTuneJobSpec, examples: int) -> ChosenHyperparameters:
         learning_rate=values.learning_rate or rate,
         batch_size=batch_size,
         micro_batch_size=micro,
-        gradient_accumulation=accumulation,
+        gradient_accumulation_steps=accumulation,
     )
 
 
@@ -64,8 +64,8 @@ def _choose_batch_size(spec: FineTuneJobSpec, examples: int) -> int:
     unit = spec.compute.processes
     wanted = max(size for size in _BATCH_SIZES if size <= max(_BATCH_SIZES[0], examples * _BATCH_SHARE))
     if spec.method.grpo:
-        unit = math.lcm(unit, spec.method.grpo.generations)
-        wanted = _PROMPTS * spec.method.grpo.generations
+        unit = math.lcm(unit, spec.method.grpo.num_generations)
+        wanted = _PROMPTS * spec.method.grpo.num_generations
     if spec.method.kto:
         unit *= 2
     return math.ceil(wanted / unit) * unit
@@ -80,9 +80,10 @@ def divide_batch(spec: FineTuneJobSpec, batch_size: int) -> tuple[int, int]:
     processes, grpo = spec.compute.processes, spec.method.grpo
     if batch_size % processes:
         raise ValueError(f"hyperparameters.batchSize {batch_size} is no multiple of {processes} processes")
-    if grpo and batch_size % grpo.generations:
+    if grpo and batch_size % grpo.num_generations:
         raise ValueError(
-            f"hyperparameters.batchSize {batch_size} is no multiple of method.grpo.generations {grpo.generations}"
+            f"hyperparameters.batchSize {batch_size} is not a multiple of"
+            f" method.grpo.numGenerations {grpo.num_generations}"
         )
     share = batch_size // processes
     micro = spec.hyperparameters.micro_batch_size
@@ -110,7 +111,7 @@ def estimate_steps(spec: FineTuneJobSpec, chosen: ChosenHyperparameters, lengths
     longest = spec.hyperparameters.max_length
     kept = lengths[: len(lengths) - count_kept_back(len(lengths), stopping.fraction)] if stopping else lengths
     if grpo:
-        steps_an_epoch = len(kept) * grpo.generations // chosen.batch_size
+        steps_an_epoch = len(kept) * grpo.num_generations // chosen.batch_size
     elif sft and sft.packing:
         sequences = math.ceil(int(kept.clip(max=longest).sum()) / longest)
         steps_an_epoch = math.ceil(sequences / chosen.batch_size)

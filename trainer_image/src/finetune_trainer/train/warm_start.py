@@ -28,15 +28,15 @@ def merge_earlier_adapter(job: JobFile, model_directory: Path, root: Path, proce
     Raises:
         StageError: the earlier job's result is gone or was changed.
     """
-    earlier = job.continuation
+    earlier = job.warm_start
     if earlier is None:
         return model_directory
     target = below(root, JobDirectory.of(job).merged)
     if processes.is_main_process:
         adapter = find_proven(earlier.artifact, earlier.job, root)
-        if earlier.earlier_adapter == "Merge" and not target.exists():
+        if earlier.parent_adapter == "Merge" and not target.exists():
             merge(model_directory, adapter, target)
-    if earlier.earlier_adapter != "Merge":
+    if earlier.parent_adapter != "Merge":
         return model_directory
     processes.wait_for_everyone()
     return target
@@ -44,8 +44,8 @@ def merge_earlier_adapter(job: JobFile, model_directory: Path, root: Path, proce
 
 def load_earlier_adapter(job: JobFile, model: Any, model_directory: Path, root: Path) -> Any:
     """Return the model with the earlier job's adapter on it, ready to be trained; None where a new one begins."""
-    earlier = job.continuation
-    if earlier is None or earlier.earlier_adapter != "Train":
+    earlier = job.warm_start
+    if earlier is None or earlier.parent_adapter != "Train":
         return None
     from peft import PeftModel
 

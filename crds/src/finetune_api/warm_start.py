@@ -8,7 +8,7 @@ from finetune_api.modelserver import Model
 from finetune_api.references import ObjectName
 from finetune_api.uris import JobModelUri
 
-EarlierAdapter = Literal["Train", "Merge"]
+ParentAdapter = Literal["Train", "Merge"]
 
 
 class JobModel(Model):
@@ -17,21 +17,21 @@ class JobModel(Model):
     uri: JobModelUri
     """Where it lies: `hf://org/name`, `s3://bucket/prefix` or `pvc://claim/path`; `finetunejob://name` begins with the
     proven result of an earlier FineTuneJob in the namespace."""
-    earlier_adapter: EarlierAdapter | None = None
+    parent_adapter: ParentAdapter | None = None
     """What becomes of the adapter of a `finetunejob://`: `Train` (when left out) goes on training it, and `adapter`
     must be as it was there; `Merge` merges it into the base model, and a new adapter begins."""
 
     rules = (
         *Model.rules,
         Rule(
-            "!has(self.earlierAdapter) || self.uri.startsWith('finetunejob://')",
-            "earlierAdapter is for models of an earlier job (finetunejob://)",
-            lambda model: model.earlier_adapter is None or model.uri.startswith("finetunejob://"),
+            "!has(self.parentAdapter) || self.uri.startsWith('finetunejob://')",
+            "parentAdapter is for models of an earlier job (finetunejob://)",
+            lambda model: model.parent_adapter is None or model.uri.startswith("finetunejob://"),
         ),
     )
 
 
-class Continuation(ApiModel):
+class WarmStart(ApiModel):
     """What `finetunejob://` stood for when the job began; later changes of the earlier job do not matter."""
 
     job: ObjectName
@@ -40,5 +40,5 @@ class Continuation(ApiModel):
     """The base model of its adapter, or the whole model that it made."""
     artifact: Artifact
     """What it made; the trainer checks the digest."""
-    earlier_adapter: EarlierAdapter | None = None
+    parent_adapter: ParentAdapter | None = None
     """What becomes of its adapter; nothing where it made a whole model."""
