@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from time import monotonic
 
-from finetune_api.contract.routes import MAX_LOADED
+from finetune_api.contract.routes import MAX_LOADED_BYTES
 from finetune_api.meta import METRICS_PORT, SERVER_PORT
 from finetune_operator.controller.pod_client import Pods, open_session
 from fuzz.conftest import Budget
@@ -71,7 +71,7 @@ NOTHING: dict[str, Answer] = {
     "gzip": whole(gzip.compress(METRICS), "Content-Encoding: gzip"),
     "a gzip bomb": whole(BOMB, "Content-Encoding: gzip"),
     "gzip that is none": whole(METRICS[:-4], "Content-Encoding: gzip"),
-    "a body too large": whole(METRICS + b"#" * MAX_LOADED),
+    "a body too large": whole(METRICS + b"#" * MAX_LOADED_BYTES),
     "bytes that are no text": whole(bytes(range(256)) * 100, "Content-Type: text/plain; charset=utf-99"),
     "a length below nothing": whole(b"", "Content-Length: -5"),
 }

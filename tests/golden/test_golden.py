@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from finetune_api.contract.routes import LoadedReport
-from finetune_api.jobstatus import Progress
+from finetune_api.jobstatus import TrainingProgress
 from finetune_api.meta import ROUTES_ANNOTATION
 from finetune_operator.job.draft import Plan
 from finetune_operator.job.evaluation import find_incumbent
@@ -86,7 +86,7 @@ def make_plan(observed: dict[str, Any]) -> Plan | ServerPlan:
         server_is_ours=observed.get("serverIsOurs", False),
         server_is_busy=observed.get("serverIsBusy", False),
         has_default_claim=observed.get("hasDefaultClaim", False),
-        progress=Progress.model_validate(observed["progress"]) if observed.get("progress") else None,
+        progress=TrainingProgress.model_validate(observed["progress"]) if observed.get("progress") else None,
         incumbent=find_incumbent(
             job.spec.serving if job.spec else None, server, [view_job(one) for one in observed.get("servedJobs", [])]
         ),

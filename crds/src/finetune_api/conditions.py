@@ -96,7 +96,7 @@ class Reason(StrEnum):
     SERVER_NOT_READY = "ServerNotReady"
 
 
-GOOD_REASONS = frozenset(
+NORMAL_REASONS = frozenset(
     {
         Reason.ACCEPTED,
         Reason.PREPARING,

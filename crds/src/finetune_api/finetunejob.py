@@ -20,11 +20,11 @@ from finetune_api.tracking import Tracking
 from finetune_api.training import Adapter, Hyperparameters, Method
 from finetune_api.warm_start import JobModel
 
-CHANGEABLE = ("suspend", "approved", "ttl_seconds_after_finished")
+MUTABLE_FIELDS = ("suspend", "approved", "ttl_seconds_after_finished")
 """The fields of a spec that may be changed, beside `serving.rollout`. They say when work is done, never what."""
-_ABOUT_TIME = {*CHANGEABLE, "priority", "active_deadline_seconds"}
+_ABOUT_TIME = {*MUTABLE_FIELDS, "priority", "active_deadline_seconds"}
 """The fields that say nothing of what is to be done."""
-_ONLY = f"only {', '.join(map(to_camel, CHANGEABLE))} and serving.rollout can be changed: make another FineTuneJob"
+_ONLY = f"only {', '.join(map(to_camel, MUTABLE_FIELDS))} and serving.rollout can be changed: make another FineTuneJob"
 
 
 class Serving(ApiModel):
@@ -127,7 +127,7 @@ class FineTuneJobSpec(ApiModel):
     """Seconds after which the FineTuneJob is deleted once it failed, completed without serving, or no server holds
     its result any more because newer ones took its place; without it it stays. Its artifact stays anyway."""
 
-    immutable = tuple(name for name in __annotations__ if name not in (*CHANGEABLE, "serving"))
+    immutable = tuple(name for name in __annotations__ if name not in (*MUTABLE_FIELDS, "serving"))
     immutable_message = _ONLY
     rules = (
         Rule("has(self.serving) == has(oldSelf.serving)", f"serving: {_ONLY}"),
@@ -172,12 +172,12 @@ class FineTuneJobSpec(ApiModel):
             "!(has(self.adapter.dora) || has(self.adapter.full) || has(self.method.reward)) || !has(self.output)"
             " || !self.output.merged",
             "output.merged is for adapters: adapter.dora, adapter.full and method.reward make a whole model already",
-            lambda spec: not (spec.makes_model and spec.output and spec.output.merged),
+            lambda spec: not (spec.produces_model and spec.output and spec.output.merged),
         ),
     )
 
     @property
-    def makes_model(self) -> bool:
+    def produces_model(self) -> bool:
         """Whether the result is a whole model: merged, trained as such, or a reward model, which has a layer more."""
         return self.adapter.is_merged or self.method.reward is not None
 
@@ -186,7 +186,7 @@ class FineTuneJobSpec(ApiModel):
         """The graders of the evaluation: its own, or those that gave the rewards."""
         return self.evaluation.graders or (self.method.grpo.graders if self.method.grpo else [])
 
-    def to_work(self) -> dict[str, Any]:
+    def dump_without_scheduling(self) -> dict[str, Any]:
         """Return what is to be done, as JSON types: the spec without what says only when, which may be changed."""
         without: dict[str, Any] = dict.fromkeys(_ABOUT_TIME, True) | {"serving": {"rollout"}}
         return self.model_dump(mode="json", by_alias=True, exclude_none=True, exclude=without)

@@ -14,13 +14,13 @@ METADATA_HOST = "(?i)^https?://(169[.]254[.]|0[.]|metadata([.]google[.]internal)
 """A URL of a link-local address or a name under which clouds hand out a node's credentials, or of no host at all."""
 
 
-def names_metadata(url: str) -> bool:
+def is_metadata_url(url: str) -> bool:
     """Tell whether a URL names a cloud's metadata service, or hides an address in an unusual form."""
     is_hidden = re.search(NUMERIC_HOST, url) is not None and re.search(DOTTED_HOST, url) is None
     return is_hidden or re.search(METADATA_HOST, url) is not None
 
 
-def find_entry(host: str, listed: Iterable[str]) -> str | None:
+def find_host_entry(host: str, listed: Iterable[str]) -> str | None:
     """Return the entry that allows a host: the host itself, or the domain that it lies below; None where none does.
 
     Args:

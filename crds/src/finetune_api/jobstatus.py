@@ -21,7 +21,7 @@ from finetune_api.summaries import (
 from finetune_api.warm_start import WarmStart
 
 
-class Progress(ApiModel):
+class TrainingProgress(ApiModel):
     """How far the training is."""
 
     percentage: Annotated[int, Field(ge=0, le=100)]
@@ -40,9 +40,9 @@ class Progress(ApiModel):
     """When the trainer first said so: old, while a step takes long or the training hangs."""
 
 
-MOST_ATTEMPTS = 9999
+MAX_ATTEMPTS = 9999
 """At a stage; the number is a part of its Job's name."""
-_Attempts = Annotated[int, Field(ge=0, le=MOST_ATTEMPTS)]
+_Attempts = Annotated[int, Field(ge=0, le=MAX_ATTEMPTS)]
 
 
 class Attempts(ApiModel):
@@ -52,7 +52,7 @@ class Attempts(ApiModel):
     train: _Attempts = 0
     evaluate: _Attempts = 0
     export: _Attempts = 0
-    disruptions: Annotated[int, Field(ge=0, le=4 * MOST_ATTEMPTS)] = 0
+    disruptions: Annotated[int, Field(ge=0, le=4 * MAX_ATTEMPTS)] = 0
     """Attempts that ended because the pod was disrupted; they use up no retry."""
 
     def of(self, stage: Stage) -> int:
@@ -60,7 +60,7 @@ class Attempts(ApiModel):
         count: int = getattr(self, stage.lower())
         return count
 
-    def counting(self, stage: Stage, count: int) -> Self:
+    def with_count(self, stage: Stage, count: int) -> Self:
         """Return the same with another number of attempts of one stage."""
         return self.model_copy(update={stage.lower(): count})
 
@@ -142,7 +142,7 @@ class FineTuneJobStatus(ApiModel):
     """The hyperparameters that the job trains with, given or chosen."""
     estimate: Estimate | None = None
     """What the training will take, before it begins."""
-    progress: Progress | None = None
+    progress: TrainingProgress | None = None
     """How far the training is."""
     training: TrainingSummary | None = None
     """What the training did."""

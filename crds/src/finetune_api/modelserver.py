@@ -46,7 +46,7 @@ class Model(ApiModel):
     )
 
 
-class Engine(ApiModel):
+class EngineSettings(ApiModel):
     """Settings of vLLM that may be chosen."""
 
     max_model_len: Annotated[int, Field(ge=128, le=1_048_576)] | None = None
@@ -67,7 +67,7 @@ class Engine(ApiModel):
     """Requests that are computed at a time; without it vLLM's own."""
 
 
-class LoraLimits(ApiModel):
+class LoraSettings(ApiModel):
     """Room for adapters; vLLM reserves it at start."""
 
     max_rank: Annotated[int, Field(json_schema_extra={"enum": [8, 16, 32, 64, 128, 256, 320, 512]})] = 64
@@ -103,9 +103,9 @@ class ServerTemplate(Placement):
     """How many pods serve, without `autoscaling`."""
     autoscaling: Autoscaling | None = None
     """How many pods serve, by the requests."""
-    engine: Engine = Engine()
+    engine: EngineSettings = EngineSettings()
     """Settings of vLLM."""
-    lora: LoraLimits = LoraLimits()
+    lora: LoraSettings = LoraSettings()
     """Room for adapters."""
     model_cache: ObjectName | None = None
     """Claim that keeps a model which is fetched (hf://, s3://), so that the next pod needs no download; several pods on

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from finetune_api.hosts import DOTTED_HOST, METADATA_HOST, NUMERIC_HOST, names_metadata
+from finetune_api.hosts import DOTTED_HOST, METADATA_HOST, NUMERIC_HOST, is_metadata_url
 from finetune_api.model import ApiModel, Rule
 from finetune_api.references import SecretRef
 
@@ -64,7 +64,7 @@ class Mlflow(ApiModel):
                 )
             ),
             "trackingUri: name a host, or write its address as four numbers; a cloud's metadata service is none",
-            lambda mlflow: not names_metadata(mlflow.tracking_uri),
+            lambda mlflow: not is_metadata_url(mlflow.tracking_uri),
         ),
     )
 

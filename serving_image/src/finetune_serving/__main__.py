@@ -12,7 +12,7 @@ from finetune_api.contract.jobfile import read_job_file
 from finetune_api.contract.mounts import JOB_FILE, ROUTES_FILE, SCRATCH
 from finetune_api.contract.reports import ExitCode, StageReport, write_report
 from finetune_api.meta import SERVER_PORT
-from finetune_api.modelserver import Engine
+from finetune_api.modelserver import EngineSettings
 from finetune_pod.fetching import FetchError
 from finetune_pod.modelfiles import ModelFilesError, UnsafeModelError
 from openai import OpenAIError
@@ -72,7 +72,7 @@ def _serve(arguments: argparse.Namespace) -> None:
     options = Serve(
         model_uri=arguments.model_uri,
         revision=arguments.revision,
-        engine=Engine.model_validate_json(arguments.engine),
+        engine=EngineSettings.model_validate_json(arguments.engine),
         max_rank=arguments.max_rank,
         max_adapters=arguments.max_adapters,
         port=arguments.port,

@@ -1,7 +1,7 @@
 """Which host a list names, and which is a cloud's metadata service."""
 
 import pytest
-from finetune_api.hosts import find_entry, names_metadata
+from finetune_api.hosts import find_host_entry, is_metadata_url
 
 
 @pytest.mark.parametrize(
@@ -17,7 +17,7 @@ from finetune_api.hosts import find_entry, names_metadata
     ],
 )
 def test_a_host_is_listed_by_its_name_or_by_a_domain_above_it(host: str, entry: str | None) -> None:
-    assert find_entry(host, ["data.example.com", "other.org:8443", "*.mirror.org"]) == entry
+    assert find_host_entry(host, ["data.example.com", "other.org:8443", "*.mirror.org"]) == entry
 
 
 @pytest.mark.parametrize(
@@ -37,4 +37,4 @@ def test_a_host_is_listed_by_its_name_or_by_a_domain_above_it(host: str, entry: 
     ],
 )
 def test_an_address_of_a_metadata_service_is_known_in_every_form(url: str, is_metadata: bool) -> None:
-    assert names_metadata(url) is is_metadata
+    assert is_metadata_url(url) is is_metadata

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from finetune_api.conditions import GOOD_REASONS, Reason
+from finetune_api.conditions import NORMAL_REASONS, Reason
 
 ROOT = Path(__file__).parents[3]
 ROWS = [line.split(" | ") for line in (ROOT / "docs" / "faults.md").read_text().splitlines() if line.startswith("| ")][
@@ -13,7 +13,7 @@ ROWS = [line.split(" | ") for line in (ROOT / "docs" / "faults.md").read_text().
 
 def test_every_reason_to_act_is_in_the_table() -> None:
     named = {name for row in ROWS for name in re.findall(r"`([A-Z]\w+)`", row[1])}
-    assert named == set(Reason) - GOOD_REASONS
+    assert named == set(Reason) - NORMAL_REASONS
 
 
 def test_every_test_that_the_table_names_is_there() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from finetune_api.finetunejob import CHANGEABLE, FineTuneJob
+from finetune_api.finetunejob import MUTABLE_FIELDS, FineTuneJob
 from finetune_operator.settings import Limit, Limits
 from pydantic.alias_generators import to_camel
 
@@ -21,7 +21,7 @@ def test_the_manifest_is_valid_and_each_of_its_fields_is_known() -> None:
 
 def test_the_fields_that_may_be_changed_are_named() -> None:
     rows = re.findall(r"^\| `([\w.]+)` \|.*\| yes[^|]*\|$", TEXT, re.MULTILINE)
-    assert set(rows) == {*map(to_camel, CHANGEABLE), "serving.rollout"}
+    assert set(rows) == {*map(to_camel, MUTABLE_FIELDS), "serving.rollout"}
 
 
 def test_the_limits_are_read_as_the_page_says() -> None:

@@ -31,7 +31,7 @@ class JobFile:
             "apiVersion": API_VERSION,
             "kind": "FineTuneJob",
             "metadata": {"name": self.name, "uid": self.uid},
-            "spec": self.spec.to_work(),
+            "spec": self.spec.dump_without_scheduling(),
         }
         if self.warm_start:
             manifest["warmStart"] = self.warm_start.to_dict()

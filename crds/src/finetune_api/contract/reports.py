@@ -1,6 +1,6 @@
 """What a stage says when it ends: its termination message, its exit code, and the parts of `status` therein.
 
-A stage writes a StageReport as JSON of at most MAX_MESSAGE bytes to its termination log; the operator
+A stage writes a StageReport as JSON of at most MAX_MESSAGE_BYTES bytes to its termination log; the operator
 parses it strictly and copies its parts into the job's status. It survives an absent operator.
 """
 
@@ -21,7 +21,7 @@ from finetune_api.summaries import (
     TrainingSummary,
 )
 
-MAX_MESSAGE = 4096
+MAX_MESSAGE_BYTES = 4096
 """Bytes that the kubelet keeps of a termination message."""
 
 
@@ -58,14 +58,14 @@ class StageReport(ApiModel):
 
 def parse_report(text: str) -> StageReport | None:
     """Return the report in a termination message, or None where it is not one (killed, crashed, hostile)."""
-    return parse_untrusted(StageReport, text, MAX_MESSAGE)
+    return parse_untrusted(StageReport, text, MAX_MESSAGE_BYTES)
 
 
 def write_report(report: StageReport, path: str) -> None:
     """Write the termination message; one too long for the kubelet loses the ends of its texts, never its figures."""
     text = _to_json(report)
     for longest in (512, 128, 32, 0):
-        if len(text.encode()) <= MAX_MESSAGE:
+        if len(text.encode()) <= MAX_MESSAGE_BYTES:
             break
         text = _to_json(_shorten(report, longest))
     with open(path, "w", encoding="utf-8") as file:  # noqa: PTH123 - /dev/termination-log is given as a string

@@ -19,9 +19,9 @@ from finetune_api.uris import OutputUri
 
 LOADED_PATH = "/finetune/loaded"
 """Path on a server's pod that answers a LoadedReport."""
-MAX_LOADED = 1 << 20
+MAX_LOADED_BYTES = 1 << 20
 """Bytes of that answer at most."""
-MOST_ROUTES = 2 * 256 + 1
+MAX_ROUTES = 2 * 256 + 1
 """Two versions of each model name that a server may host, and one that it evaluates."""
 
 
@@ -73,7 +73,7 @@ class Route(ApiModel):
 class Routes(ApiModel):
     """Everything that a server hosts beside its base model."""
 
-    routes: Annotated[list[Route], Field(max_length=MOST_ROUTES)]
+    routes: Annotated[list[Route], Field(max_length=MAX_ROUTES)]
     """One entry for each version, those of a name beside each other, newest first."""
     keys: Annotated[list[KeyPolicy], Field(max_length=64)] = []
     """Limits of API keys."""
@@ -103,7 +103,7 @@ class LoadedModel(ApiModel):
 class LoadedReport(ApiModel):
     """What one pod says of all its routes."""
 
-    models: Annotated[list[LoadedModel], Field(max_length=MOST_ROUTES)]
+    models: Annotated[list[LoadedModel], Field(max_length=MAX_ROUTES)]
 
     @cached_property
     def by_version(self) -> dict[tuple[str, str, str], LoadedModel]:
@@ -113,4 +113,4 @@ class LoadedReport(ApiModel):
 
 def parse_loaded(text: str) -> LoadedReport | None:
     """Return what a server's pod answers, or None where it is no such report."""
-    return parse_untrusted(LoadedReport, text, MAX_LOADED)
+    return parse_untrusted(LoadedReport, text, MAX_LOADED_BYTES)

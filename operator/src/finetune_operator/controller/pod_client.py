@@ -7,8 +7,8 @@ import math
 import re
 
 import aiohttp
-from finetune_api.contract.routes import LOADED_PATH, MAX_LOADED, LoadedReport, parse_loaded
-from finetune_api.jobstatus import Progress
+from finetune_api.contract.routes import LOADED_PATH, MAX_LOADED_BYTES, LoadedReport, parse_loaded
+from finetune_api.jobstatus import TrainingProgress
 from finetune_api.meta import METRICS_PORT, SERVER_PORT
 
 from finetune_operator.state.conditions import format_seconds
@@ -32,14 +32,14 @@ class Pods:
         """Use a session; whoever made it closes it."""
         self._session = session
 
-    async def read_progress(self, address: str) -> Progress | None:
+    async def read_progress(self, address: str) -> TrainingProgress | None:
         """Return how far the training in a pod is, or None."""
         text = await self._get(f"http://{_host(address)}:{METRICS_PORT}/metrics", _MAX_METRICS)
         return parse_progress(text) if text else None
 
     async def read_loaded(self, address: str) -> LoadedReport | None:
         """Return what a server's pod has loaded, or None."""
-        text = await self._get(f"http://{_host(address)}:{SERVER_PORT}{LOADED_PATH}", MAX_LOADED)
+        text = await self._get(f"http://{_host(address)}:{SERVER_PORT}{LOADED_PATH}", MAX_LOADED_BYTES)
         return parse_loaded(text) if text else None
 
     async def _get(self, url: str, longest: int) -> str | None:
@@ -56,7 +56,7 @@ class Pods:
         return data.decode(errors="replace") if len(data) <= longest else None
 
 
-def parse_progress(text: str) -> Progress | None:
+def parse_progress(text: str) -> TrainingProgress | None:
     """Read the trainer's metrics; None where they are not all there or make no sense."""
     try:
         values = {name: float(value) for name, value in _SAMPLE.findall(text)}
@@ -69,7 +69,7 @@ def parse_progress(text: str) -> Progress | None:
     remaining = values.get("remaining_seconds", math.nan)
     seconds = int(remaining) if 0 <= remaining < 1e9 else None
     loss = values.get("loss", math.nan)
-    return Progress(
+    return TrainingProgress(
         percentage=percentage,
         step=int(step),
         steps=int(steps),

@@ -3,7 +3,7 @@
 from finetune_api.conditions import ConditionType, Reason
 from finetune_api.data import Dataset
 from finetune_api.finetunejob import FineTuneJobSpec
-from finetune_api.hosts import explain_refusal, find_entry
+from finetune_api.hosts import explain_refusal, find_host_entry
 from finetune_api.modelserver import Model
 from finetune_api.uris import parse_uri
 from finetune_api.warm_start import WarmStart
@@ -18,7 +18,7 @@ def find_source_problem(dataset: Dataset, hosts: list[str]) -> Problem | None:
     """Return why data may not be fetched: its host is not one that the administrator lists; None where it may."""
     for source in (dataset.train, dataset.validation):
         uri = parse_uri(source.uri) if source else None
-        if uri and uri.scheme == "https" and find_entry(uri.authority, hosts) is None:
+        if uri and uri.scheme == "https" and find_host_entry(uri.authority, hosts) is None:
             return Reason.ACCESS_DENIED, explain_refusal(str(uri), uri.authority, hosts)
     return None
 

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from finetune_api.conditions import Reason
 from finetune_api.contract.reports import ExitCode, StageReport
-from finetune_api.jobstatus import MOST_ATTEMPTS, Attempts
+from finetune_api.jobstatus import MAX_ATTEMPTS, Attempts
 from finetune_api.stage import Stage
 
 from finetune_operator.state.child_jobs import Attempt, State
@@ -131,8 +131,8 @@ def next_step(
 
 
 def _begin(stage: Stage, number: int) -> Step:
-    if number > MOST_ATTEMPTS:
-        return GiveUp(_FAILED[stage], f"{MOST_ATTEMPTS} attempts were made, disruptions included")
+    if number > MAX_ATTEMPTS:
+        return GiveUp(_FAILED[stage], f"{MAX_ATTEMPTS} attempts were made, disruptions included")
     return Begin(number)
 
 
@@ -159,7 +159,7 @@ def count_begun(attempts: list[Attempt], known: Attempts) -> Attempts:
     """Count what was begun: never fewer than the status remembers, since finished Jobs may be gone."""
     counted = known
     for attempt in attempts:
-        counted = counted.counting(attempt.stage, max(counted.of(attempt.stage), attempt.number))
+        counted = counted.with_count(attempt.stage, max(counted.of(attempt.stage), attempt.number))
     disruptions = sum(attempt.state is State.DISRUPTED and not attempt.is_going for attempt in attempts)
     return counted.model_copy(update={"disruptions": max(known.disruptions, disruptions)})
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from finetune_api.conditions import ConditionType, Reason
-from finetune_api.jobstatus import Progress
+from finetune_api.jobstatus import TrainingProgress
 from finetune_api.stage import Phase, Stage
 
 from finetune_operator.kube.kinds import FINETUNEJOB, JOB, Kind, Manifest
@@ -100,7 +100,7 @@ class Draft:
             if one.state is State.ACTIVE and not one.is_going:
                 self.deletions.append(Deletion(JOB, one.name, one.uid, one.version))
 
-    def follow(self, progress: Progress | None) -> None:
+    def follow(self, progress: TrainingProgress | None) -> None:
         """Take over new progress, but not with each event: writing it is an event too."""
         self.look_again(PROGRESS_SECONDS)
         known = self.status.progress

@@ -2,7 +2,7 @@
 
 from finetune_api.conditions import Reason
 from finetune_api.contract.reports import StageReport
-from finetune_api.jobstatus import Progress
+from finetune_api.jobstatus import TrainingProgress
 from finetune_api.stage import Stage
 
 from finetune_operator.job.draft import STAGE_CONDITIONS, Draft
@@ -20,7 +20,7 @@ def take_over(draft: Draft, stage: Stage, report: StageReport) -> bool:
             draft.set_status(
                 training=report.training,
                 artifact=report.artifact,
-                progress=Progress(
+                progress=TrainingProgress(
                     percentage=100,
                     step=steps,
                     steps=steps,

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from finetune_api.artifact import Incumbent
-from finetune_api.jobstatus import Progress
+from finetune_api.jobstatus import TrainingProgress
 
 from finetune_operator.job.quota import Occupancy
 from finetune_operator.state.child_jobs import Attempt
@@ -25,7 +25,7 @@ class Seen:
     """Whether the namespace's claim for artifacts exists; it is made once and then left alone."""
     server_is_busy: bool = False
     """Whether that server evaluates another job's result."""
-    progress: Progress | None = None
+    progress: TrainingProgress | None = None
     """What the running training last said."""
     incumbent: Incumbent = field(default_factory=Incumbent)
     """What serves under the same name on that server."""

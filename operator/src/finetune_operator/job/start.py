@@ -45,7 +45,7 @@ def begin(draft: Draft, spec: FineTuneJobSpec, stage: Stage, number: int, seen: 
     draft.set_status(
         start_time=draft.status.start_time or draft.now,
         attempt_time=draft.now,
-        attempts=draft.status.attempts.counting(stage, number),
+        attempts=draft.status.attempts.with_count(stage, number),
         progress=None if stage is Stage.TRAIN and number == 1 else draft.status.progress,
     )
     if not child["spec"].get("suspend"):

@@ -14,7 +14,7 @@ MANAGED_BY = {"app.kubernetes.io/managed-by": "finetune-operator"}
 
 def stage_job_name(job: JobView, stage: Stage, attempt: int) -> str:
     """Return the name of an attempt's Job: another attempt, spec or object has another name."""
-    spec = job.spec.to_work() if job.spec else {}
+    spec = job.spec.dump_without_scheduling() if job.spec else {}
     return f"{job.name}-{stage.lower()}-{attempt}-{digest_value([job.uid, spec])[:6]}"
 
 

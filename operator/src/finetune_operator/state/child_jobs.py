@@ -12,7 +12,7 @@ from typing import Any
 from finetune_api.artifact import Incumbent
 from finetune_api.contract.reports import ExitCode, StageReport, parse_report
 from finetune_api.contract.routes import LoadedReport
-from finetune_api.jobstatus import MOST_ATTEMPTS, EvaluationServer
+from finetune_api.jobstatus import MAX_ATTEMPTS, EvaluationServer
 from finetune_api.meta import QUEUE_LABEL
 from finetune_api.model import Time
 from finetune_api.references import SecretRef
@@ -95,7 +95,7 @@ def attempt_of(job: Manifest) -> tuple[Stage, int] | None:
     Its name says so: labels anybody may change.
     """
     found = _ATTEMPT_NAME.search(job["metadata"]["name"])
-    if found is None or int(found["number"]) > MOST_ATTEMPTS:
+    if found is None or int(found["number"]) > MAX_ATTEMPTS:
         return None
     return Stage(found["stage"].capitalize()), int(found["number"])
 

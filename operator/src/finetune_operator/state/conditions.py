@@ -6,10 +6,10 @@ Pure: the clock is an argument.
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from finetune_api.conditions import GOOD_REASONS, Condition, ConditionType, Reason
+from finetune_api.conditions import NORMAL_REASONS, Condition, ConditionType, Reason
 from finetune_api.contract.untrusted import make_printable
 
-_NORMAL = GOOD_REASONS | {Reason.SUPERSEDED}
+_NORMAL = NORMAL_REASONS | {Reason.SUPERSEDED}
 """What is told without a warning."""
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from finetune_api.contract.mounts import SCRATCH
-from finetune_api.modelserver import Engine
+from finetune_api.modelserver import EngineSettings
 from finetune_api.references import BASE_NAME
 
 from finetune_serving.gateway.drain import marker_of
@@ -30,7 +30,7 @@ class Serve:
 
     model_uri: str
     revision: str | None
-    engine: Engine
+    engine: EngineSettings
     max_rank: int
     max_adapters: int
     port: int
@@ -95,7 +95,7 @@ def build_arguments(options: Serve, model: str, *, gpu: bool) -> list[str]:
     ]
 
 
-def _engine_arguments(engine: Engine, *, gpu: bool) -> list[str]:
+def _engine_arguments(engine: EngineSettings, *, gpu: bool) -> list[str]:
     values = {
         "max-model-len": engine.max_model_len,
         "dtype": engine.dtype or ("auto" if gpu else "float32"),

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from finetune_api.contract.reports import MAX_MESSAGE, StageReport, parse_report, write_report
+from finetune_api.contract.reports import MAX_MESSAGE_BYTES, StageReport, parse_report, write_report
 from unit.said_by_pods import TRAINED
 
 
@@ -17,7 +17,7 @@ def test_reports_fit_the_kubelet_and_keep_their_parts(tmp_path: Path) -> None:
     report = StageReport.model_validate({"outcome": "Failed", "reason": "DatasetInvalid", "message": "é" * 1024})
     write_report(report, str(tmp_path / "log"))
     assert parse_report((tmp_path / "log").read_text()) == report
-    assert len((tmp_path / "log").read_bytes()) <= MAX_MESSAGE
+    assert len((tmp_path / "log").read_bytes()) <= MAX_MESSAGE_BYTES
 
 
 def test_the_longest_report_keeps_its_figures_and_loses_text(tmp_path: Path) -> None:
@@ -41,7 +41,7 @@ def test_the_longest_report_keeps_its_figures_and_loses_text(tmp_path: Path) -> 
     )
     write_report(report, str(tmp_path / "log"))
     written = parse_report((tmp_path / "log").read_text())
-    assert len((tmp_path / "log").read_bytes()) <= MAX_MESSAGE
+    assert len((tmp_path / "log").read_bytes()) <= MAX_MESSAGE_BYTES
     assert written is not None
     assert written.evaluation is not None
     assert report.evaluation is not None

@@ -2,11 +2,11 @@
 
 import json
 
-from finetune_api.contract.routes import MAX_LOADED, MOST_ROUTES, parse_loaded
+from finetune_api.contract.routes import MAX_LOADED_BYTES, MAX_ROUTES, parse_loaded
 from unit.said_by_pods import LOADED
 
 
 def test_an_answer_is_as_long_as_two_versions_of_every_name_and_no_longer() -> None:
-    assert parse_loaded(json.dumps({"models": [LOADED] * MOST_ROUTES})) is not None
-    assert parse_loaded(json.dumps({"models": [LOADED] * (MOST_ROUTES + 1)})) is None
-    assert parse_loaded(json.dumps({"models": [LOADED]}) + " " * MAX_LOADED) is None
+    assert parse_loaded(json.dumps({"models": [LOADED] * MAX_ROUTES})) is not None
+    assert parse_loaded(json.dumps({"models": [LOADED] * (MAX_ROUTES + 1)})) is None
+    assert parse_loaded(json.dumps({"models": [LOADED]}) + " " * MAX_LOADED_BYTES) is None

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from finetune_api.jobstatus import MOST_ATTEMPTS, Attempts
+from finetune_api.jobstatus import MAX_ATTEMPTS, Attempts
 from finetune_api.stage import Stage
 from finetune_operator.job.attempts import Begin, GiveUp, Wait, last_begun, next_step
 from finetune_operator.state.child_jobs import Attempt, State
@@ -80,5 +80,5 @@ def test_a_stage_never_runs_twice_at_a_time() -> None:
 
 
 def test_attempts_end_while_their_number_fits_into_a_name() -> None:
-    assert next_step(Stage.TRAIN, [], MOST_ATTEMPTS - 1, 3, NOW) == Begin(MOST_ATTEMPTS)
-    assert isinstance(next_step(Stage.TRAIN, [], MOST_ATTEMPTS, 3, NOW), GiveUp)
+    assert next_step(Stage.TRAIN, [], MAX_ATTEMPTS - 1, 3, NOW) == Begin(MAX_ATTEMPTS)
+    assert isinstance(next_step(Stage.TRAIN, [], MAX_ATTEMPTS, 3, NOW), GiveUp)

@@ -3,19 +3,19 @@
 from dataclasses import replace
 from pathlib import Path
 
-from finetune_api.modelserver import Engine
+from finetune_api.modelserver import EngineSettings
 from finetune_serving.gateway.serve import Serve, build_arguments
 
 
 def test_the_engine_gets_what_may_be_chosen() -> None:
     options = Serve(
-        "pvc://m/b", None, Engine(), 16, 2, 8000, "::", Path("/"), Path("/routes.json"), "", Path("/scratch")
+        "pvc://m/b", None, EngineSettings(), 16, 2, 8000, "::", Path("/"), Path("/routes.json"), "", Path("/scratch")
     )
     arguments = build_arguments(options, "/m", gpu=False)
     assert {"--dtype=float32", "--enable-prefix-caching", "--tensor-parallel-size=1"} < set(arguments)
     assert {"--max-loras=2", "--max-cpu-loras=6", "--max-lora-rank=16"} < set(arguments)
     assert not [one for one in arguments if "quantization" in one or "max-num-seqs" in one]
-    chosen = Engine(
+    chosen = EngineSettings(
         max_model_len=512,
         quantization="fp8",
         kv_cache_dtype="fp8",

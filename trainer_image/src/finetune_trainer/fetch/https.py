@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 
 from finetune_api.conditions import Reason
 from finetune_api.contract.reports import ExitCode
-from finetune_api.hosts import explain_refusal, find_entry
+from finetune_api.hosts import explain_refusal, find_host_entry
 from finetune_pod.fetching import FetchError, Progress, retry_transient
 
 _MOST_REDIRECTS = 5
@@ -122,7 +122,7 @@ def _check_host(uri: str, url: Any, hosts: Sequence[str]) -> None:
     host = url.host if url.port is None else f"{url.host}:{url.port}"
     if url.scheme != "https":
         raise FetchError(ExitCode.ACCESS_DENIED, f"{uri} redirects to {url.scheme}://{host}: only https is followed")
-    entry = find_entry(host, hosts)
+    entry = find_host_entry(host, hosts)
     if entry is None:
         raise FetchError(ExitCode.ACCESS_DENIED, explain_refusal(uri, host, hosts))
     if entry == host:

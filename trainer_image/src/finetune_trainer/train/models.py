@@ -75,7 +75,7 @@ def save_result(trainer: Any, tokenizer: Any, job: JobFile, directory: Path, *, 
     if is_main:
         shutil.rmtree(partial, ignore_errors=True)
     trainer.accelerator.wait_for_everyone()
-    if job.spec.adapter.low_rank and job.spec.makes_model:
+    if job.spec.adapter.low_rank and job.spec.produces_model:
         if is_main:
             merged = trainer.accelerator.unwrap_model(trainer.model).merge_and_unload()
             merged.save_pretrained(partial, safe_serialization=True)

@@ -131,7 +131,7 @@ def _save(trainer: Any, tokenizer: Any, job: JobFile, root: Path, attempt: int, 
     """Write what was trained; return what it is."""
     from finetune_trainer.train.models import save_result
 
-    kind: ArtifactKind = "Model" if job.spec.makes_model else "Adapter"
+    kind: ArtifactKind = "Model" if job.spec.produces_model else "Adapter"
     name = JobDirectory.of(job).model(attempt) if kind == "Model" else JobDirectory.of(job).adapter(attempt)
     directory = below(root, name)
     save_result(trainer, tokenizer, job, directory, is_main=is_main)
