@@ -9,9 +9,8 @@ from typing import Any
 from finetune_api.conditions import ConditionType
 from finetune_operator.controller.cache import Store, concerned
 from finetune_operator.controller.events import build_event
-from finetune_operator.job.draft import Plan
 from finetune_operator.kube.kinds import WATCHED, Manifest, key_of
-from finetune_operator.server.plan import ServerPlan
+from finetune_operator.state.plan import Plan
 from fuzz.schemas import explain_status, is_admitted
 from fuzz.worlds import World
 from golden.test_golden import NOW, make_plan
@@ -41,7 +40,7 @@ def find_fault(world: World) -> str:
         plan = make_plan(world)
         if fault := find_plan_fault(kind, about, plan):
             return fault
-        begun += [_stage_of(child) for child in plan.apply if child["kind"] == "Job"]
+        begun += [_stage_of(child) for child in plan.desired if child["kind"] == "Job"]
         if len(begun) != len(set(begun)):
             return f"a stage begins twice: {begun}"
         if not _feed_back(world, about, plan):
@@ -58,23 +57,23 @@ def find_store_fault(about: Manifest) -> str:
     return "" if told == [True, True, False, True] else f"the store tells of its changes as {told}"
 
 
-def find_plan_fault(kind: str, about: Manifest, plan: Plan | ServerPlan) -> str:
+def find_plan_fault(kind: str, about: Manifest, plan: Plan) -> str:
     """Return what is wrong with one plan; empty where nothing is."""
     if fault := explain_status(kind, plan.status):
         return f"status: {fault}"
     added = set(_list_texts(plan.status)) - set(_list_texts(about.get("status")))
     if texts := [text for text in added if not text.isprintable()]:
         return f"status holds what a terminal would take for a command: {texts[0][:100]!r}"
-    if not (plan.again_after is None or (math.isfinite(plan.again_after) and plan.again_after >= 0)):
-        return f"again_after is {plan.again_after}"
-    if _has_failed(about) and (not _has_failed({"status": plan.status}) or plan.apply):
+    if not (plan.requeue_after is None or (math.isfinite(plan.requeue_after) and plan.requeue_after >= 0)):
+        return f"requeue_after is {plan.requeue_after}"
+    if _has_failed(about) and (not _has_failed({"status": plan.status}) or plan.desired):
         return "a job that failed goes on"
     named = {"apiVersion": "v", "kind": kind} | about
     for event in plan.events:
         note = build_event(named, event, "fuzz", NOW)["note"]
         if not note.isprintable() or len(note.encode()) > _NOTE_BYTES or not event.reason:
             return f"an event's note cannot be written: {note[:100]!r}"
-    return next(filter(None, (_find_child_fault(about, child) for child in plan.apply)), "")
+    return next(filter(None, (_find_child_fault(about, child) for child in plan.desired)), "")
 
 
 def _find_child_fault(about: Manifest, child: Manifest) -> str:
@@ -100,11 +99,11 @@ def _find_child_fault(about: Manifest, child: Manifest) -> str:
     return ""
 
 
-def _feed_back(world: World, about: Manifest, plan: Plan | ServerPlan) -> bool:
+def _feed_back(world: World, about: Manifest, plan: Plan) -> bool:
     """Let the world be what the plan makes of it; tell whether anything is new."""
     is_new = about.get("status") != plan.status
     about["status"] = plan.status
-    for child in plan.apply:
+    for child in plan.desired:
         match child["kind"]:
             case "Job":
                 world.setdefault("children", []).append({"job": child})

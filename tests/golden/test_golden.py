@@ -12,15 +12,15 @@ import pytest
 from finetune_api.contract.routes import LoadedReport
 from finetune_api.jobstatus import TrainingProgress
 from finetune_api.meta import ROUTES_ANNOTATION
-from finetune_operator.job.draft import Plan
 from finetune_operator.job.evaluation import find_incumbent
 from finetune_operator.job.plan import plan_job
 from finetune_operator.job.quota import KINDS, Occupancy, build_occupancy, is_at_work, is_unended, wants_of
 from finetune_operator.job.snapshot import Seen
-from finetune_operator.server.plan import SeenServer, ServerPlan, plan_server
+from finetune_operator.server.plan import SeenServer, plan_server
 from finetune_operator.settings import Limits, Settings
 from finetune_operator.state.child_jobs import view_attempt, view_server_pod
 from finetune_operator.state.conditions import Event
+from finetune_operator.state.plan import Plan
 from finetune_operator.state.views import view_job, view_server
 from golden.cases import GOLDEN
 
@@ -60,15 +60,15 @@ def test_golden(case: str) -> None:
 def decide(observed: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
     """Return the children and the outcome that the plan of an observed world makes."""
     plan = make_plan(observed)
-    outcome = _outcome(plan.status, plan.events, plan.again_after)
-    if isinstance(plan, ServerPlan):
-        outcome["annotate"] = [[name, annotations] for name, annotations in plan.annotate]
-    elif plan.delete:
-        outcome["delete"] = [f"{one.kind.name} {one.name} {one.uid} {one.version}" for one in plan.delete]
-    return list(plan.apply), outcome
+    outcome = _outcome(plan.status, plan.events, plan.requeue_after)
+    if plan.pod_annotations:
+        outcome["annotate"] = [[name, annotations] for name, annotations in plan.pod_annotations]
+    if plan.deletions:
+        outcome["delete"] = [f"{one.kind.name} {one.name} {one.uid} {one.version}" for one in plan.deletions]
+    return list(plan.desired), outcome
 
 
-def make_plan(observed: dict[str, Any]) -> Plan | ServerPlan:
+def make_plan(observed: dict[str, Any]) -> Plan:
     """Return the plan for an observed world: a job's, or that of a server alone."""
     if "server" in observed and "job" not in observed:
         return _plan_server(observed)
@@ -112,7 +112,7 @@ def _occupancy(observed: dict[str, Any]) -> Occupancy:
     )
 
 
-def _plan_server(observed: dict[str, Any]) -> ServerPlan:
+def _plan_server(observed: dict[str, Any]) -> Plan:
     pods = [
         view_server_pod(
             one["pod"],

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from finetune_api.conditions import Reason
 
 from finetune_operator.controller.cache import Store, concerned, next_in_line
-from finetune_operator.job.draft import AT_ONCE, Deletion
 from finetune_operator.kube.client import ApiError, Cluster
 from finetune_operator.kube.kinds import JOB, OWNED_LABEL, POD, Key, Manifest, controller_uid, key_of, kind_of, label_of
 from finetune_operator.kube.workqueue import WorkQueue
 from finetune_operator.manifests.drift import MADE_ONCE, build_update, is_as_wanted, seal
+from finetune_operator.state.plan import REQUEUE_SOON_SECONDS, Deletion
 
 REFUSALS = {400, 403, 404, 422}
 """The API server's way of saying that the same request would be refused again."""
@@ -96,7 +96,7 @@ class Maker:
             except ApiError as error:
                 if error.code not in (404, 409):
                     raise
-                self.queue.add_after(key, AT_ONCE)
+                self.queue.add_after(key, REQUEUE_SOON_SECONDS)
 
     async def annotate(self, namespace: str, pod: str, annotations: dict[str, str]) -> None:
         """Annotate a pod, if it still is there."""

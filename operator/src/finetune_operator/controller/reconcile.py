@@ -13,7 +13,6 @@ from finetune_operator.controller.cache import Store
 from finetune_operator.controller.events import build_event
 from finetune_operator.controller.recovery import recover
 from finetune_operator.controller.snapshot import Observer
-from finetune_operator.job.draft import STAGE_CONDITIONS, Plan
 from finetune_operator.job.plan import plan_job
 from finetune_operator.kube.client import ApiError, Cluster
 from finetune_operator.kube.kinds import Key, Manifest, key_of
@@ -25,9 +24,10 @@ from finetune_operator.metrics import (
     RECONCILE_SECONDS,
     STAGE_SECONDS,
 )
-from finetune_operator.server.plan import ServerPlan, plan_server
+from finetune_operator.server.plan import plan_server
 from finetune_operator.settings import Settings
-from finetune_operator.state.conditions import Conditions, Event
+from finetune_operator.state.conditions import STAGE_CONDITIONS, Conditions, Event, raw_true_conditions
+from finetune_operator.state.plan import Plan
 from finetune_operator.state.views import view_job, view_server
 
 _LOG = logging.getLogger(__name__)
@@ -90,26 +90,26 @@ class Reconciler:
         await self._tell_events(key)
         now = datetime.now(UTC).replace(microsecond=0)
         plan = await self._decide(manifest, now)
-        again_after = plan.again_after
-        made, refused = await self.maker.make(manifest, plan.apply)
+        requeue_after = plan.requeue_after
+        made, refused = await self.maker.make(manifest, plan.desired)
         if made and not manifest.get("status") and self.queue.has_new:
             # Those who are new get their first Job before this one gets its first word: what was made brings it back.
             return
         status, events = plan.status, list(plan.events)
         if refused:
             status, events = _refuse(manifest, refused, now)
-            again_after = _REFUSED_AGAIN_SECONDS
-        elif isinstance(plan, ServerPlan):
-            for pod, annotations in plan.annotate:
+            requeue_after = _REFUSED_AGAIN_SECONDS
+        else:
+            for pod, annotations in plan.pod_annotations:
                 await self.maker.annotate(key.namespace, pod, annotations)
         if status != manifest.get("status"):
             await self._tell(manifest, status, events, now)
-        if isinstance(plan, Plan) and not refused:
-            await self.maker.delete(key, plan.delete)
-        if again_after is not None:
-            self.queue.add_after(key, again_after)
+        if not refused:
+            await self.maker.delete(key, plan.deletions)
+        if requeue_after is not None:
+            self.queue.add_after(key, requeue_after)
 
-    async def _decide(self, manifest: Manifest, now: datetime) -> Plan | ServerPlan:
+    async def _decide(self, manifest: Manifest, now: datetime) -> Plan:
         """Look at everything that bears on an object, and decide about it."""
         if manifest["kind"] == "ModelServer":
             return plan_server(view_server(manifest), await self.observer.see_server(manifest), self.settings, now)
@@ -122,7 +122,7 @@ class Reconciler:
         key = key_of(manifest)
         written = await self._write_status(manifest, status)
         if key.kind == "FineTuneJob":
-            self._observe_stages(manifest, _holding(written) - _holding(manifest))
+            self._observe_stages(manifest, raw_true_conditions(written).keys() - raw_true_conditions(manifest).keys())
         if events:
             self._untold.setdefault(key, []).extend(build_event(manifest, one, self.instance, now) for one in events)
             await self._tell_events(key)
@@ -175,12 +175,6 @@ def _refuse(manifest: Manifest, refused: tuple[Reason, str], now: datetime) -> t
     status = view.status.model_copy(update=told | no_more)
     is_news = (ConditionType.READY, reason) not in {(one.type, one.reason) for one in before}
     return status.to_dict(), [Event("Warning", reason, message[:1024])] if is_news else []
-
-
-def _holding(manifest: Manifest) -> set[str]:
-    """Return the types of the conditions that hold."""
-    conditions = (manifest.get("status") or {}).get("conditions", [])
-    return {condition["type"] for condition in conditions if condition["status"] == "True"}
 
 
 def _about(key: Key, uid: str | None = None) -> dict[str, str]:

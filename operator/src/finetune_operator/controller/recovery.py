@@ -5,11 +5,11 @@ from finetune_api.stage import Stage
 
 from finetune_operator.controller.apply import Maker
 from finetune_operator.controller.snapshot import Observer
-from finetune_operator.job.draft import STAGE_CONDITIONS
 from finetune_operator.kube.kinds import JOB, controller_uid
 from finetune_operator.manifests.drift import mend_job
 from finetune_operator.manifests.names import stage_job_name, stage_labels
 from finetune_operator.state.child_jobs import Attempt, attempt_of
+from finetune_operator.state.conditions import STAGE_CONDITIONS, true_conditions
 from finetune_operator.state.views import JobView
 
 
@@ -25,7 +25,7 @@ async def recover(job: JobView, observer: Observer, maker: Maker) -> list[Attemp
 
 def _open_stages(job: JobView) -> list[Stage]:
     """Return the stages that are not done; none of a job that failed."""
-    done = {one.type for one in job.status.conditions if one.status == "True"}
+    done = true_conditions(job.status.conditions)
     if ConditionType.FAILED in done:
         return []
     return [stage for stage, condition in STAGE_CONDITIONS.items() if condition not in done]

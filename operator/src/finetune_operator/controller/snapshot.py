@@ -23,6 +23,7 @@ from finetune_operator.server.plan import SeenServer
 from finetune_operator.server.routes import proven_by_name
 from finetune_operator.settings import Limit, Settings
 from finetune_operator.state.child_jobs import Attempt, State, attempt_of, running_ip, view_attempt, view_server_pod
+from finetune_operator.state.conditions import true_conditions
 from finetune_operator.state.views import JobView, view_job, view_server
 
 _MOST_VIEWS = 1_000
@@ -114,8 +115,7 @@ class Observer:
         """Tell whether another job is to begin with this one's result, and has not taken it over yet."""
         followers = (self._view(raw).status for raw in self.store.followers(key))
         return any(
-            status.warm_start is None
-            and not any(one.type == ConditionType.FAILED and one.status == "True" for one in status.conditions)
+            status.warm_start is None and ConditionType.FAILED not in true_conditions(status.conditions)
             for status in followers
         )
 

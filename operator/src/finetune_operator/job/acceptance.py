@@ -9,6 +9,7 @@ from finetune_api.uris import parse_uri
 from finetune_api.warm_start import WarmStart
 
 from finetune_operator.manifests.names import job_file
+from finetune_operator.state.conditions import true_conditions
 from finetune_operator.state.views import JobView, ServerView
 
 Problem = tuple[Reason, str]
@@ -34,11 +35,11 @@ def resolve_earlier(spec: FineTuneJobSpec, earlier: JobView | None) -> WarmStart
     if earlier is None or earlier.spec is None:
         why = f"FineTuneJob {name} is invalid: {earlier.problem}" if earlier else f"there is no FineTuneJob {name}"
         return Reason.MODEL_NOT_FOUND, f"{why}: correct model.uri"
-    holding = {one.type: one for one in earlier.status.conditions if one.status == "True"}
+    conditions = true_conditions(earlier.status.conditions)
     artifact = earlier.status.artifact
-    if ConditionType.FAILED in holding:
-        return Reason.MODEL_NOT_FOUND, f"FineTuneJob {name} failed: {holding[ConditionType.FAILED].message}"[:1024]
-    if ConditionType.EVALUATED not in holding or artifact is None:
+    if ConditionType.FAILED in conditions:
+        return Reason.MODEL_NOT_FOUND, f"FineTuneJob {name} failed: {conditions[ConditionType.FAILED].message}"[:1024]
+    if ConditionType.EVALUATED not in conditions or artifact is None:
         return Reason.WAITING, f"FineTuneJob {name} has no proven result yet"
     if earlier.spec.method.reward:
         return Reason.MODEL_UNSUPPORTED, f"FineTuneJob {name} made a model that scores: begin with one that answers"

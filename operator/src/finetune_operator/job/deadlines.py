@@ -10,8 +10,9 @@ from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.jobstatus import ActiveTime
 
 from finetune_operator.job.acceptance import Problem
-from finetune_operator.job.draft import AT_ONCE, Draft
+from finetune_operator.job.draft import Draft
 from finetune_operator.state.child_jobs import Attempt, State
+from finetune_operator.state.plan import REQUEUE_SOON_SECONDS
 
 
 def find_running(attempts: list[Attempt]) -> Attempt | None:
@@ -40,7 +41,7 @@ def keep_clock(draft: Draft, spec: FineTuneJobSpec, attempts: list[Attempt]) -> 
     if spec.active_deadline_seconds is not None:
         draft.set_status(active=count_active(draft.status.active, attempts, draft.now))
         if running:
-            draft.look_again(max(_seconds_left(draft, spec.active_deadline_seconds), AT_ONCE))
+            draft.look_again(max(_seconds_left(draft, spec.active_deadline_seconds), REQUEUE_SOON_SECONDS))
     return running
 
 

@@ -3,53 +3,20 @@
 Pure: the clock is an argument.
 """
 
-from dataclasses import dataclass
 from datetime import datetime
 
 from finetune_api.conditions import ConditionType, Reason
 from finetune_api.jobstatus import TrainingProgress
 from finetune_api.stage import Phase, Stage
 
-from finetune_operator.kube.kinds import FINETUNEJOB, JOB, Kind, Manifest
+from finetune_operator.kube.kinds import FINETUNEJOB, JOB, Manifest
 from finetune_operator.state.child_jobs import Attempt, State
-from finetune_operator.state.conditions import Conditions, Event, changed_conditions
+from finetune_operator.state.conditions import STAGE_CONDITIONS, Conditions, changed_conditions
+from finetune_operator.state.plan import REQUEUE_SOON_SECONDS, Deletion, Plan
 from finetune_operator.state.views import JobView
 
-AT_ONCE = 0.1
-"""Seconds after which to look at what was just written."""
 PROGRESS_SECONDS = 5.0
 """How often the progress of a running training is read."""
-
-STAGE_CONDITIONS = {
-    Stage.PREPARE: ConditionType.DATASET_READY,
-    Stage.TRAIN: ConditionType.TRAINED,
-    Stage.EVALUATE: ConditionType.EVALUATED,
-    Stage.EXPORT: ConditionType.EXPORTED,
-}
-"""The condition that holds once a stage is done."""
-
-
-@dataclass(frozen=True)
-class Deletion:
-    """An object that should go, in the very version that this was decided about."""
-
-    kind: Kind
-    name: str
-    uid: str
-    version: str
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What to do about one object."""
-
-    apply: tuple[Manifest, ...]
-    status: Manifest
-    events: tuple[Event, ...]
-    again_after: float | None = None
-    """Seconds after which to look again though nothing was seen to change."""
-    delete: tuple[Deletion, ...] = ()
-    """What should go once the status is written."""
 
 
 class Draft:
@@ -63,7 +30,7 @@ class Draft:
         self.status = job.status.model_copy(update={"observed_generation": job.generation, "waiting_for": None})
         self.children: list[Manifest] = []
         self.deletions: list[Deletion] = []
-        self.again_after: float | None = None
+        self.requeue_after: float | None = None
 
     @property
     def has_failed(self) -> bool:
@@ -85,14 +52,20 @@ class Draft:
             self.look_again((expiry - self.now).total_seconds())
         elif expiry is not None and status != self.job.status.to_dict():
             # First it is written how the job ended.
-            self.look_again(AT_ONCE)
+            self.look_again(REQUEUE_SOON_SECONDS)
         elif expiry is not None:
             self.deletions.append(Deletion(FINETUNEJOB, self.job.name, self.job.uid, self.job.version))
-        return Plan(tuple(self.children), status, tuple(events), self.again_after, tuple(self.deletions))
+        return Plan(
+            desired=tuple(self.children),
+            status=status,
+            events=tuple(events),
+            requeue_after=self.requeue_after,
+            deletions=tuple(self.deletions),
+        )
 
     def look_again(self, seconds: float) -> None:
         """Look again after a while, or earlier where that was asked for already."""
-        self.again_after = seconds if self.again_after is None else min(self.again_after, seconds)
+        self.requeue_after = seconds if self.requeue_after is None else min(self.requeue_after, seconds)
 
     def stop(self, attempts: list[Attempt]) -> None:
         """Let the Jobs go that have not ended; their pods get SIGTERM."""

@@ -16,6 +16,7 @@ from finetune_api.stage import Stage
 from finetune_operator.job.acceptance import find_fullness
 from finetune_operator.job.draft import Draft
 from finetune_operator.state.child_jobs import Attempt
+from finetune_operator.state.conditions import true_conditions
 from finetune_operator.state.views import JobView, ServerView
 
 
@@ -64,9 +65,9 @@ def recorded_server(known: EvaluationServer | None, attempts: list[Attempt]) -> 
 def find_evaluated(server: str, jobs: Iterable[JobView]) -> JobView | None:
     """Return the job whose result a ModelServer evaluates; one at a time."""
     for job in sorted(jobs, key=lambda job: job.name):
-        over = {one.type for one in job.status.conditions if one.status == "True"}
-        asked = job.status.evaluation_server
-        if asked and asked.name == server and not over & {ConditionType.EVALUATED, ConditionType.FAILED}:
+        ended = true_conditions(job.status.conditions).keys() & {ConditionType.EVALUATED, ConditionType.FAILED}
+        chosen = job.status.evaluation_server
+        if chosen and chosen.name == server and not ended:
             return job
     return None
 

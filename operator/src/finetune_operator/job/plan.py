@@ -16,7 +16,7 @@ from finetune_operator.job.acceptance import Problem, find_problem, find_source_
 from finetune_operator.job.approval import judge
 from finetune_operator.job.attempts import Begin, Done, GiveUp, Step, Wait, count_begun, last_begun, next_step
 from finetune_operator.job.deadlines import explain_deadline, find_running, is_late, keep_clock, stop_clock
-from finetune_operator.job.draft import AT_ONCE, STAGE_CONDITIONS, Draft, Plan
+from finetune_operator.job.draft import Draft
 from finetune_operator.job.evaluation import recorded_incumbent, recorded_server
 from finetune_operator.job.expiry import find_expiry, is_retired
 from finetune_operator.job.results import take_over
@@ -32,6 +32,8 @@ from finetune_operator.manifests.stages import (
     names_default_claim,
 )
 from finetune_operator.settings import Settings
+from finetune_operator.state.conditions import STAGE_CONDITIONS
+from finetune_operator.state.plan import REQUEUE_SOON_SECONDS, Plan
 from finetune_operator.state.views import JobView
 
 _TO_THE_PROOF = (Stage.PREPARE, Stage.TRAIN, Stage.EVALUATE)
@@ -99,7 +101,7 @@ def _continue_from(draft: Draft, earlier: WarmStart | Problem) -> None:
         draft.conditions.set(ConditionType.ACCEPTED, status=True, reason=Reason.ACCEPTED)
         draft.set_status(warm_start=earlier)
         draft.wait(Stage.PREPARE, Reason.PREPARING, f"begins with the result of {earlier.job}")
-        draft.look_again(AT_ONCE)
+        draft.look_again(REQUEUE_SOON_SECONDS)
     else:
         draft.refuse(*earlier)
 
@@ -193,7 +195,7 @@ def _take(draft: Draft, spec: FineTuneJobSpec, stage: Stage, step: Step, seen: S
         case Wait(reason, message, until):
             draft.wait(stage, reason or RUNNING[stage], message)
             if until is not None:
-                draft.look_again(max((until - draft.now).total_seconds(), AT_ONCE))
+                draft.look_again(max((until - draft.now).total_seconds(), REQUEUE_SOON_SECONDS))
             elif stage is Stage.TRAIN and find_running(seen.attempts):
                 draft.follow(seen.progress)
     return False

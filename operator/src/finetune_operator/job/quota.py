@@ -18,6 +18,7 @@ from finetune_api.meta import JOB_LABEL
 from finetune_operator.job.acceptance import Problem
 from finetune_operator.kube.kinds import Manifest, controller_uid, label_of
 from finetune_operator.settings import Limit
+from finetune_operator.state.conditions import raw_true_conditions, true_conditions
 
 Kind = Literal["jobs", "gpus"]
 KINDS: tuple[Kind, ...] = ("jobs", "gpus")
@@ -61,7 +62,7 @@ def find_excess(namespace: str, limit: Limit, most_gpus: int) -> Problem | None:
 
 def needs_place(status: FineTuneJobStatus) -> bool:
     """Tell whether a job that goes on takes another place among those at work: it has not begun, or was suspended."""
-    is_suspended = any(one.type == ConditionType.SUSPENDED and one.status == "True" for one in status.conditions)
+    is_suspended = ConditionType.SUSPENDED in true_conditions(status.conditions)
     is_waiting = status.waiting_for is not None and status.waiting_for.jobs > 0
     return status.attempts.prepare == 0 or is_suspended or is_waiting
 
@@ -101,13 +102,15 @@ def find_shortage(namespace: str, limit: Limit, turn: Turn, wants: Room, others:
 def is_at_work(job: Manifest) -> bool:
     """Tell whether a FineTuneJob has begun, as its status says, and not ended."""
     status = job.get("status") or {}
-    over = {one["type"] for one in status.get("conditions", []) if one["status"] == "True"}
+    conditions = raw_true_conditions(job).keys()
     output = (job.get("spec") or {}).get("output") or {}
-    is_exported = ConditionType.EXPORTED in over or not any(output.get(way) for way in ("merged", "bucket", "hub"))
+    is_exported = ConditionType.EXPORTED in conditions or not any(
+        output.get(way) for way in ("merged", "bucket", "hub")
+    )
     return (
         (status.get("attempts") or {}).get("prepare", 0) > 0
-        and not over & {ConditionType.FAILED, ConditionType.SUSPENDED}
-        and not (ConditionType.EVALUATED in over and is_exported)
+        and not conditions & {ConditionType.FAILED, ConditionType.SUSPENDED}
+        and not (ConditionType.EVALUATED in conditions and is_exported)
         and not (status.get("waitingFor") or {}).get("jobs")
     )
 
@@ -117,7 +120,7 @@ def is_unended(manifest: Manifest) -> bool:
     status = manifest.get("status") or {}
     if manifest["kind"] == "Pod":
         return label_of(manifest, JOB_LABEL) is not None and status.get("phase") not in ("Succeeded", "Failed")
-    return not any(one["type"] in _ENDS and one["status"] == "True" for one in status.get("conditions", []))
+    return not raw_true_conditions(manifest).keys() & _ENDS
 
 
 def wants_of(job: Manifest) -> dict[str, int]:

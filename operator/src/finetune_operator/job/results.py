@@ -5,7 +5,8 @@ from finetune_api.contract.reports import StageReport
 from finetune_api.jobstatus import TrainingProgress
 from finetune_api.stage import Stage
 
-from finetune_operator.job.draft import STAGE_CONDITIONS, Draft
+from finetune_operator.job.draft import Draft
+from finetune_operator.state.conditions import STAGE_CONDITIONS
 
 
 def take_over(draft: Draft, stage: Stage, report: StageReport) -> bool:

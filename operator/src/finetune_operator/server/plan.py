@@ -28,7 +28,8 @@ from finetune_operator.manifests.server import (
 from finetune_operator.server.routes import advance_rollouts, build_routes, describe_served
 from finetune_operator.settings import Settings
 from finetune_operator.state.child_jobs import ServerPod
-from finetune_operator.state.conditions import Conditions, Event, changed_conditions
+from finetune_operator.state.conditions import Conditions, changed_conditions
+from finetune_operator.state.plan import Plan
 from finetune_operator.state.views import JobView, ServerView
 
 LOADING_SECONDS = 2.0
@@ -48,19 +49,7 @@ class SeenServer:
     """Whether it was scaled by its requests before."""
 
 
-@dataclass(frozen=True)
-class ServerPlan:
-    """What to do about one ModelServer."""
-
-    apply: tuple[Manifest, ...]
-    status: Manifest
-    events: tuple[Event, ...]
-    again_after: float | None = None
-    annotate: tuple[tuple[str, dict[str, str]], ...] = ()
-    """Pods and annotations to give them, so that the kubelet refreshes their routes at once."""
-
-
-def plan_server(server: ServerView, seen: SeenServer, settings: Settings, now: datetime) -> ServerPlan:
+def plan_server(server: ServerView, seen: SeenServer, settings: Settings, now: datetime) -> Plan:
     """Decide about one ModelServer."""
     spec = server.spec
     if seen.conflict or spec is None:
@@ -99,9 +88,9 @@ def plan_server(server: ServerView, seen: SeenServer, settings: Settings, now: d
         server,
         conditions,
         status,
-        apply=_build_children(server, spec, routes, seen, settings),
-        again_after=LOADING_SECONDS if is_moving else None,
-        annotate=tuple(
+        desired=_build_children(server, spec, routes, seen, settings),
+        requeue_after=LOADING_SECONDS if is_moving else None,
+        pod_annotations=tuple(
             (pod.name, {ROUTES_ANNOTATION: digest})
             for pod in seen.pods
             if pod.address and pod.routes_annotation != digest
@@ -109,28 +98,28 @@ def plan_server(server: ServerView, seen: SeenServer, settings: Settings, now: d
     )
 
 
-def _refuse(server: ServerView, reason: Reason, message: str, now: datetime) -> ServerPlan:
+def _refuse(server: ServerView, reason: Reason, message: str, now: datetime) -> Plan:
     """Leave everything as it is, and say why."""
     conditions = Conditions.start(server.status.conditions, server.generation, now)
     for kind in (ConditionType.ACCEPTED, ConditionType.READY):
         conditions.set(kind, status=False, reason=reason, message=message)
     status = server.status.model_copy(update={"observed_generation": server.generation})
-    return _conclude(server, conditions, status, apply=())
+    return _conclude(server, conditions, status, desired=())
 
 
 def _conclude(
     server: ServerView,
     conditions: Conditions,
     status: ModelServerStatus,
-    apply: tuple[Manifest, ...],
-    again_after: float | None = None,
-    annotate: tuple[tuple[str, dict[str, str]], ...] = (),
-) -> ServerPlan:
+    desired: tuple[Manifest, ...],
+    requeue_after: float | None = None,
+    pod_annotations: tuple[tuple[str, dict[str, str]], ...] = (),
+) -> Plan:
     listed = conditions.listed()
     reason = conditions.by_type[ConditionType.READY].reason
     status = status.model_copy(update={"conditions": listed, "reason": reason})
     events = tuple(changed_conditions(server.status.conditions, listed))
-    return ServerPlan(apply, status.to_dict(), events, again_after, annotate)
+    return Plan(desired, status.to_dict(), events, requeue_after, pod_annotations=pod_annotations)
 
 
 def _build_children(

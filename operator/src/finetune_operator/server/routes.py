@@ -10,15 +10,14 @@ from finetune_api.rollout import RolloutStatus, Tally
 from finetune_operator.job.evaluation import find_evaluated
 from finetune_operator.server.rollouts import Traffic, advance, shares
 from finetune_operator.state.child_jobs import ServerPod
+from finetune_operator.state.conditions import true_conditions
 from finetune_operator.state.views import JobView
 
 
 def proven_at(job: JobView) -> datetime | None:
     """Return when the job's adapter passed its gates; None where it did not."""
-    for condition in job.status.conditions:
-        if condition.type == ConditionType.EVALUATED and condition.status == "True" and job.status.artifact:
-            return condition.last_transition_time
-    return None
+    evaluated = true_conditions(job.status.conditions).get(ConditionType.EVALUATED)
+    return evaluated.last_transition_time if evaluated and job.status.artifact else None
 
 
 def proven_by_name(jobs: list[JobView]) -> dict[str, list[JobView]]:

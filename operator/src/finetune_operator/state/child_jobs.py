@@ -20,6 +20,7 @@ from finetune_api.stage import Stage
 from pydantic import TypeAdapter, ValidationError
 
 from finetune_operator.kube.kinds import Manifest, label_of
+from finetune_operator.state.conditions import raw_true_conditions
 
 INCUMBENT_ARGUMENT = "--incumbent="
 """Argument of the evaluation with the Incumbent as JSON."""
@@ -108,9 +109,7 @@ def view_attempt(job: Manifest, pods: list[Manifest]) -> Attempt | None:
     stage, number = named
     pod = _telling_pod(pods)
     status = job.get("status", {})
-    conditions = {
-        condition["type"]: condition for condition in status.get("conditions", []) if condition["status"] == "True"
-    }
+    conditions = raw_true_conditions(job)
     terminated = _terminated(pod)
     vanished = len(pods) < job.get("spec", {}).get("parallelism", 1)
     return Attempt(
@@ -189,10 +188,7 @@ def _telling_pod(pods: list[Manifest]) -> Manifest | None:
 
 def view_server_pod(pod: Manifest, annotation: str, loaded: LoadedReport | None, *, is_unheard: bool) -> ServerPod:
     """Read a pod of a ModelServer."""
-    ready = not pod["metadata"].get("deletionTimestamp") and any(
-        condition["type"] == "Ready" and condition["status"] == "True"
-        for condition in pod.get("status", {}).get("conditions", [])
-    )
+    ready = "Ready" in raw_true_conditions(pod) and not pod["metadata"].get("deletionTimestamp")
     return ServerPod(
         name=pod["metadata"]["name"],
         ready=ready,
@@ -213,7 +209,7 @@ def _state(conditions: dict[str, Any], pod: Manifest | None, terminated: dict[st
     if pod is None or vanished or "PodFailurePolicy" in conditions["Failed"].get("reason", ""):
         # A pod was taken away, or the Job's policy met the DisruptionTarget condition.
         return State.DISRUPTED
-    if terminated.get("exitCode") == ExitCode.STOPPED or _has_condition(pod, "DisruptionTarget"):
+    if terminated.get("exitCode") == ExitCode.STOPPED or "DisruptionTarget" in raw_true_conditions(pod):
         return State.DISRUPTED
     if pod["metadata"].get("deletionTimestamp") or not terminated:
         return State.DISRUPTED
@@ -226,7 +222,9 @@ def _runs_on(pod: Manifest) -> bool:
     Judged before that, a training that ended well would have left no report, and one that failed would be disrupted.
     """
     is_going = pod.get("status", {}).get("phase") in ("Pending", "Running")
-    return is_going and not pod["metadata"].get("deletionTimestamp") and not _has_condition(pod, "DisruptionTarget")
+    return (
+        is_going and not pod["metadata"].get("deletionTimestamp") and "DisruptionTarget" not in raw_true_conditions(pod)
+    )
 
 
 def _terminated(pod: Manifest | None) -> dict[str, Any]:
@@ -258,13 +256,6 @@ def running_ip(pod: Manifest | None) -> str | None:
     if status.get("phase") == "Running" and isinstance(status.get("podIP"), str):
         return str(status["podIP"])
     return None
-
-
-def _has_condition(pod: Manifest, kind: str) -> bool:
-    return any(
-        condition["type"] == kind and condition["status"] == "True"
-        for condition in pod.get("status", {}).get("conditions", [])
-    )
 
 
 def _time(text: str | None) -> datetime | None:

@@ -3,11 +3,15 @@
 Pure: the clock is an argument.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from finetune_api.conditions import NORMAL_REASONS, Condition, ConditionType, Reason
 from finetune_api.contract.untrusted import make_printable
+from finetune_api.stage import Stage
+
+from finetune_operator.kube.kinds import Manifest
 
 _NORMAL = NORMAL_REASONS | {Reason.SUPERSEDED}
 """What is told without a warning."""
@@ -15,6 +19,26 @@ _NORMAL = NORMAL_REASONS | {Reason.SUPERSEDED}
 
 _SILENT = {Reason.ACCEPTED, Reason.PREPARING}
 """What happens to every job at its start, and is seen in its status."""
+
+
+STAGE_CONDITIONS = {
+    Stage.PREPARE: ConditionType.DATASET_READY,
+    Stage.TRAIN: ConditionType.TRAINED,
+    Stage.EVALUATE: ConditionType.EVALUATED,
+    Stage.EXPORT: ConditionType.EXPORTED,
+}
+"""The condition of a FineTuneJob that is true once a stage is done."""
+
+
+def true_conditions(conditions: Iterable[Condition]) -> dict[str, Condition]:
+    """Return the conditions whose status is True, by type."""
+    return {condition.type: condition for condition in conditions if condition.status == "True"}
+
+
+def raw_true_conditions(manifest: Manifest) -> dict[str, Manifest]:
+    """Return the conditions of a raw object whose status is True, by type."""
+    conditions = (manifest.get("status") or {}).get("conditions", [])
+    return {condition["type"]: condition for condition in conditions if condition["status"] == "True"}
 
 
 @dataclass
@@ -33,8 +57,7 @@ class Conditions:
 
     def is_true(self, kind: ConditionType) -> bool:
         """Tell whether a condition holds."""
-        condition = self.by_type.get(kind)
-        return condition is not None and condition.status == "True"
+        return kind in true_conditions(self.by_type.values())
 
     def set(self, kind: ConditionType, *, status: bool, reason: Reason, message: str = "") -> None:
         """Set a condition; its transition time stays where the status stays."""
