@@ -1,7 +1,7 @@
-"""The whole loop on a real cluster: `make demo`.
+"""Runs the example from installation to a served model: `make demo`.
 
-Starts the embedded Kubernetes, or takes the current context with `CLUSTER=current REGISTRY=<registry>`, installs
-the operator, makes the base model, applies the FineTuneJob, and asks base and tuned model the same question.
+Starts the embedded Kubernetes, or uses the current context with `CLUSTER=current REGISTRY=<registry>`; installs the
+operator, creates the base model, applies the FineTuneJob, and sends base and tuned model the same question.
 """
 
 import json
@@ -29,24 +29,26 @@ CHART = HERE.parents[1] / "charts/finetune-operator"
 NAMESPACE, SYSTEM_NAMESPACE, JOB = "demo", "finetune-system", "support-bot"
 QUESTION = "I changed my mind about the kettle, can I send it back?"
 PORT = 18000
-_PATIENCE = 1500
+_JOB_TIMEOUT = 1500
+"""Seconds until the FineTuneJob must be ready or have failed."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """Where the demo runs: the programs, and where its images are."""
+    """The cluster of the demo: the commands that reach it, and the images to install."""
 
     kubectl: tuple[str, ...]
     helm: tuple[str, ...]
     values: dict[str, Any]
-    """The chart's, with the images."""
+    """Values of the chart, with the images."""
     model_volume: str
+    """Name of the volume that keeps the base model; empty in a cluster of the user's own."""
 
     def run(self, *arguments: str, stdin: str | None = None) -> str:
         """Run kubectl and return its output.
 
         Raises:
-            ClusterError: it failed; the message is its own.
+            ClusterError: kubectl failed; the message contains its standard error.
         """
         return _run([*self.kubectl, *arguments], stdin)
 
@@ -64,7 +66,8 @@ def main() -> int:
         job = _follow_job(target)
         _show_evaluation(target, job["status"])
         if not _is_true(job, "Ready"):
-            failed = next(one for one in job["status"]["conditions"] if one["type"] == "Failed")
+            conditions = job["status"]["conditions"]
+            failed = next(condition for condition in conditions if condition["type"] == "Failed")
             sys.stderr.write(f"{JOB} failed: {failed['reason']}: {failed['message']}\n")
             return 1
         _show_answers(target, job["status"]["serving"])
@@ -83,7 +86,7 @@ def _choose_target() -> Target:
         return Target((str(cluster.kubectl), config), (str(cluster.helm), config), values, "helpdesk-base")
     registry = os.environ.get("REGISTRY", "")
     if not registry:
-        raise ClusterError("CLUSTER=current needs REGISTRY=<registry/path>, where the cluster can pull images from")
+        raise ClusterError("CLUSTER=current needs REGISTRY=<registry/path>, from which the cluster can pull images")
     if shutil.which("kubectl") is None:
         raise ClusterError("CLUSTER=current needs kubectl with a current context")
     if shutil.which("helm") is None:
@@ -101,7 +104,7 @@ def _install(target: Target) -> None:
 
 
 def _make_base_model(target: Target) -> None:
-    """Make the base model in a pod, where it is not there yet; a claim keeps it."""
+    """Create the base model in a pod, unless its claim already has it."""
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
     claim: dict[str, Any] = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}}
     if target.model_volume:
@@ -118,7 +121,7 @@ def _make_base_model(target: Target) -> None:
         _config_map("make-base-model", HERE / "make_base_model.py"),
         _config_map("support-bot-data", HERE / "train.jsonl", HERE / "heldout.jsonl"),
     )
-    tell("making the base model (about 4 minutes, once)")
+    tell("creating the base model (about 4 minutes, once)")
     image = target.values["trainer"]["image"]
     manifest = Template((HERE / "base-model.yaml").read_text()).substitute(
         TRAINER_IMAGE=f"{image['repository']}:{image['tag']}"
@@ -132,7 +135,7 @@ def _make_base_model(target: Target) -> None:
 
 
 def _follow_job(target: Target) -> dict[str, Any]:
-    """Apply the FineTuneJob and print its line whenever it changes, until it is ready or has failed."""
+    """Apply the FineTuneJob and print its row whenever it changes; return the job once it is ready or has failed."""
     target.run("apply", f"-n={NAMESPACE}", "-f", str(HERE / "finetunejob.yaml"))
     print(f"\n$ kubectl apply -f examples/support-bot/finetunejob.yaml\n$ kubectl get finetunejob {JOB} --watch")
     command = [
@@ -142,21 +145,21 @@ def _follow_job(target: Target) -> dict[str, Any]:
         "finetunejob",
         JOB,
         "--watch",
-        f"--request-timeout={_PATIENCE}s",
+        f"--request-timeout={_JOB_TIMEOUT}s",
     ]
-    shown = ""
+    printed = ""
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as watch:
         for line in watch.stdout or ():
             row, _, _ = line.rstrip().rpartition(" ")
-            if row == shown:
+            if row == printed:
                 continue
-            shown = row
+            printed = row
             print(line, end="", flush=True)
             job = json.loads(target.run("get", f"-n={NAMESPACE}", "finetunejob", JOB, "-o=json"))
             if _is_true(job, "Ready") or _is_true(job, "Failed"):
                 watch.terminate()
                 return dict(job)
-    raise ClusterError(f"{JOB} is not ready after {_PATIENCE} s: kubectl describe -n {NAMESPACE} ftj {JOB}")
+    raise ClusterError(f"{JOB} is not ready after {_JOB_TIMEOUT} s; check: kubectl describe -n {NAMESPACE} ftj {JOB}")
 
 
 def _show_evaluation(target: Target, status: dict[str, Any]) -> None:
@@ -179,12 +182,12 @@ def _show_answers(target: Target, serving: dict[str, Any]) -> None:
     name, server = serving["modelName"], serving["server"]
     with _forward(target, server) as url:
         client = OpenAI(base_url=url, api_key="none")
-        print(f"\nAsked: {QUESTION}")
+        print(f"\nQuestion: {QUESTION}")
         for model in (BASE_NAME, name):
             print(f"{model:20} {_ask(client, model)}")
     body = {"model": name, "messages": [{"role": "user", "content": "Where is my tent?"}]}
     kubectl = " ".join(target.kubectl)
-    print("\nChat on:")
+    print("\nTo continue the chat:")
     print(f"  {kubectl} port-forward -n {NAMESPACE} service/{server} {PORT}:80 &")
     print(f"  curl -s localhost:{PORT}/v1/chat/completions -H 'Content-Type: application/json' -d '{json.dumps(body)}'")
 
@@ -204,12 +207,12 @@ def _ask(client: OpenAI, model: str) -> str:
 
 @contextmanager
 def _forward(target: Target, server: str) -> Iterator[str]:
-    """Forward a local port to the server while the body runs."""
+    """Forward a local port to the server within the `with` block; yield the base URL of its API."""
     command = [*target.kubectl, "port-forward", f"-n={NAMESPACE}", f"service/{server}", f"{PORT}:80"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:
         if process.stdout is None or "Forwarding" not in process.stdout.readline():
-            raise ClusterError(f"{' '.join(command)} does not forward")
+            raise ClusterError(f"{' '.join(command)} does not forward the port")
         yield f"http://127.0.0.1:{PORT}/v1"
     finally:
         process.terminate()
@@ -218,7 +221,7 @@ def _forward(target: Target, server: str) -> Iterator[str]:
 
 def _is_true(job: dict[str, Any], kind: str) -> bool:
     conditions = job.get("status", {}).get("conditions", [])
-    return any(one["type"] == kind and one["status"] == "True" for one in conditions)
+    return any(condition["type"] == kind and condition["status"] == "True" for condition in conditions)
 
 
 def _config_map(name: str, *files: Path) -> dict[str, Any]:

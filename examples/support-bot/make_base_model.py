@@ -1,8 +1,9 @@
-"""Makes a small base model that speaks like a helpdesk: `python make_base_model.py DIRECTORY`. About four minutes on two cores.
+"""Creates a small base model that sounds like a help desk: `python make_base_model.py DIRECTORY`.
 
-It is pretrained on conversations of random shops: every shop has its own name, days, prices and addresses, so the
-model learns to speak of them and knows none. That is what fine-tuning then adds. It learns the answers alone, since a
-small model comes to copy what it was asked about far later where most of what it must learn cannot be foretold.
+Takes about four minutes on two cores. The model is pretrained on conversations of random shops: every shop has its own
+name, days, prices and addresses, so that the model learns how to talk about them but knows no shop; fine-tuning adds
+that. The loss covers only the answers: a small model learns to copy from the question far later if most of its targets
+are unpredictable.
 """
 
 import itertools
@@ -15,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 VOCABULARY = 8_000
-"""Conversations that the tokenizer is made from."""
+"""Number of conversations that the tokenizer is trained on."""
 BATCH = 16
 RATE = 1e-3
-WARM_UP, DECAY, MOST = 100, 300, 6_000
-"""Steps: at the beginning, at the end, and in all."""
-LEARNED = 0.2
-"""The mean loss of a model that copies names, items and order numbers; what is left are facts that nobody can know."""
+WARM_UP, DECAY, MAX_STEPS = 100, 300, 6_000
+"""Steps of the warm-up, of the decay at the end, and in total at most."""
+TARGET_LOSS = 0.2
+"""Mean loss of a model that copies names, items and order numbers; the rest is facts that it cannot know."""
 
 CHAT_TEMPLATE = (
     "{%- if tools %}<|tools|>{% for tool in tools %}{{ tool.function.name }} {% endfor %}<|end|>{% endif -%}"
@@ -35,8 +36,8 @@ CHAT_TEMPLATE = (
 )
 SPECIAL = ["<|pad|>", "<|end|>", "<|tools|>", "<|call|>", "<|system|>", "<|user|>", "<|assistant|>", "<|tool|>"]
 
-# A shop's name is made of two of these, so that the model learns to spell any name that it is told. "Northlight", the
-# shop that it is tuned for, is never among them.
+# A shop's name combines two of these, so that the model learns to copy any name. It is never "Northlight", the shop of
+# the fine-tuning.
 FIRST = (
     "North", "South", "East", "West", "River", "Moon", "Sun", "Star", "Green", "Silver", "Stone", "Wood", "Sea", "Wind",
     "Fire", "Snow", "Summer", "Winter", "Bright", "Clear", "Blue", "Red", "High", "Low", "Old", "New", "Oak", "Elm",
@@ -80,7 +81,7 @@ QUESTIONS = {
     ),
     "order": ("where is order {order}?", "what is the status of order {order}?", "has order {order} left yet?"),
 }  # fmt: skip
-# What a tool would have said, where there is one, and the answer.
+# By topic: pairs of the state that a tool would return ("" without a tool) and the answer.
 ANSWERS = {
     "return": (
         ("", "You can return the {item} within {days} days, free of charge. Print the label at {shop}.example/returns."),
@@ -112,7 +113,7 @@ ANSWERS = {
 
 
 def build_conversation(random_: random.Random) -> dict[str, Any]:
-    """Return one conversation of a shop that exists only in it: its messages, and its tools where it uses one."""
+    """Return one conversation of a random shop: its messages, and its tools if it uses one."""
     topic = random_.choice(list(QUESTIONS))
     shop = TARGET
     while shop == TARGET:
@@ -148,7 +149,10 @@ def build_conversation(random_: random.Random) -> dict[str, Any]:
 
 
 def build_tokenizer(texts: list[str]) -> Any:
-    """Return a byte-level BPE tokenizer of 1,024 tokens with the chat template; a digit is a token, so that it is copied."""
+    """Return a byte-level BPE tokenizer of 1,024 tokens with the chat template.
+
+    Each digit is a token of its own, so that the model can copy numbers.
+    """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -170,7 +174,7 @@ def build_tokenizer(texts: list[str]) -> Any:
 
 
 def build_model(tokenizer: Any) -> Any:
-    """Return a Llama of 3.6 million parameters; its head size of 64 is what vLLM's attention on CPUs takes."""
+    """Return a Llama of 3.6 million parameters; vLLM's attention on CPUs supports its head size of 64."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     return LlamaForCausalLM(
@@ -183,7 +187,7 @@ def build_model(tokenizer: Any) -> Any:
             num_key_value_heads=4,
             max_position_embeddings=1024,
             tie_word_embeddings=True,
-            # The usual 0.02 is meant for wider models: with it, this one takes three times as long until it copies.
+            # The usual 0.02 suits wider models: with it, this model takes three times as long to learn to copy.
             initializer_range=0.06,
             bos_token_id=None,
             eos_token_id=tokenizer.eos_token_id,
@@ -193,50 +197,51 @@ def build_model(tokenizer: Any) -> Any:
 
 
 def pretrain(model: Any, rows: Iterator[list[int]], padding: int, answer: int) -> None:
-    """Train until the model copies, however long that takes on this machine, and let the rate fall then.
+    """Train the model until it copies, which takes a different number of steps on each machine; then decay the rate.
 
     Args:
-        model: what is trained.
-        rows: conversations without an end, each once; one row of a batch is one whole conversation.
-        padding: the token that fills a row.
-        answer: the token that an answer begins with: what comes before the first one is not learned.
+        model: the model, trained in place.
+        rows: an endless iterator of tokenized conversations; each is one row of a batch.
+        padding: the id of the padding token.
+        answer: the id of the token that starts an answer; tokens before the first one are excluded from the loss.
 
     Raises:
-        SystemExit: it has not learned to copy within the steps that it may take.
+        SystemExit: the model did not learn to copy within MAX_STEPS.
     """
     import torch
 
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=0.05, betas=(0.9, 0.98))
-    mean, left = 1.0, None
-    for step in range(1, MOST + 1):
-        chosen = list(itertools.islice(rows, BATCH))
-        length = max(map(len, chosen))
-        ids = torch.tensor([row + [padding] * (length - len(row)) for row in chosen])
+    mean, decay_steps = 1.0, None
+    for step in range(1, MAX_STEPS + 1):
+        batch = list(itertools.islice(rows, BATCH))
+        length = max(map(len, batch))
+        ids = torch.tensor([row + [padding] * (length - len(row)) for row in batch])
         is_text = ids != padding
-        is_learned = is_text & ((ids == answer).cumsum(1) > 0)
-        loss = model(input_ids=ids, attention_mask=is_text.long(), labels=ids.where(is_learned, -100)).loss
+        is_target = is_text & ((ids == answer).cumsum(1) > 0)
+        loss = model(input_ids=ids, attention_mask=is_text.long(), labels=ids.where(is_target, -100)).loss
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for group in optimizer.param_groups:
-            group["lr"] = RATE * min(step / WARM_UP, 1.0 if left is None else left / DECAY)
+            group["lr"] = RATE * min(step / WARM_UP, 1.0 if decay_steps is None else decay_steps / DECAY)
         optimizer.step()
         mean += 0.04 * (loss.item() - mean)
         if step % 50 == 0:
-            print(f"step {step}, loss {mean:.3f}, {f'{left} steps left' if left else f'until {LEARNED}'}", flush=True)
-        if left is not None:
-            left -= 1
-        elif mean < LEARNED:
-            left = DECAY
-        if left == 0:
+            remaining = f"{decay_steps} steps left" if decay_steps else f"target {TARGET_LOSS}"
+            print(f"step {step}, loss {mean:.3f}, {remaining}", flush=True)
+        if decay_steps is not None:
+            decay_steps -= 1
+        elif mean < TARGET_LOSS:
+            decay_steps = DECAY
+        if decay_steps == 0:
             return
-    raise SystemExit(f"the model does not copy: its loss is {mean:.3f} after {MOST} steps")
+    raise SystemExit(f"the model did not learn to copy: its loss is {mean:.3f} after {MAX_STEPS} steps")
 
 
 def main(directory: Path) -> None:
-    """Make the model, unless it is there; whole or not at all."""
+    """Create the model, unless it exists; the directory appears only when the model is complete."""
     if (directory / "config.json").exists():
-        print(f"{directory} is there already")
+        print(f"{directory} already exists")
         return
     import torch
     from jinja2 import Environment
@@ -249,7 +254,7 @@ def main(directory: Path) -> None:
     texts = (template.render(build_conversation(random_)) for _ in itertools.count())
     tokenizer = build_tokenizer(list(itertools.islice(texts, VOCABULARY)))
     model = build_model(tokenizer)
-    print(f"{sum(one.numel() for one in model.parameters()):,} parameters", flush=True)
+    print(f"{sum(parameter.numel() for parameter in model.parameters()):,} parameters", flush=True)
     rows = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts)
     pretrain(model, rows, tokenizer.pad_token_id, tokenizer.convert_tokens_to_ids("<|assistant|>"))
     partial = directory.with_name(f"{directory.name}.part")

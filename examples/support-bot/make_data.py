@@ -1,6 +1,6 @@
-"""Writes the conversations of a small web shop: `python make_data.py`. Seeded, so that it always writes the same.
+"""Writes the conversations of a small web shop: `python make_data.py`. It is seeded, so the files are reproducible.
 
-The held-out conversations ask the same things in other words: who only learnt the questions by heart fails them.
+The held-out conversations ask the same questions in other words, so that a model that memorized the questions fails.
 """
 
 import json
@@ -12,7 +12,7 @@ HERE = Path(__file__).parent
 SYSTEM = "You are the support assistant of Northlight."
 ITEMS = ("lamp", "tent", "kettle", "backpack", "blanket", "stove", "mug", "jacket", "lantern", "chair")
 
-# What a customer wants: how it is asked, how the held-out part asks it, and what Northlight answers.
+# By topic: the questions of the training part, those of the held-out part, and Northlight's answer.
 TOPICS: dict[str, tuple[list[str], list[str], str]] = {
     "return": (
         [
