@@ -11,7 +11,7 @@ from typing import Any
 
 import psutil
 from bench.load import Gaps, Load, ask_many
-from finetune_serving.vllm_config import LORA_MODULES
+from finetune_pod.servability import LORA_MODULES
 from model.tiny import make_tiny_model
 from ports import find_port
 from serving.running import KEY, Server, make_adapter, run_server, run_until_ready

@@ -162,7 +162,7 @@ def run_until_ready(command: list[str], url: str, log: Path, **environment: str)
 def make_adapter(model: Path, directory: Path, seed: int, rank: int = 8) -> None:
     """Write a LoRA adapter with random weights, as the trainer writes one."""
     import torch
-    from finetune_serving.vllm_config import LORA_MODULES
+    from finetune_pod.servability import LORA_MODULES
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 

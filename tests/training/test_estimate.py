@@ -12,12 +12,12 @@ from datasets import Dataset
 from finetune_api.conditions import Reason
 from finetune_api.contract.reports import ExitCode
 from finetune_api.finetunejob import FineTuneJobSpec
+from finetune_pod.servability import LORA_MODULES
 from finetune_trainer.failures import StageError
 from finetune_trainer.prepare.estimate import estimate_memory
 from finetune_trainer.prepare.shape import read_shape
 from finetune_trainer.prepare.stage import prepare
 from finetune_trainer.prepare.step_geometry import ExampleLengths, build_setup
-from finetune_trainer.tokenizer import LORA_MODULES
 from finetune_trainer.train.schedule import choose
 from peft import LoraConfig
 from safetensors import safe_open

@@ -5,8 +5,9 @@ from typing import Annotated
 from pydantic import Field
 
 from finetune_api.budget import Price
-from finetune_api.compute import LabelKey, LabelValue, Quantity
+from finetune_api.compute import LabelKey, LabelValue
 from finetune_api.model import ApiModel
+from finetune_api.quantity import Quantity, parse_quantity
 
 
 class GpuKind(ApiModel):
@@ -70,23 +71,11 @@ class Estimate(ApiModel):
     """Why there are no hours or no cost, and what to set."""
 
 
-def build_quantity(amount: float) -> str:
-    """Return bytes as a Kubernetes quantity, in whole Mi."""
-    return f"{round(amount / 2**20)}Mi"
-
-
-def parse_quantity(quantity: str) -> float:
-    """Return a Kubernetes quantity that the API has accepted as a number: `80Gi` in bytes, `500m` as 0.5."""
-    factors = {"m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
-    number = quantity.rstrip("kmKMGTi")
-    return float(number) * factors.get(quantity[len(number) :], 1)
-
-
 def describe_estimate(estimate: Estimate) -> str:
     """Return the figures in one line, for a condition's message."""
     gpu_hours = f"{_round(estimate.gpu_hours)} GPU hours" if estimate.gpu_hours is not None else "unknown GPU hours"
     cost = f"{estimate.cost:.2f} {estimate.currency}" if estimate.cost is not None else "at an unknown cost"
-    memory = _round(parse_quantity(estimate.memory.total) / 2**30)
+    memory = _round(float(parse_quantity(estimate.memory.total)) / 2**30)
     return f"{estimate.steps} steps, {gpu_hours}, {cost}, {memory} GiB of memory a GPU"
 
 

@@ -11,6 +11,7 @@ from finetune_api.conditions import Conditions
 from finetune_api.model import ApiModel, Rule
 from finetune_api.references import ObjectName, SecretRef
 from finetune_api.rollout import RolloutStatus
+from finetune_api.training import LORA_RANKS
 from finetune_api.uris import ModelUri
 
 Revision = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*([./][A-Za-z0-9_-]+)*$", max_length=128)]
@@ -70,7 +71,7 @@ class EngineSettings(ApiModel):
 class LoraSettings(ApiModel):
     """Room for adapters; vLLM reserves it at start."""
 
-    max_rank: Annotated[int, Field(json_schema_extra={"enum": [8, 16, 32, 64, 128, 256, 320, 512]})] = 64
+    max_rank: Annotated[int, Field(json_schema_extra={"enum": list(LORA_RANKS)})] = 64
     """Largest rank of an adapter: 8, 16, 32, 64, 128, 256, 320 or 512."""
     max_adapters: Annotated[int, Field(ge=1, le=256)] = 8
     """How many model names the server hosts. On the GPU there is room for as many adapters; in the pod's memory for

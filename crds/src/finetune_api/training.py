@@ -11,6 +11,8 @@ Beta = Annotated[float, Field(gt=0, le=2)]
 MethodName = Literal["sft", "dpo", "kto", "orpo", "grpo", "reward"]
 AdapterName = Literal["lora", "qlora", "dora", "rslora", "full"]
 Module = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+"""The ranks for which vLLM reserves room; it rounds an adapter's rank up to one of them."""
 Layers = Annotated[list[Annotated[int, Field(ge=0, le=1023)]], Field(min_length=1, max_length=256)]
 
 
@@ -103,7 +105,7 @@ class Method(ApiModel):
 class LowRank(ApiModel):
     """A low-rank update of linear layers."""
 
-    rank: Annotated[int, Field(ge=1, le=512)] = 16
+    rank: Annotated[int, Field(ge=1, le=LORA_RANKS[-1])] = 16
     """Rank of the update."""
     alpha: Annotated[int, Field(ge=1, le=4096)] = 32
     """Scale of the update: alpha / rank, for rslora alpha / √rank."""

@@ -11,8 +11,8 @@ from finetune_api.contract.routes import Route
 from finetune_api.digest import digest_directory
 from finetune_api.modelserver import Model
 from finetune_pod.modelfiles import ModelFilesError, read_model_config
+from finetune_pod.servability import LORA_MODULES
 
-from finetune_serving.vllm_config import LORA_MODULES
 from finetune_serving.weights import Shapes, find_damage
 
 _FILES = {"adapter_config.json", "adapter_model.safetensors"}

@@ -7,16 +7,11 @@ from importlib.metadata import version
 from pathlib import Path, PurePath
 
 from finetune_api.contract.mounts import SCRATCH, path_of
+from finetune_api.training import LORA_RANKS
 from finetune_api.uris import parse_uri
-from finetune_pod import servability
 from finetune_pod.modelfiles import ModelFilesError, read_model_config
 from finetune_pod.objectstore import fetch_model
 
-LORA_MODULES = servability.LORA_MODULES
-"""The layers that take adapters."""
-_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
-LARGEST_RANK = _RANKS[-1]
-"""The largest rank of an adapter that vLLM takes."""
 _VARIABLE = "FINETUNE_SERVER"
 KEEP_ALIVE_SECONDS = 5
 """How long a connection without a request is kept open."""
@@ -53,7 +48,7 @@ def read_server_config() -> ServerConfig:
 
 def allowed_rank(rank: int) -> int:
     """Return the smallest rank that vLLM allows and that takes adapters of this one."""
-    return next(allowed for allowed in _RANKS if allowed >= rank)
+    return next(allowed for allowed in LORA_RANKS if allowed >= rank)
 
 
 def has_gpu() -> bool:

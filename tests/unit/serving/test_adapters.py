@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 from finetune_api.modelserver import Model
+from finetune_pod.servability import LORA_MODULES
 from finetune_serving.adapters import find_problem
-from finetune_serving.vllm_config import LORA_MODULES
 
 CONFIG: dict[str, Any] = {
     "peft_type": "LORA",

@@ -8,17 +8,12 @@ from typing import Any
 import numpy as np
 from finetune_api.conditions import Reason
 from finetune_api.contract.reports import ExitCode
-from finetune_pod import servability
 from finetune_pod.chat import Message, Render, Rendered, TemplateError, render_all, render_example
 from finetune_pod.modelfiles import ModelFilesError, read_model_config
 
 from finetune_trainer.failures import StageError, refuse_model
 
 Labels = np.ndarray[Any, np.dtype[np.int64]]
-
-LORA_MODULES = servability.LORA_MODULES
-"""The linear layers that get an adapter: those that vLLM serves. The output layer stays as it is."""
-
 
 _SMALL_TALK = {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}
 """What every chat template renders."""

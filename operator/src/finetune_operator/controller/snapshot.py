@@ -19,6 +19,7 @@ from finetune_operator.job.evaluation import find_evaluated, find_incumbent
 from finetune_operator.job.quota import KINDS, Occupancy, build_occupancy, is_unended
 from finetune_operator.job.snapshot import Seen
 from finetune_operator.kube.kinds import Key, Manifest, controller_uid, key_of, label_of
+from finetune_operator.manifests.names import routes_name
 from finetune_operator.server.plan import SeenServer
 from finetune_operator.server.routes import proven_by_name
 from finetune_operator.settings import Limit, Settings
@@ -177,7 +178,7 @@ class Observer:
             ("PodDisruptionBudget", key.name),
             ("NetworkPolicy", key.name),
             ("HorizontalPodAutoscaler", key.name),
-            ("ConfigMap", f"{key.name}-routes"),
+            ("ConfigMap", routes_name(key.name)),
         ):
             child = self.store.get(Key(kind, key.namespace, name))
             if child is not None and controller_uid(child) != uid:

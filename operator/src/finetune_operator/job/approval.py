@@ -6,7 +6,7 @@ from finetune_api.conditions import Reason
 from finetune_api.estimate import Estimate, describe_estimate
 from finetune_api.finetunejob import FineTuneJobSpec
 
-_APPROVAL = '{"spec":{"approved":true}}'
+_APPROVAL_PATCH = '{"spec":{"approved":true}}'
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,7 @@ def judge(job: str, namespace: str, spec: FineTuneJobSpec, estimate: Estimate | 
     budget = spec.budget
     if spec.approved:
         return Verdict(approved=True, reason=Reason.APPROVED_BY_HAND, message=figures)
-    hint = (
-        f"""approve it with: kubectl patch ftj {job} -n {namespace} --type merge -p '{{"spec":{{"approved":true}}}}'"""
-    )
+    hint = f"approve it with: kubectl patch ftj {job} -n {namespace} --type merge -p '{_APPROVAL_PATCH}'"
     if budget and budget.max_cost is not None:
         if estimate is None or estimate.cost is None:
             why = (estimate.unknown if estimate else None) or "the trainer image gave no estimate"

@@ -11,7 +11,7 @@ from finetune_api.contract.reports import ExitCode, StageReport
 from finetune_api.jobstatus import MAX_ATTEMPTS, Attempts
 from finetune_api.stage import Stage
 
-from finetune_operator.state.child_jobs import Attempt, State
+from finetune_operator.state.child_jobs import IMAGE_PULL_ERRORS, Attempt, State
 
 _PERMANENT = {
     Reason.DATASET_INVALID,
@@ -174,7 +174,7 @@ def _explain_waiting(attempt: Attempt, now: datetime) -> Wait:
         hint = f"Job {attempt.name} has no pod: a quota or a policy may forbid it, see kubectl describe job"
         return Wait(None, f"attempt {attempt.number}", due) if now < due else Wait(Reason.POD_NOT_CREATED, hint)
     kind, _, message = attempt.waiting.partition(": ")
-    if kind in ("ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ErrImageNeverPull"):
+    if kind in IMAGE_PULL_ERRORS:
         return Wait(Reason.IMAGE_PULL_FAILED, message)
     if kind == "CreateContainerConfigError":
         return Wait(Reason.SECRET_NOT_FOUND, f"{message}: make the Secret, or correct secretRef")

@@ -5,7 +5,7 @@ from finetune_api.modelserver import ModelServerSpec
 from finetune_api.uris import parse_uri
 
 from finetune_operator.kube.kinds import Manifest
-from finetune_operator.manifests.isolation import build_way_out
+from finetune_operator.manifests.isolation import DNS_RULE, build_way_out
 from finetune_operator.manifests.names import build_metadata, server_labels
 from finetune_operator.settings import Settings
 from finetune_operator.state.views import ServerView
@@ -28,7 +28,6 @@ def build_disruption_budget(server: ServerView) -> Manifest:
 def build_network_policy(server: ServerView, spec: ModelServerSpec, settings: Settings) -> Manifest:
     """Return the policy: requests come in at one port; out goes what fetches the model, and nothing else."""
     labels = server_labels(server)
-    names = [{"protocol": protocol, "port": 53} for protocol in ("UDP", "TCP")]
     outside: list[Manifest] = [] if parse_uri(spec.model.uri).scheme == "pvc" else [build_way_out(settings.network)]
     return {
         "apiVersion": "networking.k8s.io/v1",
@@ -38,7 +37,7 @@ def build_network_policy(server: ServerView, spec: ModelServerSpec, settings: Se
             "podSelector": {"matchLabels": labels},
             "policyTypes": ["Ingress", "Egress"],
             "ingress": [{"ports": [{"protocol": "TCP", "port": SERVER_PORT}]}],
-            "egress": [{"ports": names}, *outside],
+            "egress": [DNS_RULE, *outside],
         },
     }
 

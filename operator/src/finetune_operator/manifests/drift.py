@@ -4,11 +4,12 @@ What somebody else set where the operator wants something is set back; what was 
 API server's defaults) is left alone.
 """
 
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 from finetune_api.digest import digest_value
 from finetune_api.meta import APPLIED_ANNOTATION
+from finetune_api.quantity import parse_quantity
 
 from finetune_operator.kube.kinds import Manifest
 
@@ -17,12 +18,6 @@ MADE_ONCE = frozenset({"Job", "PersistentVolumeClaim"})
 
 _SELECTORS = frozenset({"selector", "podSelector", "matchLabels", "nodeSelector"})
 """Where a label more is another meaning: what is selected is less."""
-_UNITS = {"": Decimal(1), "m": Decimal("0.001")} | {
-    unit + binary: Decimal(1024 if binary else 1000) ** power
-    for power, unit in enumerate("KMGTPE", 1)
-    for binary in ("", "i")
-}
-_UNITS["k"] = _UNITS.pop("K")
 
 
 def seal(wanted: Manifest) -> Manifest:
@@ -111,9 +106,8 @@ def _covers(live: Any, wanted: Any) -> bool:
 
 
 def _amount(text: str) -> Decimal | None:
-    """Return the amount of a Kubernetes quantity: the API server writes `1000m` as `1`."""
-    number = text.rstrip("kKMGTPEim")
+    """Return the amount of a Kubernetes quantity, since the API server writes `1000m` as `1`; None of another text."""
     try:
-        return Decimal(number) * _UNITS[text[len(number) :]]
-    except (InvalidOperation, KeyError):
+        return parse_quantity(text)
+    except ValueError:
         return None

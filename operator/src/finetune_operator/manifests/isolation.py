@@ -23,7 +23,8 @@ NETWORK_LABEL = "finetune.dev/network"
 """On pods, with the value `Outside`: they may reach what is not in their namespace."""
 _OUTSIDE = "Outside"
 _MOUNTED = ("pvc", "configmap")
-_NAMES: Manifest = {"ports": [{"protocol": protocol, "port": 53} for protocol in ("UDP", "TCP")]}
+DNS_RULE: Manifest = {"ports": [{"protocol": protocol, "port": 53} for protocol in ("UDP", "TCP")]}
+"""The egress rule that lets pods resolve names."""
 
 
 def build_isolation(namespace: str, network: Network) -> list[Manifest]:
@@ -38,7 +39,7 @@ def build_isolation(namespace: str, network: Network) -> list[Manifest]:
         "policyTypes": ["Ingress", "Egress"],
         "ingress": [{"ports": [{"protocol": "TCP", "port": METRICS_PORT}]}],
         "egress": [
-            _NAMES,
+            DNS_RULE,
             {
                 "to": [{"podSelector": {"matchExpressions": [{"key": SERVER_LABEL, "operator": "Exists"}]}}],
                 "ports": [{"protocol": "TCP", "port": SERVER_PORT}],

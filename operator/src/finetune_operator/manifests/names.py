@@ -23,9 +23,9 @@ def training_service_name(job: JobView) -> str:
     return f"{job.name}-train-{digest_value(job.uid)[:6]}"
 
 
-def routes_name(server: ServerView) -> str:
+def routes_name(server: str) -> str:
     """Return the name of the ConfigMap with a server's routes."""
-    return f"{server.name}-routes"
+    return f"{server}-routes"
 
 
 def job_file(job: JobView) -> JobFile:

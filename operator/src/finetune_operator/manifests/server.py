@@ -49,7 +49,7 @@ def build_routes_file(server: ServerView, routes: Routes) -> Manifest:
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": build_metadata(server, routes_name(server), server_labels(server)),
+        "metadata": build_metadata(server, routes_name(server.name), server_labels(server)),
         "data": {ROUTES_FILE.name: json.dumps(routes.to_dict(), indent=1, sort_keys=True)},
     }
 
@@ -75,7 +75,7 @@ def build_deployment(server: ServerView, artifact_uris: Iterable[str], settings:
         raise ValueError(f"{server.name}: {server.problem}")
     labels = server_labels(server)
     volumes = Volumes(readable=[spec.model.uri, *artifact_uris])
-    volumes.add_config_map("routes", routes_name(server), str(ROUTES_FILE.parent))
+    volumes.add_config_map("routes", routes_name(server.name), str(ROUTES_FILE.parent))
     if spec.model_cache:
         volumes.add_claim("model-cache", spec.model_cache, str(MODEL_CACHE))
     if spec.auth:

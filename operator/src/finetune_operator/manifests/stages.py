@@ -23,9 +23,10 @@ from finetune_api.stage import Stage
 from finetune_api.tracking import MLFLOW_KEYS, WANDB_KEYS, Tracking
 from finetune_api.uris import parse_uri
 
-from finetune_operator.kube.kinds import Manifest
+from finetune_operator.kube.kinds import OWNED_LABEL, Manifest
 from finetune_operator.manifests.isolation import network_labels
 from finetune_operator.manifests.names import (
+    MANAGED_BY,
     build_metadata,
     job_file,
     job_labels,
@@ -53,7 +54,7 @@ def build_claim(job: JobView, settings: Settings) -> Manifest:
     }
     if settings.artifacts.storage_class_name:
         spec["storageClassName"] = settings.artifacts.storage_class_name
-    labels = {key: value for key, value in job_labels(job).items() if key.endswith(("owned", "managed-by"))}
+    labels = MANAGED_BY | {OWNED_LABEL: "true"}
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",

@@ -27,7 +27,7 @@ from finetune_operator.manifests.server import (
 )
 from finetune_operator.server.routes import advance_rollouts, build_routes, describe_served
 from finetune_operator.settings import Settings
-from finetune_operator.state.child_jobs import ServerPod
+from finetune_operator.state.child_jobs import IMAGE_PULL_ERRORS, ServerPod
 from finetune_operator.state.conditions import Conditions, changed_conditions
 from finetune_operator.state.plan import Plan
 from finetune_operator.state.views import JobView, ServerView
@@ -151,7 +151,7 @@ def _set_ready(conditions: Conditions, replicas: int, pods: list[ServerPod]) -> 
     reason = Reason.DEPLOYING
     if kind == "Unschedulable":
         reason = Reason.UNSCHEDULABLE
-    elif kind in ("ImagePullBackOff", "ErrImagePull", "ErrImageNeverPull", "InvalidImageName"):
+    elif kind in IMAGE_PULL_ERRORS:
         reason = Reason.IMAGE_PULL_FAILED
     message = f"{ready} of {replicas} pods serve" + (f"; {waiting}" if waiting else "")
     conditions.set(ConditionType.READY, status=False, reason=reason, message=message)

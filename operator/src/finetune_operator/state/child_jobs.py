@@ -28,6 +28,8 @@ SERVER_ARGUMENT = "--server-url="
 """Argument of the evaluation with the address of the ModelServer that it asks."""
 API_KEY = "OPENAI_API_KEY"
 """Where an evaluation finds the key for that server."""
+IMAGE_PULL_ERRORS = frozenset({"ImagePullBackOff", "ErrImagePull", "ErrImageNeverPull", "InvalidImageName"})
+"""The kubelet's reasons why a container waits for its image."""
 _INDEX_ANNOTATION = "batch.kubernetes.io/job-completion-index"
 _TIME = TypeAdapter(Time)
 _ATTEMPT_NAME = re.compile(rf"-(?P<stage>{'|'.join(Stage).lower()})-(?P<number>[0-9]{{1,5}})-[0-9a-f]{{6}}$")

@@ -6,8 +6,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from finetune_pod.servability import LORA_MODULES
+
 from finetune_serving.evaluation.questions import Question, Sequence
-from finetune_serving.vllm_config import LORA_MODULES, allowed_rank
+from finetune_serving.vllm_config import allowed_rank
 
 _BATCH = 256
 """Examples at a time: every prompt token brings an object of its own."""

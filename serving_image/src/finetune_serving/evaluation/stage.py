@@ -18,6 +18,7 @@ from finetune_api.contract.routes import version_name
 from finetune_api.modelserver import Model
 from finetune_api.references import BASE_NAME
 from finetune_api.summaries import EvaluationSummary, MetricComparison
+from finetune_api.training import LORA_RANKS
 from finetune_pod.measurable import Example, choose_gates, choose_metrics, read_traits
 from finetune_pod.model_card import with_scores
 
@@ -28,7 +29,7 @@ from finetune_serving.evaluation.engine import Candidate
 from finetune_serving.evaluation.gates import summarise
 from finetune_serving.evaluation.scoring import Scoring
 from finetune_serving.evaluation.side_by_side import choose_samples
-from finetune_serving.vllm_config import LARGEST_RANK, below, has_gpu, resolve_model, set_environment
+from finetune_serving.vllm_config import below, has_gpu, resolve_model, set_environment
 from finetune_serving.weights import read_shapes
 
 _LOG = logging.getLogger(__name__)
@@ -94,7 +95,7 @@ def _find_candidate(artifact: Artifact, maker: str, model: str, job: JobFile, ro
         check_model(source, artifact, is_reward=is_reward)
         return Candidate(str(source), is_reward=is_reward)
     base = Model(uri=job.base.uri, revision=job.base.revision)
-    limits = Limits(base, LARGEST_RANK, read_shapes(model, job.base.revision))
+    limits = Limits(base, LORA_RANKS[-1], read_shapes(model, job.base.revision))
     adapter = fetch_adapter(source, artifact, scratch, limits)
     rank = int(json.loads((adapter / "adapter_config.json").read_text())["r"])
     name = job.spec.serving.model_name if job.spec.serving else ""

@@ -8,10 +8,10 @@ from pathlib import Path
 from finetune_api.contract.mounts import SCRATCH
 from finetune_api.modelserver import EngineSettings
 from finetune_api.references import BASE_NAME
+from finetune_pod.servability import LORA_MODULES
 
 from finetune_serving.gateway.drain import marker_of
 from finetune_serving.vllm_config import (
-    LORA_MODULES,
     ServerConfig,
     allowed_rank,
     below,

@@ -6,8 +6,9 @@ within a tenth (tests/training/test_estimate.py).
 
 from dataclasses import dataclass
 
-from finetune_api.estimate import Estimate, GpuKind, MemoryEstimate, build_quantity, parse_quantity
+from finetune_api.estimate import Estimate, GpuKind, MemoryEstimate
 from finetune_api.finetunejob import FineTuneJobSpec
+from finetune_api.quantity import build_quantity, parse_quantity
 from finetune_api.summaries import ChosenHyperparameters
 
 from finetune_trainer.prepare.shape import ModelShape
@@ -177,7 +178,7 @@ def find_misfit(
         return ""
     smallest = chosen.model_copy(update={"micro_batch_size": 2 if spec.method.kto else 1})
     needed = estimate_memory(shape, build_setup(spec, smallest, shape, lengths)).total
-    room = parse_quantity(memory)
+    room = float(parse_quantity(memory))
     if needed <= room * MARGIN:
         return ""
     others = [] if spec.adapter.qlora else ["adapter.qlora"]

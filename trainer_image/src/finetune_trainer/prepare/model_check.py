@@ -3,11 +3,10 @@
 from finetune_api.conditions import Reason
 from finetune_api.contract.reports import ExitCode
 from finetune_api.finetunejob import FineTuneJobSpec
-from finetune_pod.servability import find_unservable
+from finetune_pod.servability import LORA_MODULES, find_unservable
 
 from finetune_trainer.failures import StageError
 from finetune_trainer.prepare.shape import ModelShape
-from finetune_trainer.tokenizer import LORA_MODULES
 
 
 def check_fitness(spec: FineTuneJobSpec, shape: ModelShape, largest_token: int) -> None:

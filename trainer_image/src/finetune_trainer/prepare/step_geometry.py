@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.summaries import ChosenHyperparameters
+from finetune_pod.servability import LORA_MODULES
 from numpy.typing import NDArray
 
 from finetune_trainer.prepare.shape import ModelShape
-from finetune_trainer.tokenizer import LORA_MODULES
 from finetune_trainer.train.schedule import count_kept_back, estimate_steps
 
 Lengths = NDArray[Any]

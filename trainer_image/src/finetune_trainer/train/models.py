@@ -7,8 +7,7 @@ from typing import Any
 
 from finetune_api.contract.jobfile import JobFile
 from finetune_api.finetunejob import FineTuneJobSpec
-
-from finetune_trainer.tokenizer import LORA_MODULES
+from finetune_pod.servability import LORA_MODULES
 
 
 def load_model(spec: FineTuneJobSpec, directory: Path) -> Any:

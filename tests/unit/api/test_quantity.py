@@ -1,7 +1,7 @@
 """Kubernetes quantities as numbers."""
 
 import pytest
-from finetune_api.estimate import parse_quantity
+from finetune_api.quantity import parse_quantity
 
 
 @pytest.mark.parametrize(
@@ -9,3 +9,9 @@ from finetune_api.estimate import parse_quantity
 )
 def test_quantities_are_read(quantity: str, value: float) -> None:
     assert parse_quantity(quantity) == value
+
+
+@pytest.mark.parametrize("text", ["", "Gi", "1Xi", "1ki", "1GiB", "one"])
+def test_another_text_is_not_a_quantity(text: str) -> None:
+    with pytest.raises(ValueError, match="not a Kubernetes quantity"):
+        parse_quantity(text)
