@@ -6,7 +6,7 @@ import shlex
 import subprocess
 import sys
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from finetune_api.contract.jobfile import JobDirectory, JobFile, read_job_file
@@ -36,7 +36,7 @@ class Workplace:
     @property
     def directory(self) -> JobDirectory:
         """The job's directory, below the root."""
-        return JobDirectory(PurePosixPath(f"{self.root}{JobDirectory.of(self.job).root}"))
+        return JobDirectory.of(self.job, self.root)
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Start the trainer as its image does."""

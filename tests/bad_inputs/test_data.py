@@ -89,7 +89,7 @@ def run(model: Path, root: Path, case: dict[str, Any]) -> tuple[str, str]:
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(StageError) as error:
-        prepare(workplace.job, root, None, "USD")
+        prepare(workplace.job, workplace.directory, None, "USD")
     return error.value.reason, str(error.value)
 
 

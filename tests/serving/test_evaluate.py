@@ -3,7 +3,7 @@
 import json
 import math
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -88,7 +88,7 @@ class Work:
 @pytest.fixture(scope="module")
 def work(root: Path) -> Work:
     """A job whose training wrote an adapter."""
-    made = Work(root, JobDirectory(PurePosixPath(root / "claims" / "finetune-artifacts" / "job-01234567")))
+    made = Work(root, JobDirectory(root / "claims" / "finetune-artifacts" / "job-01234567", root))
     made.directory.heldout_data.parent.mkdir(parents=True)
     make_adapter(root / "claims" / "models" / "tiny", made.directory.adapter(1), 3)
     return made

@@ -85,5 +85,5 @@ def test_a_changed_or_missing_result_is_refused(
 ) -> None:
     place = follow(tmp_path, model, trained, "Train", **artifact)
     with pytest.raises(StageError, match="earlier") as error:
-        merge_earlier_adapter(place.job, model, tmp_path, PartialState(cpu=True))
+        merge_earlier_adapter(place.job, model, place.directory, PartialState(cpu=True))
     assert error.value.reason == reason

@@ -177,9 +177,9 @@ def test_a_model_that_could_not_be_trained_or_served_is_refused(
     config = json.loads((model / "config.json").read_text()) | changes
     (base / "config.json").unlink()
     (base / "config.json").write_text(json.dumps(config))
-    job = make_workplace(tmp_path / "work", base, price_chats(20)).job
+    workplace = make_workplace(tmp_path / "work", base, price_chats(20))
     with pytest.raises(StageError) as error:
-        prepare(job, tmp_path / "work", None, "USD")
+        prepare(workplace.job, workplace.directory, None, "USD")
     assert (error.value.code, error.value.reason) == (ExitCode.BAD_CONFIG, reason)
     assert message in str(error.value)
 

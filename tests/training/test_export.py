@@ -13,7 +13,7 @@ from workplace import Workplace, make_workplace, price_chats
 
 def test_a_merged_model_answers_as_base_and_adapter_do(trained: Workplace, model: Path, tmp_path: Path) -> None:
     place = make_workplace(tmp_path, model, price_chats(2), output={"merged": True})
-    shutil.copytree(trained.directory.root, place.directory.root)
+    shutil.copytree(trained.directory.path, place.directory.path)
     adapter = place.directory.adapter(1)
     artifact = describe_artifact(adapter, f"{place.job.output_uri}/adapter/1")
     status, report = place.run("export", f"--artifact={artifact.model_dump_json(by_alias=True)}")

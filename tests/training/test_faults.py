@@ -122,7 +122,7 @@ def test_a_model_that_cannot_be_used_is_refused_before_training(model: Path, tmp
     workplace = make_workplace(tmp_path, model, price_chats(4))
     spoil(own_model(workplace))
     with pytest.raises(StageError, match="pvc://models/tiny") as error:
-        prepare(workplace.job, tmp_path, None, "USD")
+        prepare(workplace.job, workplace.directory, None, "USD")
     assert error.value.reason is reason
     assert message in str(error.value)
 
@@ -140,7 +140,7 @@ def test_a_full_volume_is_told(model: Path, tmp_path: Path) -> None:
 
 def test_a_volume_that_fills_up_while_training_is_told(model: Path, tmp_path: Path) -> None:
     workplace = make_workplace(tmp_path, model, price_chats(12), hyperparameters={"epochs": 4, "maxLength": 64})
-    prepare(workplace.job, tmp_path, None, "USD")
+    prepare(workplace.job, workplace.directory, None, "USD")
     workplace.directory.checkpoints.mkdir()
     # In a mount namespace of its own, which ends with the process.
     mount = f"mount -t tmpfs -o size=512k none {workplace.directory.checkpoints}"
@@ -150,8 +150,8 @@ def test_a_volume_that_fills_up_while_training_is_told(model: Path, tmp_path: Pa
 
 def test_a_volume_that_may_only_be_read_is_told(model: Path, tmp_path: Path) -> None:
     workplace = make_workplace(tmp_path, model, price_chats(12))
-    Path(workplace.directory.root).mkdir(parents=True)
-    mount = f"mount -o bind,ro {workplace.directory.root} {workplace.directory.root}"
+    workplace.directory.path.mkdir(parents=True)
+    mount = f"mount -o bind,ro {workplace.directory.path} {workplace.directory.path}"
     status = run_apart(workplace, mount, workplace.command("prepare"))
     assert status == ExitCode.ACCESS_DENIED, workplace.log
     report = workplace.report()
@@ -176,7 +176,7 @@ def test_a_loss_of_nan_ends_the_training(model: Path, tmp_path: Path) -> None:
     tensors = load_file(weights)
     tensors["model.norm.weight"][0] = float("nan")
     save_file(tensors, weights, {"format": "pt"})
-    prepare(workplace.job, tmp_path, None, "USD")
+    prepare(workplace.job, workplace.directory, None, "USD")
     status, report = workplace.run("train", "--attempt=1")
     assert (status, reason_of(report)) == (ExitCode.SOFTWARE, Reason.LOSS_NOT_FINITE), workplace.log
 

@@ -25,6 +25,6 @@ def peak_of(directory: Path, model: Path, rows: int) -> int:
             file.write(json.dumps({"prompt": f"what does {number} cost?", "completion": f"{number} euros"}) + "\n")
     # Linux: the peak begins anew.
     Path("/proc/self/clear_refs").write_text("5")
-    prepare(workplace.job, directory, None, "USD")
+    prepare(workplace.job, workplace.directory, None, "USD")
     status = Path("/proc/self/status").read_text()
     return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))) * 1024

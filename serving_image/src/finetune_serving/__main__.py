@@ -8,7 +8,7 @@ from pathlib import Path
 
 from finetune_api.artifact import Artifact, Incumbent
 from finetune_api.conditions import Reason
-from finetune_api.contract.jobfile import read_job_file
+from finetune_api.contract.jobfile import JobDirectory, read_job_file
 from finetune_api.contract.mounts import JOB_FILE, ROUTES_FILE, SCRATCH
 from finetune_api.contract.reports import ExitCode, StageReport, write_report
 from finetune_api.meta import SERVER_PORT
@@ -99,7 +99,7 @@ def _evaluate(arguments: argparse.Namespace) -> tuple[StageReport, ExitCode]:
         job = read_job_file(arguments.job)
         tuned = Artifact.model_validate_json(arguments.artifact)
         incumbent = Incumbent.model_validate_json(arguments.incumbent)
-        return evaluate(job, arguments.root, tuned, incumbent, arguments.server_url), ExitCode.OK
+        return evaluate(job, JobDirectory.of(job, arguments.root), tuned, incumbent, arguments.server_url), ExitCode.OK
     except FileNotFoundError as error:
         reason, code = Reason.PREPARED_DATA_GONE, ExitCode.NOT_FOUND
         message = f"{error.filename} is missing: was the claim emptied? Make a new FineTuneJob"

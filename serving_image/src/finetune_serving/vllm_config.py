@@ -4,9 +4,9 @@ import json
 import os
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
-from pathlib import Path, PurePath
+from pathlib import Path
 
-from finetune_api.contract.mounts import SCRATCH, path_of
+from finetune_api.contract.mounts import SCRATCH, below, path_of
 from finetune_api.training import LORA_RANKS
 from finetune_api.uris import parse_uri
 from finetune_pod.modelfiles import ModelFilesError, read_model_config
@@ -92,13 +92,8 @@ def resolve_model(uri: str, root: Path, cache: Path | None = None, *, weights: b
         case "s3":
             directory = fetch_model(uri, (cache or below(root, SCRATCH)) / "models", weights=weights)
         case _:
-            directory = below(root, path_of(uri))
+            directory = path_of(uri, root)
     read_model_config(directory, uri)
     if weights and not list(directory.glob("*.safetensors")):
         raise ModelFilesError(f"{uri} holds no *.safetensors: pickles are not loaded")
     return str(directory)
-
-
-def below(root: Path, path: PurePath) -> Path:
-    """Return where an absolute path of the pod's lies."""
-    return root / str(path).lstrip("/")

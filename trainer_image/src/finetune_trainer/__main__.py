@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from finetune_api.artifact import Artifact
 from finetune_api.conditions import Reason
-from finetune_api.contract.jobfile import describe_errors, read_job_file
+from finetune_api.contract.jobfile import JobDirectory, describe_errors, read_job_file
 from finetune_api.contract.mounts import JOB_FILE
 from finetune_api.contract.reports import ExitCode, StageReport, write_report
 from finetune_api.estimate import GpuKind
@@ -93,19 +93,20 @@ def _run(arguments: argparse.Namespace) -> tuple[StageReport, ExitCode]:
             job = read_job_file(arguments.job)
         except ValueError as error:
             raise StageError(ExitCode.BAD_CONFIG, Reason.INVALID_SPEC, str(error)) from None
+        directory = JobDirectory.of(job, arguments.root)
         if arguments.stage == "prepare":
             from finetune_trainer.prepare.stage import prepare
 
-            report = prepare(job, arguments.root, arguments.gpu, arguments.currency)
+            report = prepare(job, directory, arguments.gpu, arguments.currency)
         elif arguments.stage == "export":
             from finetune_trainer.export.stage import export
 
-            report = export(job, arguments.root, arguments.artifact)
+            report = export(job, directory, arguments.artifact)
         else:
             from finetune_trainer.train.launch import launch_training
 
             report = launch_training(
-                job, arguments.job, arguments.root, arguments.attempt, arguments.metrics_port, arguments.leader
+                job, arguments.job, directory, arguments.attempt, arguments.metrics_port, arguments.leader
             )
     except Exception as error:  # noqa: BLE001 - every failure becomes a report
         failure = diagnose(error, _FAILED[arguments.stage])

@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -93,56 +93,59 @@ def describe_errors(error: ValidationError) -> str:
 class JobDirectory:
     """The files that the stages of one job hand to each other, on the output claim."""
 
-    root: PurePosixPath
+    path: Path
+    """The directory itself."""
+    root: Path
+    """The directory below which claims and ConfigMaps are mounted; `/` in a pod."""
 
     @classmethod
-    def of(cls, job: JobFile) -> "JobDirectory":
-        """Return the directory as the job's pods see it."""
-        return cls(path_of(job.output_uri))
+    def of(cls, job: JobFile, root: Path = Path("/")) -> "JobDirectory":
+        """Return the job's directory on its claim, which is mounted below `root`."""
+        return cls(path_of(job.output_uri, root), root)
 
     @property
     def train_data(self) -> Path:
         """Prepared conversations to train on, one JSON object a line."""
-        return Path(self.root / "data" / "train.jsonl")
+        return self.path / "data" / "train.jsonl"
 
     @property
     def heldout_data(self) -> Path:
         """Prepared conversations for the evaluation."""
-        return Path(self.root / "data" / "heldout.jsonl")
+        return self.path / "data" / "heldout.jsonl"
 
     @property
     def checkpoints(self) -> Path:
         """Checkpoints of the training, over all attempts."""
-        return Path(self.root / "checkpoints")
+        return self.path / "checkpoints"
 
     def adapter(self, attempt: int) -> Path:
         """The adapter that an attempt at the training wrote."""
-        return Path(self.root / "adapter" / str(attempt))
+        return self.path / "adapter" / str(attempt)
 
     def model(self, attempt: int) -> Path:
         """The whole model that an attempt at the training wrote, where that is the result instead of an adapter."""
-        return Path(self.root / "model" / str(attempt))
+        return self.path / "model" / str(attempt)
 
     @property
     def merged(self) -> Path:
         """The base model with the adapter of an earlier job in its weights, where the job begins with that."""
-        return Path(self.root / "merged")
+        return self.path / "merged"
 
     @property
     def history(self) -> Path:
         """The figures of each training step, as CSV."""
-        return Path(self.root / "report" / "steps.csv")
+        return self.path / "report" / "steps.csv"
 
     @property
     def tensorboard(self) -> Path:
         """TensorBoard's event files, over all attempts."""
-        return Path(self.root / "tensorboard")
+        return self.path / "tensorboard"
 
     @property
     def model_card(self) -> Path:
         """The model card; beside the artifact, whose digest covers its own directory alone."""
-        return Path(self.root / "report" / "MODEL_CARD.md")
+        return self.path / "report" / "MODEL_CARD.md"
 
     def report(self, name: str) -> Path:
         """A full report of a stage: `prepare.json`, `train.json`, `evaluate.json`."""
-        return Path(self.root / "report" / f"{name}.json")
+        return self.path / "report" / f"{name}.json"

@@ -1,6 +1,6 @@
 """Where things lie inside the pods: the one place on which operator, trainer and server agree."""
 
-from pathlib import PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Literal
 
 from finetune_api.uris import Scheme, parse_uri
@@ -55,8 +55,12 @@ def credential_variable(source: Source, key: str) -> str:
     return key if (source, key) == (MODEL, "HF_TOKEN") else f"{key}_{source}"
 
 
-def path_of(uri: str) -> PurePosixPath:
+def path_of(uri: str, root: Path = Path("/")) -> Path:
     """Return where a `pvc://` or `configmap://` URI lies inside a pod.
+
+    Args:
+        uri: of a file or a directory.
+        root: directory below which claims and ConfigMaps are mounted; `/` in a pod.
 
     Raises:
         ValueError: the URI is of a scheme that is fetched, not mounted.
@@ -64,7 +68,12 @@ def path_of(uri: str) -> PurePosixPath:
     parsed = parse_uri(uri)
     match parsed.scheme:
         case "pvc":
-            return CLAIMS / parsed.authority / parsed.path
+            return below(root, CLAIMS / parsed.authority / parsed.path)
         case "configmap":
-            return CONFIG_MAPS / parsed.authority / parsed.path
+            return below(root, CONFIG_MAPS / parsed.authority / parsed.path)
     raise ValueError(f"{uri} is not mounted into pods")
+
+
+def below(root: Path, path: PurePath) -> Path:
+    """Return an absolute path of a pod as it is below another root."""
+    return root / str(path).lstrip("/")

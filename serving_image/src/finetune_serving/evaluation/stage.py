@@ -29,18 +29,20 @@ from finetune_serving.evaluation.engine import Candidate
 from finetune_serving.evaluation.gates import summarise
 from finetune_serving.evaluation.scoring import Scoring
 from finetune_serving.evaluation.side_by_side import choose_samples
-from finetune_serving.vllm_config import below, has_gpu, resolve_model, set_environment
+from finetune_serving.vllm_config import has_gpu, resolve_model, set_environment
 from finetune_serving.weights import read_shapes
 
 _LOG = logging.getLogger(__name__)
 
 
-def evaluate(job: JobFile, root: Path, tuned: Artifact, incumbent: Incumbent, server_url: str) -> StageReport:
+def evaluate(
+    job: JobFile, directory: JobDirectory, tuned: Artifact, incumbent: Incumbent, server_url: str
+) -> StageReport:
     """Judge what a training made, beside its base model and what serves now.
 
     Args:
         job: the FineTuneJob.
-        root: below which the pod's paths lie.
+        directory: its directory.
         tuned: what the training made.
         incumbent: what serves now.
         server_url: of a server that hosts all of them; empty where this process loads them itself.
@@ -52,9 +54,9 @@ def evaluate(job: JobFile, root: Path, tuned: Artifact, incumbent: Incumbent, se
         ModelFilesError: the base model cannot be served.
         ValueError: no held-out example fits the model.
     """
-    spec, directory = job.spec, JobDirectory.of(job)
+    spec = job.spec
     asked = spec.evaluation
-    examples = _read(below(root, directory.heldout_data), asked.max_examples)
+    examples = _read(directory.heldout_data, asked.max_examples)
     traits = read_traits(examples, is_scored=spec.method.reward is not None)
     gates = choose_gates(asked, traits, spec.graders)
     scoring = Scoring(
@@ -67,18 +69,18 @@ def evaluate(job: JobFile, root: Path, tuned: Artifact, incumbent: Incumbent, se
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
     is_needed = any(gate.relative_to == "Incumbent" for gate in gates)
     with tempfile.TemporaryDirectory() as scratch:
-        model = resolve_model(job.base.uri, root, weights=not server_url)
+        model = resolve_model(job.base.uri, directory.root, weights=not server_url)
         candidates: dict[Role, Candidate] = {"base": Candidate(model, served_name=BASE_NAME)}
-        candidates |= _find_incumbent(incumbent, model, job, root, Path(scratch), is_needed=is_needed)
-        candidates["tuned"] = _find_candidate(tuned, job.name, model, job, root, Path(scratch))
+        candidates |= _find_incumbent(incumbent, model, job, directory, Path(scratch), is_needed=is_needed)
+        candidates["tuned"] = _find_candidate(tuned, job.name, model, job, directory, Path(scratch))
         judged = judge_all(candidates, job.base.revision, examples, scoring, asked.max_new_tokens, server_url)
     samples = judged.samples
     if not all(math.isfinite(sample.nll) for sample in samples["tuned"]):
         raise AdapterRefusedError("its likelihoods are no numbers: lower hyperparameters.learningRate")
     metrics = compare(scoring.wanted, samples["base"], samples["tuned"], samples.get("incumbent"))
     summary = summarise(len(judged.questions), metrics, gates)
-    _write(below(root, directory.report("evaluate")), summary, metrics, incumbent, judged)
-    _complete_card(below(root, directory.model_card), summary)
+    _write(directory.report("evaluate"), summary, metrics, incumbent, judged)
+    _complete_card(directory.model_card, summary)
     return StageReport(
         outcome="Succeeded",
         reason=Reason.GATES_PASSED if summary.passed else Reason.GATES_FAILED,
@@ -87,9 +89,11 @@ def evaluate(job: JobFile, root: Path, tuned: Artifact, incumbent: Incumbent, se
     )
 
 
-def _find_candidate(artifact: Artifact, maker: str, model: str, job: JobFile, root: Path, scratch: Path) -> Candidate:
+def _find_candidate(
+    artifact: Artifact, maker: str, model: str, job: JobFile, directory: JobDirectory, scratch: Path
+) -> Candidate:
     """Check an artifact that a job made, and return it as a candidate."""
-    source = below(root, path_of(artifact.uri))
+    source = path_of(artifact.uri, directory.root)
     if artifact.kind == "Model":
         is_reward = job.spec.method.reward is not None
         check_model(source, artifact, is_reward=is_reward)
@@ -103,7 +107,7 @@ def _find_candidate(artifact: Artifact, maker: str, model: str, job: JobFile, ro
 
 
 def _find_incumbent(
-    incumbent: Incumbent, model: str, job: JobFile, root: Path, scratch: Path, *, is_needed: bool
+    incumbent: Incumbent, model: str, job: JobFile, directory: JobDirectory, scratch: Path, *, is_needed: bool
 ) -> dict[Role, Candidate]:
     """Return the incumbent, where there is one; one that is gone fails only what a gate compares with it.
 
@@ -113,7 +117,7 @@ def _find_incumbent(
     if incumbent.artifact is None:
         return {}
     try:
-        return {"incumbent": _find_candidate(incumbent.artifact, incumbent.job, model, job, root, scratch)}
+        return {"incumbent": _find_candidate(incumbent.artifact, incumbent.job, model, job, directory, scratch)}
     except (AdapterRefusedError, OSError) as error:
         message = f"the incumbent of FineTuneJob {incumbent.job} cannot be judged: {error}"
         if is_needed:

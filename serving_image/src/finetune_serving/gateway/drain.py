@@ -8,11 +8,11 @@ import time
 from http.client import HTTPConnection
 from pathlib import Path
 
-from finetune_api.contract.mounts import SCRATCH
+from finetune_api.contract.mounts import SCRATCH, below
 from finetune_api.meta import IN_FLIGHT_METRIC
 from prometheus_client.parser import text_string_to_metric_families
 
-from finetune_serving.vllm_config import KEEP_ALIVE_SECONDS, below
+from finetune_serving.vllm_config import KEEP_ALIVE_SECONDS
 
 _QUIET_SECONDS = 2 * KEEP_ALIVE_SECONDS
 """Longer than a connection is kept open, and than the cluster's nodes need to forget the pod's address."""

@@ -16,7 +16,7 @@ from finetune_serving.adapters import AdapterRefusedError, Limits, check_model, 
 from finetune_serving.gateway.access import Access, read_keys
 from finetune_serving.gateway.hosting import Hosting, Version
 from finetune_serving.gateway.metrics import LOADED, LOADS, ROUTES
-from finetune_serving.vllm_config import ServerConfig, below
+from finetune_serving.vllm_config import ServerConfig
 from finetune_serving.weights import read_shapes
 
 _LOG = logging.getLogger("vllm.finetune")
@@ -92,7 +92,7 @@ class Loader:
 
     async def _load(self, version: Version) -> None:
         route = version.route
-        source = below(Path(self._config.root), path_of(route.uri))
+        source = path_of(route.uri, Path(self._config.root))
         try:
             if route.kind == "Model":
                 await asyncio.to_thread(self._check_own_model, route)
@@ -114,7 +114,7 @@ class Loader:
         uri = self._config.model_uri
         if route.uri != uri:
             raise AdapterRefusedError(f"{route.uri} is a whole model, and this server was started with {uri}")
-        check_model(below(Path(self._config.root), path_of(uri)), route, is_reward=False)
+        check_model(path_of(uri, Path(self._config.root)), route, is_reward=False)
 
     async def _hand_over(self, name: str, path: Path) -> None:
         from vllm.entrypoints.serve.lora.protocol import LoadLoRAAdapterRequest

@@ -5,7 +5,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from finetune_api.contract.mounts import SCRATCH
+from finetune_api.contract.mounts import SCRATCH, below
 from finetune_api.modelserver import EngineSettings
 from finetune_api.references import BASE_NAME
 from finetune_pod.servability import LORA_MODULES
@@ -14,7 +14,6 @@ from finetune_serving.gateway.drain import marker_of
 from finetune_serving.vllm_config import (
     ServerConfig,
     allowed_rank,
-    below,
     has_gpu,
     resolve_model,
     set_environment,
@@ -58,7 +57,7 @@ def serve(options: Serve) -> None:
         model=model,
         revision=options.revision,
         routes=str(options.routes),
-        adapters=str(options.root / str(SCRATCH).lstrip("/") / "adapters"),
+        adapters=str(below(options.root, SCRATCH) / "adapters"),
         root=str(options.root),
         max_rank=options.max_rank,
         keys=options.keys,

@@ -14,6 +14,8 @@ def test_a_job_file_survives_the_way_through_a_config_map(tmp_path: Path) -> Non
     assert read_job_file(tmp_path / "job.json") == job
     assert job.output_uri == "pvc://finetune-artifacts/shop-01234567"
     assert JobDirectory.of(job).adapter(2) == Path("/claims/finetune-artifacts/shop-01234567/adapter/2")
+    moved = JobDirectory.of(job, tmp_path)
+    assert moved.adapter(2) == tmp_path / "claims/finetune-artifacts/shop-01234567/adapter/2"
 
 
 def test_a_wrong_job_file_names_the_field(tmp_path: Path) -> None:

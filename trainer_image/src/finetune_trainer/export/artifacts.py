@@ -12,7 +12,6 @@ from finetune_api.contract.reports import ExitCode
 from finetune_api.digest import digest_directory
 
 from finetune_trainer.failures import StageError
-from finetune_trainer.fetch.sources import below
 
 _LOG = logging.getLogger(__name__)
 
@@ -23,7 +22,7 @@ def find_proven(artifact: Artifact, job_name: str, root: Path) -> Path:
     Raises:
         StageError: it is gone or was changed.
     """
-    directory = below(root, path_of(artifact.uri))
+    directory = path_of(artifact.uri, root)
     if not directory.is_dir():
         raise StageError(
             ExitCode.NOT_FOUND,

@@ -14,8 +14,6 @@ from finetune_api.summaries import ChosenHyperparameters, TrainingSummary
 from finetune_api.uris import parse_uri
 from finetune_pod.model_card import with_scores
 
-from finetune_trainer.fetch.sources import below
-
 _UNKNOWN = "unknown"
 _ROWS = 10
 
@@ -49,11 +47,10 @@ def _read_text(path: Path) -> str:
     return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
 
 
-def write_card(job: JobFile, root: Path, trained: Trained) -> None:
+def write_card(job: JobFile, directory: JobDirectory, trained: Trained) -> None:
     """Write the card, with what `prepare` found in the data."""
-    directory = JobDirectory.of(job)
-    prepared = json.loads(below(root, directory.report("prepare")).read_text(encoding="utf-8"))
-    below(root, directory.model_card).write_text(build_card(job, trained, prepared["statistics"]), encoding="utf-8")
+    prepared = json.loads(directory.report("prepare").read_text(encoding="utf-8"))
+    directory.model_card.write_text(build_card(job, trained, prepared["statistics"]), encoding="utf-8")
 
 
 def build_card(job: JobFile, trained: Trained, statistics: dict[str, Any]) -> str:

@@ -13,25 +13,25 @@ from finetune_api.uris import parse_uri
 
 from finetune_trainer.export.artifacts import find_proven, merge
 from finetune_trainer.export.destinations import copy_to_bucket, push_to_hub
-from finetune_trainer.fetch.sources import below, find_model
+from finetune_trainer.fetch.sources import find_model
 
 
-def export(job: JobFile, root: Path, artifact: Artifact) -> StageReport:
+def export(job: JobFile, directory: JobDirectory, artifact: Artifact) -> StageReport:
     """Run the stage.
 
     Args:
         job: the job.
-        root: directory below which claims are mounted.
+        directory: its directory.
         artifact: what was proven.
 
     Raises:
         StageError: the artifact is gone or was changed, or a destination refuses it.
     """
     output = job.spec.output or Output()
-    result = find_proven(artifact, job.name, root)
-    merged = _merge(job, root, artifact, result) if output.merged else None
-    files = _gather(job, root, below(root, path_of(merged.uri)) if merged else None, result)
-    card, commit = below(root, JobDirectory.of(job).model_card), None
+    result = find_proven(artifact, job.name, directory.root)
+    merged = _merge(job, directory, artifact, result) if output.merged else None
+    files = _gather(directory, path_of(merged.uri, directory.root) if merged else None, result)
+    card, commit = directory.model_card, None
     if job.bucket_uri:
         copy_to_bucket(job.bucket_uri, files | _point_card(card, artifact, merged, job.bucket_uri))
     if output.hub:
@@ -43,21 +43,21 @@ def export(job: JobFile, root: Path, artifact: Artifact) -> StageReport:
     return StageReport(outcome="Succeeded", reason=Reason.SUCCEEDED, message=summary.describe(), export=summary)
 
 
-def _merge(job: JobFile, root: Path, artifact: Artifact, adapter: Path) -> Artifact:
+def _merge(job: JobFile, directory: JobDirectory, artifact: Artifact, adapter: Path) -> Artifact:
     """Write the merged model beside the adapter, anew for each attempt: an earlier one may have been interrupted."""
     attempt = artifact.uri.rpartition("/")[2]
-    target = below(root, JobDirectory.of(job).model(int(attempt)))
+    target = directory.model(int(attempt))
     target.parent.mkdir(exist_ok=True)
-    merge(find_model(job.base, root, weights=True), adapter, target)
+    merge(find_model(job.base, directory.root, weights=True), adapter, target)
     return describe_artifact(target, f"{job.output_uri}/model/{attempt}", "Model")
 
 
-def _gather(job: JobFile, root: Path, merged: Path | None, result: Path) -> dict[str, Path | bytes]:
+def _gather(directory: JobDirectory, merged: Path | None, result: Path) -> dict[str, Path | bytes]:
     """Return what is copied, by its name there: the result, or the merged model and the adapter."""
     files: dict[str, Path | bytes] = {path.name: path for path in sorted((merged or result).iterdir())}
     if merged:
         files |= {f"adapter/{path.name}": path for path in sorted(result.iterdir())}
-    return files | {"steps.csv": below(root, JobDirectory.of(job).history)}
+    return files | {"steps.csv": directory.history}
 
 
 def _point_card(card: Path, artifact: Artifact, merged: Artifact | None, place: str) -> dict[str, Path | bytes]:

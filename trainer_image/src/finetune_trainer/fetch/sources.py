@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from finetune_api.conditions import Reason
-from finetune_api.contract.mounts import HTTPS_HOSTS, SCRATCH, Source, credential_variable, path_of
+from finetune_api.contract.mounts import HTTPS_HOSTS, SCRATCH, Source, below, credential_variable, path_of
 from finetune_api.contract.reports import ExitCode
 from finetune_api.data import DataSource
 from finetune_api.modelserver import Model
@@ -20,11 +20,6 @@ from finetune_trainer.data_files import is_data_file
 from finetune_trainer.failures import StageError, refuse_model
 from finetune_trainer.fetch.hub import fetch_hub_data, fetch_hub_model
 from finetune_trainer.weights import check_weights
-
-
-def below(root: Path, path: os.PathLike[str] | str) -> Path:
-    """Return an absolute path of a pod as it is below another root."""
-    return root / str(path).lstrip("/")
 
 
 def find_data(source: DataSource, root: Path, role: Source) -> list[Path]:
@@ -51,7 +46,7 @@ def find_data(source: DataSource, root: Path, role: Source) -> list[Path]:
             return files or _refuse_empty(source.uri)
         case "https":
             return [_fetch_https(source.uri, role, below(root, SCRATCH / "data" / role.lower()))]
-    path = below(root, path_of(source.uri))
+    path = path_of(source.uri, root)
     if path.is_file():
         return [path]
     if not path.is_dir():
@@ -102,7 +97,7 @@ def find_model(model: Model, root: Path, *, weights: bool) -> Path:
         with with_reasons(Reason.MODEL_NOT_FOUND):
             directory = fetch_hub_model(model, weights=weights)
     else:
-        directory = below(root, path_of(model.uri))
+        directory = path_of(model.uri, root)
     if not (directory / "config.json").is_file():
         raise StageError(
             ExitCode.NOT_FOUND,

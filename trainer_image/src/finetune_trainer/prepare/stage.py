@@ -21,7 +21,7 @@ from finetune_api.summaries import ChosenHyperparameters, DatasetSummary
 
 from finetune_trainer.export.destinations import check_destinations
 from finetune_trainer.failures import StageError
-from finetune_trainer.fetch.sources import below, find_data, find_model
+from finetune_trainer.fetch.sources import find_data, find_model
 from finetune_trainer.prepare.conversions import convert_example
 from finetune_trainer.prepare.dataset import Measure, Survey, find_format, invalid, survey
 from finetune_trainer.prepare.estimate import estimate, find_misfit, find_rate
@@ -64,12 +64,12 @@ class _Parts:
         return ExampleLengths(tokens, longest)
 
 
-def prepare(job: JobFile, root: Path, kind: GpuKind | None, currency: str) -> StageReport:
+def prepare(job: JobFile, directory: JobDirectory, kind: GpuKind | None, currency: str) -> StageReport:
     """Run the stage.
 
     Args:
         job: the job.
-        root: directory below which claims and ConfigMaps are mounted.
+        directory: its directory.
         kind: the GPU that the training will get, as far as the administrator has described it.
         currency: that of the administrator's prices.
 
@@ -77,22 +77,21 @@ def prepare(job: JobFile, root: Path, kind: GpuKind | None, currency: str) -> St
         StageError: the data or the model cannot be used, or the training would not fit into the GPU.
     """
     check_destinations(job)
-    directory = JobDirectory.of(job)
-    model_directory = find_model(job.spec.model, root, weights=False)
+    model_directory = find_model(job.spec.model, directory.root, weights=False)
     shape = read_shape(model_directory, job.spec.model.uri)
     tokenizer = Tokenizer(model_directory, job.spec.model.uri)
     check_fitness(job.spec, shape, tokenizer.largest_token)
     sources = [describe_model(job.spec.model.uri, model_directory)]
-    report = below(root, directory.report("prepare"))
+    report = directory.report("prepare")
     surveys: list[Survey] = []
     try:
-        parts = _read(job, root, _build_measure(job.spec, tokenizer), surveys, sources)
+        parts = _read(job.spec, directory, _build_measure(job.spec, tokenizer), surveys, sources)
     except StageError:
         _write_report(report, sources, surveys, {})
         raise
-    check_evaluation(job.spec, below(root, directory.heldout_data), tokenizer)
+    check_evaluation(job.spec, directory.heldout_data, tokenizer)
     chosen = _choose(job.spec, int(parts.is_trained.sum()))
-    summary = _summarise(job.spec, chosen, parts, surveys, below(root, directory.train_data).parent)
+    summary = _summarise(job.spec, chosen, parts, surveys, directory.train_data.parent)
     figures = estimate(build_setup(job.spec, chosen, shape, parts.lengths), shape, find_rate(job.spec, kind, currency))
     misfit = find_misfit(job.spec, chosen, shape, parts.lengths, figures.gpu_memory)
     if misfit:
@@ -122,13 +121,18 @@ def _build_measure(spec: FineTuneJobSpec, tokenizer: Tokenizer) -> Measure:
     return partial(measure, tokenizer, spec.hyperparameters.max_length, learns_all=learns_all)
 
 
-def _read(job: JobFile, root: Path, measure: Measure, surveys: list[Survey], sources: list[dict[str, Any]]) -> _Parts:
+def _read(
+    spec: FineTuneJobSpec,
+    directory: JobDirectory,
+    measure: Measure,
+    surveys: list[Survey],
+    sources: list[dict[str, Any]],
+) -> _Parts:
     """Go through the sources and divide them; each survey is kept, for the report of what was read and is wrong."""
-    spec, directory = job.spec, JobDirectory.of(job)
-    train_path, heldout_path = below(root, directory.train_data), below(root, directory.heldout_data)
+    train_path, heldout_path = directory.train_data, directory.heldout_data
 
     def read(source: DataSource, role: Source, path: Path) -> Survey:
-        files = find_data(source, root, role)
+        files = find_data(source, directory.root, role)
         sources.append(describe_files(source.uri, files))
         name = surveys[0].format if surveys else spec.dataset.format or find_format(source.uri, files)
         _check_format(spec, source.uri, name)

@@ -20,7 +20,6 @@ from finetune_api.contract.reports import ExitCode, StageReport, parse_report
 from finetune_api.summaries import ChosenHyperparameters
 
 from finetune_trainer.failures import StageError
-from finetune_trainer.fetch.sources import below
 from finetune_trainer.train.micro_batch import choose_batch, read_micro_batch
 
 _SHUTDOWN_SECONDS = 100
@@ -31,14 +30,14 @@ _NOTICE_SECONDS = 15
 
 
 def launch_training(
-    job: JobFile, job_file: Path, root: Path, attempt: int, metrics_port: int, leader: str
+    job: JobFile, job_file: Path, directory: JobDirectory, attempt: int, metrics_port: int, leader: str
 ) -> StageReport:
     """Train in processes of their own; with a smaller micro-batch again when GPU memory ran out.
 
     Args:
         job: the FineTuneJob.
         job_file: its file.
-        root: directory below which claims are mounted.
+        directory: its directory.
         attempt: number of the attempt.
         metrics_port: port for Prometheus.
         leader: DNS name of the first node, where the processes of several nodes meet.
@@ -46,8 +45,7 @@ def launch_training(
     Raises:
         StageError: the batch cannot be divided, the data is gone, or no process left a report.
     """
-    checkpoints = below(root, JobDirectory.of(job).checkpoints)
-    tried = choose_batch(job, root)
+    tried = choose_batch(job.spec, directory)
     while True:
         # Not a TemporaryDirectory: that would go as soon as a forked process ends.
         scratch = Path(tempfile.mkdtemp())
@@ -55,7 +53,7 @@ def launch_training(
             report_path = scratch / "report.json"
             arguments = [
                 f"--job={job_file}",
-                f"--root={root}",
+                f"--root={directory.root}",
                 f"--attempt={attempt}",
                 f"--metrics-port={metrics_port}",
                 f"--report={report_path}",
@@ -64,7 +62,7 @@ def launch_training(
             report = parse_report(report_path.read_text()) if report_path.exists() else None
         finally:
             shutil.rmtree(scratch)
-        smaller = _find_smaller(checkpoints, tried, job.spec.compute) if code else None
+        smaller = _find_smaller(directory.checkpoints, tried, job.spec.compute) if code else None
         if smaller:
             tried = smaller
             continue

@@ -7,12 +7,12 @@ import logging
 from pathlib import Path
 
 from finetune_api.conditions import Reason
-from finetune_api.contract.jobfile import JobDirectory, JobFile
+from finetune_api.contract.jobfile import JobDirectory
 from finetune_api.contract.reports import ExitCode
+from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.summaries import ChosenHyperparameters
 
 from finetune_trainer.failures import StageError
-from finetune_trainer.fetch.sources import below
 from finetune_trainer.prepared import count_examples
 from finetune_trainer.train.schedule import choose, halve
 
@@ -20,18 +20,17 @@ _LOG = logging.getLogger(__name__)
 _NAME = "micro-batch"
 
 
-def choose_batch(job: JobFile, root: Path) -> ChosenHyperparameters:
+def choose_batch(spec: FineTuneJobSpec, directory: JobDirectory) -> ChosenHyperparameters:
     """Return what the job trains with: what `prepare` chose, with a micro-batch that memory had room for.
 
     Raises:
         StageError: the batch cannot be divided, or the prepared data is gone.
     """
-    directory = JobDirectory.of(job)
     try:
-        chosen = choose(job.spec, count_examples(below(root, directory.train_data)))
+        chosen = choose(spec, count_examples(directory.train_data))
     except ValueError as error:
         raise StageError(ExitCode.BAD_CONFIG, Reason.INVALID_SPEC, str(error)) from None
-    return read_micro_batch(below(root, directory.checkpoints), chosen)
+    return read_micro_batch(directory.checkpoints, chosen)
 
 
 def read_micro_batch(checkpoints: Path, chosen: ChosenHyperparameters) -> ChosenHyperparameters:
@@ -44,11 +43,11 @@ def read_micro_batch(checkpoints: Path, chosen: ChosenHyperparameters) -> Chosen
     return chosen.model_copy(update={"micro_batch_size": micro, "gradient_accumulation_steps": accumulation})
 
 
-def lower_micro_batch(job: JobFile, root: Path) -> None:
+def lower_micro_batch(spec: FineTuneJobSpec, directory: JobDirectory) -> None:
     """Halve the micro-batch for the next try; one that cannot be halved stays as it is."""
-    checkpoints = below(root, JobDirectory.of(job).checkpoints)
-    chosen = choose_batch(job, root)
-    smaller = halve(chosen.micro_batch_size, 2 if job.spec.method.kto else 1)
+    checkpoints = directory.checkpoints
+    chosen = choose_batch(spec, directory)
+    smaller = halve(chosen.micro_batch_size, 2 if spec.method.kto else 1)
     if smaller is None:
         return
     _LOG.warning("out of memory with %d sequences at a time: goes on with %d", chosen.micro_batch_size, smaller)

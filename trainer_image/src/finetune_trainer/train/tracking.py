@@ -3,25 +3,22 @@
 import json
 import logging
 import os
-from pathlib import Path
 from typing import Any
 
 from finetune_api.contract.jobfile import JobDirectory, JobFile
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from finetune_trainer.fetch.sources import below
-
 _LOG = logging.getLogger(__name__)
 
 
-def build_trackers(job: JobFile, root: Path, attempt: int) -> list[TrainerCallback]:
+def build_trackers(job: JobFile, directory: JobDirectory, attempt: int) -> list[TrainerCallback]:
     """Return the callbacks of the trackers that the job names, and set the variables that they read."""
     from transformers.integrations import MLflowCallback, TensorBoardCallback, WandbCallback
 
     tracking = job.spec.tracking
     if tracking is None:
         return []
-    os.environ.update(build_environment(job, root, attempt))
+    os.environ.update(build_environment(job, directory, attempt))
     kinds = {
         "TensorBoard": (tracking.tensor_board, TensorBoardCallback),
         "W&B": (tracking.wandb, WandbCallback),
@@ -30,16 +27,16 @@ def build_trackers(job: JobFile, root: Path, attempt: int) -> list[TrainerCallba
     return [Tracker(name, kind()) for name, (wanted, kind) in kinds.items() if wanted is not None]
 
 
-def build_environment(job: JobFile, root: Path, attempt: int) -> dict[str, str]:
+def build_environment(job: JobFile, directory: JobDirectory, attempt: int) -> dict[str, str]:
     """Return the variables that transformers' callbacks and the trackers' own libraries read. Pure.
 
     A retry goes on in the same directory for TensorBoard and in the same run of W&B; MLflow gives out the ids of
     its runs itself, so each attempt is a run there, found by its tags.
     """
-    tracking, directory = job.spec.tracking, JobDirectory.of(job)
+    tracking = job.spec.tracking
     env: dict[str, str] = {}
     if tracking and tracking.tensor_board:
-        env["TENSORBOARD_LOGGING_DIR"] = str(below(root, directory.tensorboard))
+        env["TENSORBOARD_LOGGING_DIR"] = str(directory.tensorboard)
     if tracking and (wandb := tracking.wandb):
         env |= {
             "WANDB_PROJECT": wandb.project,
@@ -47,7 +44,7 @@ def build_environment(job: JobFile, root: Path, attempt: int) -> dict[str, str]:
             "WANDB_NAME": f"{job.name}-{attempt}",
             "WANDB_RUN_ID": f"{job.name}-{job.uid[:8]}",
             "WANDB_RESUME": "allow",
-            "WANDB_DIR": str(below(root, directory.root)),
+            "WANDB_DIR": str(directory.path),
             "WANDB_CONSOLE": "off",
             # Without these an unreachable server holds the GPUs for minutes, at the end without a limit.
             "WANDB_INIT_TIMEOUT": "30",

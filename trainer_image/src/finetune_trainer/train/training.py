@@ -18,7 +18,7 @@ from finetune_api.summaries import TrainingSummary
 
 from finetune_trainer.export.model_card import Trained, read_license, write_card
 from finetune_trainer.failures import StageError, diagnose
-from finetune_trainer.fetch.sources import below, find_model
+from finetune_trainer.fetch.sources import find_model
 from finetune_trainer.tokenizer import Tokenizer
 from finetune_trainer.train.checkpoints import forget, is_damage, is_whole, newest_whole, step_of
 from finetune_trainer.train.history import write_history
@@ -28,12 +28,12 @@ from finetune_trainer.train.warm_start import load_earlier_adapter, merge_earlie
 _LOG = logging.getLogger(__name__)
 
 
-def train(job: JobFile, root: Path, attempt: int, metrics_port: int, scratch: Path) -> StageReport:
+def train(job: JobFile, directory: JobDirectory, attempt: int, metrics_port: int, scratch: Path) -> StageReport:
     """Train from the newest whole checkpoint to the last step, and write the adapter or the model.
 
     Args:
         job: the FineTuneJob.
-        root: directory below which claims are mounted.
+        directory: its directory.
         attempt: number of the attempt.
         metrics_port: port for Prometheus, on the first process.
         scratch: an empty directory for temporary files.
@@ -52,32 +52,32 @@ def train(job: JobFile, root: Path, attempt: int, metrics_port: int, scratch: Pa
     from finetune_trainer.train.models import build_peft_config, load_model
     from finetune_trainer.train.tracking import build_trackers
 
-    spec, directory = job.spec, JobDirectory.of(job)
+    spec = job.spec
     processes = PartialState(cpu=spec.compute.resources.gpus == 0)
     is_main = processes.is_main_process
     if is_main:
         serve_metrics(metrics_port)
-    train_data, checkpoints = below(root, directory.train_data), below(root, directory.checkpoints)
-    chosen = choose_batch(job, root)
-    model_directory = merge_earlier_adapter(job, find_model(spec.model, root, weights=True), root, processes)
+    chosen = choose_batch(spec, directory)
+    model_directory = find_model(spec.model, directory.root, weights=True)
+    model_directory = merge_earlier_adapter(job, model_directory, directory, processes)
     tokenizer = Tokenizer(model_directory, spec.model.uri)
     # TRL makes the adapter before the trainer seeds anything.
     set_seed(spec.hyperparameters.seed)
     follower = Follower(began)
     model = load_model(spec, model_directory)
-    adapted = load_earlier_adapter(job, model, model_directory, root)
+    adapted = load_earlier_adapter(job, model, model_directory, directory)
     trainer = build_trainer(
         spec,
         chosen,
         adapted or model,
         None if adapted else build_peft_config(spec),
         tokenizer.tokenizer,
-        load_examples(train_data, spec, tokenizer, scratch),
-        checkpoints,
-        [follower, *(build_trackers(job, root, attempt) if is_main else [])],
+        load_examples(directory.train_data, spec, tokenizer, scratch),
+        directory.checkpoints,
+        [follower, *(build_trackers(job, directory, attempt) if is_main else [])],
     )
-    resume = newest_whole(checkpoints)
-    _remove_broken(checkpoints, is_main=is_main)
+    resume = newest_whole(directory.checkpoints)
+    _remove_broken(directory.checkpoints, is_main=is_main)
     processes.wait_for_everyone()
     _run(trainer, resume, is_main=is_main)
     state = trainer.state
@@ -88,7 +88,7 @@ def train(job: JobFile, root: Path, attempt: int, metrics_port: int, scratch: Pa
             Reason.RETRYING,
             f"stopped at step {state.global_step} of {state.max_steps}; the next attempt goes on from there",
         )
-    artifact = _save(trainer, tokenizer.tokenizer, job, root, attempt, is_main=is_main)
+    artifact = _save(trainer, tokenizer.tokenizer, job, directory, attempt, is_main=is_main)
     losses = [(entry["step"], entry["loss"]) for entry in state.log_history if "loss" in entry]
     summary = TrainingSummary(
         steps=state.global_step,
@@ -100,8 +100,8 @@ def train(job: JobFile, root: Path, attempt: int, metrics_port: int, scratch: Pa
         stopped_early=state.global_step < state.max_steps,
     )
     if is_main:
-        write_history(below(root, directory.history), state.log_history)
-        write_card(job, root, Trained(chosen, summary, artifact, losses, read_license(model_directory)))
+        write_history(directory.history, state.log_history)
+        write_card(job, directory, Trained(chosen, summary, artifact, losses, read_license(model_directory)))
     return StageReport(
         outcome="Succeeded",
         reason=Reason.SUCCEEDED,
@@ -127,16 +127,17 @@ def _run(trainer: Any, resume: Path | None, *, is_main: bool) -> None:
         ) from error
 
 
-def _save(trainer: Any, tokenizer: Any, job: JobFile, root: Path, attempt: int, *, is_main: bool) -> Artifact:
+def _save(
+    trainer: Any, tokenizer: Any, job: JobFile, directory: JobDirectory, attempt: int, *, is_main: bool
+) -> Artifact:
     """Write what was trained; return what it is."""
     from finetune_trainer.train.models import save_result
 
     kind: ArtifactKind = "Model" if job.spec.produces_model else "Adapter"
-    name = JobDirectory.of(job).model(attempt) if kind == "Model" else JobDirectory.of(job).adapter(attempt)
-    directory = below(root, name)
-    save_result(trainer, tokenizer, job, directory, is_main=is_main)
+    target = directory.model(attempt) if kind == "Model" else directory.adapter(attempt)
+    save_result(trainer, tokenizer, job, target, is_main=is_main)
     uri = f"{job.output_uri}/{kind.lower()}/{attempt}"
-    return describe_artifact(directory, uri, kind)
+    return describe_artifact(target, uri, kind)
 
 
 def _remove_broken(checkpoints: Path, *, is_main: bool) -> None:
@@ -164,16 +165,17 @@ def main(arguments: list[str] | None = None) -> None:
     logging.getLogger("httpx").setLevel(logging.WARNING)
     code = ExitCode.OK
     job = read_job_file(options.job)
+    directory = JobDirectory.of(job, options.root)
     _block_unused(job.spec)
     try:
         with tempfile.TemporaryDirectory() as scratch:
-            report = train(job, options.root, options.attempt, options.metrics_port, Path(scratch))
+            report = train(job, directory, options.attempt, options.metrics_port, Path(scratch))
     except Exception as error:  # noqa: BLE001 - every failure becomes a report
         failure = diagnose(error, Reason.TRAINING_FAILED)
         if failure is not error:
             _LOG.exception("the training failed")
         if failure.reason in (Reason.OUT_OF_MEMORY, Reason.GPU_OUT_OF_MEMORY):
-            lower_micro_batch(job, options.root)
+            lower_micro_batch(job.spec, directory)
         code = failure.code
         report = StageReport(outcome="Failed", reason=failure.reason, message=str(failure)[:1024])
     _write_once(options.report, report)

@@ -8,12 +8,11 @@ from finetune_api.contract.jobfile import JobDirectory, JobFile
 from finetune_api.contract.mounts import path_of
 
 from finetune_trainer.export.artifacts import find_proven, merge
-from finetune_trainer.fetch.sources import below
 
 _LOG = logging.getLogger(__name__)
 
 
-def merge_earlier_adapter(job: JobFile, model_directory: Path, root: Path, processes: Any) -> Path:
+def merge_earlier_adapter(job: JobFile, model_directory: Path, directory: JobDirectory, processes: Any) -> Path:
     """Return the directory of the model to train on: that of the base model, or of the merged one.
 
     The merged model is written once, by the first process, beside the job's other results: the evaluation and the
@@ -22,7 +21,7 @@ def merge_earlier_adapter(job: JobFile, model_directory: Path, root: Path, proce
     Args:
         job: the FineTuneJob.
         model_directory: the base model.
-        root: directory below which claims are mounted.
+        directory: of the FineTuneJob.
         processes: accelerate's state, so that all wait for the first.
 
     Raises:
@@ -31,9 +30,9 @@ def merge_earlier_adapter(job: JobFile, model_directory: Path, root: Path, proce
     earlier = job.warm_start
     if earlier is None:
         return model_directory
-    target = below(root, JobDirectory.of(job).merged)
+    target = directory.merged
     if processes.is_main_process:
-        adapter = find_proven(earlier.artifact, earlier.job, root)
+        adapter = find_proven(earlier.artifact, earlier.job, directory.root)
         if earlier.parent_adapter == "Merge" and not target.exists():
             merge(model_directory, adapter, target)
     if earlier.parent_adapter != "Merge":
@@ -42,14 +41,15 @@ def merge_earlier_adapter(job: JobFile, model_directory: Path, root: Path, proce
     return target
 
 
-def load_earlier_adapter(job: JobFile, model: Any, model_directory: Path, root: Path) -> Any:
+def load_earlier_adapter(job: JobFile, model: Any, model_directory: Path, directory: JobDirectory) -> Any:
     """Return the model with the earlier job's adapter on it, ready to be trained; None where a new one begins."""
     earlier = job.warm_start
     if earlier is None or earlier.parent_adapter != "Train":
         return None
     from peft import PeftModel
 
-    adapted = PeftModel.from_pretrained(model, below(root, path_of(earlier.artifact.uri)), is_trainable=True)
+    adapter = path_of(earlier.artifact.uri, directory.root)
+    adapted = PeftModel.from_pretrained(model, adapter, is_trainable=True)
     # PEFT looks there for the size of the vocabulary when it saves; the file names a URI.
     adapted.peft_config["default"].base_model_name_or_path = str(model_directory)
     _LOG.info("the adapter of %s goes on training", earlier.job)
