@@ -7,6 +7,8 @@ from pydantic import Field
 from finetune_api.model import ApiModel, Rule
 
 Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
+DEFAULT_CURRENCY = "USD"
+"""Currency of prices that name none."""
 Price = Annotated[float, Field(ge=0, le=1_000_000)]
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from finetune_api.budget import Currency
+from finetune_api.budget import DEFAULT_CURRENCY, Currency
 from finetune_api.compute import Toleration
 from finetune_api.contract.jobfile import describe_errors
 from finetune_api.estimate import GpuKind
@@ -35,7 +35,7 @@ class Gpu(_Part):
     tolerations: list[Toleration] = []
     kinds: list[GpuKind] = []
     """The GPUs that the cluster has, for estimates; the first whose labels a pod asks for is taken."""
-    currency: Currency = "USD"
+    currency: Currency = DEFAULT_CURRENCY
     """Currency of the prices of `kinds`."""
 
     def find_kind(self, node_selector: dict[str, str]) -> GpuKind | None:

@@ -1,27 +1,22 @@
 """`finetune-trainer prepare|train|export`: the stages of a FineTuneJob that the trainer image runs."""
 
-import argparse
 import logging
 import sys
-from collections.abc import Callable
-from pathlib import Path
-from typing import TypeVar
 
-from finetune_api.artifact import Artifact
+from finetune_api.budget import DEFAULT_CURRENCY
 from finetune_api.conditions import Reason
-from finetune_api.contract.jobfile import JobDirectory, describe_errors, read_job_file
-from finetune_api.contract.mounts import JOB_FILE
+from finetune_api.contract.commands import Export, PodPaths, Prepare, Train, TrainerCommand, parse_trainer_arguments
+from finetune_api.contract.jobfile import JobDirectory, read_job_file
 from finetune_api.contract.reports import ExitCode, StageReport, write_report
-from finetune_api.estimate import GpuKind
-from finetune_api.meta import METRICS_PORT
-from finetune_api.model import ApiModel
-from pydantic import ValidationError
 
 from finetune_trainer.failures import StageError, diagnose
 
 _LOG = logging.getLogger("finetune_trainer")
-_Model = TypeVar("_Model", bound=ApiModel)
-_FAILED = {"prepare": Reason.PREPARE_FAILED, "train": Reason.TRAINING_FAILED, "export": Reason.EXPORT_FAILED}
+_FAILED: dict[type, Reason] = {
+    Prepare: Reason.PREPARE_FAILED,
+    Train: Reason.TRAINING_FAILED,
+    Export: Reason.EXPORT_FAILED,
+}
 _EXIT_CODES = {
     Reason.DATASET_INVALID: ExitCode.BAD_DATA,
     Reason.DATASET_NOT_FOUND: ExitCode.NOT_FOUND,
@@ -49,67 +44,40 @@ _EXIT_CODES = {
 
 def main() -> None:
     """Run one stage; exit with a code of finetune_api.contract.reports.ExitCode."""
-    parser = argparse.ArgumentParser(prog="finetune-trainer", description=__doc__)
-    parser.add_argument("--job", type=Path, default=Path(JOB_FILE), help="the FineTuneJob as JSON")
-    parser.add_argument("--root", type=Path, default=Path("/"), help="directory below which claims are mounted")
-    parser.add_argument("--termination-log", default="/dev/termination-log", help="file for the report of the stage")
-    stages = parser.add_subparsers(dest="stage", required=True)
-    preparing = stages.add_parser("prepare", help="check and split the data, estimate what the training will take")
-    preparing.add_argument(
-        "--gpu", type=_read(GpuKind), help="the GPU of the training, as JSON: memory, tflops, hourPrice"
-    )
-    preparing.add_argument("--currency", default="USD", help="that of hourPrice")
-    training = stages.add_parser("train", help="train the adapter")
-    training.add_argument("--attempt", type=int, required=True, help="number of the attempt, from 1")
-    training.add_argument("--leader", default="localhost", help="DNS name of the first node, with several nodes")
-    training.add_argument("--metrics-port", type=int, default=METRICS_PORT, help="port for Prometheus")
-    exporting = stages.add_parser("export", help="merge and copy what was proven, as output asks")
-    exporting.add_argument("--artifact", type=_read(Artifact), required=True, help="what was proven, as JSON")
-    arguments = parser.parse_args()
+    paths, command = parse_trainer_arguments()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stdout)
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    report, code = _run(arguments)
+    report, code = _run(paths, command)
     _LOG.info("%s: %s", report.reason, report.message)
-    write_report(report, arguments.termination_log)
+    write_report(report, paths.termination_log)
     sys.exit(code)
 
 
-def _read(kind: type[_Model]) -> Callable[[str], _Model]:
-    """Return the type of an argument that is given as JSON."""
-
-    def read(text: str) -> _Model:
-        try:
-            return kind.model_validate_json(text)
-        except ValidationError as error:
-            raise argparse.ArgumentTypeError(describe_errors(error)) from None
-
-    return read
-
-
-def _run(arguments: argparse.Namespace) -> tuple[StageReport, ExitCode]:
+def _run(paths: PodPaths, command: TrainerCommand) -> tuple[StageReport, ExitCode]:
     """Run the stage and return its report with the exit code that goes with it."""
     try:
         try:
-            job = read_job_file(arguments.job)
+            job = read_job_file(paths.job)
         except ValueError as error:
             raise StageError(ExitCode.BAD_CONFIG, Reason.INVALID_SPEC, str(error)) from None
-        directory = JobDirectory.of(job, arguments.root)
-        if arguments.stage == "prepare":
-            from finetune_trainer.prepare.stage import prepare
+        directory = JobDirectory.of(job, paths.root)
+        match command:
+            case Prepare():
+                from finetune_trainer.prepare.stage import prepare
 
-            report = prepare(job, directory, arguments.gpu, arguments.currency)
-        elif arguments.stage == "export":
-            from finetune_trainer.export.stage import export
+                report = prepare(job, directory, command.gpu, command.currency or DEFAULT_CURRENCY)
+            case Export():
+                from finetune_trainer.export.stage import export
 
-            report = export(job, directory, arguments.artifact)
-        else:
-            from finetune_trainer.train.launch import launch_training
+                report = export(job, directory, command.artifact)
+            case Train():
+                from finetune_trainer.train.launch import launch_training
 
-            report = launch_training(
-                job, arguments.job, directory, arguments.attempt, arguments.metrics_port, arguments.leader
-            )
+                report = launch_training(
+                    job, paths.job, directory, command.attempt, command.metrics_port, command.leader
+                )
     except Exception as error:  # noqa: BLE001 - every failure becomes a report
-        failure = diagnose(error, _FAILED[arguments.stage])
+        failure = diagnose(error, _FAILED[type(command)])
         if failure is not error:
             _LOG.exception("the stage failed")
         return StageReport(outcome="Failed", reason=failure.reason, message=str(failure)[:1024]), failure.code

@@ -2,8 +2,10 @@
 
 import json
 from collections.abc import Iterable
+from pathlib import Path
 
-from finetune_api.contract.mounts import KEYS, MODEL, MODEL_CACHE, ROUTES_FILE
+from finetune_api.contract.commands import SERVER, Drain, Serve, build_server_url
+from finetune_api.contract.mounts import KEYS, MODEL, MODEL_CACHE, ROUTES_FILE, SCRATCH
 from finetune_api.contract.routes import Routes
 from finetune_api.digest import digest_value
 from finetune_api.meta import API_VERSION, SERVER_PORT
@@ -83,12 +85,12 @@ def build_deployment(server: ServerView, artifact_uris: Iterable[str], settings:
     container: Manifest = {
         "name": "server",
         "image": settings.images.serving,
-        "args": _build_args(spec),
+        "args": _build_command(spec).to_args(),
         "ports": [{"name": "http", "containerPort": SERVER_PORT}],
         "startupProbe": _probe("/health", period=5, failures=_START_SECONDS // 5),
         "livenessProbe": _probe("/health", period=10, failures=6),
         "readinessProbe": _probe("/readyz", period=2, failures=2),
-        "lifecycle": {"preStop": {"exec": {"command": ["finetune-server", "drain", f"--longest={_DRAIN_SECONDS}"]}}},
+        "lifecycle": {"preStop": {"exec": {"command": [SERVER, *Drain(_DRAIN_SECONDS).to_args()]}}},
     }
     pod = build_pod_spec(settings, spec, container, volumes, build_credential_env({MODEL: spec.model}))
     pod["terminationGracePeriodSeconds"] = _STOP_SECONDS
@@ -124,30 +126,19 @@ def build_service(server: ServerView) -> Manifest:
 
 def endpoint_of(namespace: str, server: str) -> str:
     """Return the base URL for OpenAI clients inside the cluster."""
-    return f"{url_of(namespace, server)}/v1"
+    return f"{build_server_url(namespace, server)}/v1"
 
 
-def url_of(namespace: str, server: str) -> str:
-    """Return the address of a server inside the cluster."""
-    return f"http://{server}.{namespace}.svc"
-
-
-def _build_args(spec: ModelServerSpec) -> list[str]:
-    args = [
-        "serve",
-        f"--model-uri={spec.model.uri}",
-        f"--max-rank={spec.lora.max_rank}",
-        f"--max-adapters={spec.lora.max_adapters}",
-        f"--engine={json.dumps(spec.engine.to_dict(), sort_keys=True)}",
-        f"--port={SERVER_PORT}",
-    ]
-    if spec.model.revision:
-        args.append(f"--revision={spec.model.revision}")
-    if spec.model_cache:
-        args.append(f"--model-cache={MODEL_CACHE}")
-    if spec.auth:
-        args.append(f"--keys={KEYS}")
-    return args
+def _build_command(spec: ModelServerSpec) -> Serve:
+    return Serve(
+        model_uri=spec.model.uri,
+        max_rank=spec.lora.max_rank,
+        max_adapters=spec.lora.max_adapters,
+        engine=spec.engine,
+        revision=spec.model.revision,
+        model_cache=Path(MODEL_CACHE if spec.model_cache else SCRATCH),
+        keys=str(KEYS) if spec.auth else "",
+    )
 
 
 def _probe(path: str, period: int, failures: int) -> Manifest:

@@ -1,10 +1,10 @@
 """The children of a FineTuneJob: its claim, and one Job for each attempt at a stage."""
 
-import json
 from typing import Any
 
-from finetune_api.artifact import Incumbent
+from finetune_api.artifact import Artifact, Incumbent
 from finetune_api.compute import Compute, Placement, Resources
+from finetune_api.contract.commands import Evaluate, Export, Prepare, Train, build_server_url
 from finetune_api.contract.mounts import (
     BUCKET,
     DEFAULT_CLAIM,
@@ -35,9 +35,8 @@ from finetune_operator.manifests.names import (
     training_service_name,
 )
 from finetune_operator.manifests.pod import Remote, Volumes, build_credential_env, build_pod_spec
-from finetune_operator.manifests.server import url_of
 from finetune_operator.settings import Settings
-from finetune_operator.state.child_jobs import API_KEY, INCUMBENT_ARGUMENT, SERVER_ARGUMENT
+from finetune_operator.state.child_jobs import API_KEY
 from finetune_operator.state.views import JobView
 
 _SMALL = Placement(resources=Resources(cpu="1", memory="3Gi"))
@@ -210,56 +209,48 @@ def _build_container(job: JobView, stage: Stage, attempt: int, settings: Setting
     container: Manifest = {"name": stage.lower()}
     match stage:
         case Stage.PREPARE:
-            return container | {
-                "image": settings.images.trainer,
-                "args": ["prepare", *_describe_gpu(job_file(job).spec.compute, settings)],
-            }
+            command = _build_prepare(job_file(job).spec.compute, settings)
+            return container | {"image": settings.images.trainer, "args": command.to_args()}
         case Stage.TRAIN:
             return container | {
                 "image": settings.images.trainer,
-                "args": ["train", f"--attempt={attempt}", *_leader(job, attempt)],
+                "args": _build_train(job, attempt).to_args(),
                 "ports": [{"name": "metrics", "containerPort": METRICS_PORT}],
             }
         case Stage.EVALUATE:
-            return container | {"image": settings.images.serving, "args": ["evaluate", *_judged(job)]}
+            return container | {"image": settings.images.serving, "args": _build_evaluate(job).to_args()}
         case Stage.EXPORT:
-            return container | {"image": settings.images.trainer, "args": ["export", _artifact_argument(job)]}
+            return container | {"image": settings.images.trainer, "args": Export(_artifact_of(job)).to_args()}
 
 
-def _leader(job: JobView, attempt: int) -> list[str]:
-    """Name the pod where the processes of several nodes meet: an Indexed Job calls its first pod so."""
-    if job.spec is None or job.spec.compute.nodes == 1:
-        return []
-    return [f"--leader={stage_job_name(job, Stage.TRAIN, attempt)}-0.{training_service_name(job)}"]
-
-
-def _describe_gpu(compute: Compute, settings: Settings) -> list[str]:
+def _build_prepare(compute: Compute, settings: Settings) -> Prepare:
     """Name the GPU that the estimate is made for, as far as the administrator has described it."""
     if not compute.resources.gpus:
-        return []
-    kind = settings.gpu.find_kind(compute.node_selector)
-    facts = [f"--gpu={json.dumps(kind.to_dict(), sort_keys=True)}"] if kind else []
-    return [*facts, f"--currency={settings.gpu.currency}"]
+        return Prepare()
+    return Prepare(settings.gpu.find_kind(compute.node_selector), settings.gpu.currency)
 
 
-def _judged(job: JobView) -> list[str]:
+def _build_train(job: JobView, attempt: int) -> Train:
+    """Name the pod where the processes of several nodes meet: an Indexed Job calls its first pod so."""
+    if job.spec is None or job.spec.compute.nodes == 1:
+        return Train(attempt)
+    return Train(attempt, leader=f"{stage_job_name(job, Stage.TRAIN, attempt)}-0.{training_service_name(job)}")
+
+
+def _build_evaluate(job: JobView) -> Evaluate:
     """Name what the evaluation judges, and beside what, as the status records it: every attempt judges alike."""
-    incumbent = job.status.incumbent or Incumbent()
-    return [
-        _artifact_argument(job),
-        *(
-            [f"{SERVER_ARGUMENT}{url_of(job.namespace, server.name)}"]
-            if (server := job.status.evaluation_server)
-            else []
-        ),
-        f"{INCUMBENT_ARGUMENT}{json.dumps(incumbent.to_dict(), sort_keys=True)}",
-    ]
+    server = job.status.evaluation_server
+    return Evaluate(
+        _artifact_of(job),
+        job.status.incumbent or Incumbent(),
+        build_server_url(job.namespace, server.name) if server else "",
+    )
 
 
-def _artifact_argument(job: JobView) -> str:
+def _artifact_of(job: JobView) -> Artifact:
     if job.status.artifact is None:
         raise ValueError(f"{job.name} has no artifact")
-    return f"--artifact={json.dumps(job.status.artifact.to_dict(), sort_keys=True)}"
+    return job.status.artifact
 
 
 def _incumbent_uri(job: JobView, stage: Stage) -> list[str]:

@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Any
 
 from finetune_api.artifact import Incumbent
+from finetune_api.contract.commands import read_incumbent, read_server_name
 from finetune_api.contract.reports import ExitCode, StageReport, parse_report
 from finetune_api.contract.routes import LoadedReport
 from finetune_api.jobstatus import MAX_ATTEMPTS, EvaluationServer
@@ -22,10 +23,6 @@ from pydantic import TypeAdapter, ValidationError
 from finetune_operator.kube.kinds import Manifest, label_of
 from finetune_operator.state.conditions import raw_true_conditions
 
-INCUMBENT_ARGUMENT = "--incumbent="
-"""Argument of the evaluation with the Incumbent as JSON."""
-SERVER_ARGUMENT = "--server-url="
-"""Argument of the evaluation with the address of the ModelServer that it asks."""
 API_KEY = "OPENAI_API_KEY"
 """Where an evaluation finds the key for that server."""
 IMAGE_PULL_ERRORS = frozenset({"ImagePullBackOff", "ErrImagePull", "ErrImageNeverPull", "InvalidImageName"})
@@ -132,7 +129,7 @@ def view_attempt(job: Manifest, pods: list[Manifest]) -> Attempt | None:
         out_of_memory=terminated.get("reason") == "OOMKilled",
         waiting=next(filter(None, map(_waiting, pods)), ""),
         pod_ip=running_ip(pod),
-        incumbent=_read_incumbent(job) if stage == Stage.EVALUATE else None,
+        incumbent=read_incumbent(_arguments(job)) if stage == Stage.EVALUATE else None,
         server=_read_server(job) if stage == Stage.EVALUATE else None,
     )
 
@@ -143,17 +140,9 @@ def _queue(job: Manifest, conditions: dict[str, Any]) -> str | None:
     return label_of(job, QUEUE_LABEL) or "" if is_suspended else None
 
 
-def _read_incumbent(job: Manifest) -> Incumbent | None:
-    """Return the incumbent that the arguments of an evaluation name; None where they name none."""
-    try:
-        return Incumbent.model_validate_json(_read_argument(job, INCUMBENT_ARGUMENT))
-    except ValidationError:
-        return None
-
-
 def _read_server(job: Manifest) -> EvaluationServer | None:
     """Return the ModelServer that an evaluation asks; None where it asks none."""
-    name = _read_argument(job, SERVER_ARGUMENT).removeprefix("http://").partition(".")[0]
+    name = read_server_name(_arguments(job))
     if not name:
         return None
     try:
@@ -167,10 +156,8 @@ def _read_server(job: Manifest) -> EvaluationServer | None:
         return None
 
 
-def _read_argument(job: Manifest, prefix: str) -> str:
-    """Return the value of a Job's argument; empty where it has none."""
-    arguments = (argument for container in _containers(job) for argument in container.get("args", []))
-    return next((one.removeprefix(prefix) for one in arguments if one.startswith(prefix)), "")
+def _arguments(job: Manifest) -> list[str]:
+    return [argument for container in _containers(job) for argument in container.get("args", [])]
 
 
 def _containers(job: Manifest) -> list[Manifest]:

@@ -2,9 +2,9 @@
 
 import os
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
+from finetune_api.contract.commands import Serve
 from finetune_api.contract.mounts import SCRATCH, below
 from finetune_api.modelserver import EngineSettings
 from finetune_api.references import BASE_NAME
@@ -23,74 +23,58 @@ _SHUTDOWN_SECONDS = 30
 """Time for requests in flight after SIGTERM, of which a pod that was drained has none."""
 
 
-@dataclass(frozen=True)
-class Serve:
-    """The options of the command."""
-
-    model_uri: str
-    revision: str | None
-    engine: EngineSettings
-    max_rank: int
-    max_adapters: int
-    port: int
-    host: str
-    root: Path
-    routes: Path
-    keys: str
-    model_cache: Path
-
-
-def serve(options: Serve) -> None:
+def serve(command: Serve, root: Path) -> None:
     """Replace this process by vLLM; it does not return.
 
     Raises:
         FetchError: the model cannot be fetched.
         ModelFilesError: the model cannot be served.
     """
-    cache = below(options.root, options.model_cache)
+    cache = below(root, command.model_cache)
     os.environ["HF_HOME"] = str(cache / "huggingface")
-    model = resolve_model(options.model_uri, options.root, cache)
+    model = resolve_model(command.model_uri, root, cache)
     gpu = has_gpu()
     set_environment(gpu=gpu)
     config = ServerConfig(
-        model_uri=options.model_uri,
+        model_uri=command.model_uri,
         model=model,
-        revision=options.revision,
-        routes=str(options.routes),
-        adapters=str(below(options.root, SCRATCH) / "adapters"),
-        root=str(options.root),
-        max_rank=options.max_rank,
-        keys=options.keys,
+        revision=command.revision,
+        routes=str(command.routes),
+        adapters=str(below(root, SCRATCH) / "adapters"),
+        root=str(root),
+        max_rank=command.max_rank,
+        keys=command.keys,
     )
     os.environ |= config.to_env()
     # A container that was started again in the same pod finds the volume as it was.
-    marker_of(options.root).unlink(missing_ok=True)
+    marker_of(root).unlink(missing_ok=True)
     sys.stdout.flush()
-    command = [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", *build_arguments(options, model, gpu=gpu)]
-    os.execv(sys.executable, command)  # noqa: S606 - there is nothing for a shell to do
+    arguments = build_arguments(command, model, gpu=gpu)
+    program = [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", *arguments]
+    os.execv(sys.executable, program)  # noqa: S606 - there is nothing for a shell to do
 
 
-def build_arguments(options: Serve, model: str, *, gpu: bool) -> list[str]:
+def build_arguments(command: Serve, model: str, *, gpu: bool) -> list[str]:
     """Return vLLM's arguments. Pure."""
     return [
         model,
         f"--served-model-name={BASE_NAME}",
-        f"--host={options.host}",
-        f"--port={options.port}",
+        f"--host={command.host}",
+        f"--port={command.port}",
         "--enable-lora",
-        f"--max-loras={options.max_adapters}",
+        f"--max-loras={command.max_adapters}",
         # Of each name the version before stays loaded; two more, since one is evaluated, and what is dropped may still
         # answer a request.
-        f"--max-cpu-loras={2 * options.max_adapters + 2}",
-        f"--max-lora-rank={allowed_rank(options.max_rank)}",
+        f"--max-cpu-loras={2 * command.max_adapters + 2}",
+        f"--max-lora-rank={allowed_rank(command.max_rank)}",
         "--lora-target-modules",
         *LORA_MODULES,
         f"--shutdown-timeout={_SHUTDOWN_SECONDS}",
         "--disable-fastapi-docs",
         "--load-format=safetensors",
         *([] if gpu else ["--enforce-eager"]),
-        *_engine_arguments(options.engine, gpu=gpu),
-        *([f"--revision={options.revision}"] if options.revision else []),
+        *_engine_arguments(command.engine, gpu=gpu),
+        *([f"--revision={command.revision}"] if command.revision else []),
     ]
 
 

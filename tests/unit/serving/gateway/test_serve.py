@@ -1,17 +1,15 @@
 """What vLLM is started with."""
 
 from dataclasses import replace
-from pathlib import Path
 
+from finetune_api.contract.commands import Serve
 from finetune_api.modelserver import EngineSettings
-from finetune_serving.gateway.serve import Serve, build_arguments
+from finetune_serving.gateway.serve import build_arguments
 
 
 def test_the_engine_gets_what_may_be_chosen() -> None:
-    options = Serve(
-        "pvc://m/b", None, EngineSettings(), 16, 2, 8000, "::", Path("/"), Path("/routes.json"), "", Path("/scratch")
-    )
-    arguments = build_arguments(options, "/m", gpu=False)
+    command = Serve("pvc://m/b", max_rank=16, max_adapters=2, engine=EngineSettings())
+    arguments = build_arguments(command, "/m", gpu=False)
     assert {"--dtype=float32", "--enable-prefix-caching", "--tensor-parallel-size=1"} < set(arguments)
     assert {"--max-loras=2", "--max-cpu-loras=6", "--max-lora-rank=16"} < set(arguments)
     assert not [one for one in arguments if "quantization" in one or "max-num-seqs" in one]
@@ -25,7 +23,7 @@ def test_the_engine_gets_what_may_be_chosen() -> None:
         max_num_seqs=32,
         dtype="bfloat16",
     )
-    assert set(build_arguments(replace(options, engine=chosen), "/m", gpu=True)) > {
+    assert set(build_arguments(replace(command, engine=chosen), "/m", gpu=True)) > {
         "--max-model-len=512",
         "--quantization=fp8",
         "--kv-cache-dtype=fp8",
