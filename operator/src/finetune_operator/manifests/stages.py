@@ -224,21 +224,21 @@ def _build_container(job: JobView, stage: Stage, attempt: int, settings: Setting
 
 
 def _build_prepare(compute: Compute, settings: Settings) -> Prepare:
-    """Name the GPU that the estimate is made for, as far as the administrator has described it."""
+    """Return the command with the GPU that the estimate is for, as far as the administrator has described it."""
     if not compute.resources.gpus:
         return Prepare()
     return Prepare(settings.gpu.find_kind(compute.node_selector), settings.gpu.currency)
 
 
 def _build_train(job: JobView, attempt: int) -> Train:
-    """Name the pod where the processes of several nodes meet: an Indexed Job calls its first pod so."""
+    """Return the command. The processes of several nodes meet in the first pod, which an Indexed Job numbers 0."""
     if job.spec is None or job.spec.compute.nodes == 1:
         return Train(attempt)
     return Train(attempt, leader=f"{stage_job_name(job, Stage.TRAIN, attempt)}-0.{training_service_name(job)}")
 
 
 def _build_evaluate(job: JobView) -> Evaluate:
-    """Name what the evaluation judges, and beside what, as the status records it: every attempt judges alike."""
+    """Return the command. Artifact and incumbent are those of the status, so that every attempt compares the same."""
     server = job.status.evaluation_server
     return Evaluate(
         _artifact_of(job),
