@@ -15,7 +15,7 @@ from finetune_api.contract.mounts import JOB_FILE, ROUTES_FILE, SCRATCH
 from finetune_api.estimate import GpuKind
 from finetune_api.meta import METRICS_PORT, SERVER_PORT
 from finetune_api.model import ApiModel
-from finetune_api.modelserver import Engine
+from finetune_api.modelserver import EngineSettings
 
 TRAINER = "finetune-trainer"
 """The program of the trainer image."""
@@ -115,7 +115,7 @@ class Serve:
     """Largest rank of an adapter."""
     max_adapters: int
     """Adapters on the GPU at a time."""
-    engine: Engine
+    engine: EngineSettings
     """Settings of vLLM."""
     revision: str | None = None
     """Branch, tag or commit on the hub."""
@@ -195,7 +195,10 @@ def parse_server_arguments(arguments: Sequence[str] | None = None) -> tuple[PodP
     serve.add_argument("--model-uri", required=True, help="the base model: hf://, s3:// or pvc://")
     serve.add_argument("--revision", help="branch, tag or commit on the hub")
     serve.add_argument(
-        "--engine", type=_from_json(EngineSettings), default="{}", help="settings of vLLM, as JSON like engine of a ModelServer"
+        "--engine",
+        type=_from_json(EngineSettings),
+        default="{}",
+        help="settings of vLLM, as JSON like engine of a ModelServer",
     )
     serve.add_argument("--max-rank", type=int, required=True, help="largest rank of an adapter")
     serve.add_argument("--max-adapters", type=int, required=True, help="adapters on the GPU at a time")

@@ -21,7 +21,7 @@ from finetune_api.contract.commands import (
     read_server_name,
 )
 from finetune_api.estimate import GpuKind
-from finetune_api.modelserver import Engine
+from finetune_api.modelserver import EngineSettings
 from hypothesis import given
 from hypothesis import strategies as st
 
