@@ -302,7 +302,10 @@ def test_gpus_go_round_in_order(cluster: Cluster, operator: Operator, player: Pl
     add("huge", 3)
     wait_for_reason(cluster, namespace, "huge", "Ready", "False", "LimitExceeded")
     ready = {one["type"]: one["message"] for one in status_of(cluster, namespace, "later")["conditions"]}["Ready"]
-    assert ready == f"namespace {namespace} has 1 of 2 GPUs, this stage asks for 1; FineTuneJob large comes first"
+    assert (
+        ready
+        == f"namespace {namespace} uses 1 of 2 GPUs, this stage requests 1; FineTuneJob large is ahead in the queue"
+    )
     for ended, begun in (("small", "urgent"), ("urgent", "large"), ("large", "later")):
         released.add(ended)
         wait_for_training(cluster, namespace, {begun})

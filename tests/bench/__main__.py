@@ -18,7 +18,7 @@ from bench.rollouts import measure_rollouts
 from bench.serving import measure_serving
 from bench.training import measure_training
 from finetune_operator.job.plan import plan_job
-from finetune_operator.job.snapshot import Seen
+from finetune_operator.job.snapshot import JobSnapshot
 from finetune_operator.settings import Settings
 from finetune_operator.state.views import view_job
 from golden.cases import GOLDEN
@@ -61,7 +61,7 @@ def measure_planning() -> float:
     seconds = []
     for _ in range(_PLANS):
         began = time.perf_counter()
-        plan_job(view_job(manifest), Seen(attempts=[]), _SETTINGS, NOW)
+        plan_job(view_job(manifest), JobSnapshot(attempts=[]), _SETTINGS, NOW)
         seconds.append(time.perf_counter() - began)
     return statistics.median(seconds) * 1e6
 

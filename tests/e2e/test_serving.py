@@ -221,7 +221,7 @@ def test_a_canary_that_fails_is_taken_back(kubectl: Kubectl, namespace: str, ope
         return kubectl.condition(namespace, "blue-2", "Served").get("reason") == "RolloutAborted"
 
     wait_for(is_taken_back, lambda: kubectl.explain(namespace, "blue-2"), 120)
-    assert "of its" in kubectl.condition(namespace, "blue-2", "Served")["message"]
+    assert "of the canary's" in kubectl.condition(namespace, "blue-2", "Served")["message"]
     users = [str(number) for number in range(20)]
     wait_for(lambda: {version_of(openai, "blue", user=user) for user in users} == {"blue"}, "the version before", 30)
     assert kubectl.condition(namespace, "blue", "Served")["status"] == "True"

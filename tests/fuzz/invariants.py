@@ -113,7 +113,7 @@ def _feed_back(world: World, about: Manifest, plan: Plan) -> bool:
             case "ModelServer" if not world.get("server"):
                 identity = {"uid": "made", "generation": 1}
                 world["server"] = child | {"metadata": child["metadata"] | identity}
-                world["serverIsOurs"] = is_new = True
+                world["controlsServer"] = is_new = True
     return is_new
 
 

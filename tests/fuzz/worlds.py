@@ -184,13 +184,13 @@ def draw_job_world(draw: st.DrawFn) -> World:
     """Draw a FineTuneJob and what bears on it."""
     world = deepcopy(draw(st.sampled_from(JOB_WORLDS)))
     world["job"] = draw(draw_object("FineTuneJob", world["job"]))
-    for name, kind in (("earlier", "FineTuneJob"), ("server", "ModelServer")):
+    for name, kind in (("parent", "FineTuneJob"), ("server", "ModelServer")):
         if world.get(name) and draw(st.booleans()):
             world[name] = draw(draw_object(kind, world[name]))
     if draw(st.booleans()):
         added = draw(st.lists(draw_child(world["job"]["metadata"]["name"]), max_size=3))
         world["children"] = [*world.get("children", []), *added]
-    for flag in ("serverIsOurs", "serverIsBusy", "hasDefaultClaim"):
+    for flag in ("controlsServer", "serverIsBusy", "hasDefaultClaim"):
         world[flag] = draw(st.booleans())
     return world
 

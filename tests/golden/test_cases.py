@@ -14,7 +14,7 @@ POD = {"kind": "Pod", "metadata": {"name": "p"}, "spec": {"containers": [{"name"
 def cases(tmp_path: Path) -> Cases:
     _write(tmp_path / "bases" / "new-job.yaml", "metadata: {name: shop, uid: '1'}\nspec: {model: {uri: base}}\n")
     _write(tmp_path / "bases" / "old-job.yaml", "like: new-job\nstatus: {stage: Train, conditions: [{type: Ready}]}\n")
-    _write(tmp_path / "bases" / "pair.yaml", "earlier: {like: old-job}\n")
+    _write(tmp_path / "bases" / "pair.yaml", "parent: {like: old-job}\n")
     _write(tmp_path / "shapes" / "pod.yaml", "case: trains\n---\nkind: Pod\n")
     _write(tmp_path / "trains.yaml", "# It trains.\njob: {like: old-job, spec: {model: null}}\n")
     return Cases(tmp_path)
@@ -37,10 +37,10 @@ def test_what_is_like_a_base_is_that_with_its_changes(cases: Cases) -> None:
 
 
 def test_what_is_like_a_base_within_a_change_replaces_what_was_there(cases: Cases, tmp_path: Path) -> None:
-    _write(tmp_path / "other.yaml", "like: pair\nearlier: {like: new-job}\nothers: [{like: new-job, spec: null}]\n")
+    _write(tmp_path / "other.yaml", "like: pair\nparent: {like: new-job}\nothers: [{like: new-job, spec: null}]\n")
     metadata = {"name": "shop", "uid": "1"}
     assert cases.read_observed("other") == {
-        "earlier": {"metadata": metadata, "spec": {"model": {"uri": "base"}}},
+        "parent": {"metadata": metadata, "spec": {"model": {"uri": "base"}}},
         "others": [{"metadata": metadata}],
     }
 

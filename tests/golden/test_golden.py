@@ -14,9 +14,16 @@ from finetune_api.jobstatus import TrainingProgress
 from finetune_api.meta import ROUTES_ANNOTATION
 from finetune_operator.job.evaluation import find_incumbent
 from finetune_operator.job.plan import plan_job
-from finetune_operator.job.quota import KINDS, Occupancy, build_occupancy, is_at_work, is_unended, wants_of
-from finetune_operator.job.snapshot import Seen
-from finetune_operator.server.plan import SeenServer, plan_server
+from finetune_operator.job.quota import (
+    QUOTA_RESOURCES,
+    QuotaUsage,
+    count_usage,
+    is_active,
+    is_unfinished,
+    quota_request_of,
+)
+from finetune_operator.job.snapshot import JobSnapshot
+from finetune_operator.server.plan import ServerSnapshot, plan_server
 from finetune_operator.settings import Limits, Settings
 from finetune_operator.state.child_jobs import view_attempt, view_server_pod
 from finetune_operator.state.conditions import Event
@@ -79,11 +86,11 @@ def make_plan(observed: dict[str, Any]) -> Plan:
         if (attempt := view_attempt(child["job"], child.get("pods", []))) is not None
     ]
     server = view_server(observed["server"]) if observed.get("server") else None
-    seen = Seen(
+    snapshot = JobSnapshot(
         attempts=attempts,
-        earlier=view_job(observed["earlier"]) if observed.get("earlier") else None,
+        parent=view_job(observed["parent"]) if observed.get("parent") else None,
         server=server,
-        server_is_ours=observed.get("serverIsOurs", False),
+        controls_server=observed.get("controlsServer", False),
         server_is_busy=observed.get("serverIsBusy", False),
         has_default_claim=observed.get("hasDefaultClaim", False),
         progress=TrainingProgress.model_validate(observed["progress"]) if observed.get("progress") else None,
@@ -91,23 +98,24 @@ def make_plan(observed: dict[str, Any]) -> Plan:
             job.spec.serving if job.spec else None, server, [view_job(one) for one in observed.get("servedJobs", [])]
         ),
         newer_job=observed.get("newerJob"),
-        leftover=observed.get("leftover", []),
-        others=_occupancy(observed),
-        is_awaited=observed.get("isAwaited", False),
+        lingering_pods=observed.get("lingeringPods", []),
+        other_usage=_count_usage(observed),
+        has_dependents=observed.get("hasDependents", False),
     )
     settings = SETTINGS.model_copy(update={"limits": Limits.model_validate(observed.get("limits", {}))})
-    return plan_job(job, seen, settings, NOW)
+    return plan_job(job, snapshot, settings, NOW)
 
 
-def _occupancy(observed: dict[str, Any]) -> Occupancy:
-    """Return what the other jobs of the namespace hold and wait for."""
+def _count_usage(observed: dict[str, Any]) -> QuotaUsage:
+    """Return the quota that the other jobs of the namespace use and wait for."""
     others = observed.get("others", [])
-    return build_occupancy(
+    jobs = [one for one in others if one["kind"] == "FineTuneJob"]
+    return count_usage(
         observed["job"]["metadata"]["name"],
-        [one for one in others if one["kind"] == "FineTuneJob" and is_at_work(one)],
-        {kind: [one for one in others if one["kind"] == "FineTuneJob" and wants_of(one).get(kind)] for kind in KINDS},
-        [one for one in others if one["kind"] == "Job" and is_unended(one)],
-        [one for one in others if one["kind"] == "Pod" and is_unended(one)],
+        [job for job in jobs if is_active(job)],
+        {resource: [job for job in jobs if quota_request_of(job).get(resource)] for resource in QUOTA_RESOURCES},
+        [one for one in others if one["kind"] == "Job" and is_unfinished(one)],
+        [one for one in others if one["kind"] == "Pod" and is_unfinished(one)],
         SETTINGS.gpu.resource_name,
     )
 
@@ -122,8 +130,8 @@ def _plan_server(observed: dict[str, Any]) -> Plan:
         )
         for one in observed.get("pods", [])
     ]
-    seen = SeenServer([view_job(job) for job in observed.get("jobs", [])], pods, observed.get("conflict", ""))
-    return plan_server(view_server(observed["server"]), seen, SETTINGS, NOW)
+    snapshot = ServerSnapshot([view_job(job) for job in observed.get("jobs", [])], pods, observed.get("conflict", ""))
+    return plan_server(view_server(observed["server"]), snapshot, SETTINGS, NOW)
 
 
 def _outcome(status: dict[str, Any], events: tuple[Event, ...], again_after: float | None) -> dict[str, Any]:

@@ -133,11 +133,19 @@ class Operator:
         """What it said."""
         return self._directory / "operator.log"
 
+    def child_writes(self) -> float:
+        """Return how often it wrote to children of FineTuneJobs and ModelServers."""
+        owners = (f'{{kind="{kind}"' for kind in ("FineTuneJob", "ModelServer"))
+        name = "finetune_operator_writes_total"
+        return self.metric(name) - sum(self.metric(name + owner) for owner in owners)
+
     def metric(self, name: str) -> float:
         """Return the sum of a metric's samples."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self._metrics}/metrics", timeout=5) as response:
             lines = response.read().decode().splitlines()
-        return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith((f"{name}{{", f"{name} ")))
+        return sum(
+            float(line.rpartition(" ")[2]) for line in lines if line.startswith((f"{name}{{", f"{name} ", f"{name},"))
+        )
 
     def wait_until_quiet(self, objects: int) -> None:
         """Wait until it has looked at this many objects, and at whatever followed from that."""

@@ -91,14 +91,14 @@ class Tenant:
         return {name: (what, now.get(name)) for name, what in before.items() if now.get(name) != what}
 
     def ended(self) -> dict[str, Any]:
-        """Return when and how each job ended, by the job and what tells it."""
-        telling = ("status", "reason", "message", "lastTransitionTime")
+        """Return when and how each job ended, by job and condition; messages may differ between releases."""
+        fields = ("status", "reason", "lastTransitionTime")
         found = {}
         for name in ("job", "done", "broken"):
             status = self.status(name)
             found[f"{name} completionTime"] = status["completionTime"]
             for one in status["conditions"]:
-                found[f"{name} {one['type']}"] = [one[part] for part in telling]
+                found[f"{name} {one['type']}"] = [one[field] for field in fields]
         return found
 
     def served(self) -> dict[str, Any]:

@@ -74,11 +74,11 @@ class ActiveTime(ApiModel):
     """When the stage that is at work now began, or went on."""
 
 
-class Room(ApiModel):
-    """A share of what a namespace may have at a time."""
+class QuotaRequest(ApiModel):
+    """The quota of its namespace that a job waits for."""
 
     jobs: Annotated[int, Field(ge=0)] = 0
-    """FineTuneJobs at work."""
+    """Active FineTuneJobs."""
     gpus: Annotated[int, Field(ge=0)] = 0
     """GPUs of all pods."""
 
@@ -128,7 +128,7 @@ class FineTuneJobStatus(ApiModel):
     """Since when no server holds the result any more, because newer ones took its place."""
     active: ActiveTime | None = None
     """How long the stages were at work, where the job has a deadline."""
-    waiting_for: Room | None = None
+    waiting_for: QuotaRequest | None = None
     """What it waits for under the limits of its namespace."""
     attempts: Attempts = Attempts()
     """How often each stage was begun."""

@@ -12,8 +12,14 @@ from finetune_api.conditions import ConditionType
 from finetune_api.meta import JOB_LABEL, SERVER_LABEL
 
 from finetune_operator.controller.trim import keep
-from finetune_operator.job.quota import KINDS, first_in_line, is_at_work, is_unended, wants_of
-from finetune_operator.job.quota import Kind as Room
+from finetune_operator.job.quota import (
+    QUOTA_RESOURCES,
+    QuotaResource,
+    first_in_queue,
+    is_active,
+    is_unfinished,
+    quota_request_of,
+)
 from finetune_operator.kube.kinds import OWNERS, Key, Manifest, key_of, label_of
 
 _SERVER, _EARLIER, _AT_WORK, _WAITING, _UNENDED = "server", "finetunejob://", "at work", "waiting", "unended"
@@ -125,7 +131,7 @@ class Store:
         """Return the FineTuneJobs of a namespace that are at work, by their status."""
         return self._find(_AT_WORK, namespace)
 
-    def waiting(self, namespace: str, room: Room) -> Iterator[Manifest]:
+    def waiting(self, namespace: str, room: QuotaResource) -> Iterator[Manifest]:
         """Return the FineTuneJobs of a namespace that wait for a kind of room under its limits."""
         return (self._objects[key] for key in self._found.get((_WAITING, namespace, room), ()))
 
@@ -179,12 +185,12 @@ def _terms(manifest: Manifest) -> Iterator[tuple[str, ...]]:
 def _shares(manifest: Manifest) -> Iterator[tuple[str, ...]]:
     """Say what an object holds of what its namespace may have, and what it waits for."""
     key = key_of(manifest)
-    if key.kind in ("Job", "Pod") and is_unended(manifest):
+    if key.kind in ("Job", "Pod") and is_unfinished(manifest):
         yield _UNENDED, key.kind, key.namespace
     if key.kind == "FineTuneJob":
-        if is_at_work(manifest):
+        if is_active(manifest):
             yield _AT_WORK, key.namespace
-        for room, number in wants_of(manifest).items():
+        for room, number in quota_request_of(manifest).items():
             if number:
                 yield _WAITING, key.namespace, room
 
@@ -226,7 +232,7 @@ def _concerned(store: Store, manifest: Manifest, before: Manifest | None) -> set
 
 def next_in_line(store: Store, namespace: str) -> set[Key]:
     """Return the FineTuneJobs that may begin when there is room in their namespace again: for each kind the first."""
-    turns = (first_in_line(store.waiting(namespace, room)) for room in KINDS)
+    turns = (first_in_queue(store.waiting(namespace, room)) for room in QUOTA_RESOURCES)
     return {Key("FineTuneJob", namespace, turn[2]) for turn in turns if turn}
 
 

@@ -15,13 +15,13 @@ from finetune_api.uris import parse_uri
 
 from finetune_operator.controller.cache import Store, server_of
 from finetune_operator.controller.pod_client import Pods
-from finetune_operator.job.evaluation import find_evaluated, find_incumbent
-from finetune_operator.job.quota import KINDS, Occupancy, build_occupancy, is_unended
-from finetune_operator.job.snapshot import Seen
+from finetune_operator.job.evaluation import find_incumbent, find_job_under_evaluation
+from finetune_operator.job.quota import QUOTA_RESOURCES, QuotaUsage, count_usage, is_unfinished
+from finetune_operator.job.snapshot import JobSnapshot
 from finetune_operator.kube.kinds import Key, Manifest, controller_uid, key_of, label_of
 from finetune_operator.manifests.names import routes_name
-from finetune_operator.server.plan import SeenServer
-from finetune_operator.server.routes import proven_by_name
+from finetune_operator.server.plan import ServerSnapshot
+from finetune_operator.server.routes import versions_by_name
 from finetune_operator.settings import Limit, Settings
 from finetune_operator.state.child_jobs import Attempt, State, attempt_of, running_ip, view_attempt, view_server_pod
 from finetune_operator.state.conditions import true_conditions
@@ -60,7 +60,7 @@ class Observer:
                 attempts.append(attempt)
         return attempts
 
-    async def see_job(self, job: JobView, attempts: list[Attempt]) -> Seen:
+    async def see_job(self, job: JobView, attempts: list[Attempt]) -> JobSnapshot:
         """Gather what bears on a FineTuneJob beside its attempts; a running training is asked for its progress."""
         key = Key("FineTuneJob", job.namespace, job.name)
         running = [one for one in attempts if one.stage is Stage.TRAIN and one.state is State.ACTIVE and one.pod_ip]
@@ -69,20 +69,20 @@ class Observer:
         name = server_of(raw) if raw else None
         server = self.store.get(Key("ModelServer", job.namespace, name)) if name else None
         earlier = self._earlier(job)
-        return Seen(
+        return JobSnapshot(
             attempts=attempts,
-            earlier=view_job(earlier) if earlier else None,
+            parent=view_job(earlier) if earlier else None,
             server=view_server(server) if server else None,
-            server_is_ours=server is not None and controller_uid(server) == job.uid,
+            controls_server=server is not None and controller_uid(server) == job.uid,
             server_is_busy=self._is_evaluating(name, job),
             has_default_claim=self.store.get(Key("PersistentVolumeClaim", job.namespace, DEFAULT_CLAIM)) is not None,
             progress=progress,
             incumbent=self._incumbent(job, server),
             newer_job=self._newer_job(job, name) if name else None,
-            stray=self._stray(key),
-            leftover=self._leftover(key),
-            others=self._others(job),
-            is_awaited=self._is_awaited(key),
+            orphaned_job=self._stray(key),
+            lingering_pods=self._leftover(key),
+            other_usage=self._others(job),
+            has_dependents=self._is_awaited(key),
         )
 
     def _stray(self, key: Key) -> str:
@@ -96,17 +96,17 @@ class Observer:
         return [
             pod["metadata"]["name"]
             for pod in self.store.children("Pod", key)
-            if label_of(pod, STAGE_LABEL) and is_unended(pod) and controller_uid(pod) not in jobs
+            if label_of(pod, STAGE_LABEL) and is_unfinished(pod) and controller_uid(pod) not in jobs
         ]
 
-    def _others(self, job: JobView) -> Occupancy:
+    def _others(self, job: JobView) -> QuotaUsage:
         """Return what the other jobs of the namespace hold and wait for; nothing where it has no limit."""
         if self.settings.limits.of(job.namespace) == Limit():
-            return Occupancy()
-        return build_occupancy(
+            return QuotaUsage()
+        return count_usage(
             job.name,
             self.store.at_work(job.namespace),
-            {kind: self.store.waiting(job.namespace, kind) for kind in KINDS},
+            {kind: self.store.waiting(job.namespace, kind) for kind in QUOTA_RESOURCES},
             self.store.unended("Job", job.namespace),
             self.store.unended("Pod", job.namespace),
             self.settings.gpu.resource_name,
@@ -137,14 +137,14 @@ class Observer:
 
     def _is_evaluating(self, server: str | None, job: JobView) -> bool:
         """Tell whether a server evaluates the result of another job."""
-        evaluated = find_evaluated(server, self._jobs_of(job.namespace, server)) if server else None
+        evaluated = find_job_under_evaluation(server, self._jobs_of(job.namespace, server)) if server else None
         return evaluated is not None and evaluated.uid != job.uid
 
     def _newer_job(self, job: JobView, server: str) -> str | None:
         """Return the job that was proven last under this job's name, if that is another one."""
         if job.spec is None or job.spec.serving is None:
             return None
-        proven = proven_by_name(self._jobs_of(job.namespace, server)).get(job.spec.serving.model_name)
+        proven = versions_by_name(self._jobs_of(job.namespace, server)).get(job.spec.serving.model_name)
         return proven[-1].name if proven and proven[-1].uid != job.uid else None
 
     def _jobs_of(self, namespace: str, server: str) -> list[JobView]:
@@ -167,7 +167,7 @@ class Observer:
             self._views.popitem(last=False)
         return view
 
-    async def see_server(self, manifest: Manifest) -> SeenServer:
+    async def see_server(self, manifest: Manifest) -> ServerSnapshot:
         """Gather what bears on a ModelServer; its pods are asked what they have loaded."""
         key = key_of(manifest)
         uid = manifest["metadata"]["uid"]
@@ -191,7 +191,7 @@ class Observer:
             for raw, (report, is_unheard) in zip(raw_pods, heard, strict=True)
         ]
         has_autoscaler = self.store.get(Key("HorizontalPodAutoscaler", key.namespace, key.name)) is not None
-        return SeenServer(self._jobs_of(key.namespace, key.name), pods, conflict, has_autoscaler)
+        return ServerSnapshot(self._jobs_of(key.namespace, key.name), pods, conflict, has_autoscaler)
 
     async def _loaded(self, raw: Manifest) -> tuple[LoadedReport | None, bool]:
         """Ask a pod what it has loaded; one that is only slow to answer is believed what it said a moment ago.

@@ -1,4 +1,4 @@
-"""Whether a prepared job may ask for GPUs: its estimate against its budget, and a person's word. Pure."""
+"""Whether a prepared job may request GPUs: compares its estimate with its budget. No I/O."""
 
 from dataclasses import dataclass
 
@@ -10,33 +10,33 @@ _APPROVAL_PATCH = '{"spec":{"approved":true}}'
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What the condition Approved says."""
+class Approval:
+    """The next state of the condition Approved."""
 
     approved: bool
     reason: Reason
     message: str
 
 
-def judge(job: str, namespace: str, spec: FineTuneJobSpec, estimate: Estimate | None) -> Verdict:
-    """Decide about a job by what its preparation has found.
+def decide_approval(job: str, namespace: str, spec: FineTuneJobSpec, estimate: Estimate | None) -> Approval:
+    """Return whether a job may train, from the estimate of its preparation.
 
-    A person's approval goes before everything. What is not known is never taken to be within a budget.
+    `spec.approved` overrides the budget. An unknown cost never counts as within a budget.
     """
     figures = describe_estimate(estimate) if estimate else "no budget is set"
     budget = spec.budget
     if spec.approved:
-        return Verdict(approved=True, reason=Reason.APPROVED_BY_HAND, message=figures)
+        return Approval(approved=True, reason=Reason.APPROVED_BY_HAND, message=figures)
     hint = f"approve it with: kubectl patch ftj {job} -n {namespace} --type merge -p '{_APPROVAL_PATCH}'"
     if budget and budget.max_cost is not None:
         if estimate is None or estimate.cost is None:
-            why = (estimate.unknown if estimate else None) or "the trainer image gave no estimate"
-            message = f"{figures}; budget.maxCost cannot be held against it: {why}; {hint}"
-            return Verdict(approved=False, reason=Reason.WAITING_FOR_APPROVAL, message=message)
+            problem = (estimate.unknown if estimate else None) or "the trainer image reported no estimate"
+            message = f"{figures}; the cost cannot be compared with budget.maxCost: {problem}; {hint}"
+            return Approval(approved=False, reason=Reason.WAITING_FOR_APPROVAL, message=message)
         if estimate.cost > budget.max_cost:
             message = f"{figures}, above budget.maxCost of {budget.max_cost:.2f} {estimate.currency}; {hint}"
-            return Verdict(approved=False, reason=Reason.BUDGET_EXCEEDED, message=message)
+            return Approval(approved=False, reason=Reason.BUDGET_EXCEEDED, message=message)
     if budget and budget.approval == "Manual":
         message = f"{figures}; {hint}"
-        return Verdict(approved=False, reason=Reason.WAITING_FOR_APPROVAL, message=message)
-    return Verdict(approved=True, reason=Reason.WITHIN_BUDGET, message=figures)
+        return Approval(approved=False, reason=Reason.WAITING_FOR_APPROVAL, message=message)
+    return Approval(approved=True, reason=Reason.WITHIN_BUDGET, message=figures)

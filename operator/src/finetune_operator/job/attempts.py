@@ -1,6 +1,6 @@
-"""What follows from the attempts at a stage: begin one, wait, go on, or give up.
+"""The next step of a stage, from its attempts: start one, wait, finish, or give up. No I/O.
 
-Pure. A failure that would come again is not tried again; a disruption costs no retry.
+A failure that would repeat is not retried; a disruption costs no retry.
 """
 
 from dataclasses import dataclass
@@ -41,22 +41,22 @@ _FAILED = {
     Stage.EXPORT: Reason.EXPORT_FAILED,
 }
 _FIRST_DELAY = timedelta(seconds=10)
-_LONGEST_DELAY = timedelta(minutes=5)
-_MOST_DOUBLINGS = 10
+_MAX_DELAY = timedelta(minutes=5)
+_MAX_DOUBLINGS = 10
 _POD_DELAY = timedelta(minutes=1)
-"""How long the Job's controller may take for a pod before that is told."""
+"""How long the Job controller may take to create a pod before the condition reports it."""
 
 
 @dataclass(frozen=True)
-class Begin:
-    """Make the Job of this attempt."""
+class StartAttempt:
+    """Create the Job of this attempt."""
 
     number: int
 
 
 @dataclass(frozen=True)
 class Wait:
-    """Nothing to do for now; look again at `until`, or when something happens."""
+    """Do nothing until a watch reports a change or until `until`."""
 
     reason: Reason | None = None
     message: str = ""
@@ -72,91 +72,95 @@ class Done:
 
 @dataclass(frozen=True)
 class GiveUp:
-    """The stage failed for good."""
+    """The stage failed permanently."""
 
     reason: Reason
     message: str
 
 
-Step = Begin | Wait | Done | GiveUp
+Step = StartAttempt | Wait | Done | GiveUp
 
 
 def next_step(
     stage: Stage,
     attempts: list[Attempt],
-    begun: int,
+    started: int,
     retries: int,
     now: datetime,
-    last_begun: datetime | None = None,
+    start_time: datetime | None = None,
 ) -> Step:
-    """Decide about a stage.
+    """Return the next step of a stage.
 
     Args:
         stage: the stage.
-        attempts: its attempts that the cluster still has, in any order.
-        begun: how many were begun as the status remembers; their Jobs may be gone.
-        retries: how many failures are forgiven.
-        now: the time.
-        last_begun: when the last attempt began; None where one whose Job is gone is followed at once.
+        attempts: the attempts whose Jobs still exist, of all stages and in any order.
+        started: number of attempts of the stage that the status records; their Jobs may no longer exist.
+        retries: number of failures to retry.
+        now: the current time.
+        start_time: when the last attempt started; None to retry at once if its Job no longer exists.
     """
-    mine = sorted(
+    existing = sorted(
         (attempt for attempt in attempts if attempt.stage is stage and not attempt.is_going),
-        key=lambda one: one.number,
+        key=lambda attempt: attempt.number,
     )
-    if mine and mine[-1].state is State.ACTIVE:
-        # Whatever the status says: a stage never runs twice at a time.
-        return _explain_waiting(mine[-1], now)
-    if not mine or mine[-1].number < begun:
-        due = last_begun + _delay_after(begun) if last_begun and begun else now
+    if existing and existing[-1].state is State.ACTIVE:
+        # Whatever the status says: a stage never runs twice at the same time.
+        return _explain_wait(existing[-1], now)
+    if not existing or existing[-1].number < started:
+        due = start_time + _delay_after(started) if start_time and started else now
         if now < due:
-            return Wait(Reason.RETRYING, f"attempt {begun + 1} follows; the Job of attempt {begun} is gone", due)
-        return _begin(stage, begun + 1)
-    last = mine[-1]
+            message = f"attempt {started + 1} starts after a pause; the Job of attempt {started} no longer exists"
+            return Wait(Reason.RETRYING, message, due)
+        return _start(stage, started + 1)
+    last = existing[-1]
     if last.state is State.SUCCEEDED and last.report and last.report.outcome == "Succeeded":
         return Done(last.report)
     reason, message = _diagnose(last)
     if last.state is State.FAILED and reason in _PERMANENT:
         return GiveUp(reason, message)
-    failures = sum(attempt.state is not State.DISRUPTED for attempt in mine)
+    failures = sum(attempt.state is not State.DISRUPTED for attempt in existing)
     if failures > retries:
         return GiveUp(
             _FAILED[stage] if reason is Reason.RETRYING else reason,
-            f"{failures} attempts failed, {retries} retries are allowed; the last: {message}",
+            f"{failures} attempts failed, {retries} retries are allowed; last attempt: {message}",
         )
-    # Clocks differ, and nothing has ended later than now.
-    due = min(last.finished or now, now) + _delay_after(len(mine))
+    # Clocks differ, and no attempt finished later than now.
+    due = min(last.finished or now, now) + _delay_after(len(existing))
     if now < due:
-        return Wait(Reason.RETRYING, f"attempt {last.number + 1} follows; attempt {last.number}: {message}", due)
-    return _begin(stage, last.number + 1)
+        message = f"attempt {last.number + 1} starts after a pause; attempt {last.number}: {message}"
+        return Wait(Reason.RETRYING, message, due)
+    return _start(stage, last.number + 1)
 
 
-def _begin(stage: Stage, number: int) -> Step:
+def _start(stage: Stage, number: int) -> Step:
     if number > MAX_ATTEMPTS:
-        return GiveUp(_FAILED[stage], f"{MAX_ATTEMPTS} attempts were made, disruptions included")
-    return Begin(number)
+        return GiveUp(_FAILED[stage], f"all {MAX_ATTEMPTS} possible attempts were started, disruptions included")
+    return StartAttempt(number)
 
 
 def _delay_after(attempts: int) -> timedelta:
-    """Return how long the next attempt waits: longer each time, but never so long that it looks given up."""
-    factor: int = 2 ** min(attempts - 1, _MOST_DOUBLINGS)
-    return min(_FIRST_DELAY * factor, _LONGEST_DELAY)
+    """Return the exponential backoff before the next attempt, capped so that the job does not seem stuck."""
+    factor: int = 2 ** min(attempts - 1, _MAX_DOUBLINGS)
+    return min(_FIRST_DELAY * factor, _MAX_DELAY)
 
 
-def last_begun(attempts: list[Attempt], known: Attempts, recorded: datetime | None, now: datetime) -> datetime | None:
-    """Return when the last attempt began: of one that the status does not know of yet, its Job says it.
+def last_start_time(
+    attempts: list[Attempt], known: Attempts, recorded: datetime | None, now: datetime
+) -> datetime | None:
+    """Return when the last attempt started; for an attempt that the status does not record yet, its Job says when.
 
     Args:
-        attempts: those that the cluster still has.
-        known: how many the status knows of.
-        recorded: when the last of those began.
-        now: the time; a Job that nobody looked at yet has not begun before.
+        attempts: the attempts whose Jobs still exist.
+        known: the numbers of attempts that the status records.
+        recorded: when the last of those started, by the status.
+        now: the current time, for a Job that has no start time yet.
     """
-    unknown = [one for one in attempts if one.number > known.of(one.stage)]
-    return max((one.started or now for one in unknown), default=recorded)
+    unrecorded = [attempt for attempt in attempts if attempt.number > known.of(attempt.stage)]
+    return max((attempt.started or now for attempt in unrecorded), default=recorded)
 
 
-def count_begun(attempts: list[Attempt], known: Attempts) -> Attempts:
-    """Count what was begun: never fewer than the status remembers, since finished Jobs may be gone."""
+def count_attempts(attempts: list[Attempt], known: Attempts) -> Attempts:
+    """Return the numbers of attempts: at least what the status records, since finished Jobs may be deleted."""
     counted = known
     for attempt in attempts:
         counted = counted.with_count(attempt.stage, max(counted.of(attempt.stage), attempt.number))
@@ -164,20 +168,22 @@ def count_begun(attempts: list[Attempt], known: Attempts) -> Attempts:
     return counted.model_copy(update={"disruptions": max(known.disruptions, disruptions)})
 
 
-def _explain_waiting(attempt: Attempt, now: datetime) -> Wait:
-    """An attempt that runs needs no word; one that cannot start gets its reason."""
+def _explain_wait(attempt: Attempt, now: datetime) -> Wait:
+    """Return what an active attempt waits for; a running one has no reason."""
     if attempt.queue is not None:
-        where = f"Kueue's queue {attempt.queue}" if attempt.queue else "suspension"
-        return Wait(Reason.QUEUED, f"Job {attempt.name} waits in {where}")
+        message = f"waits in Kueue's queue {attempt.queue}" if attempt.queue else "is suspended"
+        return Wait(Reason.QUEUED, f"Job {attempt.name} {message}")
     if attempt.started and not attempt.has_pod:
         due = min(attempt.started, now) + _POD_DELAY
-        hint = f"Job {attempt.name} has no pod: a quota or a policy may forbid it, see kubectl describe job"
-        return Wait(None, f"attempt {attempt.number}", due) if now < due else Wait(Reason.POD_NOT_CREATED, hint)
+        if now < due:
+            return Wait(None, f"attempt {attempt.number}", due)
+        hint = f"a ResourceQuota or an admission policy may reject it, see kubectl describe job {attempt.name}"
+        return Wait(Reason.POD_NOT_CREATED, f"Job {attempt.name} has no pod: {hint}")
     kind, _, message = attempt.waiting.partition(": ")
     if kind in IMAGE_PULL_ERRORS:
         return Wait(Reason.IMAGE_PULL_FAILED, message)
     if kind == "CreateContainerConfigError":
-        return Wait(Reason.SECRET_NOT_FOUND, f"{message}: make the Secret, or correct secretRef")
+        return Wait(Reason.SECRET_NOT_FOUND, f"{message}: create the Secret, or correct secretRef")
     if kind == "Unschedulable":
         return Wait(Reason.UNSCHEDULABLE, message)
     if kind:
@@ -186,7 +192,7 @@ def _explain_waiting(attempt: Attempt, now: datetime) -> Wait:
 
 
 def _diagnose(attempt: Attempt) -> tuple[Reason, str]:
-    """Say why an attempt ended; the program's own report is the best witness."""
+    """Return why an attempt ended; the program's own report takes precedence over the container's state."""
     if attempt.state is State.DISRUPTED:
         return Reason.RETRYING, "its pod was disrupted"
     if attempt.report and attempt.report.outcome == "Failed":
@@ -194,5 +200,5 @@ def _diagnose(attempt: Attempt) -> tuple[Reason, str]:
     if attempt.out_of_memory or attempt.exit_code == ExitCode.OUT_OF_MEMORY:
         return Reason.OUT_OF_MEMORY, "the container ran out of memory: raise compute.resources.memory"
     if attempt.state is State.SUCCEEDED:
-        return _FAILED[attempt.stage], "the pod left no report"
-    return _FAILED[attempt.stage], f"the container ended with exit code {attempt.exit_code} and no report"
+        return _FAILED[attempt.stage], "the pod wrote no report"
+    return _FAILED[attempt.stage], f"the container exited with code {attempt.exit_code} and without a report"

@@ -1,8 +1,8 @@
-"""Where a result is evaluated, and what it is compared with. No I/O.
+"""Where a result is evaluated, and which incumbent it is compared with. No I/O.
 
-Evaluation runs on a ModelServer that has room for it, or in a pod of its own. The incumbent is chosen before the first
-evaluation and kept over all attempts: the choice travels with the evaluation's Job as an argument and is recorded in
-the status. Either of the two is enough: a status that is read late, or was never written, changes nothing.
+Evaluation runs on a ModelServer with capacity for it, or in a pod of its own. The incumbent is chosen before the first
+evaluation and kept for all attempts: the evaluation's Job has it as an argument, and the status records it. Either of
+them is enough, so that a stale or lost status changes nothing.
 """
 
 from collections.abc import Iterable
@@ -13,35 +13,37 @@ from finetune_api.finetunejob import Serving
 from finetune_api.jobstatus import EvaluationServer
 from finetune_api.stage import Stage
 
-from finetune_operator.job.acceptance import find_fullness
-from finetune_operator.job.draft import Draft
+from finetune_operator.job.acceptance import check_server_capacity
+from finetune_operator.job.plan_builder import PlanBuilder
 from finetune_operator.state.child_jobs import Attempt
 from finetune_operator.state.conditions import true_conditions
 from finetune_operator.state.views import JobView, ServerView
 
 
-def choose_server(draft: Draft, server: ServerView | None, attempt: int, *, is_busy: bool) -> EvaluationServer | None:
-    """Return the ModelServer that is to evaluate a job's result; None is a pod of its own, which needs a GPU more.
+def choose_evaluation_server(
+    builder: PlanBuilder, server: ServerView | None, attempt: int, *, is_busy: bool
+) -> EvaluationServer | None:
+    """Return the ModelServer that evaluates a job's result; None for a pod of its own, which needs another GPU.
 
-    A server that failed once is not asked again, nor one whose every named API key is limited.
+    A server is not used again after a failed evaluation, and not if each of its named API keys is limited.
 
     Args:
-        draft: the job.
-        server: the ModelServer that the job names or makes, if it exists.
-        attempt: of the evaluation, from 1.
+        builder: the job's plan.
+        server: the ModelServer that the job names or creates, if it exists.
+        attempt: number of the evaluation's attempt, from 1.
         is_busy: whether the server evaluates another job's result.
     """
-    spec, artifact = draft.job.spec, draft.status.artifact
+    spec, artifact = builder.job.spec, builder.status.artifact
     if attempt > 1 or is_busy or server is None or server.spec is None or spec is None or spec.serving is None:
         return None
-    most = server.spec.limits.max_tokens
+    max_tokens = server.spec.limits.max_tokens
     is_able = (
         spec.serving.server is not None
         and artifact is not None
         and artifact.kind == "Adapter"
         and server.status.ready_replicas > 0
-        and (most is None or most >= spec.evaluation.max_new_tokens)
-        and find_fullness(spec.serving.model_name, server) is None
+        and (max_tokens is None or max_tokens >= spec.evaluation.max_new_tokens)
+        and check_server_capacity(spec.serving.model_name, server) is None
     )
     if not is_able:
         return None
@@ -53,17 +55,17 @@ def choose_server(draft: Draft, server: ServerView | None, attempt: int, *, is_b
     return None
 
 
-def recorded_server(known: EvaluationServer | None, attempts: list[Attempt]) -> EvaluationServer | None:
-    """Return the ModelServer that evaluates a job's result: the newest evaluation says so, else the status.
+def find_recorded_server(known: EvaluationServer | None, attempts: list[Attempt]) -> EvaluationServer | None:
+    """Return the ModelServer chosen for the evaluation: from its newest Job, else from the status.
 
-    The status may not have been written any more when the evaluation's Job was made.
+    The Job takes precedence because the status may not have been written after it was created.
     """
-    evaluations = [one for one in attempts if one.stage is Stage.EVALUATE]
-    return max(evaluations, key=lambda one: one.number).server if evaluations else known
+    evaluations = [attempt for attempt in attempts if attempt.stage is Stage.EVALUATE]
+    return max(evaluations, key=lambda attempt: attempt.number).server if evaluations else known
 
 
-def find_evaluated(server: str, jobs: Iterable[JobView]) -> JobView | None:
-    """Return the job whose result a ModelServer evaluates; one at a time."""
+def find_job_under_evaluation(server: str, jobs: Iterable[JobView]) -> JobView | None:
+    """Return the job whose result a ModelServer evaluates; it evaluates one at a time."""
     for job in sorted(jobs, key=lambda job: job.name):
         ended = true_conditions(job.status.conditions).keys() & {ConditionType.EVALUATED, ConditionType.FAILED}
         chosen = job.status.evaluation_server
@@ -73,10 +75,10 @@ def find_evaluated(server: str, jobs: Iterable[JobView]) -> JobView | None:
 
 
 def find_incumbent(serving: Serving | None, server: ServerView | None, jobs: list[JobView]) -> Incumbent:
-    """Return what serves under the job's model name now; one that no pod could load serves nothing.
+    """Return the result that is served under the job's model name now; empty if no pod could load any.
 
     Args:
-        serving: where the job's result is to answer.
+        serving: the job's spec of where to serve its result.
         server: the ModelServer that will host it, if it exists.
         jobs: the FineTuneJobs whose adapters that server hosts.
     """
@@ -91,9 +93,11 @@ def find_incumbent(serving: Serving | None, server: ServerView | None, jobs: lis
     return Incumbent()
 
 
-def recorded_incumbent(known: Incumbent | None, attempts: list[Attempt]) -> Incumbent | None:
-    """Return the incumbent that was chosen already: the status says so, or the oldest evaluation that is there."""
+def find_recorded_incumbent(known: Incumbent | None, attempts: list[Attempt]) -> Incumbent | None:
+    """Return the incumbent chosen for the evaluation: from the status, else from its oldest existing Job."""
     if known is not None:
         return known
-    evaluations = sorted((one for one in attempts if one.stage is Stage.EVALUATE), key=lambda one: one.number)
-    return next((one.incumbent for one in evaluations if one.incumbent), None)
+    evaluations = sorted(
+        (attempt for attempt in attempts if attempt.stage is Stage.EVALUATE), key=lambda attempt: attempt.number
+    )
+    return next((attempt.incumbent for attempt in evaluations if attempt.incumbent), None)

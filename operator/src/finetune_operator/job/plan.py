@@ -1,201 +1,299 @@
-"""Decides what a FineTuneJob needs next: the children that should exist, the next status, when to look again.
+"""Plans the next step of a FineTuneJob: its desired objects, its next status, and when to requeue it. No I/O.
 
-Pure: everything that it knows comes in `Seen`, and the clock is an argument. The way is prepare,
-train, evaluate; what is proven is served and exported. A stage whose condition holds is never entered again.
+The input is a `JobSnapshot`, and the clock is an argument. The stages are prepare, train and evaluate; a result that
+passes its gates is then exported and served. A stage whose condition is true is never entered again.
 """
 
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from finetune_api.conditions import ConditionType, Reason
 from finetune_api.finetunejob import FineTuneJobSpec
-from finetune_api.stage import Phase, Stage
+from finetune_api.jobstatus import QuotaRequest
+from finetune_api.stage import Stage
 from finetune_api.uris import parse_uri
 from finetune_api.warm_start import WarmStart
 
-from finetune_operator.job.acceptance import Problem, find_problem, find_source_problem, resolve_earlier
-from finetune_operator.job.approval import judge
-from finetune_operator.job.attempts import Begin, Done, GiveUp, Step, Wait, count_begun, last_begun, next_step
-from finetune_operator.job.deadlines import explain_deadline, find_running, is_late, keep_clock, stop_clock
-from finetune_operator.job.draft import Draft
-from finetune_operator.job.evaluation import recorded_incumbent, recorded_server
+from finetune_operator.job.acceptance import Problem, check_server, check_sources, resolve_parent
+from finetune_operator.job.approval import decide_approval
+from finetune_operator.job.attempts import (
+    Done,
+    GiveUp,
+    StartAttempt,
+    Step,
+    Wait,
+    count_attempts,
+    last_start_time,
+    next_step,
+)
+from finetune_operator.job.deadlines import (
+    explain_deadline,
+    find_running,
+    is_past_deadline,
+    start_clock,
+    stop_clock,
+    update_clock,
+)
+from finetune_operator.job.evaluation import choose_evaluation_server, find_recorded_incumbent, find_recorded_server
 from finetune_operator.job.expiry import find_expiry, is_retired
-from finetune_operator.job.results import take_over
+from finetune_operator.job.plan_builder import PlanBuilder
+from finetune_operator.job.quota import check_insufficient_quota, check_over_quota, count_gpus, needs_job_quota
+from finetune_operator.job.results import record_report
 from finetune_operator.job.serving import deploy
-from finetune_operator.job.snapshot import Seen
-from finetune_operator.job.start import RUNNING, begin
-from finetune_operator.job.suspension import explain_pause, find_stopping, pause, resume
+from finetune_operator.job.snapshot import JobSnapshot
+from finetune_operator.job.suspension import explain_stopping, explain_suspension, name_stopping, resume, suspend
 from finetune_operator.manifests.isolation import build_isolation, build_peers_policy
 from finetune_operator.manifests.names import job_file
-from finetune_operator.manifests.stages import (
-    build_claim,
-    build_training_service,
-    names_default_claim,
-)
+from finetune_operator.manifests.stages import build_claim, build_stage_job, build_training_service, names_default_claim
 from finetune_operator.settings import Settings
 from finetune_operator.state.conditions import STAGE_CONDITIONS
 from finetune_operator.state.plan import REQUEUE_SOON_SECONDS, Plan
 from finetune_operator.state.views import JobView
 
-_TO_THE_PROOF = (Stage.PREPARE, Stage.TRAIN, Stage.EVALUATE)
+_GATED_STAGES = (Stage.PREPARE, Stage.TRAIN, Stage.EVALUATE)
+"""The stages up to the evaluation gates."""
+_RUNNING_REASONS = {
+    Stage.PREPARE: Reason.PREPARING,
+    Stage.TRAIN: Reason.TRAINING,
+    Stage.EVALUATE: Reason.EVALUATING,
+    Stage.EXPORT: Reason.EXPORTING,
+}
+"""Reason of a stage's condition while an attempt runs."""
 
 
-def plan_job(job: JobView, seen: Seen, settings: Settings, now: datetime) -> Plan:
-    """Decide about one FineTuneJob."""
-    draft = Draft(job, now)
-    if job.spec is None and not draft.has_failed:
-        draft.refuse(Reason.INVALID_SPEC, job.problem)
-    elif job.spec and not draft.has_failed:
-        _decide(draft, job.spec, seen, settings)
-        _settle(draft, job.spec, seen)
-    if draft.has_failed:
-        draft.stop(seen.attempts)
-    return draft.plan(find_expiry(draft, job.spec, is_awaited=seen.is_awaited) if job.spec else None)
+def plan_job(job: JobView, snapshot: JobSnapshot, settings: Settings, now: datetime) -> Plan:
+    """Return what to do about one FineTuneJob."""
+    builder = PlanBuilder(job, now)
+    if job.spec is None and not builder.has_failed:
+        builder.set_not_accepted(Reason.INVALID_SPEC, job.problem)
+    elif job.spec and not builder.has_failed:
+        JobPlanner(builder, job.spec, snapshot, settings).plan()
+    if builder.has_failed:
+        builder.delete_active(snapshot.attempts)
+    return builder.build(find_expiry(builder, job.spec, has_dependents=snapshot.has_dependents) if job.spec else None)
 
 
-def _decide(draft: Draft, spec: FineTuneJobSpec, seen: Seen, settings: Settings) -> None:
-    """Decide about a job that has not failed and whose spec can be read."""
-    running = keep_clock(draft, spec, seen.attempts)
-    if running and is_late(draft, spec) and not (running.stage is Stage.EXPORT and spec.serving):
-        draft.fail(*explain_deadline(spec), running.stage)
-    elif parse_uri(spec.model.uri).scheme == "finetunejob":
-        _continue_from(draft, resolve_earlier(spec, seen.earlier))
-    elif not (problem := _find_problem(draft, spec, seen, settings)):
-        draft.conditions.set(ConditionType.ACCEPTED, status=True, reason=Reason.ACCEPTED)
-        _walk(draft, spec, seen, settings)
-    elif problem[0] is Reason.CONFLICT or not draft.conditions.is_true(ConditionType.TRAINED):
-        draft.refuse(*problem)
-    else:
-        draft.not_served(*problem)
+@dataclass(frozen=True)
+class JobPlanner:
+    """Plans one FineTuneJob whose spec is valid and that has not failed."""
 
+    builder: PlanBuilder
+    spec: FineTuneJobSpec
+    snapshot: JobSnapshot
+    settings: Settings
 
-def _settle(draft: Draft, spec: FineTuneJobSpec, seen: Seen) -> None:
-    """Say what holds beside the stages: whether the job is suspended, and whether its result is still of use."""
-    is_proven = draft.conditions.is_true(ConditionType.EVALUATED)
-    if draft.has_failed:
-        stop_clock(draft)
-    elif spec.suspend:
-        has_work = not (is_proven and _is_exported(draft, spec))
-        pause(draft, seen.attempts, seen.leftover, has_work=has_work)
-    else:
-        resume(draft)
-    retired = is_proven and is_retired(draft.job.name, seen.server, seen.newer_job, server_is_ours=seen.server_is_ours)
-    draft.set_status(retired_time=(draft.status.retired_time or draft.now) if retired else None)
+    def plan(self) -> None:
+        """Collect the plan in the builder."""
+        self._plan_stages()
+        self._plan_suspension()
+        self._set_retired_time()
 
+    def _plan_stages(self) -> None:
+        builder, spec = self.builder, self.spec
+        running = update_clock(builder, spec, self.snapshot.attempts)
+        if running and is_past_deadline(builder, spec) and not (running.stage is Stage.EXPORT and spec.serving):
+            builder.set_failed(*explain_deadline(spec), running.stage)
+        elif parse_uri(spec.model.uri).scheme == "finetunejob":
+            self._record_warm_start(resolve_parent(spec, self.snapshot.parent))
+        elif not (problem := self._check_admission()):
+            builder.conditions.set(ConditionType.ACCEPTED, status=True, reason=Reason.ACCEPTED)
+            self._advance()
+        elif problem[0] is Reason.CONFLICT or not builder.conditions.is_true(ConditionType.TRAINED):
+            builder.set_not_accepted(*problem)
+        else:
+            builder.set_not_served(*problem)
 
-def _find_problem(draft: Draft, spec: FineTuneJobSpec, seen: Seen, settings: Settings) -> Problem | None:
-    """Return why the job may not go on; what its data came from does not matter once it is there."""
-    if seen.stray and not draft.conditions.is_true(ConditionType.EVALUATED):
-        return Reason.CONFLICT, (
-            f"Job {seen.stray} has lost its ownerReferences, and may run on: give them back, or delete it"
+    def _plan_suspension(self) -> None:
+        if self.builder.has_failed:
+            stop_clock(self.builder)
+        elif self.spec.suspend:
+            suspend(
+                self.builder, self.snapshot.attempts, self.snapshot.lingering_pods, has_work=not self._stages_are_done()
+            )
+        else:
+            resume(self.builder)
+
+    def _set_retired_time(self) -> None:
+        """Record since when no server hosts the result any more."""
+        snapshot, status = self.snapshot, self.builder.status
+        is_evaluated = self.builder.conditions.is_true(ConditionType.EVALUATED)
+        retired = is_evaluated and is_retired(
+            self.builder.job.name, snapshot.server, snapshot.newer_job, controls_server=snapshot.controls_server
         )
-    if not draft.conditions.is_true(ConditionType.DATASET_READY):
-        problem = find_source_problem(spec.dataset, settings.sources.https_hosts)
-        if problem:
-            return problem
-    return find_problem(spec, job_file(draft.job).base, seen.server, server_is_ours=seen.server_is_ours)
+        self.builder.set_status(retired_time=(status.retired_time or self.builder.now) if retired else None)
 
+    def _check_admission(self) -> Problem | None:
+        """Return why the job cannot start or continue; the dataset's source does not matter once it is prepared."""
+        conditions, snapshot = self.builder.conditions, self.snapshot
+        if snapshot.orphaned_job and not conditions.is_true(ConditionType.EVALUATED):
+            return Reason.CONFLICT, (
+                f"Job {snapshot.orphaned_job} has lost its ownerReferences and may still be running:"
+                " restore them, or delete the Job"
+            )
+        if not conditions.is_true(ConditionType.DATASET_READY):
+            problem = check_sources(self.spec.dataset, self.settings.sources.https_hosts)
+            if problem:
+                return problem
+        base = job_file(self.builder.job).base
+        return check_server(self.spec, base, snapshot.server, controls_server=snapshot.controls_server)
 
-def _continue_from(draft: Draft, earlier: WarmStart | Problem) -> None:
-    """Write down what the job begins with before anything is made from it: it never changes later."""
-    if isinstance(earlier, WarmStart):
-        draft.conditions.set(ConditionType.ACCEPTED, status=True, reason=Reason.ACCEPTED)
-        draft.set_status(warm_start=earlier)
-        draft.wait(Stage.PREPARE, Reason.PREPARING, f"begins with the result of {earlier.job}")
-        draft.look_again(REQUEUE_SOON_SECONDS)
-    else:
-        draft.refuse(*earlier)
-
-
-def _walk(draft: Draft, spec: FineTuneJobSpec, seen: Seen, settings: Settings) -> None:
-    """Go through the stages as far as they are done, and begin or await the next one."""
-    begun = last_begun(seen.attempts, draft.status.attempts, draft.status.attempt_time, draft.now)
-    draft.set_status(
-        start_time=draft.status.start_time or begun,
-        attempt_time=begun,
-        method=f"{spec.method.name}/{spec.adapter.name}",
-        attempts=count_begun(seen.attempts, draft.status.attempts),
-        incumbent=recorded_incumbent(draft.status.incumbent, seen.attempts),
-        evaluation_server=recorded_server(draft.status.evaluation_server, seen.attempts),
-    )
-    is_working = not (draft.conditions.is_true(ConditionType.EVALUATED) and _is_exported(draft, spec))
-    if is_working and names_default_claim(draft.job) and not seen.has_default_claim:
-        draft.children.append(build_claim(draft.job, settings))
-    if is_working:
-        draft.children += build_isolation(draft.job.namespace, settings.network)
-    if spec.compute.nodes > 1 and not draft.conditions.is_true(ConditionType.TRAINED):
-        draft.children.append(build_training_service(draft.job))
-        if settings.network.isolate_jobs:
-            draft.children.append(build_peers_policy(draft.job))
-    for stage in _TO_THE_PROOF:
-        if draft.conditions.is_true(STAGE_CONDITIONS[stage]):
-            continue
-        if stage is Stage.TRAIN and not _approve(draft, spec):
+    def _record_warm_start(self, parent: WarmStart | Problem) -> None:
+        """Record the model that the job starts from before anything is created from it: it never changes later."""
+        if not isinstance(parent, WarmStart):
+            self.builder.set_not_accepted(*parent)
             return
-        if not _take(draft, spec, stage, _next_step(draft, stage, spec, seen), seen, settings):
-            return
-    exported = _is_exported(draft, spec) or _export(draft, spec, seen, settings)
-    end = deploy(draft, spec.serving, seen.server, seen.newer_job)
-    if end and exported:
-        draft.complete(*end)
+        self.builder.conditions.set(ConditionType.ACCEPTED, status=True, reason=Reason.ACCEPTED)
+        self.builder.set_status(warm_start=parent)
+        message = f"starting from the result of FineTuneJob {parent.job}"
+        self.builder.set_stage_pending(Stage.PREPARE, Reason.PREPARING, message)
+        self.builder.requeue_after(REQUEUE_SOON_SECONDS)
 
+    def _advance(self) -> None:
+        """Skip the stages that are done, then start the next stage or wait for it."""
+        self._record_attempts()
+        self._add_shared_objects()
+        for stage in _GATED_STAGES:
+            if self.builder.conditions.is_true(STAGE_CONDITIONS[stage]):
+                continue
+            if stage is Stage.TRAIN and not self._approve():
+                return
+            if not self._take_step(stage, self._next_step(stage)):
+                return
+        exported = self._is_exported() or self._export()
+        completion = deploy(self.builder, self.spec.serving, self.snapshot.server, self.snapshot.newer_job)
+        if completion and exported:
+            self.builder.set_complete(*completion)
 
-def _next_step(draft: Draft, stage: Stage, spec: FineTuneJobSpec, seen: Seen) -> Step:
-    """Return what follows from the stage's attempts, and from what holds the job back or ends it."""
-    begun = draft.status.attempts.of(stage)
-    step = next_step(stage, seen.attempts, begun, spec.retries, draft.now, draft.status.attempt_time)
-    if isinstance(step, Done | GiveUp):
-        return step
-    if is_late(draft, spec):
-        return GiveUp(*explain_deadline(spec))
-    if spec.suspend:
-        return Wait(*explain_pause(seen.attempts, seen.leftover))
-    stopping = find_stopping(seen.attempts, seen.leftover)
-    follows = isinstance(step, Begin) or step.reason is Reason.RETRYING
-    return Wait(Reason.STOPPING, f"{stopping} ends first") if stopping and follows else step
+    def _record_attempts(self) -> None:
+        """Update the status from the attempts that exist: an attempt may have started before its status was written."""
+        status, attempts = self.builder.status, self.snapshot.attempts
+        start_time = last_start_time(attempts, status.attempts, status.attempt_time, self.builder.now)
+        self.builder.set_status(
+            start_time=status.start_time or start_time,
+            attempt_time=start_time,
+            method=f"{self.spec.method.name}/{self.spec.adapter.name}",
+            attempts=count_attempts(attempts, status.attempts),
+            incumbent=find_recorded_incumbent(status.incumbent, attempts),
+            evaluation_server=find_recorded_server(status.evaluation_server, attempts),
+        )
 
+    def _add_shared_objects(self) -> None:
+        """Add the objects that the stages' pods need besides their Jobs."""
+        job, desired = self.builder.job, self.builder.desired
+        if not self._stages_are_done():
+            if names_default_claim(job) and not self.snapshot.has_default_claim:
+                desired.append(build_claim(job, self.settings))
+            desired += build_isolation(job.namespace, self.settings.network)
+        if self.spec.compute.nodes > 1 and not self.builder.conditions.is_true(ConditionType.TRAINED):
+            desired.append(build_training_service(job))
+            if self.settings.network.isolate_jobs:
+                desired.append(build_peers_policy(job))
 
-def _is_exported(draft: Draft, spec: FineTuneJobSpec) -> bool:
-    """Tell whether the results are wherever the job wants them."""
-    return not (spec.output and spec.output.is_exported) or draft.conditions.is_true(ConditionType.EXPORTED)
+    def _stages_are_done(self) -> bool:
+        return self.builder.conditions.is_true(ConditionType.EVALUATED) and self._is_exported()
 
+    def _is_exported(self) -> bool:
+        """Tell whether the result is at all destinations of the spec, or has none."""
+        output = self.spec.output
+        return not (output and output.is_exported) or self.builder.conditions.is_true(ConditionType.EXPORTED)
 
-def _export(draft: Draft, spec: FineTuneJobSpec, seen: Seen, settings: Settings) -> bool:
-    """Export what is proven; when that fails for good, what serves goes on serving, though the job is not Ready."""
-    step = _next_step(draft, Stage.EXPORT, spec, seen)
-    if isinstance(step, GiveUp) and spec.serving:
-        draft.stop(seen.attempts)
-        draft.wait(Stage.EXPORT, step.reason, step.message)
-        return False
-    return _take(draft, spec, Stage.EXPORT, step, seen, settings)
+    def _export(self) -> bool:
+        """Export the result; return whether that is done. If it fails permanently, a served result stays served."""
+        step = self._next_step(Stage.EXPORT)
+        if isinstance(step, GiveUp) and self.spec.serving:
+            self.builder.delete_active(self.snapshot.attempts)
+            self.builder.set_stage_pending(Stage.EXPORT, step.reason, step.message)
+            return False
+        return self._take_step(Stage.EXPORT, step)
 
-
-def _approve(draft: Draft, spec: FineTuneJobSpec) -> bool:
-    """Tell whether the job may ask for GPUs; once it may, it may for good."""
-    if draft.conditions.is_true(ConditionType.APPROVED):
+    def _approve(self) -> bool:
+        """Return whether the job may request GPUs; an approval is never withdrawn."""
+        if self.builder.conditions.is_true(ConditionType.APPROVED):
+            return True
+        job = self.builder.job
+        approval = decide_approval(job.name, job.namespace, self.spec, self.builder.status.estimate)
+        if not approval.approved:
+            self.builder.set_not_approved(approval.reason, approval.message)
+            return False
+        self.builder.conditions.set(
+            ConditionType.APPROVED, status=True, reason=approval.reason, message=approval.message
+        )
         return True
-    verdict = judge(draft.job.name, draft.job.namespace, spec, draft.status.estimate)
-    draft.conditions.set(
-        ConditionType.APPROVED, status=verdict.approved, reason=verdict.reason, message=verdict.message
-    )
-    if not verdict.approved:
-        draft.conditions.set(ConditionType.READY, status=False, reason=verdict.reason, message=verdict.message)
-        draft.set_status(stage=Phase.APPROVE)
-    return verdict.approved
 
+    def _next_step(self, stage: Stage) -> Step:
+        """Return the next step of a stage, from its attempts, the deadline, the suspension and what still stops."""
+        status, snapshot = self.builder.status, self.snapshot
+        started = status.attempts.of(stage)
+        step = next_step(stage, snapshot.attempts, started, self.spec.retries, self.builder.now, status.attempt_time)
+        if isinstance(step, Done | GiveUp):
+            return step
+        if is_past_deadline(self.builder, self.spec):
+            return GiveUp(*explain_deadline(self.spec))
+        if self.spec.suspend:
+            return Wait(*explain_suspension(snapshot.attempts, snapshot.lingering_pods))
+        stopping = name_stopping(snapshot.attempts, snapshot.lingering_pods)
+        starts_attempt = isinstance(step, StartAttempt) or step.reason is Reason.RETRYING
+        return Wait(*explain_stopping(stopping)) if stopping and starts_attempt else step
 
-def _take(draft: Draft, spec: FineTuneJobSpec, stage: Stage, step: Step, seen: Seen, settings: Settings) -> bool:
-    """Do what the step says; tell whether the stage is done and the next may follow."""
-    match step:
-        case Done(report):
-            return take_over(draft, stage, report)
-        case GiveUp(reason, message):
-            draft.fail(reason, message, stage)
-        case Begin(number):
-            begin(draft, spec, stage, number, seen, settings)
-        case Wait(reason, message, until):
-            draft.wait(stage, reason or RUNNING[stage], message)
-            if until is not None:
-                draft.look_again(max((until - draft.now).total_seconds(), REQUEUE_SOON_SECONDS))
-            elif stage is Stage.TRAIN and find_running(seen.attempts):
-                draft.follow(seen.progress)
-    return False
+    def _take_step(self, stage: Stage, step: Step) -> bool:
+        """Add a step to the plan; return whether the stage is done and the next one may start."""
+        match step:
+            case Done(report):
+                return record_report(self.builder, stage, report)
+            case GiveUp(reason, message):
+                self.builder.set_failed(reason, message, stage)
+            case StartAttempt(number):
+                self._start_attempt(stage, number)
+            case Wait(reason, message, until):
+                self.builder.set_stage_pending(stage, reason or _RUNNING_REASONS[stage], message)
+                if until is not None:
+                    seconds = (until - self.builder.now).total_seconds()
+                    self.builder.requeue_after(max(seconds, REQUEUE_SOON_SECONDS))
+                elif stage is Stage.TRAIN and find_running(self.snapshot.attempts):
+                    self.builder.update_progress(self.snapshot.progress)
+        return False
+
+    def _start_attempt(self, stage: Stage, number: int) -> None:
+        """Add the Job of an attempt to the desired objects, or record which quota it waits for."""
+        builder, snapshot = self.builder, self.snapshot
+        before = builder.status
+        if stage is Stage.EVALUATE:
+            builder.set_status(
+                incumbent=before.incumbent or snapshot.incumbent,
+                evaluation_server=choose_evaluation_server(
+                    builder, snapshot.server, number, is_busy=snapshot.server_is_busy
+                ),
+            )
+        job = build_stage_job(replace(builder.job, status=builder.status), stage, number, self.settings)
+        problem = self._check_quota(count_gpus(job, self.settings.gpu.resource_name))
+        if problem:
+            # The incumbent and the server are chosen again when the attempt starts.
+            builder.status = before.model_copy(update={"waiting_for": builder.status.waiting_for})
+            builder.set_stage_pending(stage, *problem)
+            return
+        builder.desired.append(job)
+        builder.set_status(
+            start_time=builder.status.start_time or builder.now,
+            attempt_time=builder.now,
+            attempts=builder.status.attempts.with_count(stage, number),
+            progress=None if stage is Stage.TRAIN and number == 1 else builder.status.progress,
+        )
+        if not job["spec"].get("suspend"):
+            start_clock(builder, self.spec)
+        builder.set_stage_pending(stage, _RUNNING_REASONS[stage], f"attempt {number}")
+
+    def _check_quota(self, gpus: int) -> Problem | None:
+        """Return why an attempt with this number of GPUs may not start under the limits of the namespace."""
+        job, compute = self.builder.job, self.spec.compute
+        limit = self.settings.limits.of(job.namespace)
+        is_trained = self.builder.conditions.is_true(ConditionType.TRAINED)
+        training_gpus = 0 if is_trained else compute.nodes * compute.resources.gpus
+        over_quota = check_over_quota(job.namespace, limit, max(gpus, training_gpus))
+        if over_quota:
+            return over_quota
+        request = QuotaRequest(jobs=int(needs_job_quota(job.status)), gpus=gpus)
+        position = (-self.spec.priority, job.created, job.name)
+        insufficient = check_insufficient_quota(job.namespace, limit, position, request, self.snapshot.other_usage)
+        if insufficient:
+            self.builder.set_status(waiting_for=request)
+        return insufficient

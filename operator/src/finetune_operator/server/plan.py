@@ -1,6 +1,6 @@
-"""Decides what a ModelServer needs: its children, what its pods should host, and its next status.
+"""Plans a ModelServer: its desired objects, the routes of its pods, and its next status. No I/O.
 
-Pure. Which adapters it hosts follows from the FineTuneJobs that name it and passed their gates.
+The server hosts the results of the FineTuneJobs that name it or created it, once they have passed their gates.
 """
 
 from dataclasses import dataclass
@@ -33,81 +33,77 @@ from finetune_operator.state.plan import Plan
 from finetune_operator.state.views import JobView, ServerView
 
 LOADING_SECONDS = 2.0
-"""How often the pods are asked while something is not loaded yet."""
+"""How often the pods are asked for their loaded models while a rollout is not finished."""
 
 
 @dataclass(frozen=True)
-class SeenServer:
-    """Everything in the cluster that bears on one ModelServer."""
+class ServerSnapshot:
+    """Everything in the cluster that the plan of one ModelServer depends on."""
 
     jobs: list[JobView]
-    """The FineTuneJobs that name it or made it."""
+    """The FineTuneJobs that name it or created it."""
     pods: list[ServerPod]
     conflict: str = ""
-    """A child's name that is taken by an object of someone else."""
+    """Why a child cannot be created: its name is taken by an object with another controller."""
     has_autoscaler: bool = False
-    """Whether it was scaled by its requests before."""
+    """Whether its HorizontalPodAutoscaler exists."""
 
 
-def plan_server(server: ServerView, seen: SeenServer, settings: Settings, now: datetime) -> Plan:
-    """Decide about one ModelServer."""
-    spec = server.spec
-    if seen.conflict or spec is None:
-        problem = (Reason.CONFLICT, seen.conflict) if seen.conflict else (Reason.INVALID_SPEC, server.problem)
+def plan_server(server: ServerView, snapshot: ServerSnapshot, settings: Settings, now: datetime) -> Plan:
+    """Return what to do about one ModelServer."""
+    spec, pods = server.spec, snapshot.pods
+    if snapshot.conflict or spec is None:
+        problem = (Reason.CONFLICT, snapshot.conflict) if snapshot.conflict else (Reason.INVALID_SPEC, server.problem)
         return _refuse(server, *problem, now)
-    rollouts = advance_rollouts(spec, server.status.rollouts, seen.jobs, seen.pods, now)
-    routes = build_routes(server.name, spec, rollouts, seen.jobs)
-    known = server.status.models
+    rollouts = advance_rollouts(spec, server.status.rollouts, snapshot.jobs, pods, now)
+    routes = build_routes(server.name, spec, rollouts, snapshot.jobs)
     public = [route for route in routes.routes if not route.is_hidden]
-    models = [describe_served(route, seen.pods, known) for route in public]
-    ready = [pod for pod in seen.pods if pod.ready]
-    wanted = spec.autoscaling.min_replicas if spec.autoscaling else spec.replicas
+    models = [describe_served(route, pods, server.status.models) for route in public]
+    ready = [pod for pod in pods if pod.ready]
+    replicas = spec.autoscaling.min_replicas if spec.autoscaling else spec.replicas
     conditions = Conditions.start(server.status.conditions, server.generation, now)
     conditions.set(ConditionType.ACCEPTED, status=True, reason=Reason.ACCEPTED)
-    _set_ready(conditions, wanted, seen.pods)
+    _set_ready(conditions, replicas, pods)
     status = server.status.model_copy(
         update={
             "observed_generation": server.generation,
-            "replicas": len(seen.pods),
+            "replicas": len(pods),
             "ready_replicas": len(ready),
             "endpoint": endpoint_of(server.namespace, server.name),
             "models": models,
             "rollouts": rollouts,
         }
     )
-    is_loading = any(model.loaded_pods < len(ready) and not model.message for model in models)
-    is_moving = (
-        is_loading
+    is_changing = (
+        any(model.loaded_pods < len(ready) and not model.message for model in models)
         or any(model.weight != route.weight for model, route in zip(models, public, strict=True))
         or any(pod.is_unheard for pod in ready)
-        or len(ready) < wanted
-        or any(one.candidate for one in rollouts)
+        or len(ready) < replicas
+        or any(rollout.candidate for rollout in rollouts)
     )
     digest = digest_routes(routes)
-    return _conclude(
+    return _build_plan(
         server,
         conditions,
         status,
-        desired=_build_children(server, spec, routes, seen, settings),
-        requeue_after=LOADING_SECONDS if is_moving else None,
+        desired=_build_children(server, spec, routes, snapshot, settings),
+        requeue_after=LOADING_SECONDS if is_changing else None,
         pod_annotations=tuple(
-            (pod.name, {ROUTES_ANNOTATION: digest})
-            for pod in seen.pods
-            if pod.address and pod.routes_annotation != digest
+            (pod.name, {ROUTES_ANNOTATION: digest}) for pod in pods if pod.address and pod.routes_annotation != digest
         ),
     )
 
 
 def _refuse(server: ServerView, reason: Reason, message: str, now: datetime) -> Plan:
-    """Leave everything as it is, and say why."""
+    """Return a plan that changes no child and reports the problem."""
     conditions = Conditions.start(server.status.conditions, server.generation, now)
     for kind in (ConditionType.ACCEPTED, ConditionType.READY):
         conditions.set(kind, status=False, reason=reason, message=message)
     status = server.status.model_copy(update={"observed_generation": server.generation})
-    return _conclude(server, conditions, status, desired=())
+    return _build_plan(server, conditions, status, desired=())
 
 
-def _conclude(
+def _build_plan(
     server: ServerView,
     conditions: Conditions,
     status: ModelServerStatus,
@@ -123,28 +119,24 @@ def _conclude(
 
 
 def _build_children(
-    server: ServerView, spec: ModelServerSpec, routes: Routes, seen: SeenServer, settings: Settings
+    server: ServerView, spec: ModelServerSpec, routes: Routes, snapshot: ServerSnapshot, settings: Settings
 ) -> tuple[Manifest, ...]:
-    uris = sorted(job_file(job).output_uri for job in seen.jobs if job.spec)
+    uris = sorted(job_file(job).output_uri for job in snapshot.jobs if job.spec)
     return (
         build_routes_file(server, routes),
         build_deployment(server, uris, settings),
         build_service(server),
         build_disruption_budget(server),
         build_network_policy(server, spec, settings),
-        *([build_autoscaler(server, spec)] if spec.autoscaling or seen.has_autoscaler else []),
+        *([build_autoscaler(server, spec)] if spec.autoscaling or snapshot.has_autoscaler else []),
     )
 
 
 def _set_ready(conditions: Conditions, replicas: int, pods: list[ServerPod]) -> None:
     ready = sum(pod.ready for pod in pods)
+    message = f"{ready} of {replicas} pods are ready"
     if ready >= replicas:
-        conditions.set(
-            ConditionType.READY,
-            status=True,
-            reason=Reason.SERVING,
-            message=f"{ready} of {replicas} pods serve",
-        )
+        conditions.set(ConditionType.READY, status=True, reason=Reason.SERVING, message=message)
         return
     waiting = next((pod.waiting for pod in pods if pod.waiting), "")
     kind = waiting.partition(": ")[0]
@@ -153,5 +145,5 @@ def _set_ready(conditions: Conditions, replicas: int, pods: list[ServerPod]) -> 
         reason = Reason.UNSCHEDULABLE
     elif kind in IMAGE_PULL_ERRORS:
         reason = Reason.IMAGE_PULL_FAILED
-    message = f"{ready} of {replicas} pods serve" + (f"; {waiting}" if waiting else "")
+    message += f"; {waiting}" if waiting else ""
     conditions.set(ConditionType.READY, status=False, reason=reason, message=message)

@@ -1,4 +1,4 @@
-"""Which versions a ModelServer hosts for whom, by what was proven, and what its pods say of them. Pure."""
+"""The routes of a ModelServer: which versions it hosts with which weights, and what its pods report of them. No I/O."""
 
 from datetime import UTC, datetime
 
@@ -7,87 +7,94 @@ from finetune_api.contract.routes import Route, Routes
 from finetune_api.modelserver import ModelServerSpec, ServedModel
 from finetune_api.rollout import RolloutStatus, Tally
 
-from finetune_operator.job.evaluation import find_evaluated
-from finetune_operator.server.rollouts import Traffic, advance, shares
+from finetune_operator.job.evaluation import find_job_under_evaluation
+from finetune_operator.server.rollouts import VersionTraffic, advance_rollout, assign_weights
 from finetune_operator.state.child_jobs import ServerPod
 from finetune_operator.state.conditions import true_conditions
 from finetune_operator.state.views import JobView
 
 
-def proven_at(job: JobView) -> datetime | None:
-    """Return when the job's adapter passed its gates; None where it did not."""
+def gates_passed_time(job: JobView) -> datetime | None:
+    """Return when the job's result passed its gates; None if it did not."""
     evaluated = true_conditions(job.status.conditions).get(ConditionType.EVALUATED)
     return evaluated.last_transition_time if evaluated and job.status.artifact else None
 
 
-def proven_by_name(jobs: list[JobView]) -> dict[str, list[JobView]]:
-    """Return for each public model name its jobs, in the order in which they were proven."""
-    proven = [job for job in jobs if proven_at(job)]
-    proven.sort(key=lambda job: (proven_at(job) or datetime.min.replace(tzinfo=UTC), job.name))
-    names: dict[str, list[JobView]] = {}
-    for job in proven:
+def versions_by_name(jobs: list[JobView]) -> dict[str, list[JobView]]:
+    """Return for each public model name the jobs that passed their gates, in the order in which they did."""
+    passed = [job for job in jobs if gates_passed_time(job)]
+    passed.sort(key=lambda job: (gates_passed_time(job) or datetime.min.replace(tzinfo=UTC), job.name))
+    versions: dict[str, list[JobView]] = {}
+    for job in passed:
         if job.spec and job.spec.serving:
-            names.setdefault(job.spec.serving.model_name, []).append(job)
-    return dict(sorted(names.items()))
+            versions.setdefault(job.spec.serving.model_name, []).append(job)
+    return dict(sorted(versions.items()))
 
 
 def advance_rollouts(
     spec: ModelServerSpec, known: list[RolloutStatus], jobs: list[JobView], pods: list[ServerPod], now: datetime
 ) -> list[RolloutStatus]:
-    """Return where the rollout of each name stands now."""
-    before = {one.name: one for one in known}
+    """Return the next state of each name's rollout."""
+    before = {rollout.name: rollout for rollout in known}
     ready = [pod for pod in pods if pod.ready]
-    proven = proven_by_name(jobs)
-    # A name that is hosted keeps its place; the room that is left goes to those that were proven first.
-    hosted = sorted(proven, key=lambda name: (name not in before, proven_at(proven[name][0]), name))
+    versions = versions_by_name(jobs)
+    # A hosted name keeps its place; the remaining capacity goes to the names that passed their gates first.
+    names = sorted(versions, key=lambda name: (name not in before, gates_passed_time(versions[name][0]), name))
     return [
-        advance(
-            name, proven[name], before.get(name), _traffic(name, ready), len(ready), now, is_pinned=name in spec.pins
+        advance_rollout(
+            name,
+            versions[name],
+            before.get(name),
+            _sum_traffic(name, ready),
+            len(ready),
+            now,
+            is_pinned=name in spec.pins,
         )
-        for name in sorted(hosted[: spec.lora.max_adapters])
+        for name in sorted(names[: spec.lora.max_adapters])
     ]
 
 
 def build_routes(server: str, spec: ModelServerSpec, rollouts: list[RolloutStatus], jobs: list[JobView]) -> Routes:
-    """Return what the server should host, and for whom."""
-    proven = proven_by_name(jobs)
+    """Return the routes file of a server: the versions to host, the API keys and the limits."""
+    versions = versions_by_name(jobs)
     routes = [
-        _build_route(state.name, job, weight=weight)
-        for state in rollouts
-        for job, weight in shares(state, proven[state.name], spec.pins.get(state.name))
+        _build_route(rollout.name, job, weight=weight)
+        for rollout in rollouts
+        for job, weight in assign_weights(rollout, versions[rollout.name], spec.pins.get(rollout.name))
     ]
-    evaluated = find_evaluated(server, jobs)
+    evaluated = find_job_under_evaluation(server, jobs)
     if evaluated and evaluated.spec and evaluated.spec.serving:
         routes.append(_build_route(evaluated.spec.serving.model_name, evaluated, weight=0, is_hidden=True))
-    return Routes(routes=[one for one in routes if one], keys=spec.auth.keys if spec.auth else [], limits=spec.limits)
+    return Routes(
+        routes=[route for route in routes if route], keys=spec.auth.keys if spec.auth else [], limits=spec.limits
+    )
 
 
 def _build_route(name: str, job: JobView, *, weight: int, is_hidden: bool = False) -> Route | None:
-    if (made := job.status.artifact) is None:
+    if (artifact := job.status.artifact) is None:
         return None
     return Route(
         model_name=name,
         job=job.name,
-        kind=made.kind,
-        uri=made.uri,
-        digest=made.digest,
-        bytes=made.bytes,
+        kind=artifact.kind,
+        uri=artifact.uri,
+        digest=artifact.digest,
+        bytes=artifact.bytes,
         weight=weight,
         is_hidden=is_hidden,
     )
 
 
 def describe_served(route: Route, pods: list[ServerPod], before: list[ServedModel]) -> ServedModel:
-    """Return what the pods say of a route: those are counted that are ready and have loaded exactly this content.
+    """Return the status of a route: how many ready pods have loaded exactly this version, and its weight.
 
-    Its share is the smallest that one of them gives it: until the last pod has read its new routes, not all requests
-    are answered as they say.
+    The weight is the smallest that a pod reports: the rollout is not done before the last pod has read its new routes.
 
     Args:
         route: the version of a name.
-        pods: the server's.
-        before: what was said last. It stands for pods that were not heard of yet: an operator that begins, and finds a
-            pod slow to answer, must not say of what serves that it does not.
+        pods: the server's pods.
+        before: the models in the status so far. They replace the reports of pods that this operator has not heard of
+            yet, so that a restarted operator does not report a served version as not served.
     """
     version = (route.model_name, route.job, route.digest)
     weights, message = [], ""
@@ -98,7 +105,7 @@ def describe_served(route: Route, pods: list[ServerPod], before: list[ServedMode
         if pod.ready and model.state == "Loaded":
             weights.append(route.weight if model.weight is None else model.weight)
         message = message or (model.message if model.state == "Refused" else "")
-    known = next((one for one in before if (one.name, one.job, one.digest) == version), None)
+    known = next((model for model in before if (model.name, model.job, model.digest) == version), None)
     unheard = sum(pod.ready and pod.is_unheard for pod in pods)
     loaded = len(weights)
     if known and unheard:
@@ -114,18 +121,18 @@ def describe_served(route: Route, pods: list[ServerPod], before: list[ServedMode
     )
 
 
-def _traffic(name: str, ready: list[ServerPod]) -> dict[str, Traffic]:
-    """Return what the ready pods say of the versions of a name, by job."""
-    found: dict[str, Traffic] = {}
+def _sum_traffic(name: str, ready: list[ServerPod]) -> dict[str, VersionTraffic]:
+    """Return the sum of what the ready pods report about the versions of a name, by job."""
+    traffic: dict[str, VersionTraffic] = {}
     for pod in ready:
         models = pod.loaded.models if pod.loaded else []
-        # What a pod says twice counts once.
-        for model in {one.job: one for one in models if one.model_name == name}.values():
-            sum_ = found.get(model.job, Traffic())
+        # A version that a pod reports twice counts once.
+        for model in {model.job: model for model in models if model.model_name == name}.values():
+            total = traffic.get(model.job, VersionTraffic())
             tally = Tally(
-                requests=sum_.tally.requests + model.requests,
-                errors=sum_.tally.errors + model.errors,
-                seconds=sum_.tally.seconds + model.seconds,
+                requests=total.tally.requests + model.requests,
+                errors=total.tally.errors + model.errors,
+                seconds=total.tally.seconds + model.seconds,
             )
-            found[model.job] = Traffic(sum_.loaded_pods + (model.state == "Loaded"), tally)
-    return found
+            traffic[model.job] = VersionTraffic(total.loaded_pods + (model.state == "Loaded"), tally)
+    return traffic

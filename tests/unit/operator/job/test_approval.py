@@ -1,11 +1,11 @@
-"""Which jobs are held for their budget, and what a person then reads."""
+"""Which jobs wait for approval, and with which message."""
 
 from typing import Any
 
 import pytest
 from finetune_api.conditions import Reason
 from finetune_api.estimate import Estimate
-from finetune_operator.job.approval import judge
+from finetune_operator.job.approval import decide_approval
 from unit.specs import spec
 
 MEMORY = dict.fromkeys(("total", "weights", "gradients", "optimizer", "activations", "logits", "overhead"), "41984Mi")
@@ -28,17 +28,22 @@ KNOWN, UNKNOWN = estimate(), estimate(cost=None, currency=None, unknown="no pric
         ({"maxCost": 9.5}, KNOWN, Reason.BUDGET_EXCEEDED, "above budget.maxCost of 9.50 EUR; approve it with: kubectl"),
         ({"maxCost": 9.5, "approval": "Manual"}, KNOWN, Reason.BUDGET_EXCEEDED, "above budget.maxCost"),
         ({"maxCost": 99, "approval": "Manual"}, KNOWN, Reason.WAITING_FOR_APPROVAL, "approve it with: kubectl patch"),
-        ({"maxCost": 99}, UNKNOWN, Reason.WAITING_FOR_APPROVAL, "cannot be held against it: no price; approve it"),
-        ({"maxCost": 99}, None, Reason.WAITING_FOR_APPROVAL, "the trainer image gave no estimate"),
+        (
+            {"maxCost": 99},
+            UNKNOWN,
+            Reason.WAITING_FOR_APPROVAL,
+            "cannot be compared with budget.maxCost: no price; approve it",
+        ),
+        ({"maxCost": 99}, None, Reason.WAITING_FOR_APPROVAL, "the trainer image reported no estimate"),
         ({"approval": "Manual"}, None, Reason.WAITING_FOR_APPROVAL, "kubectl patch ftj shop -n team --type merge"),
     ],
 )
-def test_a_job_beyond_its_budget_or_of_unknown_cost_is_held(
+def test_a_job_above_its_budget_or_of_unknown_cost_waits_for_approval(
     budget: dict[str, Any] | None, figures: Estimate | None, reason: Reason, message: str
 ) -> None:
-    verdict = judge("shop", "team", spec(budget=budget), figures)
-    assert verdict.reason is reason
-    assert verdict.approved == (reason is Reason.WITHIN_BUDGET)
-    assert message in verdict.message
-    approved = judge("shop", "team", spec(budget=budget, approved=True), figures)
+    approval = decide_approval("shop", "team", spec(budget=budget), figures)
+    assert approval.reason is reason
+    assert approval.approved == (reason is Reason.WITHIN_BUDGET)
+    assert message in approval.message
+    approved = decide_approval("shop", "team", spec(budget=budget, approved=True), figures)
     assert (approved.approved, approved.reason) == (True, Reason.APPROVED_BY_HAND)

@@ -1,10 +1,10 @@
-"""What follows from the attempts at a stage."""
+"""The next step of a stage, from its attempts."""
 
 from datetime import UTC, datetime, timedelta
 
 from finetune_api.jobstatus import MAX_ATTEMPTS, Attempts
 from finetune_api.stage import Stage
-from finetune_operator.job.attempts import Begin, GiveUp, Wait, last_begun, next_step
+from finetune_operator.job.attempts import GiveUp, StartAttempt, Wait, last_start_time, next_step
 from finetune_operator.state.child_jobs import Attempt, State
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,18 +20,18 @@ def test_disruptions_never_use_up_retries(states: list[State], retries: int) -> 
     step = next_step(Stage.TRAIN, attempts, len(attempts), retries, NOW)
     failures = states.count(State.FAILED)
     if failures <= retries:
-        assert step == Begin(len(states) + 1)
+        assert step == StartAttempt(len(states) + 1)
     elif states[-1] is State.FAILED:
-        assert not isinstance(step, Begin | Wait)
+        assert not isinstance(step, StartAttempt | Wait)
 
 
-def test_an_attempt_that_was_not_written_down_began_when_its_job_says() -> None:
+def test_an_attempt_that_the_status_does_not_record_started_when_its_job_says() -> None:
     recorded, later = NOW - timedelta(hours=1), NOW - timedelta(minutes=1)
     attempts = [Attempt(Stage.TRAIN, number, f"train-{number}", State.ACTIVE, started=later) for number in (1, 2)]
-    assert last_begun(attempts, Attempts(train=2), recorded, NOW) == recorded
-    assert last_begun(attempts, Attempts(train=1), recorded, NOW) == later
-    assert last_begun([Attempt(Stage.PREPARE, 1, "prepare-1", State.ACTIVE)], Attempts(), None, NOW) == NOW
-    assert last_begun([], Attempts(), None, NOW) is None
+    assert last_start_time(attempts, Attempts(train=2), recorded, NOW) == recorded
+    assert last_start_time(attempts, Attempts(train=1), recorded, NOW) == later
+    assert last_start_time([Attempt(Stage.PREPARE, 1, "prepare-1", State.ACTIVE)], Attempts(), None, NOW) == NOW
+    assert last_start_time([], Attempts(), None, NOW) is None
 
 
 def disrupted(count: int) -> list[Attempt]:
@@ -51,13 +51,13 @@ def test_a_stage_whose_job_vanished_waits_before_its_next_attempt() -> None:
     step = next_step(Stage.TRAIN, [], 3, 0, NOW, NOW - timedelta(seconds=1))
     assert isinstance(step, Wait)
     assert step.until == NOW + timedelta(seconds=39)
-    assert next_step(Stage.TRAIN, [], 3, 0, NOW, NOW - timedelta(seconds=40)) == Begin(4)
-    assert next_step(Stage.TRAIN, [], 3, 0, NOW) == Begin(4)
+    assert next_step(Stage.TRAIN, [], 3, 0, NOW, NOW - timedelta(seconds=40)) == StartAttempt(4)
+    assert next_step(Stage.TRAIN, [], 3, 0, NOW) == StartAttempt(4)
 
 
-def test_a_job_on_its_way_out_is_no_attempt_any_more() -> None:
+def test_a_job_that_is_being_deleted_does_not_count_as_an_attempt() -> None:
     going = Attempt(Stage.TRAIN, 1, "t1", State.FAILED, is_going=True, finished=NOW)
-    assert next_step(Stage.TRAIN, [going], 1, 0, NOW) == Begin(2)
+    assert next_step(Stage.TRAIN, [going], 1, 0, NOW) == StartAttempt(2)
 
 
 LAST_YEAR = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
@@ -80,5 +80,5 @@ def test_a_stage_never_runs_twice_at_a_time() -> None:
 
 
 def test_attempts_end_while_their_number_fits_into_a_name() -> None:
-    assert next_step(Stage.TRAIN, [], MAX_ATTEMPTS - 1, 3, NOW) == Begin(MAX_ATTEMPTS)
+    assert next_step(Stage.TRAIN, [], MAX_ATTEMPTS - 1, 3, NOW) == StartAttempt(MAX_ATTEMPTS)
     assert isinstance(next_step(Stage.TRAIN, [], MAX_ATTEMPTS, 3, NOW), GiveUp)

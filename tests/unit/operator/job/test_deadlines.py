@@ -1,10 +1,10 @@
-"""How the time at work is counted."""
+"""How the active time of a job is counted."""
 
 from datetime import timedelta
 
 from finetune_api.jobstatus import ActiveTime
 from finetune_api.stage import Stage
-from finetune_operator.job.deadlines import count_active
+from finetune_operator.job.deadlines import count_active_time
 from finetune_operator.state.child_jobs import Attempt, State
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,7 +12,7 @@ from unit.objects import NOW
 
 
 @given(st.lists(st.sampled_from(["run", "queue", "stop", "end"]), max_size=20), st.integers(1, 50))
-def test_time_at_work_is_counted_once_and_only_while_a_stage_runs(steps: list[str], seconds: int) -> None:
+def test_active_time_is_counted_once_and_only_while_a_stage_runs(steps: list[str], seconds: int) -> None:
     known, at, worked, running = ActiveTime(), NOW, 0, False
     for step in steps:
         attempt = Attempt(
@@ -24,15 +24,15 @@ def test_time_at_work_is_counted_once_and_only_while_a_stage_runs(steps: list[st
             is_going=step == "stop",
             finished=at if step == "end" else None,
         )
-        # Whether it is looked at once or twice makes no difference.
-        known = count_active(count_active(known, [attempt], at), [attempt], at)
+        # A second reconciliation at the same time makes no difference.
+        known = count_active_time(count_active_time(known, [attempt], at), [attempt], at)
         running = step == "run"
         at += timedelta(seconds=seconds)
         worked += seconds if running else 0
-    assert count_active(known, [], at) == ActiveTime(seconds=worked)
+    assert count_active_time(known, [], at) == ActiveTime(seconds=worked)
 
 
-def test_an_attempt_that_ended_unseen_counts_until_its_end() -> None:
+def test_an_attempt_that_ended_between_reconciliations_counts_until_its_end() -> None:
     ended = Attempt(Stage.TRAIN, 1, "t1", State.SUCCEEDED, finished=NOW + timedelta(seconds=30))
-    active = count_active(ActiveTime(seconds=5, since=NOW), [ended], NOW + timedelta(hours=1))
+    active = count_active_time(ActiveTime(seconds=5, since=NOW), [ended], NOW + timedelta(hours=1))
     assert active == ActiveTime(seconds=35)

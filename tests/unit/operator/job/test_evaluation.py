@@ -9,14 +9,14 @@ from finetune_api.finetunejob import Serving
 from finetune_api.jobstatus import EvaluationServer
 from finetune_api.references import SecretRef
 from finetune_api.stage import Stage
-from finetune_operator.job.draft import Draft
 from finetune_operator.job.evaluation import (
-    choose_server,
-    find_evaluated,
+    choose_evaluation_server,
     find_incumbent,
-    recorded_incumbent,
-    recorded_server,
+    find_job_under_evaluation,
+    find_recorded_incumbent,
+    find_recorded_server,
 )
+from finetune_operator.job.plan_builder import PlanBuilder
 from finetune_operator.manifests.stages import build_stage_job
 from finetune_operator.settings import Settings
 from finetune_operator.state.child_jobs import Attempt, State, view_attempt
@@ -47,8 +47,8 @@ def choose(
         "spec": {"model": {"uri": "pvc://models/base"}} | (spec or {}),
         "status": {"readyReplicas": 1} | (status or {}),
     }
-    draft = Draft(job(status=made, **of_job), datetime(2026, 1, 1, tzinfo=UTC))
-    return choose_server(draft, view_server(server), attempt, is_busy=is_busy)
+    builder = PlanBuilder(job(status=made, **of_job), datetime(2026, 1, 1, tzinfo=UTC))
+    return choose_evaluation_server(builder, view_server(server), attempt, is_busy=is_busy)
 
 
 def test_a_server_that_is_ready_evaluates_an_adapter() -> None:
@@ -83,8 +83,8 @@ def test_an_evaluation_asks_with_a_key_that_may_ask_for_everything() -> None:
     assert found == EvaluationServer(name="shared", secret_ref=SecretRef(name="keys"), key="evaluation")
 
 
-def test_one_result_at_a_time_is_hosted_until_it_is_judged() -> None:
-    def over(kind: str) -> dict[str, Any]:
+def test_one_result_at_a_time_is_hosted_until_it_is_evaluated() -> None:
+    def ended(kind: str) -> dict[str, Any]:
         return {
             "evaluationServer": {"name": "shared"},
             "conditions": [
@@ -92,12 +92,12 @@ def test_one_result_at_a_time_is_hosted_until_it_is_judged() -> None:
             ],
         }
 
-    asked = {"evaluationServer": {"name": "shared"}}
-    jobs = [job("b", asked), job("a", over("Failed")), job("c", asked), job("d", over("Evaluated")), job("e")]
-    found = find_evaluated("shared", jobs)
+    chosen = {"evaluationServer": {"name": "shared"}}
+    jobs = [job("b", chosen), job("a", ended("Failed")), job("c", chosen), job("d", ended("Evaluated")), job("e")]
+    found = find_job_under_evaluation("shared", jobs)
     assert found
     assert found.name == "b"
-    assert find_evaluated("other", jobs) is None
+    assert find_job_under_evaluation("other", jobs) is None
 
 
 @pytest.mark.parametrize(
@@ -116,15 +116,15 @@ def test_an_evaluation_says_which_server_it_asks(server: EvaluationServer | None
     assert first
     assert last
     other = EvaluationServer(name="other")
-    assert recorded_server(other, [last, first]) == server
-    assert recorded_server(other, []) == other
+    assert find_recorded_server(other, [last, first]) == server
+    assert find_recorded_server(other, []) == other
 
 
 def digest(letter: str) -> str:
     return "sha256:" + letter * 64
 
 
-def proven_job(name: str, letter: str) -> JobView:
+def evaluated_job(name: str, letter: str) -> JobView:
     metadata = {"name": name, "namespace": "team", "uid": name, "generation": 1}
     artifact = {"uri": f"pvc://out/{name}/adapter/1", "digest": digest(letter), "bytes": 1}
     return view_job({"metadata": metadata, "spec": {}, "status": {"artifact": artifact}})
@@ -156,14 +156,14 @@ SERVING = Serving(model_name="bot", server="shared")
     ],
 )
 def test_the_incumbent_is_what_the_server_hosts_under_the_name(models: list[dict[str, Any]], found: str) -> None:
-    incumbent = find_incumbent(SERVING, server_of(*models), [proven_job("old", "a"), proven_job("other", "c")])
+    incumbent = find_incumbent(SERVING, server_of(*models), [evaluated_job("old", "a"), evaluated_job("other", "c")])
     assert incumbent.job == found
     assert (incumbent.artifact is None) is (not found)
 
 
 def test_the_incumbent_is_empty_where_serving_or_the_server_is_missing() -> None:
-    assert find_incumbent(None, server_of(served("bot", "old", "a")), [proven_job("old", "a")]) == Incumbent()
-    assert find_incumbent(SERVING, None, [proven_job("old", "a")]) == Incumbent()
+    assert find_incumbent(None, server_of(served("bot", "old", "a")), [evaluated_job("old", "a")]) == Incumbent()
+    assert find_incumbent(SERVING, None, [evaluated_job("old", "a")]) == Incumbent()
 
 
 def test_the_incumbent_that_was_chosen_first_stays() -> None:
@@ -172,6 +172,6 @@ def test_the_incumbent_that_was_chosen_first_stays() -> None:
         Attempt(Stage.EVALUATE, number, f"e{number}", State.FAILED, incumbent=one)
         for number, one in ((2, second), (1, first))
     ]
-    assert recorded_incumbent(None, []) is None
-    assert recorded_incumbent(None, attempts) == first
-    assert recorded_incumbent(Incumbent(), attempts) == Incumbent()
+    assert find_recorded_incumbent(None, []) is None
+    assert find_recorded_incumbent(None, attempts) == first
+    assert find_recorded_incumbent(Incumbent(), attempts) == Incumbent()

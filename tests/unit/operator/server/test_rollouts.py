@@ -1,4 +1,4 @@
-"""How versions of a model name follow one another."""
+"""How one version of a model name replaces another."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -7,7 +7,7 @@ from typing import Any
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.jobstatus import FineTuneJobStatus
 from finetune_api.rollout import Canary, CanaryStep, RolloutStatus, Tally
-from finetune_operator.server.rollouts import Traffic, advance, find_fault, shares
+from finetune_operator.server.rollouts import VersionTraffic, advance_rollout, assign_weights, check_canary
 from finetune_operator.state.views import JobView, view_job
 from hypothesis import given
 from hypothesis import strategies as st
@@ -39,18 +39,18 @@ class Name:
 
     def __init__(self) -> None:
         self.state: RolloutStatus | None = None
-        self.traffic: dict[str, Traffic] = {}
+        self.traffic: dict[str, VersionTraffic] = {}
         self.seconds = 0
 
-    def go(self, *proven: JobView, after: int = 0, pin: str | None = None) -> list[tuple[str, int]]:
-        """Let time pass, look once, and return the shares."""
+    def go(self, *versions: JobView, after: int = 0, pin: str | None = None) -> list[tuple[str, int]]:
+        """Let time pass, reconcile once, and return the weights."""
         self.seconds += after
         now = START + timedelta(seconds=self.seconds)
-        self.state = advance("bot", proven, self.state, self.traffic, 2, now, is_pinned=pin is not None)
-        return [(one.name, weight) for one, weight in shares(self.state, proven, pin)]
+        self.state = advance_rollout("bot", versions, self.state, self.traffic, 2, now, is_pinned=pin is not None)
+        return [(one.name, weight) for one, weight in assign_weights(self.state, versions, pin)]
 
 
-def test_a_new_version_takes_over_at_once_and_the_one_before_stays_loaded() -> None:
+def test_a_new_version_is_served_at_once_and_the_previous_one_stays_loaded() -> None:
     name = Name()
     assert name.go(FIRST) == [("first", 100)]
     assert name.go(FIRST, SECOND) == [("second", 100), ("first", 0)]
@@ -62,9 +62,9 @@ def test_a_canary_grows_from_when_all_pods_have_it() -> None:
     name = Name()
     name.go(FIRST)
     assert name.go(FIRST, CAREFUL) == [("careful", 10), ("first", 90)]
-    name.traffic = {"careful": Traffic(1)}
+    name.traffic = {"careful": VersionTraffic(1)}
     assert name.go(FIRST, CAREFUL, after=1000) == [("careful", 10), ("first", 90)]
-    name.traffic = {"careful": Traffic(2)}
+    name.traffic = {"careful": VersionTraffic(2)}
     assert name.go(FIRST, CAREFUL) == [("careful", 10), ("first", 90)]
     assert name.go(FIRST, CAREFUL, after=59) == [("careful", 10), ("first", 90)]
     assert name.go(FIRST, CAREFUL, after=1) == [("careful", 50), ("first", 50)]
@@ -72,24 +72,27 @@ def test_a_canary_grows_from_when_all_pods_have_it() -> None:
     assert name.go(FIRST, CAREFUL, after=9999) == [("careful", 100), ("first", 0)]
 
 
-def test_a_canary_that_fails_is_taken_back_and_not_tried_again() -> None:
+def test_a_canary_that_fails_is_rolled_back_and_not_retried() -> None:
     name = Name()
     name.go(FIRST)
-    name.traffic = {"careful": Traffic(2, Tally(requests=500, errors=400)), "first": Traffic(2, Tally(requests=900))}
+    name.traffic = {
+        "careful": VersionTraffic(2, Tally(requests=500, errors=400)),
+        "first": VersionTraffic(2, Tally(requests=900)),
+    }
     name.go(FIRST, CAREFUL)
     name.go(FIRST, CAREFUL)
     assert name.go(FIRST, CAREFUL, after=10) == [("careful", 10), ("first", 90)]
-    name.traffic["careful"] = Traffic(2, Tally(requests=520, errors=410))
+    name.traffic["careful"] = VersionTraffic(2, Tally(requests=520, errors=410))
     assert name.go(FIRST, CAREFUL, after=10) == [("first", 100)]
     assert name.state
     assert [one.message for one in name.state.aborted] == [
-        "50.0% of its 20 requests failed, 0.0% of the stable version's"
+        "50.0% of the canary's 20 requests failed, 0.0% of the stable version's"
     ]
     assert name.go(FIRST, CAREFUL, after=9999) == [("first", 100)]
     assert name.go(FIRST, CAREFUL, SECOND) == [("second", 100), ("first", 0)]
 
 
-def test_a_pin_holds_a_version_until_it_is_taken_away() -> None:
+def test_a_pin_keeps_a_version_until_it_is_removed() -> None:
     name = Name()
     name.go(FIRST)
     name.go(FIRST, SECOND)
@@ -99,12 +102,12 @@ def test_a_pin_holds_a_version_until_it_is_taken_away() -> None:
     assert name.go(FIRST, SECOND, third) == [("third", 100), ("second", 0)]
 
 
-def test_a_pin_to_an_unknown_job_leaves_the_shares_as_they_are() -> None:
+def test_a_pin_to_an_unknown_job_does_not_change_the_weights() -> None:
     name = Name()
     assert name.go(FIRST, pin="none") == [("first", 100)]
 
 
-def test_when_the_version_that_answers_is_deleted_the_one_before_answers() -> None:
+def test_when_the_stable_version_is_deleted_the_previous_one_is_served() -> None:
     name = Name()
     name.go(FIRST)
     name.go(FIRST, SECOND)
@@ -112,31 +115,33 @@ def test_when_the_version_that_answers_is_deleted_the_one_before_answers() -> No
     assert name.go(FIRST, after=10) == [("first", 100)]
 
 
-def test_slow_and_failing_canaries_are_told_from_good_ones() -> None:
+def test_slow_and_failing_canaries_are_recognized() -> None:
     canary = Canary()
     usual = Tally(requests=100, errors=5, seconds=100)
-    assert find_fault(canary, Tally(requests=19, errors=19), usual) == ""
-    assert find_fault(canary, Tally(requests=20, errors=2, seconds=20), usual) == ""
-    assert "15.0%" in find_fault(canary, Tally(requests=20, errors=3, seconds=20), usual)
-    assert "1.60 s" in find_fault(canary, Tally(requests=20, errors=0, seconds=32), usual)
-    assert find_fault(canary, Tally(requests=20, errors=0, seconds=32), Tally(requests=5, seconds=1)) == ""
+    assert check_canary(canary, Tally(requests=19, errors=19), usual) == ""
+    assert check_canary(canary, Tally(requests=20, errors=2, seconds=20), usual) == ""
+    assert "15.0%" in check_canary(canary, Tally(requests=20, errors=3, seconds=20), usual)
+    assert "1.60 s" in check_canary(canary, Tally(requests=20, errors=0, seconds=32), usual)
+    assert check_canary(canary, Tally(requests=20, errors=0, seconds=32), Tally(requests=5, seconds=1)) == ""
 
 
 _CHOICES = [FIRST, SECOND, CAREFUL, job("careful-too", CANARY), job("last")]
 
 
 @given(st.lists(st.tuples(st.sets(st.sampled_from(range(5)), min_size=1), st.integers(0, 100), st.booleans())))
-def test_whatever_happens_all_requests_have_a_version_that_is_there(
+def test_after_any_events_all_requests_have_an_existing_version(
     events: Sequence[tuple[set[int], int, bool]],
 ) -> None:
     name = Name()
-    for there, after, are_loaded in events:
-        proven = [_CHOICES[index] for index in sorted(there)]
-        name.traffic = {one.name: Traffic(2 * are_loaded, Tally(requests=after * 10, errors=after)) for one in proven}
-        given_shares = name.go(*proven, after=after)
-        assert sum(weight for _, weight in given_shares) == 100
-        assert {one for one, _ in given_shares} <= {one.name for one in proven}
-        assert len({one for one, _ in given_shares}) == len(given_shares) <= 2
+    for existing, after, are_loaded in events:
+        versions = [_CHOICES[index] for index in sorted(existing)]
+        name.traffic = {
+            one.name: VersionTraffic(2 * are_loaded, Tally(requests=after * 10, errors=after)) for one in versions
+        }
+        weights = name.go(*versions, after=after)
+        assert sum(weight for _, weight in weights) == 100
+        assert {one for one, _ in weights} <= {one.name for one in versions}
+        assert len({one for one, _ in weights}) == len(weights) <= 2
 
 
 ONE_STEP = Canary(steps=[CanaryStep(weight=10)])
@@ -147,5 +152,5 @@ def test_a_step_beyond_its_last_ends_the_canary() -> None:
     newer["spec"]["serving"]["rollout"] = {"canary": ONE_STEP.to_dict()}
     first, second = view_job(proven("first", "bot")), view_job(newer)
     before = RolloutStatus(name="bot", stable="first", candidate="second", step=9, step_time=NOW - timedelta(days=1))
-    state = advance("bot", [first, second], before, {"second": Traffic(1)}, 1, NOW, is_pinned=False)
+    state = advance_rollout("bot", [first, second], before, {"second": VersionTraffic(1)}, 1, NOW, is_pinned=False)
     assert (state.stable, state.candidate) == ("second", None)

@@ -1,4 +1,4 @@
-"""Which routes a server gets, and what is said of a version that some pods have loaded."""
+"""Which routes a server gets, and the status of a version that some pods have loaded."""
 
 import pytest
 from finetune_api.contract.routes import LoadedModel, LoadedReport, Route
@@ -13,7 +13,7 @@ ROUTE = Route(model_name="bot", job="job", uri="pvc://out/job/adapter/1", digest
 
 
 def pod(weight: int | None, *, state: str = "Loaded", ready: bool = True) -> ServerPod:
-    """Return a pod that gives the version this share."""
+    """Return a pod that reports this weight of the version."""
     said = LoadedModel.model_validate(
         {"modelName": "bot", "job": "job", "digest": DIGEST, "state": state, "weight": weight}
     )
@@ -29,26 +29,26 @@ HALF = ServedModel(name="bot", job="job", digest=DIGEST, weight=50, loaded_pods=
     [
         ([pod(100), pod(100)], [], 100, 2),
         ([pod(50), pod(100)], [], 50, 2),
-        # A pod that is not asked, or has nothing to answer with, gives nobody a share.
+        # A pod that is not ready, or has not loaded the version, does not count.
         ([pod(50, ready=False), pod(100)], [], 100, 1),
         ([pod(50, state="Loading"), pod(100)], [], 100, 1),
-        # An older server does not say how it divides.
+        # An older server does not report weights.
         ([pod(None)], [HALF], 100, 1),
-        # An operator that begins, and has not heard of a pod, knows what was said of it.
+        # A restarted operator uses the status for a pod that it has not heard of yet.
         ([pod(100), UNHEARD], [HALF], 50, 2),
         ([UNHEARD], [HALF], 50, 1),
         ([pod(100), UNHEARD], [], 100, 1),
         ([], [HALF], 100, 0),
     ],
 )
-def test_the_share_of_a_version_is_the_smallest_that_a_pod_gives_it(
+def test_the_weight_of_a_version_is_the_smallest_that_a_pod_reports(
     pods: list[ServerPod], before: list[ServedModel], weight: int, loaded_pods: int
 ) -> None:
     served = describe_served(ROUTE, pods, before)
     assert (served.weight, served.loaded_pods) == (weight, loaded_pods)
 
 
-def test_what_a_pod_says_twice_counts_once() -> None:
+def test_a_version_that_a_pod_reports_twice_counts_once() -> None:
     route = Route(model_name="bot", job="job", uri="pvc://out/job/adapter/1", digest=DIGEST, bytes=1)
     said = LoadedModel(model_name="bot", job="job", digest=DIGEST, state="Loaded")
     pod = ServerPod("a", ready=True, address="10.0.0.1", routes_annotation=None, loaded=LoadedReport(models=[said] * 3))
