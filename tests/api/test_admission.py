@@ -56,7 +56,7 @@ def test_defaults_are_filled_in_and_only_what_says_when_can_be_changed(cluster: 
         {"serving": {"template": {"replicas": 2}}},
         {"serving": {"template": None, "server": "other", "rollout": None}},
     ):
-        with pytest.raises(ClusterError, match="only suspend, approved, .* can be changed: make another FineTuneJob"):
+        with pytest.raises(ClusterError, match="only suspend, approved, .* can be changed: create another FineTuneJob"):
             patch(cluster, "defaults", changes)
     for allowed in (
         {"suspend": True},
@@ -91,6 +91,6 @@ def test_a_servers_model_cannot_be_changed(cluster: Cluster) -> None:
 
 def test_explain_describes_fields_with_their_units(cluster: Cluster) -> None:
     text = cluster.run_kubectl("explain", "finetunejob.spec.compute.saveSteps")
-    assert "Optimizer steps between two checkpoints" in text
+    assert "Number of optimizer steps between two checkpoints" in " ".join(text.split())
     kinds = cluster.run_kubectl("api-resources", "--categories=ai", "-o", "name").split()
     assert kinds == ["finetunejobs.finetune.dev", "modelservers.finetune.dev"]

@@ -1,1 +1,1 @@
-"""The API of finetune-operator: FineTuneJob and ModelServer, and the files that its programs exchange."""
+"""The API of finetune-operator: FineTuneJob, ModelServer, and the contract between its programs."""

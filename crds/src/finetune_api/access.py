@@ -1,4 +1,4 @@
-"""Who may ask a server, for what, how often and how much."""
+"""Access to a server: API keys, rate limits and limits of a request."""
 
 from typing import Annotated
 
@@ -11,37 +11,38 @@ KeyName = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9]
 
 
 class KeyPolicy(ApiModel):
-    """What one API key may do."""
+    """Allowed models and rate limit of one API key."""
 
     name: KeyName
-    """The Secret's key that holds it."""
+    """Key of the Secret that holds the API key."""
     models: Annotated[list[Annotated[str, Field(max_length=63)]], Field(min_length=1, max_length=64)] | None = None
-    """The model names that it may ask for; without it all of them."""
+    """Model names that the API key has access to. Default: all."""
     requests_per_minute: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
-    """Requests in a minute at each pod, as many at once at most; without it any number."""
+    """Maximum number of requests per minute at each pod, and of requests in one burst. Default: no limit."""
 
 
 class Auth(ApiModel):
-    """API keys, each a key of one Secret: whoever sends `Authorization: Bearer <its value>` is that key."""
+    """API keys, each of which is a key of one Secret. Clients send `Authorization: Bearer <value>`."""
 
     secret_ref: SecretRef
-    """The Secret. Its changes are taken over without a restart."""
+    """Secret with the API keys. Changes take effect without a restart."""
     keys: Annotated[list[KeyPolicy], Field(max_length=64)] = []
-    """Limits of keys; those that are not named here have none."""
+    """Restrictions of API keys. A key of the Secret that is not listed here has none."""
 
     rules = (
         Rule(
-            "self.keys.all(one, self.keys.exists_one(other, other.name == one.name))",
-            "keys: each name once",
-            lambda auth: len({one.name for one in auth.keys}) == len(auth.keys),
+            "self.keys.all(key, self.keys.exists_one(other, other.name == key.name))",
+            "keys: each name must be unique",
+            lambda auth: len({key.name for key in auth.keys}) == len(auth.keys),
         ),
     )
 
 
 class RequestLimits(ApiModel):
-    """How much one request may ask for."""
+    """Limits of a single request."""
 
     max_body_bytes: Annotated[int, Field(ge=1024, le=256 << 20)] = 8 << 20
-    """Bytes of the body."""
+    """Maximum size of the request body in bytes."""
     max_tokens: Annotated[int, Field(ge=1, le=1_048_576)] | None = None
-    """Tokens of an answer; a request for more is refused, one that names no number gets this one."""
+    """Maximum number of tokens of an answer. A request for more is refused; a request without a number gets this one.
+    Default: no limit."""

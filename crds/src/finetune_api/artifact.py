@@ -1,4 +1,4 @@
-"""What a training made: where it lies, and what tells that it is still the same."""
+"""Artifacts of trainings: adapters or models with their location and digest."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -15,36 +15,36 @@ ArtifactKind = Literal["Adapter", "Model"]
 
 
 class Artifact(ApiModel):
-    """What was trained."""
+    """A trained adapter or model."""
 
     kind: ArtifactKind = "Adapter"
-    """An adapter for the base model, or a whole model."""
+    """`Adapter` for the base model, or a whole `Model`."""
     uri: ArtifactUri
-    """Where it lies."""
+    """Location of the artifact's directory: `pvc://claim/path`."""
     digest: Digest
-    """SHA-256 over the names and contents of its files."""
+    """SHA-256 digest of the names and contents of its files."""
     bytes: Bytes
-    """Size of its files together; one that has grown is refused before it is read."""
+    """Total size of its files in bytes. A directory that has grown is refused before it is read."""
 
 
 class Incumbent(ApiModel):
-    """What served under the job's model name when the evaluation began; later attempts judge the same."""
+    """The version that served under the job's model name when the evaluation started. Retries compare with the same."""
 
     job: Annotated[str, Field(max_length=63)] = ""
-    """The FineTuneJob that trained it; empty where nothing served."""
+    """FineTuneJob that trained it. Empty if nothing served."""
     artifact: Artifact | None = None
-    """What it trained."""
+    """Artifact of that version."""
 
 
 def describe_artifact(directory: Path, uri: str, kind: ArtifactKind = "Adapter") -> Artifact:
-    """Return what lies in a directory.
+    """Return the artifact in a directory, with its digest and size.
 
     Raises:
-        ValueError: a file is a symbolic link, whose content may change behind the digest.
+        ValueError: a file is a symbolic link, whose target can change without changing the digest.
     """
     return Artifact(kind=kind, uri=uri, digest=digest_directory(directory), bytes=measure_directory(directory))
 
 
 def measure_directory(directory: Path) -> int:
-    """Return the bytes of all files below, without reading them."""
+    """Return the total size of all files below a directory in bytes, without reading them."""
     return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())

@@ -1,4 +1,4 @@
-"""What a FineTuneJob may cost, and who lets it begin."""
+"""Budget and approval of a FineTuneJob."""
 
 from typing import Annotated, Literal
 
@@ -13,21 +13,22 @@ Price = Annotated[float, Field(ge=0, le=1_000_000)]
 
 
 class Budget(ApiModel):
-    """What the job may cost. A job that is held asks for no GPU until `approved` is set."""
+    """Limit on the cost of the training. A job that waits for approval requests no GPU until `approved` is set."""
 
     gpu_hour_price: Price | None = None
-    """Price of one hour of one GPU; without it the chart's, for the kind of GPU that the job asks for."""
+    """Price of one GPU hour. Default: the chart's price for the kind of GPU that the job requests."""
     currency: Currency | None = None
-    """Currency of `gpuHourPrice`, as in ISO 4217; without it the chart's."""
+    """Currency of `gpuHourPrice`, as an ISO 4217 code. Default: the chart's currency."""
     max_cost: Annotated[float, Field(gt=0, le=1_000_000_000)] | None = None
-    """Most that the training may cost by its estimate, in the currency of the price; above it the job is held."""
+    """Maximum estimated cost of the training, in the currency of the price. Above it the job waits for approval.
+    Default: no limit."""
     approval: Literal["Auto", "Manual"] = "Auto"
-    """Auto begins what is within the budget; Manual holds every job until it is approved by hand."""
+    """`Auto` starts a job that is within its budget; `Manual` always waits until `approved` is set."""
 
     rules = (
         Rule(
             "!has(self.currency) || has(self.gpuHourPrice)",
-            "currency is that of gpuHourPrice: give both, or none",
+            "currency is the currency of gpuHourPrice: set gpuHourPrice too, or leave currency out",
             lambda budget: budget.currency is None or budget.gpu_hour_price is not None,
         ),
     )

@@ -1,4 +1,4 @@
-"""The hardware that pods ask for: an allow-list, never a pod template."""
+"""Compute resources and placement of pods: a fixed list of fields, not a pod template."""
 
 import re
 from typing import Annotated, ClassVar, Literal
@@ -16,112 +16,118 @@ LabelKey = Annotated[
     ),
 ]
 LabelValue = Annotated[str, Field(pattern=r"^([A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?)?$", max_length=63)]
-CONTROL_PLANE = tuple(f"node-role.kubernetes.io/{role}" for role in ("control-plane", "master", "etcd"))
-"""Labels and taints of the nodes that hold the cluster itself."""
-CONDITIONS = "node.kubernetes.io/"
-"""Beginning of the taints by which Kubernetes keeps pods from nodes that are not fit for them."""
+_CONTROL_PLANE_KEYS = tuple(f"node-role.kubernetes.io/{role}" for role in ("control-plane", "master", "etcd"))
+"""Label keys and taint keys of control plane nodes."""
+_NODE_CONDITION_TAINTS = "node.kubernetes.io/"
+"""Prefix of the taints that Kubernetes sets on unhealthy or cordoned nodes."""
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", max_length=253)]
 
 
-def _is_something(name: str) -> Rule:
-    """Return the rule that a quantity is more than nothing: a limit of 0 is none for the kubelet."""
-    nothing = "^[0.]+[A-Za-z]*$"
+def _positive(name: str) -> Rule:
+    """Return the rule that a quantity is greater than 0: the kubelet treats a limit of 0 as no limit."""
+    zero = "^[0.]+[A-Za-z]*$"
     return Rule(
-        f"!has(self.{name}) || !self.{name}.matches('{nothing}')",
-        f"{name} must be more than 0",
-        lambda resources: re.fullmatch(nothing, getattr(resources, name)) is None,
+        f"!has(self.{name}) || !self.{name}.matches('{zero}')",
+        f"{name} must be greater than 0",
+        lambda resources: re.fullmatch(zero, getattr(resources, name)) is None,
     )
 
 
 class Resources(ApiModel):
-    """What one pod asks for; memory and GPUs are its limit too, idle cores may be used."""
+    """Resource requests of one pod. Memory and GPUs are also its limits; CPU has no limit."""
 
     cpu: Quantity = "2"
-    """Cores, as a Kubernetes quantity."""
+    """CPU cores of a pod, as a Kubernetes quantity."""
     memory: Quantity = "8Gi"
-    """Memory, as a Kubernetes quantity."""
+    """Memory of a pod, as a Kubernetes quantity."""
     gpus: Annotated[int, Field(ge=0, le=16)] = 0
-    """GPUs of the kind that the chart's `gpu.resourceName` names; 0 runs on CPUs."""
+    """Number of GPUs of a pod. `gpu.resourceName` of the chart names their resource. With 0 the pod runs on CPUs."""
 
-    rules = (_is_something("cpu"), _is_something("memory"))
+    rules = (_positive("cpu"), _positive("memory"))
 
 
 class Toleration(ApiModel):
-    """A taint that the pods may run in spite of."""
+    """A taint that the pods tolerate."""
 
     key: LabelKey
     """Key of the taint."""
     operator: Literal["Exists", "Equal"] = "Exists"
-    """Whether any value matches, or only `value`."""
+    """`Exists` matches any value of the taint, `Equal` only `value`."""
     value: LabelValue | None = None
-    """Value of the taint, with operator Equal."""
+    """Value of the taint. Required with operator `Equal`, not allowed otherwise."""
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
-    """Effect of the taint; without it all effects match."""
+    """Effect of the taint. Default: all effects match."""
 
     rules = (
         Rule(
             "self.operator == 'Exists' ? !has(self.value) : has(self.value)",
-            "give value with operator Equal, and only with it",
+            "set value if operator is Equal, and leave it out otherwise",
             lambda toleration: (toleration.operator == "Equal") == (toleration.value is not None),
         ),
     )
 
 
 class Placement(ApiModel):
-    """Resources and where pods may run."""
+    """Resources of pods and the nodes that they may run on."""
 
     resources: Resources = Resources()
-    """Cores, memory and GPUs of one pod."""
+    """CPU, memory and GPUs of one pod."""
     node_selector: Annotated[dict[LabelKey, LabelValue], Field(max_length=16)] = {}
-    """Labels that a node must have."""
+    """Labels that a node must have to run the pods. Labels of control plane nodes are not allowed."""
     tolerations: Annotated[list[Toleration], Field(max_length=16)] = []
-    """Taints that the pods tolerate."""
+    """Taints that the pods tolerate. Taints of control plane nodes and node conditions are not allowed."""
     priority_class_name: Name | None = None
-    """PriorityClass of the pods; those that begin with `system-` are the cluster's own."""
+    """PriorityClass of the pods. Names that begin with `system-` are not allowed. Default: the cluster's default."""
 
-    # An administrator may allow more for all jobs: these are not rules of a Toleration, which the chart has too.
+    # Not rules of Toleration: the chart uses that type as well, and an administrator may tolerate any taint.
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
             "!has(self.priorityClassName) || !self.priorityClassName.startsWith('system-')",
-            "priorityClassName: classes that begin with system- are the cluster's own, choose another",
+            "priorityClassName: classes that begin with system- are reserved for the cluster, choose another",
             lambda placement: not (placement.priority_class_name or "").startswith("system-"),
         ),
         Rule(
-            f"!has(self.nodeSelector) || {list(CONTROL_PLANE)}.all(key, !(key in self.nodeSelector))",
-            "nodeSelector: the nodes of the control plane run no jobs, choose others",
-            lambda placement: placement.node_selector.keys().isdisjoint(CONTROL_PLANE),
+            f"!has(self.nodeSelector) || {list(_CONTROL_PLANE_KEYS)}.all(key, !(key in self.nodeSelector))",
+            "nodeSelector: control plane nodes cannot be selected, choose other labels",
+            lambda placement: placement.node_selector.keys().isdisjoint(_CONTROL_PLANE_KEYS),
         ),
         Rule(
-            f"!has(self.tolerations) || self.tolerations.all(one, !(one.key in {list(CONTROL_PLANE)})"
-            f" && !one.key.startsWith('{CONDITIONS}'))",
-            f"tolerations: the taints of the control plane and those that begin with {CONDITIONS} are the cluster's"
-            " own, leave them out",
+            f"!has(self.tolerations) || self.tolerations.all(toleration,"
+            f" !(toleration.key in {list(_CONTROL_PLANE_KEYS)})"
+            f" && !toleration.key.startsWith('{_NODE_CONDITION_TAINTS}'))",
+            f"tolerations: taints of control plane nodes and taints that begin with {_NODE_CONDITION_TAINTS}"
+            " cannot be tolerated, leave them out",
             lambda placement: (
-                not any(one.key in CONTROL_PLANE or one.key.startswith(CONDITIONS) for one in placement.tolerations)
+                not any(
+                    toleration.key in _CONTROL_PLANE_KEYS or toleration.key.startswith(_NODE_CONDITION_TAINTS)
+                    for toleration in placement.tolerations
+                )
             ),
         ),
     )
 
 
 class Compute(Placement):
-    """The hardware of the training, and of the evaluation after it."""
+    """Resources and placement of the training pods, and of the evaluation pod."""
 
     queue_name: Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", max_length=63)] | None = None
-    """Kueue's LocalQueue that the training's Job waits in."""
+    """Kueue LocalQueue to which the training Job is submitted. Default: none, and Kueue is not used."""
     save_steps: Annotated[int, Field(ge=1, le=100_000)] = 100
-    """Optimizer steps between two checkpoints; at most these are lost when a pod goes."""
+    """Number of optimizer steps between two checkpoints. A lost pod loses at most this many steps."""
     nodes: Annotated[int, Field(ge=1, le=64)] = 1
-    """Pods that train together, each with `resources`. Several need an output claim that all can mount."""
+    """Number of pods that train together, each with `resources`. With more than one, every node must be able to mount
+    the output claim (ReadWriteMany)."""
     processes_per_node: Annotated[int, Field(ge=1, le=16)] | None = None
-    """Training processes in a pod; by default one for each GPU, on CPUs one."""
+    """Number of training processes in a pod. Default: one per GPU; one on CPUs."""
     parallelism: Literal["DDP", "FSDP2", "ZeRO1", "ZeRO2", "ZeRO3"] = "DDP"
-    """What each process holds: a copy of the model (DDP), or shards by PyTorch (FSDP2) or DeepSpeed (ZeRO1 to 3)."""
+    """How the model is distributed over the processes: a copy in each (`DDP`), or sharded by PyTorch (`FSDP2`) or
+    DeepSpeed (`ZeRO1` to `ZeRO3`). Sharding needs GPUs."""
 
     rules = (
         *Placement.rules,
         Rule(
             "!has(self.processesPerNode) || self.resources.gpus == 0 || self.processesPerNode == self.resources.gpus",
-            "processesPerNode is the number of GPUs where there are GPUs: leave it out",
+            "processesPerNode must be the number of GPUs if there are GPUs: leave it out",
             lambda compute: (
                 compute.processes_per_node is None or compute.resources.gpus in (0, compute.processes_per_node)
             ),
@@ -130,10 +136,10 @@ class Compute(Placement):
 
     @property
     def processes_on_node(self) -> int:
-        """Training processes in a pod."""
+        """Number of training processes in a pod."""
         return self.processes_per_node or max(self.resources.gpus, 1)
 
     @property
     def processes(self) -> int:
-        """Training processes in all pods."""
+        """Number of training processes in all pods."""
         return self.nodes * self.processes_on_node

@@ -1,4 +1,4 @@
-"""The conditions of both kinds and every reason that they can carry."""
+"""The condition types of both kinds and all their reasons."""
 
 from enum import StrEnum
 from typing import Annotated, Literal
@@ -9,7 +9,7 @@ from finetune_api.model import ApiModel, Time
 
 
 class ConditionType(StrEnum):
-    """The conditions. `Ready` sums the others up; `Failed` is terminal."""
+    """The condition types. `Ready` summarizes the others; `Failed` is final."""
 
     ACCEPTED = "Accepted"
     DATASET_READY = "DatasetReady"
@@ -24,9 +24,9 @@ class ConditionType(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why a condition is as it is. One word for each thing that a user would do differently."""
+    """The reasons of conditions: one for each case in which a user would act differently."""
 
-    # the way
+    # Progress
     ACCEPTED = "Accepted"
     PREPARING = "Preparing"
     TRAINING = "Training"
@@ -46,7 +46,7 @@ class Reason(StrEnum):
     STOPPING = "Stopping"
     SUSPENDED = "Suspended"
     RESUMED = "Resumed"
-    # what a user can put right
+    # Errors that a user can fix
     INVALID_SPEC = "InvalidSpec"
     CONFLICT = "Conflict"
     DATASET_INVALID = "DatasetInvalid"
@@ -76,7 +76,7 @@ class Reason(StrEnum):
     SUPERSEDED = "Superseded"
     ROLLOUT_ABORTED = "RolloutAborted"
     ADAPTER_REFUSED = "AdapterRefused"
-    # what the cluster did
+    # Errors of the cluster or the run
     OUT_OF_MEMORY = "OutOfMemory"
     GPU_OUT_OF_MEMORY = "GpuOutOfMemory"
     LOSS_NOT_FINITE = "LossNotFinite"
@@ -120,24 +120,24 @@ NORMAL_REASONS = frozenset(
         Reason.RESUMED,
     }
 )
-"""Those that call for nobody: the job is on its way, or waits as it was told to."""
+"""Reasons that need no action: the job makes progress, or waits as the user asked."""
 
 
 class Condition(ApiModel):
-    """A condition as the Kubernetes API conventions describe it."""
+    """A condition, as in the Kubernetes API conventions."""
 
     type: Annotated[str, Field(max_length=64)]
-    """Name of the condition."""
+    """Type of the condition."""
     status: Literal["True", "False", "Unknown"]
-    """Whether it holds."""
+    """Status of the condition: `True`, `False` or `Unknown`."""
     observed_generation: int = 0
-    """Generation of the spec that this was said about."""
+    """Generation of the spec that the condition refers to."""
     last_transition_time: Time
-    """When the status changed last."""
+    """Time when the status last changed."""
     reason: Annotated[str, Field(min_length=1, max_length=64)]
-    """One word that programs can act on."""
+    """Reason for the status, a CamelCase word for programs."""
     message: Annotated[str, Field(max_length=4096)] = ""
-    """One sentence for people: what is so, and what to do."""
+    """Explanation for people: what the state is and what to do."""
 
 
 Conditions = Annotated[
@@ -147,4 +147,4 @@ Conditions = Annotated[
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     ),
 ]
-"""A list-map by type, as the Kubernetes API conventions ask for."""
+"""Conditions as a list-map by type, as in the Kubernetes API conventions."""

@@ -1,4 +1,4 @@
-"""The data of a FineTuneJob: where its examples lie and what their rows are."""
+"""The data of a FineTuneJob: the location of its files and the format of their rows."""
 
 from typing import Annotated, Literal
 
@@ -10,9 +10,9 @@ from finetune_api.references import SecretRef
 from finetune_api.uris import DataUri
 
 Format = Literal["Chat", "PromptCompletion", "Instruction", "Text", "Preference", "UnpairedPreference", "Prompt"]
-"""What the rows of a data file are."""
+"""Format of the rows of a data file."""
 SFT_FORMATS: tuple[Format, ...] = ("Chat", "PromptCompletion", "Instruction", "Text")
-"""What supervised fine-tuning learns from."""
+"""Formats that supervised fine-tuning accepts."""
 METHOD_FORMATS: dict[str, tuple[Format, ...]] = {
     "sft": SFT_FORMATS,
     "dpo": ("Preference",),
@@ -21,52 +21,53 @@ METHOD_FORMATS: dict[str, tuple[Format, ...]] = {
     "kto": ("UnpairedPreference", "Preference"),
     "grpo": ("Prompt", "PromptCompletion", "Chat"),
 }
-"""What each method learns from. `kto` takes a preference as two judged answers, a good and a bad one; `grpo` asks
-for the last answer of a conversation again and gives the one that is there to the graders, as `answer`."""
+"""Formats that each method accepts. `kto` reads a preference as two labeled answers, a good and a bad one; `grpo`
+generates a new last answer to a conversation and passes the given one to the graders as `answer`."""
 
 
 def accepted_formats(method_name: str) -> tuple[Format, ...]:
-    """Return the formats that a method learns from, by its field in `spec.method`."""
+    """Return the formats that a method accepts, by its field name in `spec.method`."""
     return METHOD_FORMATS[method_name]
 
 
 class DataSource(ApiModel):
-    """A file with examples, or a directory with several: JSONL, JSON, CSV, TSV or Parquet, plain or compressed."""
+    """A file with examples, or a directory of such files: JSONL, JSON, CSV, TSV or Parquet, plain or compressed."""
 
     uri: DataUri
-    """Where it lies: `pvc://claim/path`, `configmap://name/key`, `hf://org/name` of a dataset or a path in it,
-    `s3://bucket/key` or a prefix, `https://host/path` of a file at a host that the administrator lists."""
+    """Location of the data: `pvc://claim/path`; `configmap://name/key`; `hf://org/name`, a dataset, or a path in it;
+    `s3://bucket/key`, an object or a prefix; `https://host/path`, a file on a host that the administrator allows."""
     revision: Revision | None = None
-    """Branch, tag or commit on the hub."""
+    """Branch, tag or commit on the Hugging Face Hub, for `hf://` only. Default: the repository's default branch."""
     secret_ref: SecretRef | None = None
-    """Secret for a private dataset on the hub, for the bucket or for the host."""
+    """Secret with the credentials for a private dataset on the Hub, for the bucket, or for the host."""
 
     rules = (
         Rule(
             "self.uri.startsWith('hf://') || !has(self.revision)",
-            "revision is for datasets on the hub (hf://)",
+            "revision can only be set for datasets on the Hub (hf://)",
             lambda source: source.uri.startswith("hf://") or source.revision is None,
         ),
         Rule(
             "!has(self.secretRef) || ['hf', 's3', 'https'].exists(scheme, self.uri.startsWith(scheme + '://'))",
-            "secretRef is for data that is fetched (hf://, s3://, https://)",
+            "secretRef can only be set for data that is downloaded (hf://, s3://, https://)",
             lambda source: source.uri.startswith(("hf://", "s3://", "https://")) or source.secret_ref is None,
         ),
     )
 
 
 class Dataset(ApiModel):
-    """What to train on and what to keep for the proof."""
+    """The training data and the held-out data for the evaluation."""
 
     train: DataSource
-    """Conversations to train on."""
+    """Examples to train on."""
     validation: DataSource | None = None
-    """Held-out conversations for the evaluation; never trained on."""
+    """Held-out examples for the evaluation; the model is not trained on them. Default: a split of `train`, see
+    `holdout`."""
     format: Format | None = None
-    """What the rows are: `Chat` (OpenAI's messages, with tools), `PromptCompletion`, `Instruction` (Alpaca's fields),
-    `Text`, `Preference`, `UnpairedPreference` (an answer with a label) or `Prompt` (for graders); without it what the
-    fields of the first row say."""
+    """Format of the rows: `Chat` (OpenAI messages, with tools), `PromptCompletion`, `Instruction` (Alpaca), `Text`,
+    `Preference`, `UnpairedPreference` (an answer with a label) or `Prompt` (for graders). Default: detected from the
+    fields of the first row."""
     holdout: Annotated[float, Field(gt=0, le=0.5)] | None = None
-    """Fraction of `train` kept for the evaluation instead; 0.1 when neither is given."""
+    """Fraction of `train` that is held out for the evaluation. Default: 0.1 if `validation` is not set either."""
 
     rules = (not_both("validation", "holdout"),)

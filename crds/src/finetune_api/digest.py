@@ -1,4 +1,4 @@
-"""SHA-256 of values and of directories, the same everywhere."""
+"""SHA-256 digests of JSON values and of directories, equal in every program."""
 
 import hashlib
 import json
@@ -7,16 +7,16 @@ from typing import Any
 
 
 def digest_value(value: Any) -> str:
-    """Return the SHA-256 of a JSON value, 64 hexadecimal digits, whatever the order of its keys."""
+    """Return the SHA-256 of a JSON value as 64 hexadecimal digits. The order of keys does not matter."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def digest_directory(directory: Path) -> str:
-    """Return `sha256:` and the digest over the relative names, sizes and contents of all files below.
+    """Return `sha256:` and the digest of the relative names, sizes and contents of all files below a directory.
 
     Raises:
-        ValueError: a file is a symbolic link, whose content may change behind the digest.
+        ValueError: a file is a symbolic link, whose target can change without changing the digest.
     """
     total = hashlib.sha256()
     for path in sorted(path for path in directory.rglob("*") if not path.is_dir() or path.is_symlink()):

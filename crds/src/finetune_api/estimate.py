@@ -1,4 +1,4 @@
-"""What a training will take: the figures in the status, and the GPU that they are for."""
+"""The estimate of a training in the status, and the kinds of GPUs that it is computed for."""
 
 from typing import Annotated
 
@@ -11,68 +11,68 @@ from finetune_api.quantity import Quantity, parse_quantity
 
 
 class GpuKind(ApiModel):
-    """A kind of GPU, as the administrator describes it. What is left out is unknown, and never guessed."""
+    """A kind of GPU, as the administrator describes it in the chart. Omitted values are unknown and never guessed."""
 
     node_selector: Annotated[dict[LabelKey, LabelValue], Field(max_length=16)] = {}
-    """The pods whose node selector holds these labels get this kind; none match every pod."""
+    """Labels that the node selector of a pod must contain to get this kind. Default: matches every pod."""
     memory: Quantity | None = None
     """Memory of one GPU, as a Kubernetes quantity."""
     tflops: Annotated[float, Field(gt=0, le=100_000)] | None = None
-    """Peak of dense bf16 matrix products, in 10^12 floating-point operations a second."""
+    """Peak performance of dense bf16 matrix products, in TFLOP/s (10^12 floating-point operations per second)."""
     utilization: Annotated[float, Field(gt=0, le=1)] = 0.3
-    """Share of the peak that trainings reach, with what gradient checkpointing computes twice counted twice."""
+    """Fraction of the peak that trainings reach. Counts recomputation too (hardware FLOPs utilization)."""
     hour_price: Price | None = None
-    """Price of one hour of one GPU."""
+    """Price of one GPU hour."""
 
 
 class MemoryEstimate(ApiModel):
-    """Peak memory of one GPU by its parts, as Kubernetes quantities; of a process, where it trains on CPUs."""
+    """Estimated peak memory of one GPU by parts, as Kubernetes quantities; on CPUs that of one process."""
 
     total: Quantity
-    """All parts together."""
+    """Sum of all parts."""
     weights: Quantity
-    """The base model and the adapter."""
+    """Weights of the base model and the adapter."""
     gradients: Quantity
-    """Gradients of what is trained."""
+    """Gradients of the trainable parameters."""
     optimizer: Quantity
-    """The two moments that AdamW keeps of what is trained."""
+    """AdamW's two moments of the trainable parameters."""
     activations: Quantity
-    """What the forward pass keeps for the backward pass, and what a layer needs while it is computed."""
+    """Activations that are kept for the backward pass, and the working memory of one layer."""
     logits: Quantity
-    """What the output layer needs beyond that, tile by tile."""
+    """Additional memory of the output layer, which is computed in tiles."""
     overhead: Quantity
-    """The CUDA context and its libraries."""
+    """CUDA context and libraries."""
 
 
 class Estimate(ApiModel):
-    """What the training will take, computed before a GPU is asked for. docs/budget.md has the formulas."""
+    """Estimate of the training, computed before a GPU is requested. docs/budget.md has the formulas."""
 
     trained_tokens: Annotated[int, Field(ge=0)]
-    """Tokens that the training reads, over all epochs."""
+    """Number of tokens that are trained on, over all epochs."""
     steps: Annotated[int, Field(ge=1)]
-    """Optimizer steps."""
+    """Number of optimizer steps."""
     parameters: Annotated[int, Field(ge=0)]
-    """Parameters of the base model."""
+    """Number of parameters of the base model."""
     trainable_parameters: Annotated[int, Field(ge=0)]
-    """Parameters that are trained."""
+    """Number of trainable parameters."""
     memory: MemoryEstimate
-    """Peak memory of one GPU."""
+    """Estimated peak memory of one GPU."""
     gpu_memory: Quantity | None = None
-    """Memory that one GPU has, where the administrator said it."""
+    """Memory of one GPU, if the administrator has configured it."""
     hours: Annotated[float, Field(ge=0)] | None = None
-    """Hours of the training."""
+    """Duration of the training in hours."""
     gpu_hours: Annotated[float, Field(ge=0)] | None = None
-    """Hours of the training, times its GPUs."""
+    """Duration of the training in hours, times its number of GPUs."""
     cost: Annotated[float, Field(ge=0)] | None = None
-    """Cost of the GPU hours."""
+    """Cost of these GPU hours."""
     currency: Annotated[str, Field(max_length=3)] | None = None
-    """Currency of the cost."""
+    """Currency of the cost, as an ISO 4217 code."""
     unknown: Annotated[str, Field(max_length=512)] | None = None
-    """Why there are no hours or no cost, and what to set."""
+    """Why hours or cost are unknown, and what to set."""
 
 
 def describe_estimate(estimate: Estimate) -> str:
-    """Return the figures in one line, for a condition's message."""
+    """Return steps, GPU hours, cost and memory in one line, for a condition's message."""
     gpu_hours = f"{_round(estimate.gpu_hours)} GPU hours" if estimate.gpu_hours is not None else "unknown GPU hours"
     cost = f"{estimate.cost:.2f} {estimate.currency}" if estimate.cost is not None else "at an unknown cost"
     memory = _round(float(parse_quantity(estimate.memory.total)) / 2**30)

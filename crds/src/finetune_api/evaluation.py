@@ -1,4 +1,4 @@
-"""How good is good enough: what is measured on the held-out data, and the gates."""
+"""The evaluation of a FineTuneJob: metrics on the held-out data, and gates."""
 
 from typing import Annotated, Literal
 
@@ -21,50 +21,49 @@ Metric = Literal[
     "Rouge1",
     "Rouge2",
 ]
-"""What can be measured, in the order of the reports."""
+"""The metrics, in the order of the reports."""
 RelativeTo = Literal["Base", "Incumbent"]
 
 
 class Gate(ApiModel):
-    """How much better than the base model, or than what serves now, the tuned one must be on one metric.
+    """A requirement on one metric that the tuned model must meet before it is served.
 
-    The lower end of the 95 % interval of the gain decides, so luck does not pass.
+    The lower bound of the gain's 95 % confidence interval is compared with the requirement.
     """
 
     metric: Metric
-    """One of `evaluation.metrics`. Perplexity is better when lower, all others when higher."""
+    """One of `evaluation.metrics`. Lower is better for Perplexity, higher for all others."""
     grader: Annotated[str, Field(max_length=32)] | None = None
-    """For the metric `Grader`, the name of one of the graders."""
+    """Name of the grader. Required for the metric `Grader`, not allowed otherwise."""
     relative_to: RelativeTo = "Base"
-    """What the tuned model is compared with: the base model, or the adapter that serves under the same name on the same
-    ModelServer when the evaluation begins. Where nothing serves yet, the base model is taken for the incumbent."""
+    """What the tuned model is compared with: `Base` is the base model, `Incumbent` the version that serves under the
+    same name on the same ModelServer when the evaluation starts. Without an incumbent the base model is used."""
     min_gain: Annotated[float, Field(ge=0, le=1)] | None = None
-    """Least gain: for Perplexity the fraction by which it falls, else the difference of the scores."""
+    """Minimum gain: for Perplexity the fraction by which it falls, for other metrics the difference of the scores."""
     max_loss: Annotated[float, Field(ge=0, le=1)] | None = None
-    """Most that may be lost, on the same scales."""
+    """Maximum regression that is accepted, on the same scale as `minGain`."""
 
     rules = (
         Rule(
             "has(self.minGain) != has(self.maxLoss)",
-            "give exactly one of minGain and maxLoss",
+            "set exactly one of minGain and maxLoss",
             lambda gate: (gate.min_gain is None) != (gate.max_loss is None),
         ),
         Rule(
             "(self.metric == 'Grader') == has(self.grader)",
-            "grader names the grader of the metric Grader, and of no other",
+            "set grader if metric is Grader, and leave it out otherwise",
             lambda gate: (gate.metric == "Grader") == (gate.grader is not None),
         ),
     )
 
 
 class Evaluation(ApiModel):
-    """How good is good enough."""
+    """How the tuned model is evaluated, and which gates it must pass before it is served."""
 
     metrics: Annotated[list[Metric], Field(min_length=1, max_length=12)] | None = None
-    """What is measured; by default everything that applies to the data: `Perplexity`, `ExactMatch`, `TokenF1`, `Bleu`,
-    `Rouge1`, `Rouge2`, `RougeL` of answers; `ClassificationF1` where the answers are labels, `JsonValid` where they
-    are JSON, `ToolCallValid` where they call tools; `PreferenceAccuracy` of preferences; `Grader` where there are
-    graders."""
+    """Metrics to compute. Default: all that apply to the data: `Perplexity`, `ExactMatch`, `TokenF1`, `Bleu`, `Rouge1`,
+    `Rouge2` and `RougeL` for answers; `ClassificationF1` if the answers are labels; `JsonValid` if they are JSON;
+    `ToolCallValid` if they call tools; `PreferenceAccuracy` for preferences; `Grader` if there are graders."""
     graders: Annotated[
         list[Grader],
         Field(
@@ -72,33 +71,33 @@ class Evaluation(ApiModel):
             json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
         ),
     ] = []
-    """Graders of the answers, each a metric of its own; by default those of `method.grpo`."""
+    """Graders of the answers. Each is reported as a metric of its own. Default: the graders of `method.grpo`."""
     json_schema: Annotated[str, Field(min_length=2, max_length=16_384)] | None = None
-    """JSON schema, as JSON, that answers must follow to be `JsonValid`."""
+    """JSON Schema, as a JSON string, that answers must match for `JsonValid`. Default: any valid JSON counts."""
     gates: Annotated[list[Gate], Field(max_length=8)] | None = None
-    """All must pass before anything is served. By default one: the perplexity must fall; of preferences the accuracy
-    must rise, of prompts without answers the first grader's grade."""
+    """Gates, all of which must pass before the result is served. Default: one gate: perplexity must fall; for
+    preferences the accuracy must rise, for prompts without answers the first grader's score."""
     max_examples: Annotated[int, Field(ge=2, le=10_000)] = 200
-    """Held-out examples used at most."""
+    """Maximum number of held-out examples to evaluate."""
     max_new_tokens: Annotated[int, Field(ge=1, le=4096)] = 128
-    """Tokens generated for one answer at most."""
+    """Maximum number of tokens generated for one answer."""
 
     rules = (
         Rule(
             "!has(self.metrics) || !has(self.gates) || self.gates.all(gate, gate.metric in self.metrics)",
-            "gates ask for a metric that is not in metrics",
+            "gates[].metric must be one of metrics: add it there or remove the gate",
             lambda evaluation: (
                 evaluation.metrics is None or all(gate.metric in evaluation.metrics for gate in evaluation.gates or [])
             ),
         ),
         Rule(
             "!has(self.graders) || self.graders.size() == 0 || !has(self.gates)"
-            " || self.gates.all(gate, !has(gate.grader) || self.graders.exists(one, one.name == gate.grader))",
-            "gates[].grader is the name of none of graders",
+            " || self.gates.all(gate, !has(gate.grader) || self.graders.exists(grader, grader.name == gate.grader))",
+            "gates[].grader must be the name of one of graders",
             lambda evaluation: (
                 not evaluation.graders
                 or {gate.grader for gate in evaluation.gates or [] if gate.grader}
-                <= {one.name for one in evaluation.graders}
+                <= {grader.name for grader in evaluation.graders}
             ),
         ),
     )

@@ -1,4 +1,4 @@
-"""FineTuneJob: base model, data, method, hardware, how good is good enough, and the name to serve under."""
+"""FineTuneJob: base model, data, method, compute, evaluation, and the model name to serve under."""
 
 from typing import Annotated, Any
 
@@ -21,51 +21,54 @@ from finetune_api.training import Adapter, Hyperparameters, Method
 from finetune_api.warm_start import JobModel
 
 MUTABLE_FIELDS = ("suspend", "approved", "ttl_seconds_after_finished")
-"""The fields of a spec that may be changed, beside `serving.rollout`. They say when work is done, never what."""
-_ABOUT_TIME = {*MUTABLE_FIELDS, "priority", "active_deadline_seconds"}
-"""The fields that say nothing of what is to be done."""
-_ONLY = f"only {', '.join(map(to_camel, MUTABLE_FIELDS))} and serving.rollout can be changed: make another FineTuneJob"
+"""The mutable fields of a spec, besides `serving.rollout`. They control when work runs, not what the work is."""
+_SCHEDULING_FIELDS = {*MUTABLE_FIELDS, "priority", "active_deadline_seconds"}
+"""The fields that do not affect the result of the work."""
+_IMMUTABLE_MESSAGE = (
+    f"only {', '.join(map(to_camel, MUTABLE_FIELDS))} and serving.rollout can be changed: create another FineTuneJob"
+)
 
 
 class Serving(ApiModel):
-    """Where the tuned model answers."""
+    """How the tuned model is served: the model name, and a shared server or one of the job's own."""
 
     model_name: ModelName
-    """The name that clients ask for; it stays the same over all versions."""
+    """Model name that clients send. It stays the same for all versions."""
     server: ObjectName | None = None
-    """A ModelServer in the same namespace that hosts the same base model."""
+    """Name of a ModelServer in the same namespace that serves the same base model."""
     template: ServerTemplate | None = None
-    """A server of the job's own, named like the job and deleted with it."""
+    """Settings of a ModelServer of the job's own. It has the job's name and is deleted with the job."""
     rollout: Rollout | None = None
-    """How the result takes the name over from the one that serves under it; without it at once. It may be changed."""
+    """How traffic shifts from the version that serves under the name to this one. It can be changed at any time.
+    Default: all at once."""
 
     immutable = ("model_name", "server", "template")
-    immutable_message = _ONLY
+    immutable_message = _IMMUTABLE_MESSAGE
     rules = (
         Rule(
             "has(self.server) != has(self.template)",
-            "give exactly one of server and template",
+            "set exactly one of server and template",
             lambda serving: (serving.server is None) != (serving.template is None),
         ),
         Rule(
             f"self.modelName != '{BASE_NAME}'",
-            f"modelName {BASE_NAME} is the base model's own",
+            f"modelName {BASE_NAME} is reserved for the base model, choose another",
             lambda serving: serving.model_name != BASE_NAME,
         ),
     )
 
 
-def _learns_from(method: str, formats: tuple[Format, ...]) -> Rule:
-    """Return the rule that a method gets the data that it learns from."""
+def _format_fits_method(method: str, formats: tuple[Format, ...]) -> Rule:
+    """Return the rule that the format of the data is one that the method accepts."""
     return Rule(
         f"!has(self.method.{method}) || !has(self.dataset.format) || self.dataset.format in {list(formats)}",
-        f"method.{method} learns from a dataset.format of {', '.join(formats)}",
+        f"method.{method} needs a dataset.format of {', '.join(formats)}",
         lambda spec: spec.method.name != method or spec.dataset.format in (None, *formats),
     )
 
 
-def _fits_template(adapter: str) -> Rule:
-    """Return the rule that the job's own server has room for the adapter's rank."""
+def _rank_fits_template(adapter: str) -> Rule:
+    """Return the rule that the job's own server accepts the adapter's rank."""
 
     def holds(spec: "FineTuneJobSpec") -> bool:
         template = spec.serving.template if spec.serving else None
@@ -80,63 +83,65 @@ def _fits_template(adapter: str) -> Rule:
     return Rule(
         f"!has(self.adapter.{adapter}) || !has(self.serving) || !has(self.serving.template)"
         f" || self.adapter.{adapter}.rank <= self.serving.template.lora.maxRank",
-        f"adapter.{adapter}.rank is above serving.template.lora.maxRank",
+        f"adapter.{adapter}.rank must not be greater than serving.template.lora.maxRank",
         holds,
     )
 
 
 class FineTuneJobSpec(ApiModel):
-    """What to train, prove and serve."""
+    """What to train, how to evaluate it, and where to serve it."""
 
     model: JobModel
-    """The base model, or the result of an earlier job."""
+    """The base model, or the result of a parent job."""
     dataset: Dataset
-    """The data."""
+    """The training data and the held-out data for the evaluation."""
     method: Method
-    """How to train."""
+    """The training method."""
     adapter: Adapter
-    """What is trained."""
+    """What is trained: a low-rank adapter or the model's own weights."""
     hyperparameters: Hyperparameters = Hyperparameters()
-    """How the optimizer runs."""
+    """Hyperparameters of the training. Omitted fields get their default or are chosen after the data check."""
     compute: Compute = Compute()
-    """The hardware."""
+    """Resources and placement of the training and evaluation pods."""
     evaluation: Evaluation = Evaluation()
-    """How good is good enough."""
+    """How the tuned model is evaluated, and which gates it must pass before it is served."""
     output: Output | None = None
-    """Where the results go; without it to the claim `finetune-artifacts`, which the operator makes."""
+    """Where the results are written. Default: the claim `finetune-artifacts`, which the operator creates."""
     tracking: Tracking | None = None
-    """Where the figures of the training are sent."""
+    """Experiment trackers that receive the metrics of the training. Default: none."""
     serving: Serving | None = None
-    """Under which name to serve; without it the job ends with the proven artifact."""
+    """How the tuned model is served. Default: it is not served, and the job completes when all gates have passed."""
     retries: Annotated[int, Field(ge=0, le=10)] = 3
-    """How often a stage that failed for a passing reason is tried again; disruptions do not count."""
+    """Maximum number of retries of a stage that failed for a transient reason. Disruptions do not count."""
     budget: Budget | None = None
-    """What the training may cost; without it any cost is taken."""
+    """Limit on the cost of the training. Default: no limit."""
     approved: bool = False
-    """Lets a job go on that is held for its budget; it may be set at any time, and holds once the training began."""
+    """Approves a job that waits because of its budget. It can be set at any time; after the training has started,
+    setting it back to false has no effect."""
     suspend: bool = False
-    """Stops the stage that runs, after a checkpoint, and begins no other until it is false again; this costs no retry.
-    It stops work, not traffic: what is proven is served, and what serves goes on serving."""
+    """Stops the running stage after a checkpoint and starts no other stage until it is false again. This uses no retry
+    and does not affect serving."""
     priority: Annotated[int, Field(ge=-1000, le=1000)] = 0
-    """Of the jobs that wait for room under the limits of their namespace the one with the highest begins first.
-    It stops no job that runs; between pods `compute.priorityClassName` decides."""
+    """Priority among the jobs that wait for the quota of their namespace; the highest starts first. It never stops a
+    running job; for pods see `compute.priorityClassName`."""
     active_deadline_seconds: Annotated[int, Field(ge=1, le=31_536_000)] | None = None
-    """Seconds that the stages may be at work in all before the job fails. They are counted while a stage's Job is
-    there and not ended, also while it waits for a node; not while suspended, in Kueue's queue or between attempts."""
+    """Maximum total run time of all stages in seconds, after which the job fails. Time counts while a stage's Job
+    exists and has not ended, even if it waits for a node; not while the job is suspended, queued by Kueue or
+    between attempts. Default: no limit."""
     ttl_seconds_after_finished: Annotated[int, Field(ge=0, le=315_360_000)] | None = None
-    """Seconds after which the FineTuneJob is deleted once it failed, completed without serving, or no server holds
-    its result any more because newer ones took its place; without it it stays. Its artifact stays anyway."""
+    """Seconds after which the FineTuneJob is deleted once it failed, completed without serving, or no server holds its
+    result any more because newer versions replaced it. The artifact is kept. Default: it is not deleted."""
 
     immutable = tuple(name for name in __annotations__ if name not in (*MUTABLE_FIELDS, "serving"))
-    immutable_message = _ONLY
+    immutable_message = _IMMUTABLE_MESSAGE
     rules = (
-        Rule("has(self.serving) == has(oldSelf.serving)", f"serving: {_ONLY}"),
-        *(_learns_from(method, formats) for method, formats in METHOD_FORMATS.items()),
-        *(_fits_template(adapter) for adapter in ("lora", "qlora", "rslora")),
+        Rule("has(self.serving) == has(oldSelf.serving)", f"serving: {_IMMUTABLE_MESSAGE}"),
+        *(_format_fits_method(method, formats) for method, formats in METHOD_FORMATS.items()),
+        *(_rank_fits_template(adapter) for adapter in ("lora", "qlora", "rslora")),
         Rule(
             "has(self.method.sft) || !has(self.hyperparameters) || (!has(self.hyperparameters.neftuneNoiseAlpha)"
             " && self.hyperparameters.labelSmoothing == 0.0)",
-            "hyperparameters.neftuneNoiseAlpha and labelSmoothing are for method.sft",
+            "hyperparameters.neftuneNoiseAlpha and labelSmoothing can only be set with method.sft",
             lambda spec: (
                 spec.method.sft is not None
                 or (spec.hyperparameters.neftune_noise_alpha is None and spec.hyperparameters.label_smoothing == 0.0)
@@ -144,60 +149,60 @@ class FineTuneJobSpec(ApiModel):
         ),
         Rule(
             "!has(self.method.grpo) || !has(self.hyperparameters) || !has(self.hyperparameters.earlyStopping)",
-            "hyperparameters.earlyStopping watches a loss, which says nothing for method.grpo: leave it out",
+            "hyperparameters.earlyStopping watches the loss, which shows no progress with method.grpo: leave it out",
             lambda spec: spec.method.grpo is None or spec.hyperparameters.early_stopping is None,
         ),
         Rule(
             "!(has(self.adapter.dora) || has(self.adapter.qlora)) || !has(self.compute)"
             " || self.compute.parallelism == 'DDP'",
-            "adapter.dora and adapter.qlora cannot be put together from shards: use compute.parallelism DDP",
+            "adapter.dora and adapter.qlora cannot be sharded: use compute.parallelism DDP",
             lambda spec: not (spec.adapter.dora or spec.adapter.qlora) or spec.compute.parallelism == "DDP",
         ),
         Rule(
             "!has(self.method.reward) || !has(self.serving)",
-            "method.reward makes a model that scores and does not answer: leave serving out",
+            "method.reward trains a model that generates no text and cannot be served: leave serving out",
             lambda spec: spec.method.reward is None or spec.serving is None,
         ),
         Rule(
             "!has(self.method.reward) || !has(self.adapter.qlora)",
-            "method.reward makes a whole model, into which adapter.qlora cannot be merged: use adapter.lora",
+            "method.reward produces a whole model, into which adapter.qlora cannot be merged: use adapter.lora",
             lambda spec: spec.method.reward is None or spec.adapter.qlora is None,
         ),
         Rule(
             "!(has(self.adapter.dora) || has(self.adapter.full)) || !has(self.serving) || !has(self.serving.server)",
-            "adapter.dora and adapter.full make a whole model, which needs a server of its own: use serving.template",
+            "adapter.dora and adapter.full produce a whole model, which needs its own server: use serving.template",
             lambda spec: not spec.adapter.is_merged or spec.serving is None or spec.serving.server is None,
         ),
         Rule(
             "!(has(self.adapter.dora) || has(self.adapter.full) || has(self.method.reward)) || !has(self.output)"
             " || !self.output.merged",
-            "output.merged is for adapters: adapter.dora, adapter.full and method.reward make a whole model already",
+            "output.merged is for adapters: leave it out with adapter.dora, adapter.full and method.reward",
             lambda spec: not (spec.produces_model and spec.output and spec.output.merged),
         ),
     )
 
     @property
     def produces_model(self) -> bool:
-        """Whether the result is a whole model: merged, trained as such, or a reward model, which has a layer more."""
+        """Whether the result is a whole model: a merged adapter, full weights, or a reward model."""
         return self.adapter.is_merged or self.method.reward is not None
 
     @property
     def graders(self) -> list[Grader]:
-        """The graders of the evaluation: its own, or those that gave the rewards."""
+        """Return the graders of the evaluation: `evaluation.graders`, or those of `method.grpo`."""
         return self.evaluation.graders or (self.method.grpo.graders if self.method.grpo else [])
 
     def dump_without_scheduling(self) -> dict[str, Any]:
-        """Return what is to be done, as JSON types: the spec without what says only when, which may be changed."""
-        without: dict[str, Any] = dict.fromkeys(_ABOUT_TIME, True) | {"serving": {"rollout"}}
-        return self.model_dump(mode="json", by_alias=True, exclude_none=True, exclude=without)
+        """Return the spec as JSON types, without the fields that only control when work runs."""
+        excluded: dict[str, Any] = dict.fromkeys(_SCHEDULING_FIELDS, True) | {"serving": {"rollout"}}
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True, exclude=excluded)
 
 
 class FineTuneJob(ApiModel):
-    """Fine-tunes a language model, proves the result on held-out data, and serves it under a stable name."""
+    """Fine-tunes a language model, evaluates the result on held-out data, and serves it under a stable name."""
 
     spec: FineTuneJobSpec
-    """What to train, prove and serve."""
+    """What to train, how to evaluate it, and where to serve it."""
     status: FineTuneJobStatus = FineTuneJobStatus()
-    """What happened so far; written by the operator alone."""
+    """Observed state of the job. Only the operator writes it."""
 
     rules = (NAME_RULE,)

@@ -1,6 +1,6 @@
-"""Graders: what an answer is worth, from 0 to 1, without code of the user's. The names are those of OpenAI's graders.
+"""Graders, which score an answer from 0 to 1 without code of the user. The names are those of OpenAI's graders.
 
-`grading` computes them, the same for the rewards of a training and for the metrics of an evaluation.
+`finetune_pod.grading` computes them, both for the rewards of a training and for the metrics of an evaluation.
 """
 
 from typing import Annotated, Literal
@@ -14,66 +14,67 @@ Similarity = Literal["FuzzyMatch", "Bleu", "Rouge1", "Rouge2", "RougeL"]
 
 
 class StringCheck(ApiModel):
-    """1 where the model's answer passes a comparison with a text, else 0; spaces at the ends do not count."""
+    """Compares the answer with a text: 1 if the comparison holds, otherwise 0. Whitespace at both ends is ignored."""
 
     operation: Literal["eq", "ne", "like", "ilike"] = "eq"
-    """`eq`: the answer is the reference; `ne`: it is not; `like`: it contains it; `ilike`: the same in any case."""
+    """`eq`: the answer equals the reference; `ne`: it does not; `like`: it contains the reference; `ilike`: like
+    `like`, but case-insensitive."""
     reference_field: FieldPath | None = None
-    """Field of the row that holds the reference, `answer.final` inside of `answer`; by default `answer`, which of a
-    conversation is its last answer."""
+    """Field of the row that holds the reference; a dot selects a nested field, as in `answer.final`. Default: `answer`,
+    which for a conversation is its last answer."""
     reference: Annotated[str, Field(min_length=1, max_length=1024)] | None = None
-    """The reference itself, the same for every row."""
+    """A fixed reference for all rows, instead of `referenceField`."""
 
     rules = (not_both("referenceField", "reference"),)
 
 
 class TextSimilarity(ApiModel):
-    """How alike the model's answer and a text are."""
+    """Measures the similarity of the answer and a text, from 0 to 1."""
 
     metric: Similarity
-    """`FuzzyMatch` (rapidfuzz's ratio), `Bleu` (sacrebleu's sentence BLEU), `Rouge1`, `Rouge2` or `RougeL`
-    (F-measures of rouge_score, with stemming)."""
+    """Similarity measure: `FuzzyMatch` (rapidfuzz's ratio), `Bleu` (sacrebleu's sentence BLEU), `Rouge1`, `Rouge2` or
+    `RougeL` (F-measures of rouge_score, with stemming)."""
     reference_field: FieldPath | None = None
-    """Field of the row that holds the reference; by default `answer`, which of a conversation is its last answer."""
+    """Field of the row that holds the reference. Default: `answer`, which for a conversation is its last answer."""
     pass_threshold: Annotated[float, Field(gt=0, le=1)] | None = None
-    """With it the grade is 1 from this similarity on, and 0 below."""
+    """Threshold that turns the similarity into 1 (at or above it) or 0. Default: the score is the similarity itself."""
 
 
 class WeightedGrader(ApiModel):
-    """One part of a `multi`; exactly one of its graders."""
+    """One part of a `multi` grader. Set exactly one of `stringCheck` and `textSimilarity`."""
 
     weight: Annotated[float, Field(gt=0, le=1000)] = 1.0
-    """How much it counts beside the others."""
+    """Weight of this part in the mean."""
     string_check: StringCheck | None = None
-    """A comparison that passes or fails."""
+    """A comparison of the answer with a text, which scores 0 or 1."""
     text_similarity: TextSimilarity | None = None
-    """A likeness of texts."""
+    """The similarity of the answer and a text, from 0 to 1."""
 
     rules = (
         Rule(
             "has(self.stringCheck) != has(self.textSimilarity)",
-            "give exactly one of stringCheck and textSimilarity",
+            "set exactly one of stringCheck and textSimilarity",
             lambda part: (part.string_check is None) != (part.text_similarity is None),
         ),
     )
 
 
 class Grader(ApiModel):
-    """What an answer is worth, from 0 to 1; exactly one of the kinds."""
+    """Scores an answer from 0 to 1. Set exactly one of `stringCheck`, `textSimilarity` and `multi`."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", max_length=32)]
-    """Its name in reports, metrics and gates."""
+    """Name of the grader in reports, metrics and gates."""
     string_check: StringCheck | None = None
-    """A comparison that passes or fails."""
+    """A comparison of the answer with a text, which scores 0 or 1."""
     text_similarity: TextSimilarity | None = None
-    """A likeness of texts."""
+    """The similarity of the answer and a text, from 0 to 1."""
     multi: Annotated[list[WeightedGrader], Field(min_length=2, max_length=8)] | None = None
-    """The weighted mean of several."""
+    """The weighted mean of several graders."""
 
     rules = (
         Rule(
             "[has(self.stringCheck), has(self.textSimilarity), has(self.multi)].filter(given, given).size() == 1",
-            "give exactly one of stringCheck, textSimilarity and multi",
+            "set exactly one of stringCheck, textSimilarity and multi",
             lambda grader: [grader.string_check, grader.text_similarity, grader.multi].count(None) == 2,
         ),
     )

@@ -1,4 +1,4 @@
-"""The status of a FineTuneJob: what happened so far, written by the operator alone."""
+"""The status of a FineTuneJob, which only the operator writes."""
 
 from typing import Annotated, Self
 
@@ -22,56 +22,56 @@ from finetune_api.warm_start import WarmStart
 
 
 class TrainingProgress(ApiModel):
-    """How far the training is."""
+    """TrainingProgress of the running training."""
 
     percentage: Annotated[int, Field(ge=0, le=100)]
-    """Steps done, of 100."""
+    """Percentage of the optimizer steps that are done."""
     step: Annotated[int, Field(ge=0)]
-    """Optimizer steps done."""
+    """Number of optimizer steps that are done."""
     steps: Annotated[int, Field(ge=0)]
-    """Optimizer steps in all."""
+    """Total number of optimizer steps."""
     remaining_seconds: Annotated[int, Field(ge=0)] | None = None
-    """Seconds left at the present pace."""
+    """Estimated remaining time in seconds, at the current speed."""
     loss: float | None = None
-    """Training loss of the last logged step, in nats a token."""
+    """Training loss of the last logged step, in nats per token."""
     text: Annotated[str, Field(max_length=64)] = ""
-    """Percentage and time left, for the table."""
+    """Percentage and remaining time, for the column of `kubectl get`."""
     update_time: Time | None = None
-    """When the trainer first said so: old, while a step takes long or the training hangs."""
+    """Time when the trainer first reported these values. An old time means a slow step or a training that hangs."""
 
 
 MAX_ATTEMPTS = 9999
-"""At a stage; the number is a part of its Job's name."""
+"""Maximum number of attempts of a stage. The number is part of the Job's name."""
 _Attempts = Annotated[int, Field(ge=0, le=MAX_ATTEMPTS)]
 
 
 class Attempts(ApiModel):
-    """How often each stage was begun; an attempt that a disruption ended is counted too."""
+    """Number of attempts of each stage, including those that a disruption ended."""
 
     prepare: _Attempts = 0
     train: _Attempts = 0
     evaluate: _Attempts = 0
     export: _Attempts = 0
     disruptions: Annotated[int, Field(ge=0, le=4 * MAX_ATTEMPTS)] = 0
-    """Attempts that ended because the pod was disrupted; they use up no retry."""
+    """Number of attempts that a disruption of the pod ended. They use no retry."""
 
     def of(self, stage: Stage) -> int:
-        """Return how many attempts a stage has had."""
+        """Return the number of attempts of a stage."""
         count: int = getattr(self, stage.lower())
         return count
 
     def with_count(self, stage: Stage, count: int) -> Self:
-        """Return the same with another number of attempts of one stage."""
+        """Return a copy with another number of attempts of one stage."""
         return self.model_copy(update={stage.lower(): count})
 
 
 class ActiveTime(ApiModel):
-    """How long the stages were at work, for `activeDeadlineSeconds`."""
+    """Run time of the stages, which `activeDeadlineSeconds` limits."""
 
     seconds: Annotated[int, Field(ge=0)] = 0
-    """Seconds of work until `since`, or in all where that is not there."""
+    """Run time in seconds before `since`; the total if `since` is not set."""
     since: Time | None = None
-    """When the stage that is at work now began, or went on."""
+    """Time when the running stage started or resumed."""
 
 
 class QuotaRequest(ApiModel):
@@ -84,77 +84,79 @@ class QuotaRequest(ApiModel):
 
 
 class ServingStatus(ApiModel):
-    """Where the tuned model answers."""
+    """Where the tuned model is served."""
 
     model_name: Annotated[str, Field(max_length=63)]
-    """The name that clients ask for."""
+    """Model name that clients send."""
     server: Annotated[str, Field(max_length=63)]
-    """The ModelServer that hosts it."""
+    """Name of the ModelServer that serves it."""
     endpoint: Annotated[str, Field(max_length=253)] | None = None
-    """Base URL for OpenAI clients inside the cluster."""
+    """Base URL for OpenAI clients in the cluster."""
     loaded_pods: Annotated[int, Field(ge=0)] = 0
-    """Pods that report the adapter as loaded."""
+    """Number of pods that report the result as loaded."""
 
 
 class EvaluationServer(ApiModel):
-    """A ModelServer that hosts the result while it is judged, for nobody else."""
+    """The ModelServer on which the result is evaluated, hidden from other clients."""
 
     name: ObjectName
-    """The ModelServer."""
+    """Name of the ModelServer."""
     secret_ref: SecretRef | None = None
-    """Secret with its API keys, where it asks for one."""
+    """Secret with the server's API keys, if the server requires one."""
     key: KeyName | None = None
-    """Which of them the evaluation asks with."""
+    """Key of that Secret that the evaluation uses."""
 
 
 class FineTuneJobStatus(ApiModel):
-    """What happened so far."""
+    """Observed state of a FineTuneJob."""
 
     observed_generation: int = 0
-    """Generation of the spec that this status is about."""
+    """Generation of the spec that the operator last observed."""
     conditions: Conditions = []
-    """Accepted, DatasetReady, Approved, Trained, Evaluated, Exported, Served, Suspended, Ready, Failed."""
+    """Conditions: `Accepted`, `DatasetReady`, `Approved`, `Trained`, `Evaluated`, `Exported`, `Served`, `Suspended`,
+    `Ready` and `Failed`. `Ready` summarizes the others, `Failed` is final."""
     stage: Annotated[str, Field(max_length=32)] | None = None
-    """Prepare, Approve, Train, Evaluate, Export, Serve, Complete or Failed; for the table only."""
+    """Current stage, for the column of `kubectl get`: Prepare, Approve, Train, Evaluate, Export, Serve, Complete or
+    Failed. Programs should read the conditions."""
     reason: Annotated[str, Field(max_length=64)] | None = None
-    """Reason of Ready, for the table."""
+    """Reason of the condition `Ready`, for the column of `kubectl get`."""
     method: Annotated[str, Field(max_length=32)] | None = None
-    """Method and adapter, for the table."""
+    """Method and adapter, for the column of `kubectl get`."""
     start_time: Time | None = None
-    """When the first stage began."""
+    """Time when the first stage started."""
     completion_time: Time | None = None
-    """When the job was Ready for the first time, or failed."""
+    """Time when the job first became Ready, or failed."""
     retired_time: Time | None = None
-    """Since when no server holds the result any more, because newer ones took its place."""
+    """Time since which no server holds the result any more, because newer versions replaced it."""
     active: ActiveTime | None = None
-    """How long the stages were at work, where the job has a deadline."""
+    """Run time of the stages, if the job has an `activeDeadlineSeconds`."""
     waiting_for: QuotaRequest | None = None
-    """What it waits for under the limits of its namespace."""
+    """What the job needs from the quota of its namespace before it can start."""
     attempts: Attempts = Attempts()
-    """How often each stage was begun."""
+    """Number of attempts of each stage."""
     attempt_time: Time | None = None
-    """When the last attempt began; not there once it was stopped."""
+    """Time when the last attempt started. Removed when that attempt was stopped."""
     warm_start: WarmStart | None = None
-    """What a `finetunejob://` in `model.uri` stood for when the job began."""
+    """What a `finetunejob://` in `model.uri` referred to when the job started."""
     dataset: DatasetSummary | None = None
-    """What the data check found."""
+    """Summary of the prepared data."""
     hyperparameters: ChosenHyperparameters | None = None
-    """The hyperparameters that the job trains with, given or chosen."""
+    """Hyperparameters that the training uses, whether set in the spec or chosen after the data check."""
     estimate: Estimate | None = None
-    """What the training will take, before it begins."""
+    """Estimated steps, memory, time and cost of the training."""
     progress: TrainingProgress | None = None
-    """How far the training is."""
+    """TrainingProgress of the running training."""
     training: TrainingSummary | None = None
-    """What the training did."""
+    """Summary of the completed training."""
     artifact: Artifact | None = None
     """The trained adapter or model."""
     incumbent: Incumbent | None = None
-    """What served under the same name when the evaluation began."""
+    """The version that served under the same name when the evaluation started."""
     evaluation_server: EvaluationServer | None = None
-    """What evaluates the result beside its own work; without it a pod of its own does."""
+    """The shared ModelServer on which the result is evaluated. Not set if the evaluation runs in a pod of its own."""
     evaluation: EvaluationSummary | None = None
-    """Base, incumbent and tuned model compared."""
+    """Summary of the evaluation: base, incumbent and tuned model compared."""
     export: ExportSummary | None = None
-    """Where the proven result was copied to, beside `artifact`."""
+    """Where the result was exported to, besides `artifact`."""
     serving: ServingStatus | None = None
-    """Where the tuned model answers."""
+    """Where the tuned model is served."""

@@ -1,4 +1,4 @@
-"""The base of every API type: camelCase on the wire, frozen, with rules for the API server and for us."""
+"""The base class of all API types: camelCase in JSON, frozen, with rules for the API server and for pydantic."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,14 +10,14 @@ from pydantic.alias_generators import to_camel, to_snake
 from pydantic_core import CoreSchema
 
 Time = Annotated[datetime, AfterValidator(lambda time: time if time.tzinfo else time.replace(tzinfo=UTC))]
-"""A point in time; one that names no zone is in UTC."""
+"""A point in time. Without a time zone it is in UTC."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """A relation between fields, once for the API server (CEL) and once for whoever reads the object.
+    """A validation rule over several fields: as CEL for the API server, and as a predicate for pydantic.
 
-    `holds` is None where the relation cannot be seen from one object alone, as with immutability.
+    `holds` is None if the rule compares an object with its previous version, such as immutability.
     """
 
     cel: str
@@ -26,27 +26,27 @@ class Rule:
 
 
 def exactly_one(what: str, names: Sequence[str]) -> Rule:
-    """Return the rule that one field of several is given; each name is one word."""
-    given = ", ".join(f"has(self.{name})" for name in names)
+    """Return the rule that exactly one of several fields is set. Each name must be a single word."""
+    present = ", ".join(f"has(self.{name})" for name in names)
     return Rule(
-        f"[{given}].exists_one(one, one)",
-        f"choose exactly one {what}: {', '.join(names)}",
+        f"[{present}].exists_one(present, present)",
+        f"set exactly one {what}: {', '.join(names)}",
         lambda part: sum(getattr(part, name) is not None for name in names) == 1,
     )
 
 
 def not_both(first: str, second: str) -> Rule:
-    """Return the rule that two fields, by their names in a manifest, are not given together."""
+    """Return the rule that two fields, by their names in a manifest, are not both set."""
     fields = (to_snake(first), to_snake(second))
     return Rule(
         f"!(has(self.{first}) && has(self.{second}))",
-        f"give {first} or {second}, not both",
+        f"set {first} or {second}, not both",
         lambda part: any(getattr(part, name) is None for name in fields),
     )
 
 
 class ApiModel(BaseModel):
-    """A part of the API. Unknown fields are ignored, so that an older program survives newer objects."""
+    """A part of the API. Unknown fields are ignored, so that an older program can read newer objects."""
 
     model_config = ConfigDict(
         alias_generator=to_camel,
@@ -54,15 +54,15 @@ class ApiModel(BaseModel):
         extra="ignore",
         frozen=True,
         use_attribute_docstrings=True,
-        # Built when it is used first: every program imports all of the API, and most use a part of it.
+        # Validators are built on first use: every program imports the whole API and uses a part of it.
         defer_build=True,
     )
 
     rules: ClassVar[tuple[Rule, ...]] = ()
     immutable: ClassVar[tuple[str, ...]] = ()
-    """Names of fields that cannot be changed, added or removed once the object exists."""
+    """Names of fields that cannot be changed, added or removed after the object was created."""
     immutable_message: ClassVar[str] = ""
-    """What a user is told who tries."""
+    """Error message for a user who tries."""
 
     @model_validator(mode="after")
     def _check_rules(self) -> Self:
@@ -77,7 +77,7 @@ class ApiModel(BaseModel):
         schema = handler.resolve_ref_schema(handler(core_schema))
         rules = [{"rule": rule.cel, "message": rule.message} for rule in cls.rules]
         for name in map(to_camel, cls.immutable):
-            # On the field itself, so that it costs next to nothing when a status is written.
+            # On the field itself: that costs the API server almost nothing when a status is written.
             part = schema["properties"][name]
             same = {"rule": "self == oldSelf", "message": cls.immutable_message}
             part["x-kubernetes-validations"] = [*part.get("x-kubernetes-validations", []), same]
@@ -89,5 +89,5 @@ class ApiModel(BaseModel):
         return schema
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the object as JSON types with camelCase names, without the fields that are not set."""
+        """Return the object as JSON types with camelCase names, without unset fields."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)

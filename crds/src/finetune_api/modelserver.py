@@ -1,4 +1,4 @@
-"""ModelServer: one base model on vLLM that hosts the adapters of many FineTuneJobs."""
+"""ModelServer: one base model on vLLM that serves the adapters of many FineTuneJobs."""
 
 from typing import Annotated, ClassVar, Literal
 
@@ -18,126 +18,131 @@ Revision = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*([./][A-Za-z
 
 NAME_RULE = Rule(
     "self.metadata.name.matches('^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$')",
-    "metadata.name: at most 40 lower-case letters, digits and dashes, a letter first",
+    "metadata.name must have at most 40 lowercase letters, digits and dashes, and start with a letter",
 )
-"""Children carry the name with a suffix, and Services must begin with a letter."""
+"""Names of children are this name with a suffix, and names of Services must start with a letter."""
 
 
 class Model(ApiModel):
     """A base model."""
 
     uri: ModelUri
-    """Where it lies: `hf://org/name`, `s3://bucket/prefix` or `pvc://claim/path`."""
+    """Location of the model: `hf://org/name`, `s3://bucket/prefix` or `pvc://claim/path`."""
     revision: Revision | None = None
-    """Branch, tag or commit on the hub."""
+    """Branch, tag or commit on the Hugging Face Hub, for `hf://` only. Default: the repository's default branch."""
     secret_ref: SecretRef | None = None
-    """Secret for a private or gated model on the hub, or for the bucket."""
+    """Secret with the credentials for a private or gated model on the Hub, or for the bucket."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
             "self.uri.startsWith('hf://') || !has(self.revision)",
-            "revision is for models on the hub (hf://)",
+            "revision can only be set for models on the Hub (hf://)",
             lambda model: model.uri.startswith("hf://") or model.revision is None,
         ),
         Rule(
             "self.uri.startsWith('hf://') || self.uri.startsWith('s3://') || !has(self.secretRef)",
-            "secretRef is for models that are fetched (hf://, s3://)",
+            "secretRef can only be set for models that are downloaded (hf://, s3://)",
             lambda model: model.uri.startswith(("hf://", "s3://")) or model.secret_ref is None,
         ),
     )
 
 
 class EngineSettings(ApiModel):
-    """Settings of vLLM that may be chosen."""
+    """Settings of the vLLM engine, with vLLM's own names."""
 
     max_model_len: Annotated[int, Field(ge=128, le=1_048_576)] | None = None
-    """Tokens of prompt and answer together; without it what the model declares."""
+    """Maximum number of tokens of prompt and answer together. Default: what the model's configuration declares."""
     dtype: Literal["bfloat16", "float16", "float32"] | None = None
-    """What is computed in; without it what the model's weights are in, on CPUs float32."""
+    """Data type of weights and activations. Default: that of the model's weights; float32 on CPUs."""
     quantization: Literal["fp8"] | None = None
-    """What the weights are turned into while they are loaded; a model that is quantised says so itself."""
+    """Quantization of the weights while they are loaded. Default: none. A model that is already quantized needs no
+    setting."""
     kv_cache_dtype: Literal["fp8"] | None = None
-    """What the cache of keys and values is kept in; without it as `dtype`."""
+    """Data type of the KV cache. Default: same as `dtype`."""
     enable_prefix_caching: bool = True
-    """Whether prompts that begin alike are computed once."""
+    """Whether the KV cache of common prompt prefixes is reused."""
     tensor_parallel_size: Annotated[int, Field(ge=1, le=16)] = 1
-    """GPUs of a pod that share each layer."""
+    """Number of GPUs of a pod over which each layer is split. It cannot exceed `resources.gpus`."""
     gpu_memory_utilization: Annotated[float, Field(ge=0.1, le=0.98)] | None = None
-    """Share of a GPU's memory for weights, adapters and cache; without it vLLM's own."""
+    """Fraction of a GPU's memory that vLLM may use for weights, adapters and KV cache. Default: vLLM's own."""
     max_num_seqs: Annotated[int, Field(ge=1, le=4096)] | None = None
-    """Requests that are computed at a time; without it vLLM's own."""
+    """Maximum number of sequences in a batch. Default: vLLM's own."""
 
 
 class LoraSettings(ApiModel):
-    """Room for adapters; vLLM reserves it at start."""
+    """Number and rank of the adapters that the server can hold. vLLM reserves memory for them at startup."""
 
     max_rank: Annotated[int, Field(json_schema_extra={"enum": list(LORA_RANKS)})] = 64
-    """Largest rank of an adapter: 8, 16, 32, 64, 128, 256, 320 or 512."""
+    """Maximum rank of an adapter."""
     max_adapters: Annotated[int, Field(ge=1, le=256)] = 8
-    """How many model names the server hosts. On the GPU there is room for as many adapters; in the pod's memory for
-    twice as many and two more, since of each name the version before stays loaded, and one is evaluated."""
+    """Maximum number of model names on the server, and of adapters in GPU memory. The pod's memory must hold twice as
+    many and two more: each name's previous version stays loaded, and one version may be under evaluation."""
 
 
 class Autoscaling(ApiModel):
-    """Pods that come and go with the requests. It needs a metrics adapter that serves `finetune_requests_in_flight`."""
+    """Scales the pods with the number of requests in flight.
+
+    This needs a metrics adapter that serves the metric `finetune_requests_in_flight`.
+    """
 
     min_replicas: Annotated[int, Field(ge=1, le=64)] = 1
-    """Pods at least."""
+    """Minimum number of pods."""
     max_replicas: Annotated[int, Field(ge=1, le=64)]
-    """Pods at most."""
+    """Maximum number of pods."""
     requests_per_pod: Annotated[int, Field(ge=1, le=10_000)] = 16
-    """Requests at a time in the mean above which a pod is added."""
+    """Target average number of requests in flight per pod. Above it pods are added."""
 
     rules = (
         Rule(
             "self.minReplicas <= self.maxReplicas",
-            "minReplicas is above maxReplicas",
+            "minReplicas must not be greater than maxReplicas",
             lambda autoscaling: autoscaling.min_replicas <= autoscaling.max_replicas,
         ),
     )
 
 
 class ServerTemplate(Placement):
-    """What a server is made of, beside its model."""
+    """Settings of a server, except for its model."""
 
     replicas: Annotated[int, Field(ge=0, le=64)] = 1
-    """How many pods serve, without `autoscaling`."""
+    """Number of pods. Ignored if `autoscaling` is set."""
     autoscaling: Autoscaling | None = None
-    """How many pods serve, by the requests."""
+    """Scales the pods with the requests. Default: a fixed number of `replicas`."""
     engine: EngineSettings = EngineSettings()
-    """Settings of vLLM."""
+    """Settings of the vLLM engine."""
     lora: LoraSettings = LoraSettings()
-    """Room for adapters."""
+    """Number and rank of the adapters that the server can hold."""
     model_cache: ObjectName | None = None
-    """Claim that keeps a model which is fetched (hf://, s3://), so that the next pod needs no download; several pods on
-    several nodes need ReadWriteMany. Whoever may write to it decides what is served."""
+    """PersistentVolumeClaim that caches a downloaded model (hf://, s3://) for later pods. Pods on several nodes need
+    ReadWriteMany. Anyone who can write to it can change what is served. Default: each pod downloads the model."""
     auth: Auth | None = None
-    """API keys; without it whoever reaches the server may ask."""
+    """API keys that clients must send. Default: none, and every client that reaches the server has access."""
     limits: RequestLimits = RequestLimits()
-    """How much one request may ask for."""
+    """Limits of a single request."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
         *Placement.rules,
         Rule(
             "!has(self.engine) || self.engine.tensorParallelSize == 1"
             " || self.engine.tensorParallelSize <= self.resources.gpus",
-            "engine.tensorParallelSize is above resources.gpus",
+            "engine.tensorParallelSize must not be greater than resources.gpus",
             lambda template: template.engine.tensor_parallel_size <= max(1, template.resources.gpus),
         ),
     )
 
 
 class ModelServerSpec(ServerTemplate):
-    """What should be served."""
+    """The base model and the settings of the server."""
 
     model: Model
-    """The base model; it cannot be changed, since adapters belong to it."""
+    """The base model. It cannot be changed, because adapters only fit their base model."""
     pins: Annotated[dict[str, ObjectName], Field(max_length=256)] = {}
-    """By model name the FineTuneJob whose result answers, whatever was proven later: the way back to an earlier one."""
+    """Map from a model name to the FineTuneJob whose result serves under it. A pin rolls back to an earlier version and
+    pauses rollouts for that name until it is removed."""
 
     rules = (
         *ServerTemplate.rules,
-        Rule("self.model == oldSelf.model", "model cannot be changed: make another ModelServer"),
+        Rule("self.model == oldSelf.model", "model cannot be changed: create another ModelServer"),
     )
 
 
@@ -145,49 +150,50 @@ class ServedModel(ApiModel):
     """One version of a public model name on the server."""
 
     name: Annotated[str, Field(max_length=63)]
-    """The name that clients ask for."""
+    """Model name that clients send."""
     job: Annotated[str, Field(max_length=63)]
-    """The FineTuneJob that trained it."""
+    """FineTuneJob that trained this version."""
     digest: Digest
-    """Digest of the adapter."""
+    """SHA-256 digest of the artifact."""
     weight: Annotated[int, Field(ge=0, le=100)] = 100
-    """Its share of the name's requests in percent: the smallest that a ready pod which has loaded it gives it."""
+    """Share of the name's requests that this version gets, in percent: the lowest among the ready pods that loaded
+    it."""
     loaded_pods: Annotated[int, Field(ge=0)]
-    """Ready pods that report exactly this adapter as loaded."""
+    """Number of ready pods that report this version as loaded."""
     message: Annotated[str, Field(max_length=1024)] = ""
-    """Why a pod refused it."""
+    """Why a pod refused to load this version."""
 
 
 class ModelServerStatus(ApiModel):
-    """What is served."""
+    """Observed state of a ModelServer."""
 
     observed_generation: int = 0
-    """Generation of the spec that this status is about."""
+    """Generation of the spec that the operator last observed."""
     conditions: Conditions = []
-    """Accepted and Ready."""
+    """Conditions: `Accepted` and `Ready`."""
     replicas: Annotated[int, Field(ge=0)] = 0
-    """Pods that exist."""
+    """Number of pods that exist."""
     ready_replicas: Annotated[int, Field(ge=0)] = 0
-    """Pods that serve."""
+    """Number of ready pods."""
     endpoint: Annotated[str, Field(max_length=253)] | None = None
-    """Base URL for OpenAI clients inside the cluster."""
+    """Base URL for OpenAI clients in the cluster."""
     models: Annotated[list[ServedModel], Field(max_length=512)] = []
-    """Every version of every tuned model that the server hosts."""
+    """All versions of all tuned models on the server."""
     rollouts: Annotated[list[RolloutStatus], Field(max_length=256)] = []
-    """How far the versions of each model name are."""
+    """State of the rollout of each model name."""
     reason: Annotated[str, Field(max_length=64)] | None = None
-    """Reason of Ready, for the table."""
+    """Reason of the condition `Ready`, for the column of `kubectl get`."""
 
 
 class ModelServer(ApiModel):
-    """One base model on vLLM that hosts the adapters of many FineTuneJobs.
+    """Serves one base model on vLLM, and the adapters of many FineTuneJobs on top of it.
 
-    Which adapters it hosts follows from the FineTuneJobs that name it and passed their gates.
+    It serves the adapters of the FineTuneJobs that reference it and have passed their gates.
     """
 
     spec: ModelServerSpec
-    """What should be served."""
+    """Desired state of the server."""
     status: ModelServerStatus = ModelServerStatus()
-    """What is served; written by the operator alone."""
+    """Observed state of the server. Only the operator writes it."""
 
     rules = (NAME_RULE,)

@@ -1,4 +1,4 @@
-"""Where the results of a FineTuneJob go: to a claim, and once they are proven to a bucket and to a hub."""
+"""Where a FineTuneJob writes its results: a claim, and after its gates have passed a bucket and the Hub."""
 
 from finetune_api.model import ApiModel
 from finetune_api.references import SecretRef
@@ -6,38 +6,40 @@ from finetune_api.uris import BucketUri, OutputUri, RepositoryUri
 
 
 class Bucket(ApiModel):
-    """A prefix in a bucket; each job has a directory of its own below it."""
+    """A prefix in a bucket. Each job writes to its own directory below it."""
 
     uri: BucketUri
-    """`s3://bucket/prefix`."""
+    """Location in the bucket: `s3://bucket/prefix`."""
     secret_ref: SecretRef
-    """Secret with keys that may write there."""
+    """Secret with credentials that can write to the bucket."""
 
 
 class HubRepository(ApiModel):
-    """A model's repository on the hub; each job is a commit."""
+    """A model repository on the Hugging Face Hub. Each job is one commit."""
 
     uri: RepositoryUri
-    """`hf://org/name`."""
+    """Repository: `hf://org/name`."""
     secret_ref: SecretRef
-    """Secret with a token that may write there."""
+    """Secret with a token that can write to the repository."""
     private: bool = True
-    """Whether the repository is private, if it does not exist yet."""
+    """Whether the repository is created as private. Ignored if it exists already."""
 
 
 class Output(ApiModel):
-    """Where the results go, and in which forms."""
+    """Where the results are written, and in which forms."""
 
     uri: OutputUri | None = None
-    """A claim and a directory on it, `pvc://claim/path`; without it the claim that the operator makes."""
+    """PersistentVolumeClaim and directory for the results: `pvc://claim/path`. Default: the claim `finetune-artifacts`,
+    which the operator creates."""
     merged: bool = False
-    """Whether the proven adapter is also merged into the base model's weights, for programs that load no adapters."""
+    """Whether to also merge the adapter into the base model's weights after the gates have passed, for programs that
+    cannot load adapters."""
     bucket: Bucket | None = None
-    """Where the proven result is copied to."""
+    """Bucket to which the result is copied after the gates have passed. Default: none."""
     hub: HubRepository | None = None
-    """Where the proven result is pushed to."""
+    """Repository on the Hugging Face Hub to which the result is pushed after the gates have passed. Default: none."""
 
     @property
     def is_exported(self) -> bool:
-        """Whether anything is left to do with a result once it is proven."""
+        """Whether a result that has passed its gates must be merged, copied or pushed."""
         return self.merged or self.bucket is not None or self.hub is not None

@@ -8,15 +8,15 @@ from finetune_api.model import ApiModel
 
 ObjectName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", max_length=63)]
 ModelName = Annotated[str, Field(pattern=r"^[a-z0-9]+([._-][a-z0-9]+)*$", min_length=1, max_length=48)]
-"""A public model name, which clients ask for."""
+"""A public model name, which clients send as `model`."""
 BASE_NAME: ModelName = "base"
-"""The name under which a server's base model answers."""
+"""The model name under which a server serves its base model."""
 
 
 class SecretRef(ApiModel):
-    """A Secret in the same namespace. The kubelet hands it to the pod; the operator never reads it."""
+    """A Secret in the same namespace. The kubelet passes it to the pod; the operator never reads it."""
 
     name: ObjectName
-    """Name of the Secret. For the hub its key `HF_TOKEN` holds the token; for `s3://` it has `AWS_ACCESS_KEY_ID` and
-    `AWS_SECRET_ACCESS_KEY`, and where they are needed `AWS_SESSION_TOKEN`, `AWS_ENDPOINT_URL` and `AWS_REGION`;
-    for `https://` its key `HTTPS_TOKEN` holds a bearer token. Trackers name their own keys."""
+    """Name of the Secret. Its keys for `hf://`: `HF_TOKEN`; for `s3://`: `AWS_ACCESS_KEY_ID` and
+    `AWS_SECRET_ACCESS_KEY`, optionally `AWS_SESSION_TOKEN`, `AWS_ENDPOINT_URL` and `AWS_REGION`; for `https://`:
+    `HTTPS_TOKEN`, a bearer token. Trackers and API keys have their own keys."""

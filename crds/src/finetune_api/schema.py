@@ -1,9 +1,10 @@
-"""JSON schema as pydantic writes it, turned into the structural schema that the API server accepts.
+"""Converts pydantic's JSON schema into the structural schema that the API server accepts.
 
-The API server knows no references, no unions with null, no `const`, and numeric exclusive bounds
-only as a flag. This module leaves the meaning as it is; what should be in the schema, `crd` decides.
+A structural schema has no references, no unions with null and no `const`, and exclusive bounds are flags. The
+meaning stays the same; `crd` decides what is in the schema.
 """
 
+import re
 from typing import Any
 
 from pydantic import BaseModel
@@ -11,7 +12,7 @@ from pydantic import BaseModel
 Schema = dict[str, Any]
 _RULES = "x-kubernetes-validations"
 
-_KEPT = (
+_COPIED = (
     "description",
     "type",
     "format",
@@ -31,7 +32,7 @@ _KEPT = (
     "x-kubernetes-list-map-keys",
 )
 _KNOWN = {
-    *_KEPT,
+    *_COPIED,
     "title",
     "const",
     "$ref",
@@ -47,10 +48,10 @@ _KNOWN = {
 
 
 def structural_schema(model: type[BaseModel]) -> Schema:
-    """Return the structural schema of a model, camelCase, every reference inlined.
+    """Return the structural schema of a model, with camelCase names and all references inlined.
 
     Raises:
-        ValueError: the model uses something that a structural schema cannot say.
+        ValueError: the model uses a keyword that a structural schema does not have.
     """
     schema = model.model_json_schema(by_alias=True)
     return _convert(schema, schema.get("$defs", {}))
@@ -60,8 +61,8 @@ def _convert(schema: Schema, definitions: dict[str, Schema]) -> Schema:
     schema = _resolve(schema, definitions)
     unknown = schema.keys() - _KNOWN - {"$defs"}
     if unknown:
-        raise ValueError(f"a structural schema has no {', '.join(sorted(unknown))}: {schema}")
-    result = {key: schema[key] for key in _KEPT if key in schema}
+        raise ValueError(f"a structural schema cannot have {', '.join(sorted(unknown))}: {schema}")
+    result = {key: schema[key] for key in _COPIED if key in schema} | _unwrap_description(schema)
     if "const" in schema:
         result["enum"] = [schema["const"]]
     for bound in ("Minimum", "Maximum"):
@@ -77,17 +78,24 @@ def _convert(schema: Schema, definitions: dict[str, Schema]) -> Schema:
     if "default" in result:
         result["default"] = _without_nulls(result["default"])
         if "properties" in result:
-            # The parts have defaults of their own, and the API server fills them in.
+            # The fields have their own defaults, which the API server fills in.
             result["default"] = {}
     return result
 
 
+def _unwrap_description(schema: Schema) -> Schema:
+    """Return the description with one line per paragraph: `kubectl explain` wraps lines itself."""
+    if "description" not in schema:
+        return {}
+    return {"description": re.sub(r"(?<!\n)\n(?!\n)", " ", schema["description"])}
+
+
 def _resolve(schema: Schema, definitions: dict[str, Schema]) -> Schema:
-    """Inline a reference and drop the null of an optional field; its description wins over the type's."""
+    """Inline a reference and drop the null of an optional field. The field's description replaces the type's."""
     if "anyOf" in schema:
         parts = [part for part in schema["anyOf"] if part.get("type") != "null"]
         if len(parts) != 1:
-            raise ValueError(f"a structural schema has no union of types: {schema}")
+            raise ValueError(f"a structural schema cannot have a union of types: {schema}")
         rest = {key: value for key, value in schema.items() if key not in ("anyOf", "default")}
         schema = parts[0] | rest
     if "$ref" in schema:
@@ -99,7 +107,7 @@ def _resolve(schema: Schema, definitions: dict[str, Schema]) -> Schema:
 
 
 def _convert_map(schema: Schema, definitions: dict[str, Schema]) -> Schema:
-    """A map with a pattern for its keys becomes a map of values and a rule about the keys."""
+    """Convert a map. A pattern for its keys becomes a validation rule."""
     patterns = schema.get("patternProperties")
     if not patterns:
         return {"additionalProperties": _convert(schema["additionalProperties"], definitions)}
@@ -107,7 +115,7 @@ def _convert_map(schema: Schema, definitions: dict[str, Schema]) -> Schema:
     rules = [{"rule": f"self.all(key, key.matches(r'{pattern}'))", "message": f"keys must match {pattern}"}]
     longest = schema.get("propertyNames", {}).get("maxLength")
     if longest:
-        message = f"keys have {longest} characters at most"
+        message = f"keys must have at most {longest} characters"
         rules.append({"rule": f"self.all(key, key.size() <= {longest})", "message": message})
     return {"additionalProperties": _convert(values, definitions), _RULES: rules}
 

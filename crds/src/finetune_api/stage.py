@@ -1,10 +1,10 @@
-"""The stages of a FineTuneJob, and what its status names as the present one."""
+"""The stages of a FineTuneJob and the values of `status.stage`."""
 
 from enum import StrEnum
 
 
 class Stage(StrEnum):
-    """The stages that run as Kubernetes Jobs, in their order."""
+    """The stages that run as Kubernetes Jobs, in order."""
 
     PREPARE = "Prepare"
     TRAIN = "Train"

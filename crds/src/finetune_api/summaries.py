@@ -1,4 +1,4 @@
-"""What the stages of a FineTuneJob found, as the status shows it. A stage's report carries the same models."""
+"""The summaries of the stages in the status of a FineTuneJob. The stages report them as the same models."""
 
 from typing import Annotated, Literal
 
@@ -12,164 +12,165 @@ Text = Annotated[str, Field(max_length=1024)]
 
 
 class DatasetSummary(ApiModel):
-    """What `prepare` found in the data."""
+    """Summary of the data that the stage Prepare has checked and split."""
 
     format: Annotated[str, Field(max_length=32)] | None = None
-    """What the rows were taken for."""
+    """Format of the rows, given or detected."""
     train_examples: Annotated[int, Field(ge=0)]
-    """Conversations to train on."""
+    """Number of examples to train on."""
     heldout_examples: Annotated[int, Field(ge=0)]
-    """Conversations kept for the evaluation, never trained on."""
+    """Number of examples held out for the evaluation."""
     train_tokens: Annotated[int, Field(ge=0)]
-    """Tokens of the training part, counted with the model's own tokenizer and chat template."""
+    """Number of tokens of the training examples, with the model's own tokenizer and chat template."""
     longest_example_tokens: Annotated[int, Field(ge=0)]
-    """Tokens of the longest conversation."""
+    """Length of the longest example in tokens."""
     truncated_examples: Annotated[int, Field(ge=0)] = 0
-    """Conversations longer than `hyperparameters.maxLength`; their tail is not trained on."""
+    """Number of examples longer than `hyperparameters.maxLength`, which are truncated at the end."""
     duplicates: Annotated[int, Field(ge=0)] = 0
-    """Conversations that stand in the data more than once, beyond the first of each."""
+    """Number of duplicate examples, not counting the first of each."""
     warnings: Annotated[dict[str, int], Field(max_length=32)] | None = None
-    """How many rows each kind of warning is about; they stop nothing. `report/prepare.json` names the rows."""
+    """Number of rows for each kind of warning. Warnings do not stop the job; `report/prepare.json` lists the rows."""
     steps: Annotated[int, Field(ge=0)]
-    """Optimizer steps that the training will take, estimated."""
+    """Estimated number of optimizer steps of the training."""
     digest: Digest
-    """SHA-256 over the prepared files."""
+    """SHA-256 digest of the prepared files."""
 
     def describe(self) -> str:
-        """Return the figures in a sentence."""
-        warned = ", ".join(f"{count} {kind}" for kind, count in (self.warnings or {}).items())
+        """Return the counts in one line, for a condition's message."""
+        warnings = ", ".join(f"{count} {kind}" for kind, count in (self.warnings or {}).items())
         return f"{self.train_examples} to train on, {self.heldout_examples} held out" + (
-            f"; warnings: {warned}" if warned else ""
+            f"; warnings: {warnings}" if warnings else ""
         )
 
 
 class ChosenHyperparameters(ApiModel):
-    """What the job left to be chosen, and what follows from it."""
+    """Hyperparameters that the training uses, whether set in the spec or chosen after the data check."""
 
     epochs: float
-    """Passes over the data."""
+    """Number of passes over the training data."""
     learning_rate: float
-    """Peak learning rate."""
+    """Peak learning rate of AdamW."""
     batch_size: Annotated[int, Field(ge=1)]
-    """Sequences in one optimizer step, over all devices."""
+    """Number of sequences in one optimizer step, over all devices."""
     micro_batch_size: Annotated[int, Field(ge=1)]
-    """Sequences on a device at a time."""
+    """Number of sequences on a device at a time."""
     gradient_accumulation_steps: Annotated[int, Field(ge=1)]
-    """Micro-batches of a device in one optimizer step."""
+    """Number of micro-batches of a device in one optimizer step."""
 
 
 class TrainingSummary(ApiModel):
-    """What `train` did."""
+    """Summary of a completed training."""
 
     steps: Annotated[int, Field(ge=1)]
-    """Optimizer steps done, over all attempts."""
+    """Number of optimizer steps, over all attempts."""
     resumed_from_step: Annotated[int, Field(ge=0)] = 0
-    """Step of the checkpoint that the last attempt went on from; 0 is from the beginning."""
+    """Step of the checkpoint from which the last attempt resumed; 0 if it started from the beginning."""
     loss: float
-    """Mean training loss of the last logged step, in nats a token."""
+    """Mean training loss of the last logged step, in nats per token."""
     seconds: Annotated[float, Field(ge=0)]
-    """Seconds that the last attempt trained."""
+    """Duration of the last attempt's training in seconds."""
     startup_seconds: Annotated[float, Field(ge=0)] | None = None
-    """Seconds of the last attempt from the start of its process to the end of its first step."""
+    """Seconds from the start of the last attempt's process to the end of its first step."""
     micro_batch_size: Annotated[int, Field(ge=1)] | None = None
-    """Sequences on a device at a time; below the chosen one where GPU memory ran out on the way."""
+    """Number of sequences on a device at a time. Lower than the chosen value if it was halved when GPU memory ran
+    out."""
     stopped_early: bool = False
-    """Whether `hyperparameters.earlyStopping` ended the training before its last step."""
+    """Whether `hyperparameters.earlyStopping` stopped the training before its last step."""
 
 
 Verdict = Literal["Improved", "Regressed", "Inconclusive"]
-"""What an interval of the gain says: all of it above 0, all of it below, or neither."""
+"""Position of the gain's interval: entirely above 0, entirely below 0, or neither."""
 
 
 class IncumbentComparison(ApiModel):
-    """One metric of incumbent and tuned model on the same held-out examples; `gain` as for the base model."""
+    """One metric of incumbent and tuned model on the same held-out examples, with `gain` as for the base model."""
 
     value: float
-    """Value of the incumbent."""
+    """Value of the metric for the incumbent."""
     gain: float
-    """By how much the tuned model is better than the incumbent."""
+    """Gain of the tuned model over the incumbent; positive is better."""
     gain_low: float
-    """Lower end of the 95 % paired bootstrap interval of the gain."""
+    """Lower bound of the gain's 95 % confidence interval (paired bootstrap)."""
     gain_high: float
-    """Upper end of the interval."""
+    """Upper bound of that interval."""
     verdict: Verdict
-    """Improved, Regressed or Inconclusive, by the interval."""
+    """`Improved` if the whole interval is above 0, `Regressed` if it is below 0, otherwise `Inconclusive`."""
 
 
 class MetricComparison(ApiModel):
     """One metric of base and tuned model on the same held-out examples.
 
-    `gain` is positive when the tuned model is better: for Perplexity the fraction by which it fell
-    (1 - tuned/base), for the others the difference tuned - base.
+    `gain` is positive if the tuned model is better: for Perplexity it is the fraction by which it fell
+    (1 - tuned/base), for other metrics the difference tuned - base.
     """
 
     metric: Metric
     """Name of the metric."""
     grader: Annotated[str, Field(max_length=32)] | None = None
-    """For the metric Grader, which one."""
+    """Name of the grader, for the metric Grader."""
     base: float
-    """Value of the base model."""
+    """Value of the metric for the base model."""
     tuned: float
-    """Value of the tuned model."""
+    """Value of the metric for the tuned model."""
     gain: float
-    """By how much the tuned model is better."""
+    """Gain of the tuned model over the base model; positive is better."""
     gain_low: float
-    """Lower end of the 95 % paired bootstrap interval of the gain."""
+    """Lower bound of the gain's 95 % confidence interval (paired bootstrap)."""
     gain_high: float
-    """Upper end of the interval."""
+    """Upper bound of that interval."""
     verdict: Verdict
-    """Improved, Regressed or Inconclusive, by the interval."""
+    """`Improved` if the whole interval is above 0, `Regressed` if it is below 0, otherwise `Inconclusive`."""
     incumbent: IncumbentComparison | None = None
-    """The incumbent and the tuned model compared, where there is one."""
+    """Comparison with the incumbent, if there is one."""
 
     @property
     def label(self) -> str:
-        """The metric, and the grader where it is one."""
+        """Return the metric's name, followed by the grader's name for the metric Grader."""
         return f"{self.metric} {self.grader}" if self.grader else self.metric
 
 
 class GateResult(ApiModel):
-    """One gate, decided."""
+    """Result of one gate."""
 
     metric: Metric
-    """Metric that the gate is about."""
+    """Metric of the gate."""
     grader: Annotated[str, Field(max_length=32)] | None = None
-    """For the metric Grader, which one."""
+    """Name of the grader, for the metric Grader."""
     relative_to: RelativeTo = "Base"
-    """What the tuned model was compared with: Base too where there is no incumbent."""
+    """What the tuned model was compared with. `Base` if there was no incumbent."""
     passed: bool
-    """Whether the lower end of the gain's interval reaches the least that the gate asks for."""
+    """Whether the gate passed: the lower bound of the gain's interval meets the requirement."""
     message: Text
-    """The decision with its figures."""
+    """Explanation of the result, with the values."""
 
 
 class EvaluationSummary(ApiModel):
-    """Base, incumbent and tuned model compared on held-out data."""
+    """Comparison of base, incumbent and tuned model on held-out data."""
 
     examples: Annotated[int, Field(ge=0)]
-    """Held-out examples used."""
+    """Number of held-out examples that were evaluated."""
     passed: bool
     """Whether every gate passed."""
     metrics: Annotated[list[MetricComparison], Field(max_length=8)]
-    """The metrics: those with a gate first; `report/evaluate.json` has those for which there is no room here."""
+    """The first metrics, those with a gate before the others. `report/evaluate.json` has all metrics."""
     gates: Annotated[list[GateResult], Field(max_length=8)]
-    """Every gate decided."""
+    """Result of every gate."""
 
 
 class ExportSummary(ApiModel):
-    """What `export` made of the proven result."""
+    """Summary of the export of a result that has passed its gates."""
 
     merged: Artifact | None = None
-    """The base model with the adapter in its weights."""
+    """The base model with the adapter merged into its weights."""
     bucket: Annotated[str, Field(max_length=512)] | None = None
-    """The job's directory in the bucket."""
+    """URI of the job's directory in the bucket."""
     hub: Annotated[str, Field(max_length=512)] | None = None
-    """The repository on the hub."""
+    """URI of the repository on the Hugging Face Hub."""
     commit: Annotated[str, Field(max_length=64)] | None = None
-    """The job's commit there."""
+    """Commit of the job in that repository."""
 
     def describe(self) -> str:
-        """Return where things are, in a sentence."""
+        """Return the locations in one line, for a condition's message."""
         parts = (
             f"merged into {self.merged.uri}" if self.merged else "",
             f"copied to {self.bucket}" if self.bucket else "",

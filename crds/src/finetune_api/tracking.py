@@ -1,4 +1,4 @@
-"""Where the figures of a training are sent while it runs."""
+"""Experiment trackers, which receive the metrics of a training while it runs."""
 
 from typing import Annotated, Literal
 
@@ -9,38 +9,39 @@ from finetune_api.model import ApiModel, Rule
 from finetune_api.references import SecretRef
 
 WANDB_KEYS = ("WANDB_API_KEY",)
-"""Keys of the Secret for W&B, which are also the variables that its library reads."""
+"""Keys of the Secret for W&B, which are also the environment variables that its library reads."""
 MLFLOW_KEYS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
 """The same for MLflow: a user with a password, or a token."""
 
 
 class TensorBoard(ApiModel):
-    """Event files for TensorBoard, in `tensorboard/` of the job's directory."""
+    """Writes event files for TensorBoard to `tensorboard/` in the job's directory."""
 
 
 class Wandb(ApiModel):
-    """A run at Weights & Biases."""
+    """Logs a run to Weights & Biases."""
 
     project: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=128)]
-    """The project."""
+    """Name of the project."""
     entity: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=128)] | None = None
-    """User or team that the project belongs to; without it the one that the key belongs to."""
+    """User or team that owns the project. Default: the default entity of the API key."""
     mode: Literal["Online", "Offline"] = "Online"
-    """`Offline` sends nothing: the run's files are in `wandb/` of the job's directory, for `wandb sync`."""
+    """`Online` sends the metrics to the server. `Offline` writes the run to `wandb/` in the job's directory, for
+    `wandb sync`."""
     secret_ref: SecretRef | None = None
-    """Secret with the key `WANDB_API_KEY`."""
+    """Secret with the key `WANDB_API_KEY`. Required if `mode` is `Online`."""
 
     rules = (
         Rule(
             "self.mode == 'Offline' || has(self.secretRef)",
-            "wandb needs a secretRef to be online",
+            "secretRef is required if mode is Online",
             lambda wandb: wandb.mode == "Offline" or wandb.secret_ref is not None,
         ),
     )
 
 
 class Mlflow(ApiModel):
-    """A run on an MLflow server."""
+    """Logs a run to an MLflow server."""
 
     tracking_uri: Annotated[
         str,
@@ -49,11 +50,12 @@ class Mlflow(ApiModel):
             max_length=512,
         ),
     ]
-    """The server: `http://host:port` or `https://host`."""
+    """URL of the tracking server: `http://host:port` or `https://host`."""
     experiment: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._ /-]*$", max_length=128)]
-    """Name of the experiment, which is made where it is missing."""
+    """Name of the experiment. It is created if it does not exist."""
     secret_ref: SecretRef | None = None
-    """Secret with the keys `MLFLOW_TRACKING_USERNAME` and `MLFLOW_TRACKING_PASSWORD`, or `MLFLOW_TRACKING_TOKEN`."""
+    """Secret with the keys `MLFLOW_TRACKING_USERNAME` and `MLFLOW_TRACKING_PASSWORD`, or `MLFLOW_TRACKING_TOKEN`.
+    Default: no authentication."""
 
     rules = (
         Rule(
@@ -63,18 +65,18 @@ class Mlflow(ApiModel):
                     f"!self.trackingUri.matches('{METADATA_HOST}')",
                 )
             ),
-            "trackingUri: name a host, or write its address as four numbers; a cloud's metadata service is none",
+            "trackingUri: use a host name or an address of four decimal numbers, and not a cloud's metadata service",
             lambda mlflow: not is_metadata_url(mlflow.tracking_uri),
         ),
     )
 
 
 class Tracking(ApiModel):
-    """Where the figures of the training are sent. A tracker that fails is given up; the training goes on."""
+    """Experiment trackers that receive the metrics. If a tracker fails, the training continues without it."""
 
     tensor_board: TensorBoard | None = None
-    """Event files for TensorBoard."""
+    """Event files for TensorBoard in the job's directory. Default: none."""
     wandb: Wandb | None = None
-    """Weights & Biases."""
+    """A run at Weights & Biases. Default: none."""
     mlflow: Mlflow | None = None
-    """MLflow."""
+    """A run on an MLflow server. Default: none."""

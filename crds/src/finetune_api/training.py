@@ -1,4 +1,4 @@
-"""How a FineTuneJob trains: the method, what is trained, and how the optimizer runs."""
+"""How a FineTuneJob trains: the method, the adapter and the hyperparameters."""
 
 from typing import Annotated, Literal
 
@@ -17,196 +17,199 @@ Layers = Annotated[list[Annotated[int, Field(ge=0, le=1023)]], Field(min_length=
 
 
 class Sft(ApiModel):
-    """Supervised fine-tuning: learns to answer as the data does."""
+    """Supervised fine-tuning: the model learns to answer like the examples."""
 
     packing: bool = True
-    """Put several short conversations into one sequence; faster, the same loss."""
+    """Packs several short conversations into one sequence. Faster, with the same loss."""
     assistant_only_loss: bool = True
-    """Learn the assistant's messages alone; otherwise the questions too."""
+    """Computes the loss on the assistant's messages only; if false, on all messages."""
 
 
 class Dpo(ApiModel):
-    """Direct preference optimisation: learns to prefer one answer to another, without leaving the base far behind."""
+    """Direct preference optimization: the model learns to prefer one answer to another."""
 
     beta: Beta = 0.1
-    """How strongly the model is held to the base: higher stays closer."""
+    """How closely the model stays to the base model: a higher value keeps it closer."""
     # The API server rounds the bounds of whole numbers down: below 0.5 exclusive it would refuse 0.
     label_smoothing: Annotated[float, Field(ge=0, le=0.49)] = 0.0
-    """Share of the preferences that are assumed to be the wrong way round."""
+    """Fraction of the preferences that are assumed to be reversed."""
 
 
 class Kto(ApiModel):
-    """Kahneman-Tversky optimisation: learns from single answers that were judged good or bad."""
+    """Kahneman-Tversky optimization: the model learns from single answers that are labeled good or bad."""
 
     beta: Beta = 0.1
-    """How strongly the model is held to the base: higher stays closer."""
+    """How closely the model stays to the base model: a higher value keeps it closer."""
     desirable_weight: Annotated[float, Field(gt=0, le=100)] = 1.0
-    """Weight of the good answers; raise it where they are the fewer."""
+    """Weight of the good answers in the loss. Raise it if there are fewer good answers than bad ones."""
     undesirable_weight: Annotated[float, Field(gt=0, le=100)] = 1.0
-    """Weight of the bad answers."""
+    """Weight of the bad answers in the loss."""
 
 
 class Orpo(ApiModel):
-    """Odds-ratio preference optimisation: learns the better answer and to prefer it, without a reference model."""
+    """Odds ratio preference optimization: fine-tuning and preference in one loss, without a reference model."""
 
     beta: Beta = 0.1
-    """Weight of the preference beside the likelihood of the better answer."""
+    """Weight of the odds ratio term relative to the likelihood of the preferred answer (lambda in the paper)."""
 
 
 class Grpo(ApiModel):
-    """Group relative policy optimisation: answers each prompt several times, and learns from what graders say."""
+    """Group relative policy optimization: reinforcement learning on several answers per prompt that graders score."""
 
     graders: Annotated[list[Grader], Field(min_length=1, max_length=8)]
-    """Each scores an answer from 0 to 1; the reward is the sum of the scores."""
+    """Graders, each of which scores an answer from 0 to 1. The reward is the sum of the scores."""
     num_generations: Annotated[int, Field(ge=2, le=64)] = 8
-    """Answers to one prompt that are compared with one another; must divide the batch size."""
+    """Number of answers generated for each prompt and compared with one another. It must divide the batch size."""
     max_completion_length: Annotated[int, Field(ge=1, le=32_768)] = 256
-    """Tokens generated for one answer at most."""
+    """Maximum number of tokens generated for one answer."""
     temperature: Annotated[float, Field(gt=0, le=2)] = 1.0
-    """Temperature of the answers."""
+    """Sampling temperature of the generated answers."""
     beta: Annotated[float, Field(ge=0, le=2)] = 0.0
-    """How strongly the model is held to the base; 0 needs no reference model."""
+    """Coefficient of the KL penalty: a higher value keeps the model closer to the base model. With 0 no reference model
+    is loaded."""
 
 
 class Reward(ApiModel):
-    """A reward model: learns to score the better answer higher. It scores and does not answer, so it is not served."""
+    """Reward modeling: the model learns to score preferred answers higher. It generates no text and is not served."""
 
     center_rewards_coefficient: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Weight of a term that keeps the mean score near zero."""
+    """Weight of an extra loss term that keeps the mean score near zero. With 0 there is no such term."""
 
 
 _METHODS: tuple[MethodName, ...] = ("sft", "dpo", "kto", "orpo", "grpo", "reward")
 
 
 class Method(ApiModel):
-    """How to train; exactly one."""
+    """The training method. Set exactly one field."""
 
     sft: Sft | None = None
-    """Supervised fine-tuning."""
+    """Supervised fine-tuning, from answers to imitate."""
     dpo: Dpo | None = None
-    """Direct preference optimisation."""
+    """Direct preference optimization, from pairs of answers."""
     kto: Kto | None = None
-    """Kahneman-Tversky optimisation, from answers that were judged one by one."""
+    """Kahneman-Tversky optimization, from single answers that are labeled good or bad."""
     orpo: Orpo | None = None
-    """Odds-ratio preference optimisation."""
+    """Odds ratio preference optimization, from pairs of answers."""
     grpo: Grpo | None = None
-    """Reinforcement learning from graders."""
+    """Group relative policy optimization: reinforcement learning with graders as rewards."""
     reward: Reward | None = None
-    """A reward model."""
+    """Training of a reward model, from pairs of answers."""
 
     rules = (exactly_one("method", _METHODS),)
 
     @property
     def name(self) -> MethodName:
-        """The method that is chosen."""
+        """Return the name of the chosen method."""
         return next(name for name in _METHODS if getattr(self, name) is not None)
 
 
 class LowRank(ApiModel):
-    """A low-rank update of linear layers."""
+    """Settings of a low-rank adapter (LoRA) on linear layers."""
 
     rank: Annotated[int, Field(ge=1, le=LORA_RANKS[-1])] = 16
-    """Rank of the update."""
+    """Rank of the update matrices (`r` in PEFT)."""
     alpha: Annotated[int, Field(ge=1, le=4096)] = 32
-    """Scale of the update: alpha / rank, for rslora alpha / √rank."""
+    """Scaling of the update: it is multiplied by alpha / rank, for `rslora` by alpha / √rank."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Dropout before the update, while training."""
+    """Dropout probability of the adapter's input during training."""
     target_modules: Annotated[list[Module], Field(min_length=1, max_length=7)] | None = None
-    """Linear layers that are updated; without it all of attention and MLP."""
+    """Linear layers that get an adapter. Default: all linear layers of attention and MLP."""
     layers: Layers | None = None
-    """Decoder layers that are updated, counted from 0; without it all."""
+    """Indices of the decoder layers that get an adapter, starting at 0. Default: all layers."""
 
 
 class Full(ApiModel):
-    """The model's own weights."""
+    """Full fine-tuning: the weights of the model itself are trained."""
 
     layers: Layers | None = None
-    """Decoder layers that are trained, counted from 0; the rest, embeddings included, stays frozen. Without it all."""
+    """Indices of the decoder layers that are trained, starting at 0. All other weights, embeddings included, stay
+    frozen. Default: all weights are trained."""
 
 
 _ADAPTERS: tuple[AdapterName, ...] = ("lora", "qlora", "dora", "rslora", "full")
 
 
 class Adapter(ApiModel):
-    """What is trained; exactly one."""
+    """What is trained: a low-rank adapter or the model's own weights. Set exactly one field."""
 
     lora: LowRank | None = None
     """A LoRA adapter."""
     qlora: LowRank | None = None
-    """A LoRA adapter over weights quantised to 4 bits: a fourth of the memory. Computes in bfloat16."""
+    """A LoRA adapter on weights quantized to 4 bits, which take a fourth of the memory. Computes in bfloat16."""
     dora: LowRank | None = None
-    """An adapter that learns magnitude and direction apart; merged into the weights at the end, as vLLM loads none."""
+    """A DoRA adapter, which learns magnitude and direction separately. It is merged into the weights after the
+    training, because vLLM cannot load DoRA adapters."""
     rslora: LowRank | None = None
-    """A rank-stabilised LoRA adapter, for high ranks."""
+    """A rank-stabilized LoRA adapter, for high ranks."""
     full: Full | None = None
-    """All weights, or those of some layers."""
+    """Full fine-tuning of all weights, or of the weights of some layers."""
 
     rules = (exactly_one("adapter", _ADAPTERS),)
 
     @property
     def name(self) -> AdapterName:
-        """The adapter that is chosen."""
+        """Return the name of the chosen adapter."""
         return next(name for name in _ADAPTERS if getattr(self, name) is not None)
 
     @property
     def low_rank(self) -> LowRank | None:
-        """The low-rank update; None for `full`."""
+        """Return the settings of the low-rank adapter; None for `full`."""
         return self.lora or self.qlora or self.dora or self.rslora
 
     @property
     def is_merged(self) -> bool:
-        """Whether the result is a whole model instead of an adapter."""
+        """Whether the result is a whole model and not an adapter."""
         return self.dora is not None or self.full is not None
 
 
 class EarlyStopping(ApiModel):
-    """Ends the training when the loss on a part of the training data no longer falls, and keeps the best checkpoint.
+    """Stops the training when the loss on a split of the training data no longer falls, and keeps the best checkpoint.
 
-    The held-out data, which proves, is not looked at.
+    The held-out data of the evaluation is not used for this.
     """
 
     patience: Annotated[int, Field(ge=1, le=100)] = 3
-    """Evaluations in a row without a lower loss before the training ends."""
+    """Number of consecutive evaluations without a lower loss after which the training stops."""
     eval_steps: Annotated[int, Field(ge=1, le=100_000)] = 50
-    """Optimizer steps between two evaluations; a checkpoint is saved with each."""
+    """Number of optimizer steps between two evaluations. Each evaluation also saves a checkpoint."""
     fraction: Annotated[float, Field(gt=0, le=0.5)] = 0.1
-    """Fraction of the training data that is kept back for it."""
+    """Fraction of the training data on which this loss is computed. It is not trained on."""
 
 
 class Hyperparameters(ApiModel):
-    """How the optimizer runs. What is left out is chosen for the job; `status.hyperparameters` shows the choice."""
+    """Hyperparameters of the training. `status.hyperparameters` shows the values chosen for omitted fields."""
 
     epochs: Annotated[float, Field(gt=0, le=50)] | None = None
-    """Passes over the data; by default 3, more for under 34 examples, fewer for over 8,333."""
+    """Number of passes over the training data. Default: 3; more for under 34 examples, fewer for over 8,333."""
     learning_rate: Annotated[float, Field(gt=0, le=1)] | None = None
-    """Peak learning rate of AdamW; by default by method, ten times higher for low-rank adapters than for `full`."""
+    """Peak learning rate of AdamW. Default: depends on the method; for low-rank adapters ten times that of `full`."""
     lr_scheduler: Literal["Cosine", "Linear", "Constant"] = "Cosine"
-    """How the learning rate falls after the warm-up."""
+    """Shape of the learning rate schedule after the warmup."""
     batch_size: Annotated[int, Field(ge=1, le=4096)] | None = None
-    """Sequences in one optimizer step, over all devices; by default 8, more for very many examples."""
+    """Number of sequences in one optimizer step, over all devices. Default: 8, more for large datasets."""
     micro_batch_size: Annotated[int, Field(ge=1, le=4096)] | None = None
-    """Sequences on a device at a time; must divide the batch size. By default 8 at most."""
+    """Number of sequences on a device at a time. It must divide the batch size. Default: at most 8."""
     warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.03
-    """Fraction of the steps in which the learning rate rises."""
+    """Fraction of the steps during which the learning rate rises from 0 to its peak."""
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Weight decay of AdamW."""
     max_grad_norm: Annotated[float, Field(gt=0, le=1000)] = 1.0
-    """Gradients are scaled down to this norm."""
+    """Maximum norm of the gradients; larger gradients are clipped to it."""
     max_length: Annotated[int, Field(ge=16, le=1_048_576)] = 1024
-    """Tokens of a sequence; longer conversations lose their tail."""
+    """Maximum length of a sequence in tokens. Longer conversations are truncated at the end."""
     neftune_noise_alpha: Annotated[float, Field(gt=0, le=100)] | None = None
-    """Noise on the embeddings while training (NEFTune), for `sft`; 5 is usual."""
+    """Scale of the noise on the embeddings during training (NEFTune), for `sft` only. 5 is usual. Default: no noise."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of the target that is spread over all tokens, for `sft`."""
+    """Fraction of the target probability that is spread over all tokens, for `sft` only."""
     early_stopping: EarlyStopping | None = None
-    """Ends the training before its last epoch when it no longer helps."""
+    """Stops the training before its last step when it no longer helps. Default: all steps are trained."""
     seed: Annotated[int, Field(ge=0, le=2_147_483_647)] = 42
-    """Seed of the split, the order and the initial adapter."""
+    """Random seed of the data split, the order of the examples and the initial adapter weights."""
 
     rules = (
         Rule(
             "!has(self.microBatchSize) || !has(self.batchSize) || self.batchSize % self.microBatchSize == 0",
-            "microBatchSize must divide batchSize",
+            "microBatchSize must divide batchSize: choose a divisor or leave it out",
             lambda values: not values.micro_batch_size or (values.batch_size or 0) % values.micro_batch_size == 0,
         ),
     )

@@ -1,7 +1,4 @@
-"""Where models, data and results live: the schemes that the API accepts, and their parts.
-
-Only this list of schemes exists. Nothing here touches a network or a file.
-"""
+"""URIs of models, data and results: the schemes that the API accepts, their patterns and their parts. No I/O."""
 
 import re
 from dataclasses import dataclass
@@ -22,7 +19,7 @@ _S3 = rf"s3://{_BUCKET}(/{_PATH})?"
 
 
 def _matches(pattern: str, message: str) -> AfterValidator:
-    """Return the check of a URI for whoever reads the object; `_uri_field` is the same one for the API server."""
+    """Return pydantic's validator of a URI. `_uri_field` is the same check for the API server."""
 
     def check(uri: str) -> str:
         if re.fullmatch(pattern, uri) is None:
@@ -33,7 +30,7 @@ def _matches(pattern: str, message: str) -> AfterValidator:
 
 
 def _uri_field(pattern: str, message: str) -> Any:
-    """Return a field whose refusal says what to write: a pattern of the schema would be shown itself."""
+    """Return a field with a CEL rule, whose error says what to write. The error of a schema pattern shows the regex."""
     rule: JsonDict = {"rule": f"self.matches(r'{pattern}')", "message": message}
     return Field(max_length=512, json_schema_extra={"x-kubernetes-validations": [rule]})
 
@@ -47,15 +44,15 @@ _BUCKET_URI = rf"^{_S3}$"
 _REPOSITORY_URI = rf"^hf://{_REPOSITORY}$"
 _OUTPUT = rf"^pvc://{DNS_LABEL}(/{_PATH})?$"
 _ARTIFACT = rf"^pvc://{DNS_LABEL}/{_PATH}$"
-_MODEL_HINT = "give hf://org/name, s3://bucket/path or pvc://claim/path"
-_JOB_MODEL_HINT = "give hf://org/name, s3://bucket/path, pvc://claim/path or finetunejob://name"
+_MODEL_HINT = "use hf://org/name, s3://bucket/path or pvc://claim/path"
+_JOB_MODEL_HINT = "use hf://org/name, s3://bucket/path, pvc://claim/path or finetunejob://name"
 _DATA_HINT = (
-    "give hf://org/name/path, s3://bucket/path, https://host/path, pvc://claim/path or configmap://name/key,"
-    " without .. in it"
+    "use hf://org/name/path, s3://bucket/path, https://host/path, pvc://claim/path or configmap://name/key,"
+    " without .. in the path"
 )
-_BUCKET_HINT = "give s3://bucket/path, without .. in it"
-_REPOSITORY_HINT = "give hf://org/name"
-_OUTPUT_HINT = "give pvc://claim/path, without .. in it"
+_BUCKET_HINT = "use s3://bucket/path, without .. in the path"
+_REPOSITORY_HINT = "use hf://org/name"
+_OUTPUT_HINT = "use pvc://claim/path, without .. in the path"
 
 ModelUri = Annotated[str, _matches(_MODEL, _MODEL_HINT), _uri_field(_MODEL, _MODEL_HINT)]
 JobModelUri = Annotated[str, _matches(_JOB_MODEL, _JOB_MODEL_HINT), _uri_field(_JOB_MODEL, _JOB_MODEL_HINT)]
@@ -75,7 +72,7 @@ class Uri:
 
     The authority of `hf` is the repository (`org/name`), that of `s3` the bucket, that of `https` the host with its
     port, that of `pvc` the claim, that of `configmap` and `finetunejob` the object's name. The
-    path is empty or relative and never leaves its root.
+    path is empty or relative and has no `..`.
     """
 
     scheme: Scheme
@@ -83,12 +80,12 @@ class Uri:
     path: str
 
     def __str__(self) -> str:
-        """Return the URI as it is written in a manifest."""
+        """Return the URI as in a manifest."""
         return f"{self.scheme}://{self.authority}" + (f"/{self.path}" if self.path else "")
 
 
 def parse_uri(uri: str) -> Uri:
-    """Take a URI apart that one of the patterns of this module has accepted.
+    """Return the parts of a URI that one of the patterns of this module has accepted.
 
     Raises:
         ValueError: the scheme is not one of `hf`, `s3`, `https`, `pvc`, `configmap`, `finetunejob`.

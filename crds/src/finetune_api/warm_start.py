@@ -1,4 +1,4 @@
-"""Beginning with what an earlier FineTuneJob made: how a job asks for it, and what it was given."""
+"""Warm start: a job that starts from the result of a parent FineTuneJob."""
 
 from typing import Literal
 
@@ -12,33 +12,33 @@ ParentAdapter = Literal["Train", "Merge"]
 
 
 class JobModel(Model):
-    """The model that a FineTuneJob begins with."""
+    """The model that a FineTuneJob starts from."""
 
     uri: JobModelUri
-    """Where it lies: `hf://org/name`, `s3://bucket/prefix` or `pvc://claim/path`; `finetunejob://name` begins with the
-    proven result of an earlier FineTuneJob in the namespace."""
+    """Location of the model: `hf://org/name`, `s3://bucket/prefix` or `pvc://claim/path`. `finetunejob://name` starts
+    from the result of a parent FineTuneJob in the namespace, once it has passed its gates."""
     parent_adapter: ParentAdapter | None = None
-    """What becomes of the adapter of a `finetunejob://`: `Train` (when left out) goes on training it, and `adapter`
-    must be as it was there; `Merge` merges it into the base model, and a new adapter begins."""
+    """What to do with the parent job's adapter: `Train` continues to train it, and `adapter` must be the same as in the
+    parent job; `Merge` merges it into the base model and trains a new adapter. Default: Train."""
 
     rules = (
         *Model.rules,
         Rule(
             "!has(self.parentAdapter) || self.uri.startsWith('finetunejob://')",
-            "parentAdapter is for models of an earlier job (finetunejob://)",
+            "parentAdapter can only be set for the result of a parent job (finetunejob://)",
             lambda model: model.parent_adapter is None or model.uri.startswith("finetunejob://"),
         ),
     )
 
 
 class WarmStart(ApiModel):
-    """What `finetunejob://` stood for when the job began; later changes of the earlier job do not matter."""
+    """What `finetunejob://` referred to when the job started. Later changes of the parent job have no effect."""
 
     job: ObjectName
-    """The earlier FineTuneJob."""
+    """Name of the parent FineTuneJob."""
     model: Model
-    """The base model of its adapter, or the whole model that it made."""
+    """Base model of the parent's adapter, or the whole model that the parent produced."""
     artifact: Artifact
-    """What it made; the trainer checks the digest."""
+    """Result of the parent job. The trainer verifies its digest."""
     parent_adapter: ParentAdapter | None = None
-    """What becomes of its adapter; nothing where it made a whole model."""
+    """What to do with the parent's adapter. Not set if the parent produced a whole model."""

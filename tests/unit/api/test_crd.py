@@ -18,3 +18,12 @@ def test_every_field_is_described() -> None:
         schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
         missing = [one for one in undescribed(schema, "") if not one.startswith(".status.attempts.")]
         assert not missing
+
+
+def test_the_description_of_a_field_names_its_default() -> None:
+    spec = build_crds()["finetunejobs.yaml"]["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    fields = spec["properties"]["compute"]["properties"]
+    assert fields["saveSteps"]["description"].endswith(" Default: 100.")
+    assert fields["parallelism"]["description"].endswith(" Default: DDP.")
+    assert "\n" not in fields["parallelism"]["description"]
+    assert spec["properties"]["suspend"]["description"].endswith(" Default: false.")

@@ -11,10 +11,10 @@ from unit.evaluations import CITY, gate
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"metrics": ["Perplexity"]} | gate("Bleu"), "not in metrics"),
-        (gate("Grader"), "grader names the grader"),
-        (gate("Bleu", grader="city"), "grader names the grader"),
-        ({"graders": [CITY.to_dict()]} | gate("Grader", grader="town"), "name of none of graders"),
+        ({"metrics": ["Perplexity"]} | gate("Bleu"), "must be one of metrics"),
+        (gate("Grader"), "set grader if metric is Grader"),
+        (gate("Bleu", grader="city"), "set grader if metric is Grader"),
+        ({"graders": [CITY.to_dict()]} | gate("Grader", grader="town"), "the name of one of graders"),
     ],
 )
 def test_a_wrong_evaluation_is_refused_at_once(wrong: dict[str, Any], message: str) -> None:

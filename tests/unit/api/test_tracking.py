@@ -10,7 +10,7 @@ from unit.specs import job_file
 @pytest.mark.parametrize(
     ("tracking", "message"),
     [
-        ({"wandb": {"project": "shop"}}, "wandb needs a secretRef to be online"),
+        ({"wandb": {"project": "shop"}}, "secretRef is required if mode is Online"),
         ({"mlflow": {"trackingUri": "https://me:secret@mlflow", "experiment": "a"}}, "trackingUri"),
         ({"mlflow": {"trackingUri": "file:///etc", "experiment": "a"}}, "trackingUri"),
     ],

@@ -1,1 +1,1 @@
-"""What the programs tell one another: the job file, reports, routes, and where things are mounted."""
+"""The contract between operator, trainer and server: job file, reports, routes and mount paths."""

@@ -1,4 +1,4 @@
-"""The FineTuneJob as its pods read it, and the directory that its stages share."""
+"""The FineTuneJob file that its pods read, and the directory that its stages share."""
 
 import json
 from dataclasses import dataclass
@@ -16,17 +16,17 @@ from finetune_api.warm_start import WarmStart
 
 @dataclass(frozen=True)
 class JobFile:
-    """A FineTuneJob with the identity that its directory and its artifacts carry."""
+    """A FineTuneJob with the name and uid that identify its directory and artifacts."""
 
     name: str
     uid: str
     spec: FineTuneJobSpec
-    """As it was applied, but for a `finetunejob://` in `model.uri`: there stands the model that it stood for."""
+    """The spec as applied, except that a `finetunejob://` in `model.uri` is replaced by the model that it refers to."""
     warm_start: WarmStart | None = None
-    """What that was."""
+    """The resolved `finetunejob://`, if there was one."""
 
     def to_json(self) -> str:
-        """Return the file's text: the manifest as it was applied, defaults included; approving it changes nothing."""
+        """Return the text of the file: the manifest with defaults, without `approved` and other fields about timing."""
         manifest: dict[str, Any] = {
             "apiVersion": API_VERSION,
             "kind": "FineTuneJob",
@@ -39,20 +39,20 @@ class JobFile:
 
     @property
     def base(self) -> Model:
-        """The model that the result belongs to: where an earlier adapter is merged into it, the merged one."""
+        """The base model of the result: the merged model if the parent's adapter is merged, otherwise `spec.model`."""
         if self.warm_start and self.warm_start.parent_adapter == "Merge":
             return Model(uri=f"{self.output_uri}/merged")
         return self.spec.model
 
     @property
     def output_uri(self) -> str:
-        """The job's own directory as a URI: one for each job, named by name and uid."""
+        """URI of the job's own directory, whose name is made of the job's name and uid."""
         root = (self.spec.output and self.spec.output.uri) or f"pvc://{DEFAULT_CLAIM}"
         return f"{root}/{self._directory_name}"
 
     @property
     def bucket_uri(self) -> str | None:
-        """The job's own directory in `output.bucket`, if there is one."""
+        """URI of the job's own directory in `output.bucket`; None without a bucket."""
         bucket = self.spec.output and self.spec.output.bucket
         return f"{bucket.uri}/{self._directory_name}" if bucket else None
 
@@ -62,10 +62,10 @@ class JobFile:
 
 
 def read_job_file(path: Path) -> JobFile:
-    """Read the mounted FineTuneJob.
+    """Return the FineTuneJob from the mounted file.
 
     Raises:
-        ValueError: it is not a FineTuneJob; the message names the fields.
+        ValueError: the file is not a valid FineTuneJob; the message names the fields.
     """
     try:
         manifest = json.loads(path.read_text())
@@ -73,16 +73,16 @@ def read_job_file(path: Path) -> JobFile:
             name=manifest["metadata"]["name"],
             uid=manifest["metadata"]["uid"],
             spec=FineTuneJobSpec.model_validate(manifest["spec"]),
-            warm_start=WarmStart.model_validate(earlier) if (earlier := manifest.get("warmStart")) else None,
+            warm_start=WarmStart.model_validate(start) if (start := manifest.get("warmStart")) else None,
         )
     except ValidationError as error:
         raise ValueError(f"{path}: {describe_errors(error)}") from None
     except (KeyError, TypeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is no FineTuneJob: {error!r}") from None
+        raise ValueError(f"{path} is not a FineTuneJob: {error!r}") from None
 
 
 def describe_errors(error: ValidationError) -> str:
-    """Return every wrong field with its message, in one line."""
+    """Return all invalid fields with their messages, in one line."""
     return "; ".join(
         ".".join(str(part) for part in problem["loc"]) + ": " + problem["msg"].removeprefix("Value error, ")
         for problem in error.errors(include_url=False, include_input=False)

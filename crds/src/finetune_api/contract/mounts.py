@@ -1,4 +1,4 @@
-"""Where things lie inside the pods: the one place on which operator, trainer and server agree."""
+"""Mount paths and environment variables of the pods, shared by operator, trainer and server."""
 
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Literal
@@ -6,22 +6,23 @@ from typing import Literal
 from finetune_api.uris import Scheme, parse_uri
 
 CLAIMS = PurePosixPath("/claims")
-"""Each claim is mounted below by its name."""
+"""Directory of the PersistentVolumeClaims, each mounted under its name."""
 CONFIG_MAPS = PurePosixPath("/configmaps")
-"""Each ConfigMap with data is mounted below by its name."""
+"""Directory of the ConfigMaps with data, each mounted under its name."""
 JOB_FILE = PurePosixPath("/etc/finetune/job/job.json")
-"""The FineTuneJob as it was applied."""
+"""File with the FineTuneJob, see `contract.jobfile`."""
 ROUTES_FILE = PurePosixPath("/etc/finetune/routes/routes.json")
-"""The routes of a server."""
+"""File with the routes of a server, see `contract.routes`."""
 KEYS = PurePosixPath("/etc/finetune/keys")
-"""The API keys of a server, a file for each."""
+"""Directory with the API keys of a server, one file per key."""
 MODEL_CACHE = PurePosixPath("/model-cache")
-"""The claim on which a server keeps what it fetches."""
+"""Directory of the claim on which a server caches downloaded models."""
 SCRATCH = PurePosixPath("/scratch")
-"""An emptyDir, the only other place that may be written: HOME, caches, temporary files."""
+"""An emptyDir for HOME, caches and temporary files: besides the claims the only writable directory."""
 
 Source = Literal["MODEL", "TRAIN", "VALIDATION", "BUCKET", "HUB"]
-"""What has a Secret: the base model, `dataset.train`, `dataset.validation`, `output.bucket`, `output.hub`."""
+"""The fields that can reference a Secret: `model`, `dataset.train`, `dataset.validation`, `output.bucket` and
+`output.hub`."""
 MODEL: Source = "MODEL"
 TRAIN: Source = "TRAIN"
 VALIDATION: Source = "VALIDATION"
@@ -33,37 +34,37 @@ REQUIRED_KEYS: dict[Scheme, tuple[str, ...]] = {
     "s3": ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),
     "https": ("HTTPS_TOKEN",),
 }
-"""Keys that the Secret of a source must have."""
+"""Required keys of a source's Secret."""
 OPTIONAL_KEYS: dict[Scheme, tuple[str, ...]] = {
     "s3": ("AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL", "AWS_REGION"),
 }
-"""Keys that it may have."""
+"""Optional keys of a source's Secret."""
 
 HTTPS_HOSTS = "FINETUNE_HTTPS_HOSTS"
-"""Environment variable with the hosts that `https://` data may come from, with commas between."""
+"""Environment variable with the hosts that are allowed for `https://` data, separated by commas."""
 
 DEFAULT_CLAIM = "finetune-artifacts"
-"""The claim that the operator makes in a namespace where a job names no `output`."""
+"""Name of the claim that the operator creates for jobs without `output.uri`."""
 
 
 def credential_variable(source: Source, key: str) -> str:
-    """Return the environment variable with a key of a source's Secret.
+    """Return the name of the environment variable for a key of a source's Secret.
 
-    Each source has its own, so that a credential is sent for nothing but what its Secret was named for. The model's
-    token has the name that the hub's own client reads.
+    Each source has its own variables, so that a credential is only sent for the source that references its Secret. The
+    model's token has the name that the Hub's own client reads.
     """
     return key if (source, key) == (MODEL, "HF_TOKEN") else f"{key}_{source}"
 
 
 def path_of(uri: str, root: Path = Path("/")) -> Path:
-    """Return where a `pvc://` or `configmap://` URI lies inside a pod.
+    """Return the path of a `pvc://` or `configmap://` URI inside a pod.
 
     Args:
         uri: of a file or a directory.
         root: directory below which claims and ConfigMaps are mounted; `/` in a pod.
 
     Raises:
-        ValueError: the URI is of a scheme that is fetched, not mounted.
+        ValueError: the URI has a scheme that is downloaded, not mounted.
     """
     parsed = parse_uri(uri)
     match parsed.scheme:

@@ -1,7 +1,7 @@
-"""What a stage says when it ends: its termination message, its exit code, and the parts of `status` therein.
+"""The report that a stage leaves when it ends: its termination message and its exit code.
 
-A stage writes a StageReport as JSON of at most MAX_MESSAGE_BYTES bytes to its termination log; the operator
-parses it strictly and copies its parts into the job's status. It survives an absent operator.
+A stage writes a StageReport as JSON of at most MAX_MESSAGE_BYTES bytes to its termination log. The operator parses it
+strictly and copies its parts into the job's status. Kubernetes keeps the message while no operator runs.
 """
 
 from enum import IntEnum
@@ -22,7 +22,7 @@ from finetune_api.summaries import (
 )
 
 MAX_MESSAGE_BYTES = 4096
-"""Bytes that the kubelet keeps of a termination message."""
+"""Maximum size of a termination message that the kubelet keeps."""
 
 
 class ExitCode(IntEnum):
@@ -42,7 +42,7 @@ class ExitCode(IntEnum):
 
 
 class StageReport(ApiModel):
-    """The termination message of a stage."""
+    """The termination message of a stage: the outcome, and the parts of the job's status that the stage determines."""
 
     outcome: Literal["Succeeded", "Failed"]
     reason: Reason
@@ -57,17 +57,17 @@ class StageReport(ApiModel):
 
 
 def parse_report(text: str) -> StageReport | None:
-    """Return the report in a termination message, or None where it is not one (killed, crashed, hostile)."""
+    """Return the report in a termination message; None if it is invalid (killed, crashed or hostile stage)."""
     return parse_untrusted(StageReport, text, MAX_MESSAGE_BYTES)
 
 
 def write_report(report: StageReport, path: str) -> None:
-    """Write the termination message; one too long for the kubelet loses the ends of its texts, never its figures."""
+    """Write the termination message. If it is too long for the kubelet, its texts are shortened, never its numbers."""
     text = _to_json(report)
-    for longest in (512, 128, 32, 0):
+    for max_length in (512, 128, 32, 0):
         if len(text.encode()) <= MAX_MESSAGE_BYTES:
             break
-        text = _to_json(_shorten(report, longest))
+        text = _to_json(_shorten(report, max_length))
     with open(path, "w", encoding="utf-8") as file:  # noqa: PTH123 - /dev/termination-log is given as a string
         file.write(text)
 
@@ -76,10 +76,10 @@ def _to_json(report: StageReport) -> str:
     return report.model_dump_json(by_alias=True, exclude_none=True)
 
 
-def _shorten(report: StageReport, longest: int) -> StageReport:
-    """Return the report with texts of at most this many characters."""
+def _shorten(report: StageReport, max_length: int) -> StageReport:
+    """Return the report with texts of at most `max_length` characters."""
     evaluation = report.evaluation
     if evaluation:
-        gates = [gate.model_copy(update={"message": gate.message[:longest]}) for gate in evaluation.gates]
+        gates = [gate.model_copy(update={"message": gate.message[:max_length]}) for gate in evaluation.gates]
         evaluation = evaluation.model_copy(update={"gates": gates})
-    return report.model_copy(update={"message": report.message[:longest], "evaluation": evaluation})
+    return report.model_copy(update={"message": report.message[:max_length], "evaluation": evaluation})

@@ -1,7 +1,7 @@
-"""The routes file that tells a server which adapters to host, and what its pods answer about them.
+"""The routes file, which lists the adapters that a server hosts, and the report of its pods about them.
 
-The operator writes `routes.json` into a ConfigMap; the plugin in the server reads it and answers
-LOADED_PATH with what is really loaded. vLLM itself sees only `served_name`s.
+The operator writes `routes.json` into a ConfigMap. The plugin in the server reads it, and reports at LOADED_PATH
+what it has loaded. vLLM itself only knows `served_name`s.
 """
 
 from functools import cached_property
@@ -18,15 +18,15 @@ from finetune_api.summaries import Text
 from finetune_api.uris import OutputUri
 
 LOADED_PATH = "/finetune/loaded"
-"""Path on a server's pod that answers a LoadedReport."""
+"""HTTP path on a server's pod that returns a LoadedReport."""
 MAX_LOADED_BYTES = 1 << 20
-"""Bytes of that answer at most."""
+"""Maximum size of that response."""
 MAX_ROUTES = 2 * 256 + 1
-"""Two versions of each model name that a server may host, and one that it evaluates."""
+"""Maximum number of routes: two versions of each model name, and one version under evaluation."""
 
 
 def version_name(model_name: str, job: str) -> str:
-    """Return the name under which clients ask for the very version that a FineTuneJob trained."""
+    """Return the model name by which clients request the version of one FineTuneJob."""
     return f"{model_name}@{job}"
 
 
@@ -34,83 +34,83 @@ class Route(ApiModel):
     """One version of a public model name: an adapter, or the server's own model."""
 
     model_name: ModelName
-    """The name that clients ask for."""
+    """Model name that clients send."""
     job: ObjectName
-    """The FineTuneJob that trained it."""
+    """FineTuneJob that trained this version."""
     kind: ArtifactKind = "Adapter"
-    """An adapter to load, or a whole model, which the server must have been started with."""
+    """An adapter to load, or a whole model, with which the server must have been started."""
     uri: OutputUri
-    """Where it lies."""
+    """Location of the artifact."""
     digest: Digest
-    """What its directory must hold."""
+    """Expected SHA-256 digest of the directory."""
     bytes: Bytes
-    """Size of its files together."""
+    """Expected total size of the files in bytes."""
     weight: Annotated[int, Field(ge=0, le=100)] = 100
-    """Its share of the name's requests in percent; with 0 it is loaded, and asked for as `name@job` only."""
+    """Share of the name's requests that this version gets, in percent. With 0 only requests for `name@job` reach it."""
 
     is_hidden: bool = False
-    """Whether it is not proven yet: it is listed nowhere and answers to `name@job` only."""
+    """Whether the version is under evaluation: it is not listed, and only requests for `name@job` reach it."""
 
     @property
     def version_name(self) -> str:
-        """The name under which clients ask for this very version."""
+        """Model name by which clients request exactly this version: `name@job`."""
         return version_name(self.model_name, self.job)
 
     @property
     def served_name(self) -> str:
-        """The name under which vLLM knows it; an adapter of new content has a new name."""
+        """Model name in vLLM. An adapter with new content has a new name."""
         return BASE_NAME if self.kind == "Model" else f"{self.model_name}--{self.digest.removeprefix('sha256:')[:12]}"
 
     rules = (
         Rule(
             f"self.modelName != '{BASE_NAME}'",
-            f"modelName {BASE_NAME} is the base model's own",
+            f"modelName {BASE_NAME} is reserved for the base model, choose another",
             lambda route: route.model_name != BASE_NAME,
         ),
     )
 
 
 class Routes(ApiModel):
-    """Everything that a server hosts beside its base model."""
+    """All versions that a server hosts besides its base model, and its access rules."""
 
     routes: Annotated[list[Route], Field(max_length=MAX_ROUTES)]
-    """One entry for each version, those of a name beside each other, newest first."""
+    """One entry per version, grouped by model name, newest first."""
     keys: Annotated[list[KeyPolicy], Field(max_length=64)] = []
-    """Limits of API keys."""
+    """Restrictions of API keys."""
     limits: RequestLimits = RequestLimits()
-    """How much one request may ask for."""
+    """Limits of a single request."""
 
 
 class LoadedModel(ApiModel):
-    """What one pod says of one route."""
+    """State of one route on one pod."""
 
     model_name: Annotated[str, Field(max_length=63)]
     job: Annotated[str, Field(max_length=63)] = ""
     digest: Digest
     state: Literal["Loading", "Loaded", "Refused"]
     weight: Annotated[int, Field(ge=0, le=100)] | None = None
-    """Its share of the name's requests in percent, as this pod divides them; None from an older server."""
+    """Share of the name's requests that this pod gives to the version, in percent. None from an older server."""
     message: Text = ""
-    """Why the adapter was refused."""
+    """Why the adapter was refused, if `state` is Refused."""
     requests: Annotated[int, Field(ge=0)] = 0
-    """Requests that it has answered, since the pod began."""
+    """Number of requests that the version has answered since the pod started."""
     errors: Annotated[int, Field(ge=0)] = 0
-    """How many of them with a status of 500 and above."""
+    """Number of these requests with a status of 500 or above."""
     seconds: Annotated[float, Field(ge=0, le=1e12)] = 0
-    """How long they took, together."""
+    """Total duration of these requests in seconds."""
 
 
 class LoadedReport(ApiModel):
-    """What one pod says of all its routes."""
+    """State of all routes on one pod."""
 
     models: Annotated[list[LoadedModel], Field(max_length=MAX_ROUTES)]
 
     @cached_property
     def by_version(self) -> dict[tuple[str, str, str], LoadedModel]:
-        """What it says of each model name, job and digest; the last word counts."""
-        return {(one.model_name, one.job, one.digest): one for one in self.models}
+        """The models by model name, job and digest. Of duplicates the last one counts."""
+        return {(model.model_name, model.job, model.digest): model for model in self.models}
 
 
 def parse_loaded(text: str) -> LoadedReport | None:
-    """Return what a server's pod answers, or None where it is no such report."""
+    """Return the report in the response of a server's pod; None if it is invalid."""
     return parse_untrusted(LoadedReport, text, MAX_LOADED_BYTES)

@@ -1,4 +1,4 @@
-"""Takes over what a pod says of itself: capped, strictly parsed, and fit to be written down and shown. Pure."""
+"""Parses untrusted JSON from pods: limited in size, strictly validated, and safe to store and print. No I/O."""
 
 import json
 import math
@@ -8,14 +8,14 @@ from finetune_api.model import ApiModel
 
 _Model = TypeVar("_Model", bound=ApiModel)
 
-_MOST = 2**53 - 1
-"""Largest whole number that every reader of JSON reads as it was written."""
+_MAX_INTEGER = 2**53 - 1
+"""Largest integer that every JSON parser reads exactly."""
 
 
-def parse_untrusted(model: type[_Model], text: str, longest: int) -> _Model | None:
-    """Return what a text in JSON says; None where it is longer than so many bytes, or says nothing that fits."""
+def parse_untrusted(model: type[_Model], text: str, max_bytes: int) -> _Model | None:
+    """Return the model that a JSON text holds; None if it is longer than `max_bytes` or invalid."""
     try:
-        if len(text) > longest or len(text.encode()) > longest:
+        if len(text) > max_bytes or len(text.encode()) > max_bytes:
             return None
         return model.model_validate(_clean(json.loads(text)))
     except (ValueError, RecursionError):
@@ -23,15 +23,15 @@ def parse_untrusted(model: type[_Model], text: str, longest: int) -> _Model | No
 
 
 def make_printable(text: str) -> str:
-    """Return a text with a space for everything that a terminal would act upon instead of showing it."""
+    """Return a text with every non-printable character, such as a terminal escape, replaced by a space."""
     return text if text.isprintable() else "".join(char if char.isprintable() else " " for char in text)
 
 
 def _clean(value: Any) -> Any:
-    """Return JSON with printable texts.
+    """Return a JSON value with printable strings.
 
     Raises:
-        ValueError: it holds a number that is none, or is too large for the API server.
+        ValueError: it holds NaN, an infinity, or an integer that is too large for the API server.
     """
     match value:
         case str():
@@ -41,7 +41,7 @@ def _clean(value: Any) -> Any:
         case list():
             return [_clean(part) for part in value]
         case float() if not math.isfinite(value):
-            raise ValueError(f"{value} is no number")
-        case int() if abs(value) > _MOST:
-            raise ValueError("a whole number is too large")
+            raise ValueError(f"{value} is not a finite number")
+        case int() if abs(value) > _MAX_INTEGER:
+            raise ValueError(f"{value} is larger than {_MAX_INTEGER}")
     return value
