@@ -7,7 +7,8 @@ import json
 from copy import deepcopy
 from typing import Any
 
-from finetune_api.contract.reports import ExitCode, StageReport
+from finetune_api.contract.exit_codes import ExitCode
+from finetune_api.contract.reports import StageReport
 from finetune_api.contract.routes import LoadedReport
 from finetune_api.schema import structural_schema
 from fuzz.hostile import TEXTS

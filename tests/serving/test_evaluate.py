@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from finetune_api.artifact import Artifact, ArtifactKind, describe_artifact
 from finetune_api.conditions import Reason
+from finetune_api.contract.exit_codes import ExitCode
 from finetune_api.contract.jobfile import JobDirectory
-from finetune_api.contract.reports import ExitCode, parse_report
+from finetune_api.contract.reports import parse_report
 from finetune_pod.model_card import with_scores
 from model.tiny import make_tiny_model
 from serving.running import KEY, MODEL_URI, Server, make_adapter
@@ -155,7 +156,7 @@ def test_a_running_server_judges_a_hidden_version_as_an_engine_of_its_own_does(
 
     monkeypatch.setenv("OPENAI_API_KEY", "wrong")
     status, refused = work.evaluate(work.made(adapter), f"--server-url={server.url}")
-    assert (status, refused.reason) == (ExitCode.TRANSIENT, Reason.EVALUATION_FAILED)
+    assert (status, refused.reason) == (ExitCode.SOFTWARE, Reason.EVALUATION_FAILED)
     assert "give an API key of this server" in refused.message
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from finetune_api.conditions import Reason
-from finetune_api.contract.reports import ExitCode
+from finetune_api.contract.exit_codes import ExitCode
 from workplace import make_workplace, price_chats
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 from finetune_api.conditions import Reason
-from finetune_api.contract.reports import ExitCode, StageReport
+from finetune_api.contract.exit_codes import ExitCode
+from finetune_api.contract.reports import StageReport
 from finetune_trainer.failures import StageError, diagnose
 from finetune_trainer.prepare.stage import prepare
 from finetune_trainer.train.checkpoints import mark_whole, newest_whole, step_of

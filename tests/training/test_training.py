@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from finetune_api.conditions import Reason
-from finetune_api.contract.reports import ExitCode
+from finetune_api.contract.exit_codes import ExitCode
 from finetune_api.digest import digest_directory
 from finetune_trainer.train.checkpoints import newest_whole, step_of
 from ports import find_port

@@ -7,7 +7,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from finetune_api.conditions import Reason
-from finetune_api.contract.reports import ExitCode
+from finetune_api.contract.exit_codes import ExitCode, find_failure
 
 if TYPE_CHECKING:
     from tenacity import Retrying
@@ -20,22 +20,23 @@ FIRST_WAIT = 1.0
 
 
 class FetchError(Exception):
-    """A source that cannot be fetched: NOT_FOUND, ACCESS_DENIED, BAD_CONFIG, or TRANSIENT, which is worth a retry."""
+    """A source that cannot be fetched, or a target that cannot be written."""
 
-    def __init__(self, code: ExitCode, message: str, reason: Reason | None = None) -> None:
-        """Keep all; the message begins with the URI. Without a reason it is that of `reason_of`."""
+    def __init__(self, reason: Reason | None, message: str) -> None:
+        """Store both.
+
+        Args:
+            reason: for the status; None where the source does not exist, since only the caller knows whether it is a
+                model, a dataset or an output.
+            message: begins with the URI.
+        """
         super().__init__(message)
-        self.code = code
-        self._reason = reason
+        self.reason = reason
 
-    def reason_of(self, missing: Reason) -> Reason:
-        """Return the reason for the status; `missing` is that of a source which is not there."""
-        reasons = {
-            ExitCode.NOT_FOUND: missing,
-            ExitCode.ACCESS_DENIED: Reason.ACCESS_DENIED,
-            ExitCode.TRANSIENT: Reason.SOURCE_UNREACHABLE,
-        }
-        return self._reason or reasons.get(self.code, Reason.INVALID_SPEC)
+    @property
+    def is_transient(self) -> bool:
+        """Whether a retry can help."""
+        return self.reason is not None and find_failure(self.reason).exit_code is ExitCode.TRANSIENT
 
 
 def retry_transient() -> "Retrying":
@@ -46,7 +47,7 @@ def retry_transient() -> "Retrying":
         _LOG.warning("%s; again in %.0f s", state.outcome.exception(), state.upcoming_sleep)
 
     return Retrying(
-        retry=retry_if_exception(lambda error: isinstance(error, FetchError) and error.code is ExitCode.TRANSIENT),
+        retry=retry_if_exception(lambda error: isinstance(error, FetchError) and error.is_transient),
         stop=stop_after_attempt(_ATTEMPTS),
         wait=wait_exponential_jitter(multiplier=FIRST_WAIT, max=30, jitter=FIRST_WAIT),
         before_sleep=tell,

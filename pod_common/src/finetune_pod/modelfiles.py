@@ -1,8 +1,11 @@
 """What a base model's directory must be before anything in it is trusted: no code, no pickles."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+from finetune_api.conditions import Reason
 
 SMALL_FILES = ("*.json", "*.txt", "*.model", "*.jinja")
 """What configuration and tokenizer are made of."""
@@ -11,11 +14,15 @@ WEIGHT_FILES = ("*.safetensors", "*.safetensors.index.json", "README.md")
 
 
 class ModelFilesError(Exception):
-    """A directory that is no model, or one that would run code of its own."""
+    """A directory that holds no model, or one that must not be loaded."""
+
+    reason = Reason.MODEL_UNSUPPORTED
 
 
 class UnsafeModelError(ModelFilesError):
     """A model that would run code of its own, or has nothing but pickles."""
+
+    reason = Reason.MODEL_UNSAFE
 
 
 def read_model_config(directory: Path, uri: str, wanted: str = "ForCausalLM") -> dict[str, Any]:
@@ -37,3 +44,17 @@ def read_model_config(directory: Path, uri: str, wanted: str = "ForCausalLM") ->
         kinds = ", ".join(map(str, architectures)) or "of no known kind"
         raise ModelFilesError(f"{uri} is {kinds}: a *{wanted} is needed")
     return config
+
+
+def check_safetensors(names: Iterable[str], uri: str) -> None:
+    """Refuse a model whose files include no safetensors.
+
+    Args:
+        names: of its files.
+        uri: of the model, for the message.
+
+    Raises:
+        UnsafeModelError: there are none.
+    """
+    if not any(name.endswith(".safetensors") for name in names):
+        raise UnsafeModelError(f"{uri} holds no *.safetensors: pickles are not loaded, convert them")

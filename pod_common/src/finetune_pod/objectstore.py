@@ -10,13 +10,13 @@ from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
+from finetune_api.conditions import Reason
 from finetune_api.contract.mounts import MODEL, Source, credential_variable
-from finetune_api.contract.reports import ExitCode
 from finetune_api.digest import digest_value
 from finetune_api.uris import Uri, parse_uri
 
 from finetune_pod.fetching import FetchError, Progress, retry_transient
-from finetune_pod.modelfiles import SMALL_FILES, WEIGHT_FILES, UnsafeModelError
+from finetune_pod.modelfiles import SMALL_FILES, WEIGHT_FILES, UnsafeModelError, check_safetensors
 
 _CHUNK = 4 << 20
 _FILES_AT_ONCE = 4
@@ -69,8 +69,8 @@ def fetch_model(uri: str, directory: Path, *, weights: bool) -> Path:
         names = [one.name for one in _list(_open(parse_uri(uri), MODEL), parse_uri(uri))]
         if any(name.endswith(".py") for name in names):
             raise UnsafeModelError(f"{uri} brings code of its own, which is never run: use a model that needs none")
-        if "config.json" in names and not any(name.endswith(".safetensors") for name in names):
-            raise UnsafeModelError(f"{uri} holds no *.safetensors: pickles are not loaded, convert them")
+        if "config.json" in names:
+            check_safetensors(names, uri)
         _fetch(
             parse_uri(uri),
             MODEL,
@@ -122,7 +122,7 @@ def _fetch(uri: Uri, source: Source, directory: Path, is_wanted: Callable[[str],
     def download(one: _Object) -> Path:
         target = directory / one.name
         if not target.resolve().is_relative_to(directory.resolve()):
-            raise FetchError(ExitCode.BAD_CONFIG, f"{uri}: the name {one.name!r} leaves the directory")
+            raise FetchError(Reason.INVALID_SPEC, f"{uri}: the name {one.name!r} leaves the directory")
         if not target.is_file() or target.stat().st_size != one.size:
             _download(store, uri, one, target, progress)
         return target
@@ -155,11 +155,11 @@ def _append(store: Any, uri: Uri, one: _Object, file: BinaryIO, progress: Progre
         for chunk in obstore.get(store, one.key, options=options).stream(min_chunk_size=_CHUNK) if one.size else ():
             progress.add(file.write(chunk))
     except PreconditionError:
-        raise FetchError(ExitCode.NOT_FOUND, f"{uri}: {one.name} was changed while it was read") from None
+        raise FetchError(None, f"{uri}: {one.name} was changed while it was read") from None
     except (BaseError, FileNotFoundError) as error:
         raise _explain(error, uri) from None
     if file.tell() != one.size:
-        raise FetchError(ExitCode.TRANSIENT, f"{uri}: {one.name} ended after {file.tell()} of {one.size} bytes")
+        raise FetchError(Reason.SOURCE_UNREACHABLE, f"{uri}: {one.name} ended after {file.tell()} of {one.size} bytes")
 
 
 def _list(store: Any, uri: Uri) -> list[_Object]:
@@ -215,9 +215,9 @@ def _explain(error: Exception, uri: Uri) -> FetchError:
     status = re.search(r"status code: (\d{3})", text)
     code = int(status[1]) if status else 0
     if isinstance(error, FileNotFoundError) or code == 404:
-        return FetchError(ExitCode.NOT_FOUND, f"{uri} is not there: check the bucket, the key and the endpoint")
+        return FetchError(None, f"{uri} is not there: check the bucket, the key and the endpoint")
     if code in (301, 400, 401, 403):
         return FetchError(
-            ExitCode.ACCESS_DENIED, f"{uri}: the server answers {code}: check the keys and the region in secretRef"
+            Reason.ACCESS_DENIED, f"{uri}: the server answers {code}: check the keys and the region in secretRef"
         )
-    return FetchError(ExitCode.TRANSIENT, f"{uri}: the server cannot be reached: {text}")
+    return FetchError(Reason.SOURCE_UNREACHABLE, f"{uri}: the server cannot be reached: {text}")

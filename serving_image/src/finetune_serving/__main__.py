@@ -7,10 +7,11 @@ from pathlib import Path
 
 from finetune_api.conditions import Reason
 from finetune_api.contract.commands import Drain, Evaluate, PodPaths, Serve, parse_server_arguments
+from finetune_api.contract.exit_codes import find_failure
 from finetune_api.contract.jobfile import JobDirectory, read_job_file
-from finetune_api.contract.reports import ExitCode, StageReport, write_report
+from finetune_api.contract.reports import StageReport, write_report
 from finetune_pod.fetching import FetchError
-from finetune_pod.modelfiles import ModelFilesError, UnsafeModelError
+from finetune_pod.modelfiles import ModelFilesError
 from openai import OpenAIError
 
 from finetune_serving.adapters import AdapterRefusedError
@@ -20,7 +21,7 @@ _LOG = logging.getLogger("finetune_serving")
 
 
 def main() -> None:
-    """Run one command; exit with a code of finetune_api.contract.reports.ExitCode."""
+    """Run one command; exit with a code of finetune_api.contract.exit_codes.ExitCode."""
     paths, command = parse_server_arguments()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stdout)
     match command:
@@ -29,10 +30,10 @@ def main() -> None:
         case Drain():
             drain(paths.root, command.port, command.longest)
         case Evaluate():
-            report, code = _evaluate(command, paths)
+            report = _evaluate(command, paths)
             _LOG.info("%s: %s", report.reason, report.message)
             write_report(report, paths.termination_log)
-            sys.exit(code)
+            sys.exit(report.exit_code)
 
 
 def _serve(command: Serve, root: Path) -> None:
@@ -40,44 +41,37 @@ def _serve(command: Serve, root: Path) -> None:
 
     try:
         serve(command, root)
-    except ModelFilesError as error:
+    except (ModelFilesError, FetchError) as error:
         sys.stderr.write(f"{error}\n")
-        sys.exit(ExitCode.BAD_CONFIG)
-    except FetchError as error:
-        sys.stderr.write(f"{error}\n")
-        sys.exit(error.code)
+        sys.exit(find_failure(error.reason or Reason.MODEL_NOT_FOUND).exit_code)
 
 
-def _evaluate(command: Evaluate, paths: PodPaths) -> tuple[StageReport, ExitCode]:
+def _evaluate(command: Evaluate, paths: PodPaths) -> StageReport:
     from finetune_serving.evaluation.stage import evaluate
 
     try:
         job = read_job_file(paths.job)
         directory = JobDirectory.of(job, paths.root)
-        return evaluate(job, directory, command.artifact, command.incumbent, command.server_url), ExitCode.OK
+        return evaluate(job, directory, command.artifact, command.incumbent, command.server_url)
     except FileNotFoundError as error:
-        reason, code = Reason.PREPARED_DATA_GONE, ExitCode.NOT_FOUND
+        reason = Reason.PREPARED_DATA_GONE
         message = f"{error.filename} is missing: was the claim emptied? Make a new FineTuneJob"
     except AdapterRefusedError as error:
-        reason, code, message = Reason.ADAPTER_REFUSED, ExitCode.BAD_CONFIG, f"the adapter: {error}"
+        reason, message = Reason.ADAPTER_REFUSED, f"the adapter: {error}"
     except BrokenProcessPool:
-        reason, code = Reason.OUT_OF_MEMORY, ExitCode.OUT_OF_MEMORY
+        reason = Reason.OUT_OF_MEMORY
         message = "the process with the model was killed: raise compute.resources.memory"
-    except ModelFilesError as error:
-        reason = Reason.MODEL_UNSAFE if isinstance(error, UnsafeModelError) else Reason.MODEL_UNSUPPORTED
-        code, message = ExitCode.BAD_CONFIG, str(error)
     except OpenAIError as error:
-        reason, code = Reason.EVALUATION_FAILED, ExitCode.TRANSIENT
+        reason = Reason.EVALUATION_FAILED
         message = f"{command.server_url} does not answer: {error}"
-    except FetchError as error:
-        reason, code, message = error.reason_of(Reason.MODEL_NOT_FOUND), error.code, str(error)
+    except (ModelFilesError, FetchError) as error:
+        reason, message = error.reason or Reason.MODEL_NOT_FOUND, str(error)
     except Exception as error:  # noqa: BLE001 - every failure becomes a report
         _LOG.exception("the evaluation failed")
         is_full = isinstance(error, MemoryError) or "out of memory" in str(error).lower()
         reason = Reason.OUT_OF_MEMORY if is_full else Reason.EVALUATION_FAILED
-        code = ExitCode.OUT_OF_MEMORY if is_full else ExitCode.SOFTWARE
         message = f"{type(error).__name__}: {error}"
-    return StageReport(outcome="Failed", reason=reason, message=message[:1024]), code
+    return StageReport(outcome="Failed", reason=reason, message=message[:1024])
 
 
 if __name__ == "__main__":

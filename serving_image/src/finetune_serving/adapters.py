@@ -10,7 +10,7 @@ from finetune_api.artifact import Artifact, measure_directory
 from finetune_api.contract.routes import Route
 from finetune_api.digest import digest_directory
 from finetune_api.modelserver import Model
-from finetune_pod.modelfiles import ModelFilesError, read_model_config
+from finetune_pod.modelfiles import ModelFilesError, check_safetensors, read_model_config
 from finetune_pod.servability import LORA_MODULES
 
 from finetune_serving.weights import Shapes, find_damage
@@ -112,13 +112,11 @@ def check_model(directory: Path, made: Artifact | Route, *, is_reward: bool) -> 
     try:
         _check_size(directory, made.bytes)
         read_model_config(directory, made.uri, "ForSequenceClassification" if is_reward else "ForCausalLM")
-        found = digest_directory(directory)
+        if digest_directory(directory) != made.digest:
+            raise AdapterRefusedError(f"its content is not {made.digest[:19]}: it was changed after it was trained")
+        check_safetensors([path.name for path in directory.iterdir()], made.uri)
     except (ModelFilesError, ValueError) as error:
         raise AdapterRefusedError(str(error)) from None
-    if found != made.digest:
-        raise AdapterRefusedError(f"its content is not {made.digest[:19]}: it was changed after it was trained")
-    if not list(directory.glob("*.safetensors")):
-        raise AdapterRefusedError("it holds no *.safetensors: pickles are not loaded")
 
 
 def _check_size(directory: Path, size: int) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from finetune_api.contract.mounts import SCRATCH, below, path_of
 from finetune_api.training import LORA_RANKS
 from finetune_api.uris import parse_uri
-from finetune_pod.modelfiles import ModelFilesError, read_model_config
+from finetune_pod.modelfiles import check_safetensors, read_model_config
 from finetune_pod.objectstore import fetch_model
 
 _VARIABLE = "FINETUNE_SERVER"
@@ -94,6 +94,6 @@ def resolve_model(uri: str, root: Path, cache: Path | None = None, *, weights: b
         case _:
             directory = path_of(uri, root)
     read_model_config(directory, uri)
-    if weights and not list(directory.glob("*.safetensors")):
-        raise ModelFilesError(f"{uri} holds no *.safetensors: pickles are not loaded")
+    if weights:
+        check_safetensors([path.name for path in directory.iterdir()], uri)
     return str(directory)

@@ -3,7 +3,7 @@
 import logging
 
 import pytest
-from finetune_api.contract.reports import ExitCode
+from finetune_api.conditions import Reason
 from finetune_pod import fetching
 from finetune_pod.fetching import FetchError, Progress, describe_progress, retry_transient
 
@@ -33,14 +33,26 @@ def test_a_long_download_says_every_few_seconds_how_far_it_is(caplog: pytest.Log
     ]
 
 
-@pytest.mark.parametrize(("code", "calls"), [(ExitCode.TRANSIENT, 6), (ExitCode.ACCESS_DENIED, 1)])
-def test_only_what_may_pass_is_tried_again(code: ExitCode, calls: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("reason", "calls"),
+    [
+        (Reason.SOURCE_UNREACHABLE, 6),
+        (Reason.RATE_LIMITED, 6),
+        (Reason.ACCESS_DENIED, 1),
+        (Reason.TERMS_NOT_ACCEPTED, 1),
+        (Reason.INVALID_SPEC, 1),
+        (None, 1),
+    ],
+)
+def test_only_transient_failures_are_retried(
+    reason: Reason | None, calls: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(fetching, "FIRST_WAIT", 0.0)
     called = []
 
     def fail() -> None:
         called.append(1)
-        raise FetchError(code, "no")
+        raise FetchError(reason, "no")
 
     with pytest.raises(FetchError):
         retry_transient()(fail)

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from finetune_api.conditions import Reason
-from finetune_api.contract.reports import ExitCode
 
 from finetune_trainer.failures import StageError
 
@@ -35,7 +34,6 @@ def _read_lines(path: Path) -> Iterator[str]:
             yield from file
     except FileNotFoundError:
         raise StageError(
-            ExitCode.NOT_FOUND,
             Reason.PREPARED_DATA_GONE,
             f"{path} is missing: was the claim emptied after prepare? Make a new FineTuneJob",
         ) from None

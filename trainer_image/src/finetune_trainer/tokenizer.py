@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from finetune_api.conditions import Reason
-from finetune_api.contract.reports import ExitCode
 from finetune_pod.chat import Message, Render, Rendered, TemplateError, render_all, render_example
 from finetune_pod.modelfiles import ModelFilesError, read_model_config
 
@@ -120,8 +119,8 @@ def _find_stops(directory: Path, config: dict[str, Any]) -> set[int]:
 
 
 def _refuse_template(message: str) -> StageError:
-    return StageError(ExitCode.BAD_CONFIG, Reason.TEMPLATE_INVALID, message)
+    return StageError(Reason.TEMPLATE_INVALID, message)
 
 
 def _unsupported(message: str) -> StageError:
-    return StageError(ExitCode.BAD_CONFIG, Reason.MODEL_UNSUPPORTED, message)
+    return StageError(Reason.MODEL_UNSUPPORTED, message)

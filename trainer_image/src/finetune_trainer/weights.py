@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 from finetune_api.conditions import Reason
-from finetune_api.contract.reports import ExitCode
 
 from finetune_trainer.failures import StageError
 
@@ -44,4 +43,4 @@ def _read_index(path: Path, uri: str) -> set[str]:
 
 
 def _damaged(message: str) -> StageError:
-    return StageError(ExitCode.BAD_CONFIG, Reason.MODEL_DAMAGED, f"{message}: copy the model anew")
+    return StageError(Reason.MODEL_DAMAGED, f"{message}: copy the model anew")

@@ -4,11 +4,11 @@ A stage writes a StageReport as JSON of at most MAX_MESSAGE_BYTES bytes to its t
 strictly and copies its parts into the job's status. Kubernetes keeps the message while no operator runs.
 """
 
-from enum import IntEnum
 from typing import Literal
 
 from finetune_api.artifact import Artifact
 from finetune_api.conditions import Reason
+from finetune_api.contract.exit_codes import ExitCode, find_failure
 from finetune_api.contract.untrusted import parse_untrusted
 from finetune_api.estimate import Estimate
 from finetune_api.model import ApiModel
@@ -25,22 +25,6 @@ MAX_MESSAGE_BYTES = 4096
 """Maximum size of a termination message that the kubelet keeps."""
 
 
-class ExitCode(IntEnum):
-    """How a stage ended, in the values of sysexits.h. Only TRANSIENT and codes not listed are tried again."""
-
-    OK = 0
-    BAD_DATA = 65
-    NOT_FOUND = 66
-    SOFTWARE = 70
-    OUT_OF_MEMORY = 71
-    STORAGE_FULL = 74
-    TRANSIENT = 75
-    ACCESS_DENIED = 77
-    BAD_CONFIG = 78
-    STOPPED = 143
-    """SIGTERM: the pod was asked to go, its newest checkpoint is whole."""
-
-
 class StageReport(ApiModel):
     """The termination message of a stage: the outcome, and the parts of the job's status that the stage determines."""
 
@@ -54,6 +38,11 @@ class StageReport(ApiModel):
     artifact: Artifact | None = None
     evaluation: EvaluationSummary | None = None
     export: ExportSummary | None = None
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """The exit code of the process that writes this report."""
+        return ExitCode.OK if self.outcome == "Succeeded" else find_failure(self.reason).exit_code
 
 
 def parse_report(text: str) -> StageReport | None:

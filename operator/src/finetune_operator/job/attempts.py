@@ -7,33 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from finetune_api.conditions import Reason
-from finetune_api.contract.reports import ExitCode, StageReport
+from finetune_api.contract.exit_codes import ExitCode, find_failure
+from finetune_api.contract.reports import StageReport
 from finetune_api.jobstatus import MAX_ATTEMPTS, Attempts
 from finetune_api.stage import Stage
 
 from finetune_operator.state.child_jobs import IMAGE_PULL_ERRORS, Attempt, State
 
-_PERMANENT = {
-    Reason.DATASET_INVALID,
-    Reason.DATASET_NOT_FOUND,
-    Reason.PREPARED_DATA_GONE,
-    Reason.OUTPUT_NOT_FOUND,
-    Reason.MODEL_NOT_FOUND,
-    Reason.MODEL_UNSUPPORTED,
-    Reason.MODEL_UNSAFE,
-    Reason.MODEL_DAMAGED,
-    Reason.TEMPLATE_INVALID,
-    Reason.ACCESS_DENIED,
-    Reason.TERMS_NOT_ACCEPTED,
-    Reason.VOLUME_ACCESS_DENIED,
-    Reason.INVALID_SPEC,
-    Reason.ADAPTER_REFUSED,
-    Reason.NOT_SERVABLE,
-    Reason.GPU_TOO_SMALL,
-    Reason.OUT_OF_MEMORY,
-    Reason.GPU_OUT_OF_MEMORY,
-    Reason.LOSS_NOT_FINITE,
-}
 _FAILED = {
     Stage.PREPARE: Reason.PREPARE_FAILED,
     Stage.TRAIN: Reason.TRAINING_FAILED,
@@ -116,7 +96,7 @@ def next_step(
     if last.state is State.SUCCEEDED and last.report and last.report.outcome == "Succeeded":
         return Done(last.report)
     reason, message = _diagnose(last)
-    if last.state is State.FAILED and reason in _PERMANENT:
+    if last.state is State.FAILED and find_failure(reason).is_terminal:
         return GiveUp(reason, message)
     failures = sum(attempt.state is not State.DISRUPTED for attempt in existing)
     if failures > retries:

@@ -11,7 +11,8 @@ from typing import Any
 
 from finetune_api.artifact import Incumbent
 from finetune_api.contract.commands import read_incumbent, read_server_name
-from finetune_api.contract.reports import ExitCode, StageReport, parse_report
+from finetune_api.contract.exit_codes import ExitCode
+from finetune_api.contract.reports import StageReport, parse_report
 from finetune_api.contract.routes import LoadedReport
 from finetune_api.jobstatus import MAX_ATTEMPTS, EvaluationServer
 from finetune_api.meta import QUEUE_LABEL

@@ -13,6 +13,14 @@ def test_a_report_is_taken_over() -> None:
     assert parse_report(json.dumps(TRAINED)) is not None
 
 
+@pytest.mark.parametrize(
+    ("outcome", "reason", "code"),
+    [("Succeeded", "GatesFailed", 0), ("Failed", "DatasetInvalid", 65), ("Failed", "Retrying", 143)],
+)
+def test_the_exit_code_follows_from_the_report(outcome: str, reason: str, code: int) -> None:
+    assert StageReport.model_validate({"outcome": outcome, "reason": reason}).exit_code == code
+
+
 def test_reports_fit_the_kubelet_and_keep_their_parts(tmp_path: Path) -> None:
     report = StageReport.model_validate({"outcome": "Failed", "reason": "DatasetInvalid", "message": "é" * 1024})
     write_report(report, str(tmp_path / "log"))

@@ -2,6 +2,10 @@
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
+from finetune_api.conditions import Reason
+from finetune_api.contract.exit_codes import FAILURES, ExitCode
+from finetune_api.contract.reports import StageReport
 from finetune_api.jobstatus import MAX_ATTEMPTS, Attempts
 from finetune_api.stage import Stage
 from finetune_operator.job.attempts import GiveUp, StartAttempt, Wait, last_start_time, next_step
@@ -58,6 +62,48 @@ def test_a_stage_whose_job_vanished_waits_before_its_next_attempt() -> None:
 def test_a_job_that_is_being_deleted_does_not_count_as_an_attempt() -> None:
     going = Attempt(Stage.TRAIN, 1, "t1", State.FAILED, is_going=True, finished=NOW)
     assert next_step(Stage.TRAIN, [going], 1, 0, NOW) == StartAttempt(2)
+
+
+RETRIED = {
+    Reason.CHECKPOINT_DAMAGED,
+    Reason.EVALUATION_FAILED,
+    Reason.EXPORT_FAILED,
+    Reason.PREPARE_FAILED,
+    Reason.RATE_LIMITED,
+    Reason.RETRYING,
+    Reason.SOURCE_UNREACHABLE,
+    Reason.STORAGE_FULL,
+    Reason.TRAINING_FAILED,
+}
+"""Of the reasons that a stage can report; it fails at once for all others."""
+
+
+@pytest.mark.parametrize("stage", Stage)
+@pytest.mark.parametrize("reason", FAILURES)
+def test_only_failures_that_may_pass_are_retried(stage: Stage, reason: Reason) -> None:
+    report = StageReport(outcome="Failed", reason=reason, message="why")
+    failed = Attempt(
+        stage,
+        1,
+        "a",
+        State.FAILED,
+        exit_code=report.exit_code,
+        report=report,
+        finished=NOW - timedelta(hours=1),
+    )
+    step = next_step(stage, [failed], 1, 3, NOW)
+    assert step == (StartAttempt(2) if reason in RETRIED else GiveUp(reason, "why"))
+
+
+@pytest.mark.parametrize("code", [*ExitCode, 1, 137])
+def test_without_a_report_only_the_exit_code_for_memory_ends_the_stage(code: int) -> None:
+    failed = Attempt(Stage.TRAIN, 1, "a", State.FAILED, exit_code=code, finished=NOW - timedelta(hours=1))
+    step = next_step(Stage.TRAIN, [failed], 1, 3, NOW)
+    if code == ExitCode.OUT_OF_MEMORY:
+        assert isinstance(step, GiveUp)
+        assert step.reason is Reason.OUT_OF_MEMORY
+    else:
+        assert step == StartAttempt(2)
 
 
 LAST_YEAR = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from finetune_api.contract.reports import ExitCode
+from finetune_api.conditions import Reason
 from finetune_trainer.failures import StageError
 from finetune_trainer.prepare.dataset import find_format, survey
 from finetune_trainer.prepare.formats import Example
@@ -24,7 +24,7 @@ def test_wrong_rows_are_counted_and_named_with_their_places(tmp_path: Path) -> N
         check_survey(found)
     assert str(error.value).startswith(f"{URI}: 10 of 12 lines are wrong: line 3: not JSON")
     assert str(error.value).endswith("and 5 more")
-    assert error.value.code == ExitCode.BAD_DATA
+    assert error.value.reason == Reason.DATASET_INVALID
 
 
 def test_with_several_files_the_place_names_the_file(tmp_path: Path) -> None:

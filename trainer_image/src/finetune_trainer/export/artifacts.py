@@ -8,7 +8,6 @@ from typing import Any
 from finetune_api.artifact import Artifact
 from finetune_api.conditions import Reason
 from finetune_api.contract.mounts import path_of
-from finetune_api.contract.reports import ExitCode
 from finetune_api.digest import digest_directory
 
 from finetune_trainer.failures import StageError
@@ -25,13 +24,11 @@ def find_proven(artifact: Artifact, job_name: str, root: Path) -> Path:
     directory = path_of(artifact.uri, root)
     if not directory.is_dir():
         raise StageError(
-            ExitCode.NOT_FOUND,
             Reason.MODEL_NOT_FOUND,
             f"the result of FineTuneJob {job_name} is gone: there is no {artifact.uri}",
         )
     if digest_directory(directory) != artifact.digest:
         raise StageError(
-            ExitCode.BAD_CONFIG,
             Reason.ADAPTER_REFUSED,
             f"{artifact.uri} is not {artifact.digest[:19]}: it was changed after it was proven",
         )

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from finetune_api.conditions import Reason
-from finetune_api.contract.reports import ExitCode
 from finetune_api.hosts import explain_refusal, find_host_entry
 from finetune_pod.fetching import FetchError, Progress, retry_transient
 
@@ -85,25 +84,25 @@ class _Download:
                 # Without the token where the host is another.
                 request = response.next_request
             else:
-                raise FetchError(ExitCode.NOT_FOUND, f"{self._uri}: more than {_MOST_REDIRECTS} redirects")
+                raise FetchError(None, f"{self._uri}: more than {_MOST_REDIRECTS} redirects")
             try:
                 yield response
             finally:
                 response.close()
         except httpx.TransportError as error:
             text = str(error) or type(error).__name__
-            raise FetchError(ExitCode.TRANSIENT, f"{self._uri} cannot be read for now: {text}") from None
+            raise FetchError(Reason.SOURCE_UNREACHABLE, f"{self._uri} cannot be read for now: {text}") from None
 
     def _check_status(self, status: int) -> None:
         if status in (200, 206):
             return
         if status in (401, 403):
             hint = "check the Secret in secretRef"
-            raise FetchError(ExitCode.ACCESS_DENIED, f"{self._uri}: the server answers {status}: {hint}")
+            raise FetchError(Reason.ACCESS_DENIED, f"{self._uri}: the server answers {status}: {hint}")
         if status in _TRANSIENT or status >= 500:
-            reason = Reason.RATE_LIMITED if status == 429 else None
-            raise FetchError(ExitCode.TRANSIENT, f"{self._uri}: the server answers {status}", reason)
-        raise FetchError(ExitCode.NOT_FOUND, f"{self._uri} is not there: the server answers {status}")
+            reason = Reason.RATE_LIMITED if status == 429 else Reason.SOURCE_UNREACHABLE
+            raise FetchError(reason, f"{self._uri}: the server answers {status}")
+        raise FetchError(None, f"{self._uri} is not there: the server answers {status}")
 
 
 def _version_of(headers: Any) -> str:
@@ -121,20 +120,20 @@ def _check_host(uri: str, url: Any, hosts: Sequence[str]) -> None:
     """
     host = url.host if url.port is None else f"{url.host}:{url.port}"
     if url.scheme != "https":
-        raise FetchError(ExitCode.ACCESS_DENIED, f"{uri} redirects to {url.scheme}://{host}: only https is followed")
+        raise FetchError(Reason.ACCESS_DENIED, f"{uri} redirects to {url.scheme}://{host}: only https is followed")
     entry = find_host_entry(host, hosts)
     if entry is None:
-        raise FetchError(ExitCode.ACCESS_DENIED, explain_refusal(uri, host, hosts))
+        raise FetchError(Reason.ACCESS_DENIED, explain_refusal(uri, host, hosts))
     if entry == host:
         return
     try:
         found = socket.getaddrinfo(url.host, url.port or 443, type=socket.SOCK_STREAM)
     except OSError as error:
-        raise FetchError(ExitCode.TRANSIENT, f"{uri}: {host} is not found: {error}") from None
+        raise FetchError(Reason.SOURCE_UNREACHABLE, f"{uri}: {host} is not found: {error}") from None
     private = [address for *_, (address, *_) in found if not ipaddress.ip_address(str(address)).is_global]
     if private:
         raise FetchError(
-            ExitCode.ACCESS_DENIED,
+            Reason.ACCESS_DENIED,
             f"{uri}: {host} is at {private[0]}, which is no public address: only a host that sources.httpsHosts"
             " lists by its own name may be private",
         )

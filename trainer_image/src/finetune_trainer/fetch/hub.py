@@ -7,7 +7,6 @@ from typing import Any, TypeVar
 
 from finetune_api.conditions import Reason
 from finetune_api.contract.mounts import MODEL, Source, credential_variable
-from finetune_api.contract.reports import ExitCode
 from finetune_api.data import DataSource
 from finetune_api.modelserver import Model
 from finetune_api.uris import parse_uri
@@ -123,18 +122,18 @@ def _explain(error: Exception, uri: str) -> FetchError:
     match error:
         case GatedRepoError():
             hint = "accept its terms on the hub, and give a token's Secret in secretRef"
-            return FetchError(ExitCode.ACCESS_DENIED, f"{uri} is gated: {hint}", Reason.TERMS_NOT_ACCEPTED)
+            return FetchError(Reason.TERMS_NOT_ACCEPTED, f"{uri} is gated: {hint}")
         case LocalEntryNotFoundError():
             pass
         case RepositoryNotFoundError() | RevisionNotFoundError() | EntryNotFoundError():
             hint = "check the name; a private one needs a token's Secret in secretRef"
-            return FetchError(ExitCode.NOT_FOUND, f"{uri}: {str(error).splitlines()[0]}; {hint}")
+            return FetchError(None, f"{uri}: {str(error).splitlines()[0]}; {hint}")
         case HfHubHTTPError():
             status = error.response.status_code if error.response is not None else 0
             if status in (401, 403):
-                return FetchError(ExitCode.ACCESS_DENIED, f"{uri}: the hub refuses the token in secretRef")
+                return FetchError(Reason.ACCESS_DENIED, f"{uri}: the hub refuses the token in secretRef")
             if status == 429:
                 hint = "give a token's Secret in secretRef, or wait"
-                return FetchError(ExitCode.TRANSIENT, f"{uri}: the hub limits the rate: {hint}", Reason.RATE_LIMITED)
-            return FetchError(ExitCode.TRANSIENT, f"{uri}: the hub answers {status}")
-    return FetchError(ExitCode.TRANSIENT, f"{uri}: the hub cannot be reached: {error}")
+                return FetchError(Reason.RATE_LIMITED, f"{uri}: the hub limits the rate: {hint}")
+            return FetchError(Reason.SOURCE_UNREACHABLE, f"{uri}: the hub answers {status}")
+    return FetchError(Reason.SOURCE_UNREACHABLE, f"{uri}: the hub cannot be reached: {error}")

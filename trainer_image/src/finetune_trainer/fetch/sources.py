@@ -8,12 +8,11 @@ from typing import NoReturn
 
 from finetune_api.conditions import Reason
 from finetune_api.contract.mounts import HTTPS_HOSTS, SCRATCH, Source, below, credential_variable, path_of
-from finetune_api.contract.reports import ExitCode
 from finetune_api.data import DataSource
 from finetune_api.modelserver import Model
 from finetune_api.uris import parse_uri
 from finetune_pod.fetching import FetchError
-from finetune_pod.modelfiles import ModelFilesError
+from finetune_pod.modelfiles import ModelFilesError, check_safetensors
 from finetune_pod.objectstore import fetch_model, fetch_objects
 
 from finetune_trainer.data_files import is_data_file
@@ -51,7 +50,6 @@ def find_data(source: DataSource, root: Path, role: Source) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise StageError(
-            ExitCode.NOT_FOUND,
             Reason.DATASET_NOT_FOUND,
             f"{source.uri} is not there: check the claim or ConfigMap and the path in it",
         )
@@ -77,7 +75,6 @@ def _is_wanted(name: str) -> bool:
 
 def _refuse_empty(uri: str) -> NoReturn:
     raise StageError(
-        ExitCode.NOT_FOUND,
         Reason.DATASET_NOT_FOUND,
         f"{uri} holds no data files: their names end in .jsonl, .json, .csv, .tsv or .parquet",
     )
@@ -100,16 +97,14 @@ def find_model(model: Model, root: Path, *, weights: bool) -> Path:
         directory = path_of(model.uri, root)
     if not (directory / "config.json").is_file():
         raise StageError(
-            ExitCode.NOT_FOUND,
             Reason.MODEL_NOT_FOUND,
             f"{model.uri} holds no config.json: is it a model's directory?",
         )
-    if (weights or uri.scheme == "pvc") and not list(directory.glob("*.safetensors")):
-        raise StageError(
-            ExitCode.BAD_CONFIG,
-            Reason.MODEL_UNSAFE,
-            f"{model.uri} holds no *.safetensors: pickles are not loaded, convert them",
-        )
+    if weights or uri.scheme == "pvc":
+        try:
+            check_safetensors([path.name for path in directory.iterdir()], model.uri)
+        except ModelFilesError as error:
+            raise refuse_model(error) from None
     check_weights(directory, model.uri)
     return directory
 
@@ -120,6 +115,6 @@ def with_reasons(missing: Reason) -> Iterator[None]:
     try:
         yield
     except FetchError as error:
-        raise StageError(error.code, error.reason_of(missing), str(error)) from None
+        raise StageError(error.reason or missing, str(error)) from None
     except ModelFilesError as error:
         raise refuse_model(error) from None

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from finetune_api.conditions import Reason
-from finetune_api.contract.reports import ExitCode
 from finetune_api.data import Format
 from finetune_pod.chat import parse_arguments
 
@@ -229,4 +228,4 @@ def _take(found: Survey, name: str, rows: list[_Parsed], measure: Measure, write
 
 def invalid(message: str) -> StageError:
     """Return the failure of data that cannot be used."""
-    return StageError(ExitCode.BAD_DATA, Reason.DATASET_INVALID, message)
+    return StageError(Reason.DATASET_INVALID, message)

@@ -6,7 +6,6 @@ from itertools import islice
 from pathlib import Path
 
 from finetune_api.conditions import Reason
-from finetune_api.contract.reports import ExitCode
 from finetune_api.evaluation import Evaluation
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_pod.measurable import find_problem, read_traits
@@ -37,7 +36,7 @@ def check_evaluation(spec: FineTuneJobSpec, heldout: Path, tokenizer: Tokenizer)
         or _check_calls(asked, tokenizer)
     )
     if problem:
-        raise StageError(ExitCode.BAD_CONFIG, Reason.INVALID_SPEC, problem)
+        raise StageError(Reason.INVALID_SPEC, problem)
 
 
 def _check_schema(text: str | None) -> str:

@@ -1,7 +1,6 @@
 """Whether the base model can do what the job asks: found before the data is read and a GPU is asked for."""
 
 from finetune_api.conditions import Reason
-from finetune_api.contract.reports import ExitCode
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_pod.servability import LORA_MODULES, find_unservable
 
@@ -22,7 +21,7 @@ def check_fitness(spec: FineTuneJobSpec, shape: ModelShape, largest_token: int) 
     """
     unservable = find_unservable(spec, list(shape.architectures))
     if unservable:
-        raise StageError(ExitCode.BAD_CONFIG, Reason.NOT_SERVABLE, unservable)
+        raise StageError(Reason.NOT_SERVABLE, unservable)
     _check_layers(spec, shape)
     uri, longest = spec.model.uri, spec.hyperparameters.max_length
     if largest_token >= shape.rows:
@@ -32,7 +31,6 @@ def check_fitness(spec: FineTuneJobSpec, shape: ModelShape, largest_token: int) 
         )
     if shape.positions is not None and longest > shape.positions:
         raise StageError(
-            ExitCode.BAD_CONFIG,
             Reason.INVALID_SPEC,
             f"hyperparameters.maxLength is {longest}, {uri} was made for {shape.positions} tokens at most: lower it",
         )
@@ -53,4 +51,4 @@ def _check_layers(spec: FineTuneJobSpec, shape: ModelShape) -> None:
 
 
 def _unsupported(message: str) -> StageError:
-    return StageError(ExitCode.BAD_CONFIG, Reason.MODEL_UNSUPPORTED, message)
+    return StageError(Reason.MODEL_UNSUPPORTED, message)

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from finetune_api.conditions import Reason
-from finetune_api.contract.reports import ExitCode
 
 from finetune_trainer.failures import StageError
 from finetune_trainer.tokenizer import check_model
@@ -54,7 +53,7 @@ def read_shape(directory: Path, uri: str) -> ModelShape:
     except Exception as error:
         # Each model's code has errors of its own for a configuration that it does not understand.
         message = f"{uri}: its config.json makes no model: {type(error).__name__}: {error}"
-        raise StageError(ExitCode.BAD_CONFIG, Reason.MODEL_UNSUPPORTED, message) from error
+        raise StageError(Reason.MODEL_UNSUPPORTED, message) from error
     return _measure(model, config)
 
 

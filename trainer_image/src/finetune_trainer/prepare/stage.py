@@ -12,7 +12,7 @@ import numpy as np
 from finetune_api.conditions import Reason
 from finetune_api.contract.jobfile import JobDirectory, JobFile
 from finetune_api.contract.mounts import TRAIN, VALIDATION, Source
-from finetune_api.contract.reports import ExitCode, StageReport
+from finetune_api.contract.reports import StageReport
 from finetune_api.data import DataSource, Format, accepted_formats
 from finetune_api.digest import digest_directory
 from finetune_api.estimate import GpuKind, describe_estimate
@@ -95,7 +95,7 @@ def prepare(job: JobFile, directory: JobDirectory, kind: GpuKind | None, currenc
     figures = estimate(build_setup(job.spec, chosen, shape, parts.lengths), shape, find_rate(job.spec, kind, currency))
     misfit = find_misfit(job.spec, chosen, shape, parts.lengths, figures.gpu_memory)
     if misfit:
-        raise StageError(ExitCode.BAD_CONFIG, Reason.GPU_TOO_SMALL, misfit)
+        raise StageError(Reason.GPU_TOO_SMALL, misfit)
     _LOG.info("%s", describe_estimate(figures))
     statistics = summary.to_dict() | {
         "estimate": figures.to_dict(),
@@ -175,7 +175,7 @@ def _choose(spec: FineTuneJobSpec, examples: int) -> ChosenHyperparameters:
     try:
         return choose(spec, examples)
     except ValueError as error:
-        raise StageError(ExitCode.BAD_CONFIG, Reason.INVALID_SPEC, str(error)) from None
+        raise StageError(Reason.INVALID_SPEC, str(error)) from None
 
 
 def _summarise(

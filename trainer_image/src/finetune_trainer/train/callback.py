@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from finetune_api.conditions import Reason
-from finetune_api.contract.reports import ExitCode
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from finetune_trainer.failures import StageError
@@ -76,7 +75,6 @@ class Follower(TrainerCallback):  # type: ignore[misc]
             return
         if not math.isfinite(loss):
             raise StageError(
-                ExitCode.SOFTWARE,
                 Reason.LOSS_NOT_FINITE,
                 f"the loss is {loss} at step {state.global_step}: lower hyperparameters.learningRate",
             )

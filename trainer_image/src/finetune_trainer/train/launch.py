@@ -16,7 +16,7 @@ from pathlib import Path
 from finetune_api.compute import Compute
 from finetune_api.conditions import Reason
 from finetune_api.contract.jobfile import JobDirectory, JobFile
-from finetune_api.contract.reports import ExitCode, StageReport, parse_report
+from finetune_api.contract.reports import StageReport, parse_report
 from finetune_api.summaries import ChosenHyperparameters
 
 from finetune_trainer.failures import StageError
@@ -67,10 +67,9 @@ def launch_training(
             tried = smaller
             continue
         if report is None and code == -signal.SIGTERM:
-            raise StageError(ExitCode.STOPPED, Reason.RETRYING, "stopped before its first step: nothing is lost")
+            raise StageError(Reason.RETRYING, "stopped before its first step: nothing is lost")
         if report is None:
             raise StageError(
-                ExitCode.SOFTWARE,
                 Reason.TRAINING_FAILED,
                 f"the training ended with code {code} and left no report: see the log above",
             )

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from finetune_api.conditions import Reason
 from finetune_api.contract.jobfile import JobDirectory
-from finetune_api.contract.reports import ExitCode
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.summaries import ChosenHyperparameters
 
@@ -29,7 +28,7 @@ def choose_batch(spec: FineTuneJobSpec, directory: JobDirectory) -> ChosenHyperp
     try:
         chosen = choose(spec, count_examples(directory.train_data))
     except ValueError as error:
-        raise StageError(ExitCode.BAD_CONFIG, Reason.INVALID_SPEC, str(error)) from None
+        raise StageError(Reason.INVALID_SPEC, str(error)) from None
     return read_micro_batch(directory.checkpoints, chosen)
 
 

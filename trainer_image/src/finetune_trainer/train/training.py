@@ -12,7 +12,7 @@ from typing import Any
 from finetune_api.artifact import Artifact, ArtifactKind, describe_artifact
 from finetune_api.conditions import Reason
 from finetune_api.contract.jobfile import JobDirectory, JobFile, read_job_file
-from finetune_api.contract.reports import ExitCode, StageReport
+from finetune_api.contract.reports import StageReport
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.summaries import TrainingSummary
 
@@ -84,7 +84,6 @@ def train(job: JobFile, directory: JobDirectory, attempt: int, metrics_port: int
     is_done = state.global_step >= state.max_steps or (spec.hyperparameters.early_stopping and not follower.stopped)
     if not is_done:
         raise StageError(
-            ExitCode.STOPPED,
             Reason.RETRYING,
             f"stopped at step {state.global_step} of {state.max_steps}; the next attempt goes on from there",
         )
@@ -121,7 +120,6 @@ def _run(trainer: Any, resume: Path | None, *, is_main: bool) -> None:
         if is_main:
             forget(resume)
         raise StageError(
-            ExitCode.SOFTWARE,
             Reason.CHECKPOINT_DAMAGED,
             f"{resume.name} cannot be read ({error}): the next attempt goes on from the one before; check the volume",
         ) from error
@@ -163,7 +161,6 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stdout)
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    code = ExitCode.OK
     job = read_job_file(options.job)
     directory = JobDirectory.of(job, options.root)
     _block_unused(job.spec)
@@ -176,10 +173,9 @@ def main(arguments: list[str] | None = None) -> None:
             _LOG.exception("the training failed")
         if failure.reason in (Reason.OUT_OF_MEMORY, Reason.GPU_OUT_OF_MEMORY):
             lower_micro_batch(job.spec, directory)
-        code = failure.code
         report = StageReport(outcome="Failed", reason=failure.reason, message=str(failure)[:1024])
     _write_once(options.report, report)
-    sys.exit(code)
+    sys.exit(report.exit_code)
 
 
 def _block_unused(spec: FineTuneJobSpec) -> None:
