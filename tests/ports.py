@@ -3,7 +3,7 @@
 import socket
 
 
-def find_port() -> int:
+def find_free_port() -> int:
     """Return a port of this host that is free now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO
 from xml.etree import ElementTree as ET
 
-from cluster.images import check_room
+from cluster.images import check_disk_space
 from cluster.layout import ClusterError
 from cluster.packages import install_kubernetes
 
@@ -58,7 +58,7 @@ def main(wanted: list[str]) -> int:
     began, made = time.monotonic(), dict[str, float]()
     try:
         if NODE in tiers:
-            check_room()
+            check_disk_space()
         if not {*ALONE, *chain(*WAITING)}.isdisjoint(tiers):
             # First, since to build it takes all cores, and trainings would wait in vain.
             made["Kubernetes"] = measure(install_kubernetes)

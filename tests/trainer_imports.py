@@ -1,4 +1,4 @@
-"""The packages of a training, imported once for all runs of `warm.py`."""
+"""The packages of a training, which `forked.py` imports once for all runs."""
 
 import finetune_trainer.prepare.stage
 import finetune_trainer.train.callback

@@ -16,11 +16,11 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from cluster.images import build_images, chart_values, image_annotation, push_images
-from cluster.layout import BIN, ClusterError, tell
+from cluster.images import build_chart_values, build_image_annotation, build_images, push_images
+from cluster.layout import BIN, ClusterError, log_progress
 from cluster.lifecycle import up
 from cluster.packages import install_kubernetes
-from cluster.storage import keep_volume
+from cluster.storage import create_kept_volume
 from finetune_api.references import BASE_NAME
 from openai import OpenAI
 
@@ -80,9 +80,9 @@ def main() -> int:
 def _choose_target() -> Target:
     if os.environ.get("CLUSTER") != "current":
         cluster = up(images=True)
-        keep_volume(cluster, "helpdesk-base")
+        create_kept_volume(cluster, "helpdesk-base")
         config = f"--kubeconfig={cluster.kubeconfig}"
-        values = chart_values(None) | {"podAnnotations": image_annotation()}
+        values = build_chart_values(None) | {"podAnnotations": build_image_annotation()}
         return Target((str(cluster.kubectl), config), (str(cluster.helm), config), values, "helpdesk-base")
     registry = os.environ.get("REGISTRY", "")
     if not registry:
@@ -93,11 +93,11 @@ def _choose_target() -> Target:
         install_kubernetes()
     build_images()
     push_images(registry)
-    return Target(("kubectl",), (shutil.which("helm") or str(BIN / "helm"),), chart_values(registry), "")
+    return Target(("kubectl",), (shutil.which("helm") or str(BIN / "helm"),), build_chart_values(registry), "")
 
 
 def _install(target: Target) -> None:
-    tell("installing the operator with Helm")
+    log_progress("installing the operator with Helm")
     command = [*target.helm, "upgrade", "--install", "finetune-operator", str(CHART), "--create-namespace"]
     command += [f"--namespace={SYSTEM_NAMESPACE}", "--values=-", "--wait", "--timeout=5m"]
     _run(command, json.dumps(target.values))
@@ -121,7 +121,7 @@ def _make_base_model(target: Target) -> None:
         _config_map("make-base-model", HERE / "make_base_model.py"),
         _config_map("support-bot-data", HERE / "train.jsonl", HERE / "heldout.jsonl"),
     )
-    tell("creating the base model (about 4 minutes, once)")
+    log_progress("creating the base model (about 4 minutes, once)")
     image = target.values["trainer"]["image"]
     manifest = Template((HERE / "base-model.yaml").read_text()).substitute(
         TRAINER_IMAGE=f"{image['repository']}:{image['tag']}"
@@ -130,7 +130,7 @@ def _make_base_model(target: Target) -> None:
     logs = [*target.kubectl, "logs", f"-n={NAMESPACE}", "--follow", "--pod-running-timeout=300s", "job/make-base-model"]
     with subprocess.Popen(logs, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         for line in process.stdout or ():
-            tell(f"  {line.rstrip()}")
+            log_progress(f"  {line.rstrip()}")
     target.run("wait", f"-n={NAMESPACE}", "--for=condition=Complete", "--timeout=900s", "job/make-base-model")
 
 

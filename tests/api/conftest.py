@@ -16,9 +16,9 @@ import pytest
 import yaml
 from api.account import Account, install_account, make_namespace
 from api.player import Player
-from cluster.control_plane import Cluster, control_plane, install_kinds
+from cluster.control_plane import Cluster, control_plane, install_crds
 from operator_log import check_log
-from ports import find_port
+from ports import find_free_port
 from waiting import wait_for
 
 SETTINGS = {
@@ -44,7 +44,7 @@ class Operator:
     ) -> None:
         self._kubeconfig, self._directory, self._arguments = kubeconfig, directory, arguments
         self._settings = SETTINGS | (settings or {})
-        self._health_port, self._metrics_port = find_port(), find_port()
+        self._health_port, self._metrics_port = find_free_port(), find_free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -145,7 +145,7 @@ def cluster() -> Iterator[Cluster]:
     """The API server with our kinds."""
     # As on OpenShift: an owner that blocks its deletion is named only by who may change its finalizers.
     with control_plane("OwnerReferencesPermissionEnforcement") as running:
-        install_kinds(running)
+        install_crds(running)
         yield running
 
 

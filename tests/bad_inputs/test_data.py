@@ -21,7 +21,7 @@ from finetune_trainer.failures import StageError
 from finetune_trainer.prepare.files import LONGEST_ROW
 from finetune_trainer.prepare.stage import prepare
 from model.tiny import make_tiny_model
-from workplace import make_workplace
+from workspace import make_workspace
 
 HERE = Path(__file__).parent
 CASES = [(path.stem, case) for path in sorted(HERE.glob("data/*.yaml")) for case in yaml.safe_load(path.read_text())]
@@ -82,14 +82,14 @@ def run(model: Path, root: Path, case: dict[str, Any]) -> tuple[str, str]:
     if "validation" in case:
         dataset["validation"] = {"uri": f"pvc://data/{case['validation']}"}
     spec = {"dataset": dataset, "method": METHODS[case.get("method", "sft")]} | case.get("spec", {})
-    workplace = make_workplace(root, model, [], **spec)
+    workspace = make_workspace(root, model, [], **spec)
     (root / "claims" / "data" / "train.jsonl").unlink()
     for name, content in files.items():
         path = root / "claims" / "data" / name
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(StageError) as error:
-        prepare(workplace.job, workplace.directory, None, "USD")
+        prepare(workspace.job, workspace.directory, None, "USD")
     return error.value.reason, str(error.value)
 
 

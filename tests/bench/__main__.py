@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.gpu import measure_on_gpu
-from bench.operating import measure_operator
-from bench.preparing import measure_preparing
+from bench.operator_scale import measure_operator
+from bench.preparation import measure_preparation
 from bench.rollouts import measure_rollouts
 from bench.serving import measure_serving
 from bench.training import measure_training
@@ -46,7 +46,7 @@ def main() -> None:
                 figures = measure_operator(arguments.sizes, arguments.idle)
             case "training":
                 # First, while no other child has left its peak behind.
-                figures = measure_preparing(root / "preparing", arguments.rows)
+                figures = measure_preparation(root / "preparing", arguments.rows)
                 figures |= measure_training(root / "training")
             case "serving":
                 figures = measure_serving(root) | measure_rollouts()

@@ -6,7 +6,7 @@ from typing import Any
 
 from finetune_api.contract.reports import StageReport
 from model.tiny import make_tiny_model
-from workplace import Workplace, make_workplace, price_chats
+from workspace import Workspace, make_price_chats, make_workspace
 
 _CONVERSATIONS = 512
 _RUNS = 3
@@ -34,23 +34,23 @@ def measure_on_gpu(root: Path) -> dict[str, Any]:
 
 def _measure(directory: Path, base: Path, *, packing: bool, adapter: str) -> float:
     """Return the tokens that one training takes in a second, from its first step to its last."""
-    workplace = make_workplace(
+    workspace = make_workspace(
         directory,
         base,
-        [*price_chats(_CONVERSATIONS)],
+        [*make_price_chats(_CONVERSATIONS)],
         method={"sft": {"packing": packing}},
         adapter={adapter: {"rank": 8}},
         hyperparameters={"epochs": 1, "batchSize": 8, "maxLength": 256},
         compute={"saveSteps": 10_000, "resources": {"cpu": "4", "memory": "16Gi", "gpus": 1}},
     )
-    prepared, trained = (_run(workplace, *stage) for stage in (["prepare"], ["train", "--attempt=1"]))
+    prepared, trained = (_run(workspace, *stage) for stage in (["prepare"], ["train", "--attempt=1"]))
     if prepared.dataset is None or trained.training is None:
         raise SystemExit("the reports hold no figures")
     return prepared.dataset.train_tokens / trained.training.seconds
 
 
-def _run(workplace: Workplace, *arguments: str) -> StageReport:
-    status, report = workplace.run_anew(*arguments)
+def _run(workspace: Workspace, *arguments: str) -> StageReport:
+    status, report = workspace.run_subprocess(*arguments)
     if status != 0 or report is None:
-        raise SystemExit(f"{arguments[0]} ended with {status}:\n{workplace.log[-3000:]}")
+        raise SystemExit(f"{arguments[0]} ended with {status}:\n{workspace.log[-3000:]}")
     return report

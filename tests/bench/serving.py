@@ -13,7 +13,7 @@ import psutil
 from bench.load import Gaps, Load, ask_many
 from finetune_pod.servability import LORA_MODULES
 from model.tiny import make_tiny_model
-from ports import find_port
+from ports import find_free_port
 from serving.running import KEY, Server, make_adapter, run_server, run_until_ready
 
 _TURNS = 5
@@ -62,7 +62,7 @@ def _lay_out(root: Path) -> Server:
     make_tiny_model(root / "claims" / "models" / "tiny")
     for number in range(_ADAPTERS + 1):
         make_adapter(root / "claims" / "models" / "tiny", _adapter(root, number), number)
-    return Server(root, find_port())
+    return Server(root, find_free_port())
 
 
 def _adapter(root: Path, number: int) -> Path:

@@ -15,7 +15,7 @@ from typing import Any
 from bench.settings import EPOCHS, LEARNING_RATE, LONGEST, RANK, SEED
 from model.tiny import make_tiny_model
 from scipy import stats
-from workplace import Workplace, make_workplace
+from workspace import Workspace, make_workspace
 
 _ROWS = 600
 _RUNS = 5
@@ -43,10 +43,10 @@ def measure_training(root: Path) -> dict[str, Any]:
     rows = make_rows(_ROWS)
     ours, plain, differences = [], [], []
     for seed in range(_RUNS):
-        workplace = _prepare(root / f"ours-{seed}", base, rows, seed)
-        ours.append(_run_ours(workplace))
-        plain.append(_run_plain(root / f"plain-{seed}", base, workplace, seed))
-        losses = [_measure_loss(base, run.adapter, workplace.directory.heldout_data) for run in (ours[-1], plain[-1])]
+        workspace = _prepare(root / f"ours-{seed}", base, rows, seed)
+        ours.append(_run_ours(workspace))
+        plain.append(_run_plain(root / f"plain-{seed}", base, workspace, seed))
+        losses = [_measure_loss(base, run.adapter, workspace.directory.heldout_data) for run in (ours[-1], plain[-1])]
         differences.append(losses[0] - losses[1])
     half = stats.t.ppf(0.975, _RUNS - 1) * stats.sem(differences)
     return {
@@ -76,9 +76,9 @@ def make_rows(count: int) -> list[dict[str, str]]:
     ]
 
 
-def _prepare(root: Path, base: Path, rows: list[dict[str, str]], seed: int) -> Workplace:
+def _prepare(root: Path, base: Path, rows: list[dict[str, str]], seed: int) -> Workspace:
     """Prepare a job with packing, whose steps hold as many rows as a batch of the plain script."""
-    workplace = make_workplace(
+    workspace = make_workspace(
         root,
         base,
         list(rows),
@@ -87,36 +87,36 @@ def _prepare(root: Path, base: Path, rows: list[dict[str, str]], seed: int) -> W
         hyperparameters={"epochs": EPOCHS, "learningRate": LEARNING_RATE, "maxLength": LONGEST, "seed": seed},
         compute={"saveSteps": 100_000},
     )
-    status, report = workplace.run_anew("prepare")
+    status, report = workspace.run_subprocess("prepare")
     if status != 0 or report is None or report.dataset is None:
-        raise SystemExit(workplace.log[-3000:])
+        raise SystemExit(workspace.log[-3000:])
     steps = math.ceil(report.dataset.train_examples / _PLAIN_BATCH)
-    job = json.loads(workplace.job_path.read_text())
+    job = json.loads(workspace.job_path.read_text())
     job["spec"]["hyperparameters"]["batchSize"] = max(1, round(report.dataset.train_tokens / LONGEST / steps))
-    workplace.job_path.write_text(json.dumps(job))
-    return workplace
+    workspace.job_path.write_text(json.dumps(job))
+    return workspace
 
 
-def _count_tokens(workplace: Workplace) -> int:
+def _count_tokens(workspace: Workspace) -> int:
     """Return the tokens of all epochs, without padding."""
-    report = json.loads(workplace.directory.report("prepare").read_text())
+    report = json.loads(workspace.directory.report("prepare").read_text())
     return int(report["statistics"]["trainTokens"] * EPOCHS)
 
 
-def _run_ours(workplace: Workplace) -> Run:
+def _run_ours(workspace: Workspace) -> Run:
     began = time.monotonic()
-    process = workplace.start("train", "--attempt=1")
-    startup = _wait_for_first_step(process, workplace.root / "log", began)
-    report = workplace.report() if process.wait() == 0 else None
+    process = workspace.start("train", "--attempt=1")
+    startup = _wait_for_first_step(process, workspace.root / "log", began)
+    report = workspace.report() if process.wait() == 0 else None
     if report is None or report.training is None:
-        raise SystemExit(workplace.log[-3000:])
-    return Run(_count_tokens(workplace) / report.training.seconds, startup, workplace.directory.adapter(1))
+        raise SystemExit(workspace.log[-3000:])
+    return Run(_count_tokens(workspace) / report.training.seconds, startup, workspace.directory.adapter(1))
 
 
-def _run_plain(directory: Path, base: Path, workplace: Workplace, seed: int) -> Run:
+def _run_plain(directory: Path, base: Path, workspace: Workspace, seed: int) -> Run:
     directory.mkdir()
     data = directory / "train.jsonl"
-    with workplace.directory.train_data.open() as lines, data.open("w") as out:
+    with workspace.directory.train_data.open() as lines, data.open("w") as out:
         for line in lines:
             messages = json.loads(line)["messages"]
             out.write(json.dumps({"prompt": messages[:-1], "completion": messages[-1:]}) + "\n")
@@ -130,7 +130,7 @@ def _run_plain(directory: Path, base: Path, workplace: Workplace, seed: int) -> 
     if process.wait() != 0:
         raise SystemExit(log.read_text()[-3000:])
     seconds = float(re.findall(r'"seconds": ([0-9.]+)', log.read_text())[-1])
-    return Run(_count_tokens(workplace) / seconds, startup, directory)
+    return Run(_count_tokens(workspace) / seconds, startup, directory)
 
 
 def _wait_for_first_step(process: "subprocess.Popen[Any]", log: Path, began: float) -> float:

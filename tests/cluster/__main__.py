@@ -5,7 +5,7 @@ import sys
 
 from cluster.images import build_images, push_images
 from cluster.layout import ClusterError
-from cluster.lifecycle import current, down, up
+from cluster.lifecycle import down, find_running, up
 
 
 def main() -> int:
@@ -30,7 +30,7 @@ def main() -> int:
                 if arguments.registry:
                     push_images(arguments.registry)
             case "status":
-                cluster = current()
+                cluster = find_running()
                 print(f"running: export KUBECONFIG={cluster.kubeconfig}" if cluster else "not running")
                 return 0 if cluster else 3
     except ClusterError as error:

@@ -116,7 +116,7 @@ class Ports:
         return self.api + 13
 
 
-LONE_PORTS = Ports(API_PORT + 100)
+NODELESS_PORTS = Ports(API_PORT + 100)
 """Those of a control plane without a node."""
 
 
@@ -171,7 +171,7 @@ def start_control_plane(
             "--endpoint-reconciler-type=" + ("master-count" if scheduler else "none"),
         ],
     )
-    processes.wait_until(lambda: _answers(cluster), f"the API server (see {directory}/logs)", 120)
+    processes.wait_until(lambda: is_ready(cluster), f"the API server (see {directory}/logs)", 120)
     _write_kubeconfigs(cluster)
     start_controllers(cluster, ports)
     if scheduler:
@@ -230,7 +230,7 @@ def control_plane(*plugins: str) -> Iterator[Cluster]:
         stop_control_plane(directory)
         shutil.rmtree(directory, ignore_errors=True)
         try:
-            yield start_control_plane(directory, "127.0.0.1", LONE_PORTS, scheduler=False, plugins=plugins)
+            yield start_control_plane(directory, "127.0.0.1", NODELESS_PORTS, scheduler=False, plugins=plugins)
         finally:
             stop_control_plane(directory)
 
@@ -250,7 +250,7 @@ def _take_directory() -> Iterator[Path]:
             return
 
 
-def install_kinds(cluster: Cluster) -> None:
+def install_crds(cluster: Cluster) -> None:
     """Install our kinds, and wait until the API server is ready for them."""
     cluster.run_kubectl("apply", "--server-side", "-f", str(ROOT / "crds"))
     cluster.run_kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
@@ -259,12 +259,8 @@ def install_kinds(cluster: Cluster) -> None:
         cluster.run_kubectl("get", "--raw", f"/apis/finetune.dev/v1alpha1/{kind}?resourceVersion=0")
 
 
-def is_answering(cluster: Cluster) -> bool:
-    """Tell whether the API server says that it is ready."""
-    return _answers(cluster)
-
-
-def _answers(cluster: Cluster) -> bool:
+def is_ready(cluster: Cluster) -> bool:
+    """Tell whether the API server's `/readyz` returns 200."""
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.containerd import PAUSE_IMAGE
-from cluster.layout import CACHE, IMAGES, ROOT, ClusterError, digest_inputs, tell
+from cluster.layout import CACHE, IMAGES, ROOT, ClusterError, digest_inputs, log_progress
 from cluster.loading import LAYOUT, load_image, prune_layout
 from cluster.packages import install_debian
 
@@ -55,7 +55,7 @@ _IMAGES = (
 )
 
 
-def check_room() -> None:
+def check_disk_space() -> None:
     """Refuse at once what would end for want of room: Kubernetes, which is built before images, takes ten minutes.
 
     Raises:
@@ -83,7 +83,7 @@ def build_images() -> None:
         )
         if _recorded(image.name) == inputs:
             continue
-        tell(f"building {image.name}")
+        log_progress(f"building {image.name}")
         arguments = [f"--build-arg={one}" for one in (f"BASE={image.base}", *image.arguments)]
         _bud(image.name, image.dockerfile, ROOT, arguments)
         _record(image.name, inputs)
@@ -91,7 +91,7 @@ def build_images() -> None:
     _run([*_buildah(), "rmi", "--prune", "--force"], ROOT)
 
 
-def load_pause() -> None:
+def load_pause_image() -> None:
     """Hand containerd the image that every pod begins with."""
     source = _HERE / "pause"
     inputs = digest_inputs([source / "main.go", _BASES / "pause.Dockerfile"], "")
@@ -112,14 +112,14 @@ def load_images() -> None:
 
 def push_images(registry: str) -> None:
     """Push the project's images below a registry's path, each under a tag of its own content."""
-    for name, values in chart_values(registry).items():
+    for name, values in build_chart_values(registry).items():
         image = f"finetune.dev/{name}:dev"
         target = f"{values['image']['repository']}:{values['image']['tag']}"
-        tell(f"pushing {target}")
+        log_progress(f"pushing {target}")
         _run([*_buildah(), "push", image, f"docker://{target}"], ROOT)
 
 
-def chart_values(registry: str | None) -> dict[str, Any]:
+def build_chart_values(registry: str | None) -> dict[str, Any]:
     """Return the chart's values that name the images as they were built last; None is the embedded cluster."""
     names = ("operator", "trainer", "serving")
     built = {name: _recorded(f"finetune.dev/{name}:dev")[:12] for name in names}
@@ -134,7 +134,7 @@ def chart_values(registry: str | None) -> dict[str, Any]:
     }
 
 
-def image_annotation() -> dict[str, str]:
+def build_image_annotation() -> dict[str, str]:
     """Return the annotation that replaces the operator's pod when its image was built anew under the same tag."""
     return {"finetune.dev/built-from": _recorded("finetune.dev/operator:dev")[:12]}
 
@@ -144,7 +144,7 @@ def _build_python() -> None:
     inputs = digest_inputs([dockerfile], _DEBIAN_PACKAGES)
     if _recorded(_PYTHON) == inputs:
         return
-    tell("building the base image from Debian packages (about 1 minute)")
+    log_progress("building the base image from Debian packages (about 1 minute)")
     with tempfile.TemporaryDirectory(dir=IMAGES) as context:
         _run(
             [
@@ -169,7 +169,7 @@ def _build_cpu() -> None:
     if _recorded(_CPU) == inputs:
         return
     _require_room()
-    tell("building the heavy base image (about 2 minutes)")
+    log_progress("building the heavy base image (about 2 minutes)")
     with tempfile.TemporaryDirectory(dir=IMAGES) as directory:
         context = Path(directory)
         for path in (ROOT / "install.sh", ROOT / "pyproject.toml"):

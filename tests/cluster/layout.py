@@ -29,7 +29,7 @@ class ClusterError(Exception):
     """Something that keeps the cluster from running, said so that a person can act on it."""
 
 
-def tell(message: str) -> None:
+def log_progress(message: str) -> None:
     """Say how far the work is, on standard error."""
     sys.stderr.write(f"[{time.monotonic() - _STARTED:4.0f}s] {message}\n")
     sys.stderr.flush()

@@ -4,12 +4,12 @@ import shutil
 
 from cluster import processes
 from cluster.containerd import start_containerd
-from cluster.control_plane import Cluster, Ports, is_answering, start_control_plane, stop_control_plane
-from cluster.images import build_images, check_room, load_images, load_pause
-from cluster.layout import API_PORT, IMAGES, NODE_ADDRESS, STATE, ClusterError, tell
-from cluster.node import find_other_node, make_interface, start_node, stop_node, unmount_below
+from cluster.control_plane import Cluster, Ports, is_ready, start_control_plane, stop_control_plane
+from cluster.images import build_images, check_disk_space, load_images, load_pause_image
+from cluster.layout import API_PORT, IMAGES, NODE_ADDRESS, STATE, ClusterError, log_progress
+from cluster.node import create_interface, find_other_node, start_node, stop_node, unmount_below
 from cluster.packages import install_debian, install_kubernetes
-from cluster.storage import make_volumes, recycle_volumes
+from cluster.storage import create_volumes, recycle_volumes
 
 _CLUSTER = Cluster(STATE, f"https://{NODE_ADDRESS}:{API_PORT}")
 _PROCESSES = (
@@ -27,7 +27,7 @@ _PROCESSES = (
 def up(*, images: bool = False) -> Cluster:
     """Start the cluster, or what of it does not run; with the project's images when asked for."""
     if images:
-        check_room()
+        check_disk_space()
     install_kubernetes()
     install_debian()
     if images:
@@ -41,15 +41,15 @@ def up(*, images: bool = False) -> Cluster:
                 f"{other} runs on this machine already, and two nodes would break each other's network: "
                 "use that cluster with CLUSTER=current REGISTRY=<registry> make demo, or stop it"
             )
-        tell("starting the cluster")
+        log_progress("starting the cluster")
         down()
-        make_interface()
+        create_interface()
         start_containerd(STATE)
         cluster = start_control_plane(STATE, NODE_ADDRESS, Ports(), scheduler=True)
-        load_pause()
+        load_pause_image()
         start_node(cluster)
-        make_volumes(cluster)
-        tell(f"the cluster is ready: export KUBECONFIG={cluster.kubeconfig}")
+        create_volumes(cluster)
+        log_progress(f"the cluster is ready: export KUBECONFIG={cluster.kubeconfig}")
     if images:
         load_images()
     return _CLUSTER
@@ -65,11 +65,11 @@ def down() -> None:
         shutil.rmtree(STATE / name, ignore_errors=True)
 
 
-def current() -> Cluster | None:
+def find_running() -> Cluster | None:
     """Return the running cluster, or None."""
     return _CLUSTER if is_healthy() else None
 
 
 def is_healthy() -> bool:
     """Tell whether every process runs and the API server answers."""
-    return all(processes.is_running(STATE, name) for name in _PROCESSES) and is_answering(_CLUSTER)
+    return all(processes.is_running(STATE, name) for name in _PROCESSES) and is_ready(_CLUSTER)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from cluster.containerd import SOCKET, run_ctr
-from cluster.layout import BIN, IMAGES, ClusterError, tell
+from cluster.layout import BIN, IMAGES, ClusterError, log_progress
 
 LAYOUT = IMAGES / "oci"
 """The images as an OCI image layout."""
@@ -22,7 +22,7 @@ def load_image(name: str) -> None:
     loaded = {one for one, digest in _loaded_images() if one in entries and entries[one]["digest"] == digest}
     if name in loaded:
         return
-    tell(f"loading {name}")
+    log_progress(f"loading {name}")
     entry = entries[name]
     known = {layer for one in loaded for layer in _layers(entries[one])}
     wanted = [entry["digest"], _manifest(entry)["config"]["digest"], *_layers(entry)]

@@ -16,7 +16,7 @@ from cluster.layout import (
     NODE_INTERFACE,
     NODE_NAME,
     POD_NETWORK,
-    tell,
+    log_progress,
 )
 from cluster.processes import run_program
 
@@ -24,7 +24,7 @@ _NODE_PROGRAMS = ("kubelet", "k3s", "k3s-server", "k0s", "rke2")
 _CHAINS = ("KUBE-", "CNI-")
 
 
-def make_interface() -> None:
+def create_interface() -> None:
     """Make the interface with the node's address; a bridge without ports, since it exists on every kernel."""
     if run_program("ip", "link", "show", NODE_INTERFACE, check=False).returncode != 0:
         run_program("ip", "link", "add", NODE_INTERFACE, "type", "bridge")
@@ -54,7 +54,7 @@ def start_node(cluster: Cluster) -> None:
     processes.start(directory, "kube-proxy", [BIN / "kube-proxy", f"--config={directory / 'proxy.json'}"])
     processes.start(directory, "coredns", [BIN / "coredns", "-conf", directory / "Corefile"])
     cluster.run_kubectl("apply", "-f", "-", stdin=json.dumps(_dns_objects()))
-    tell("waiting for the node")
+    log_progress("waiting for the node")
     cluster.run_kubectl("wait", "--for=create", "--timeout=60s", f"node/{NODE_NAME}")
     cluster.run_kubectl("wait", "--for=condition=Ready", "--timeout=90s", f"node/{NODE_NAME}")
 
@@ -68,7 +68,9 @@ def stop_node(directory: Path) -> None:
     unmount_below(RUNTIME)
     other = find_other_node(directory)
     if other:
-        tell(f"{other} runs on this machine: its network rules and namespaces are left alone, and ours with them")
+        log_progress(
+            f"{other} runs on this machine: its network rules and namespaces are left alone, and ours with them"
+        )
     else:
         _unmount_namespaces()
         if shutil.which("iptables"):

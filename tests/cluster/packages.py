@@ -7,7 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from cluster.layout import BIN, CACHE, ClusterError, digest_inputs, tell
+from cluster.layout import BIN, CACHE, ClusterError, digest_inputs, log_progress
 
 KUBERNETES = "v1.36.3"
 _RECORD = BIN / "kubernetes.inputs"
@@ -88,7 +88,7 @@ def _build_programs() -> None:
     source = Path(__file__).parent / "go"
     inputs = digest_inputs(source.iterdir(), " ".join(options))
     if not _RECORD.exists() or _RECORD.read_text() != inputs:
-        tell("building Kubernetes, containerd and Helm from their Go modules (10 to 15 minutes, once)")
+        log_progress("building Kubernetes, containerd and Helm from their Go modules (10 to 15 minutes, once)")
         with tempfile.TemporaryDirectory(dir=BIN) as built:
             # `tool`: Helm and containerd, as go.mod lists them.
             _go(["build", *options, "-o", f"{built}/", ".", "tool"], source)
@@ -105,7 +105,7 @@ def install_debian() -> None:
     check_machine()
     missing = [package for program, package in _DEBIAN.items() if shutil.which(program) is None]
     if missing:
-        tell(f"installing {', '.join(missing)}")
+        log_progress(f"installing {', '.join(missing)}")
         _apt("install", "-y", "-qq", "--no-install-recommends", *missing)
 
 
@@ -116,7 +116,7 @@ def install_object_store() -> Path:
         if shutil.which("go") is None:
             raise ClusterError("the S3 server of the tests is built with Go 1.26 or newer: install it")
         BIN.mkdir(parents=True, exist_ok=True)
-        tell("building versitygw (1 to 4 minutes)")
+        log_progress("building versitygw (1 to 4 minutes)")
         _go(["install", "-trimpath", "-ldflags", "-s -w", _OBJECT_STORE], CACHE)
     return program
 
@@ -125,7 +125,7 @@ def unpack_prometheus() -> Path:
     """Return the directory with Debian's `prometheus`; it is unpacked, not installed, so no service starts."""
     directory = CACHE / "prometheus"
     if not (directory / "usr/bin/prometheus").exists():
-        tell("unpacking Prometheus")
+        log_progress("unpacking Prometheus")
         directory.mkdir(parents=True, exist_ok=True)
         _apt("update", "-qq")
         _run(["apt-get", "download", "-qq", "prometheus"], directory)

@@ -17,7 +17,7 @@ _SIZE = "20Gi"
 _CLASS = "local"
 
 
-def make_volumes(cluster: Cluster) -> None:
+def create_volumes(cluster: Cluster) -> None:
     """Make the storage class and the volumes, where they are missing."""
     storage_class = {
         "apiVersion": "storage.k8s.io/v1",
@@ -36,7 +36,7 @@ def recycle_volumes(cluster: Cluster) -> None:
     """Empty the volumes whose claims are gone, and offer them again."""
     listed = json.loads(cluster.run_kubectl("get", "persistentvolumes", "-o", "json"))["items"]
     for volume in listed:
-        if not may_be_recycled(volume):
+        if not is_recyclable(volume):
             continue
         name, directory = volume["metadata"]["name"], Path(volume["spec"]["local"]["path"])
         cluster.run_kubectl("delete", f"persistentvolume/{name}", "--wait=true")
@@ -44,7 +44,7 @@ def recycle_volumes(cluster: Cluster) -> None:
         _apply(cluster, [build_volume(name, _make_directory(directory))])
 
 
-def keep_volume(cluster: Cluster, name: str) -> Path:
+def create_kept_volume(cluster: Cluster, name: str) -> Path:
     """Make a volume that only a claim naming it takes; return its directory, whose content is kept."""
     directory = _make_directory(CACHE / "volumes" / name)
     volume = build_volume(name, directory)
@@ -56,7 +56,7 @@ def keep_volume(cluster: Cluster, name: str) -> Path:
     return directory
 
 
-def may_be_recycled(volume: dict[str, Any]) -> bool:
+def is_recyclable(volume: dict[str, Any]) -> bool:
     """Tell whether a volume of ours was used and is free now."""
     spec, status = volume.get("spec"), volume.get("status")
     return (

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Self
 
 from cluster.packages import install_object_store
-from ports import find_port
+from ports import find_free_port
 from waiting import wait_for
 
 KEY, SECRET = "key-of-the-tests", "secret-of-the-tests"
@@ -44,7 +44,7 @@ class ObjectStore:
 def object_store(root: Path) -> Iterator[ObjectStore]:
     """Run the server on a directory."""
     program = install_object_store()
-    store = ObjectStore(root, find_port())
+    store = ObjectStore(root, find_free_port())
     log = root.with_suffix(".log")
     with log.open("wb") as output:
         process = subprocess.Popen(

@@ -14,7 +14,7 @@ from finetune_api.artifact import Artifact, describe_artifact
 from finetune_api.conditions import Reason
 from finetune_api.contract.reports import StageReport
 from model.tiny import make_tiny_model
-from workplace import Workplace, make_workplace, price_chats
+from workspace import Workspace, make_price_chats, make_workspace
 
 TOKEN = "token-of-the-tests"
 COMMIT = "c" * 40
@@ -133,9 +133,9 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectSto
         yield running
 
 
-def lay_out(root: Path, output: dict[str, Any]) -> tuple[Workplace, Artifact]:
+def lay_out(root: Path, output: dict[str, Any]) -> tuple[Workspace, Artifact]:
     """Return a job that was trained, by the files that it left."""
-    place = make_workplace(root / "job", make_tiny_model(root / "model"), price_chats(40), output=output)
+    place = make_workspace(root / "job", make_tiny_model(root / "model"), make_price_chats(40), output=output)
     adapter = place.directory.adapter(1)
     place.directory.report("train").parent.mkdir(parents=True)
     adapter.mkdir(parents=True)
@@ -147,14 +147,14 @@ def lay_out(root: Path, output: dict[str, Any]) -> tuple[Workplace, Artifact]:
     return place, describe_artifact(adapter, uri)
 
 
-def prepare(place: Workplace) -> tuple[int, Reason, str]:
-    status, report = place.run_anew("prepare")
+def prepare(place: Workspace) -> tuple[int, Reason, str]:
+    status, report = place.run_subprocess("prepare")
     assert report, place.log
     return status, report.reason, report.message
 
 
-def export(place: Workplace, artifact: Artifact) -> StageReport:
-    _, report = place.run_anew("export", f"--artifact={artifact.model_dump_json(by_alias=True)}")
+def export(place: Workspace, artifact: Artifact) -> StageReport:
+    _, report = place.run_subprocess("export", f"--artifact={artifact.model_dump_json(by_alias=True)}")
     assert report, place.log
     return report
 

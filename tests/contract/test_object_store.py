@@ -16,7 +16,7 @@ from finetune_serving.vllm_config import resolve_model
 from finetune_trainer.failures import StageError
 from finetune_trainer.fetch.sources import find_data, find_model
 from model.tiny import make_tiny_model
-from workplace import Workplace, make_workplace, price_chats
+from workspace import Workspace, make_price_chats, make_workspace
 
 
 @pytest.fixture(scope="module")
@@ -150,17 +150,17 @@ def test_models_with_code_or_pickles_are_refused_by_trainer_and_server(name: str
 
 @pytest.mark.usefixtures("with_keys")
 def test_a_job_is_prepared_from_s3_alone(store: ObjectStore, tmp_path: Path) -> None:
-    place: Workplace = make_workplace(
+    place: Workspace = make_workspace(
         tmp_path,
         store.root / "models" / "tiny",
-        price_chats(20),
+        make_price_chats(20),
         model={"uri": "s3://models/tiny"},
         dataset={"train": {"uri": "s3://team-data/jobs"}},
     )
     target = store.root / "team-data" / "jobs" / "train.jsonl"
     target.parent.mkdir()
     (tmp_path / "claims" / "data" / "train.jsonl").rename(target)
-    status, report = place.run_anew("prepare")
+    status, report = place.run_subprocess("prepare")
     assert status == 0, place.log
     assert report is not None
     assert report.dataset is not None

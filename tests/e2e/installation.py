@@ -6,9 +6,9 @@ from pathlib import Path
 
 from api.account import build_namespace
 from cluster.control_plane import OPERATOR_NAMESPACE
-from cluster.images import chart_values, image_annotation
+from cluster.images import build_chart_values, build_image_annotation
 from cluster.layout import ROOT
-from cluster.storage import keep_volume
+from cluster.storage import create_kept_volume
 from e2e.jobs import conversations
 from e2e.kubectl import Kubectl
 from model.tiny import make_tiny_model
@@ -23,8 +23,8 @@ def install_operator(kubectl: Kubectl) -> None:
     """
     kubectl.apply(build_namespace(OPERATOR_NAMESPACE))
     values = {
-        **chart_values(None),
-        "podAnnotations": image_annotation(),
+        **build_chart_values(None),
+        "podAnnotations": build_image_annotation(),
         "imagePullPolicy": "Never",
         "auditSeconds": 600,
         "logLevel": "Debug",
@@ -51,7 +51,7 @@ def prepare_namespace(kubectl: Kubectl, name: str) -> Path:
     Returns:
         Where the volume of its claim `models` lies on the node.
     """
-    directory = keep_volume(kubectl.cluster, "e2e-models")
+    directory = create_kept_volume(kubectl.cluster, "e2e-models")
     if not (directory / "tiny" / "config.json").exists():
         make_tiny_model(directory / "tiny")
         for path in directory.rglob("*"):

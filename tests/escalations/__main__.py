@@ -8,7 +8,7 @@ from pathlib import Path
 from api.account import install_account
 from api.conftest import Operator
 from api.player import Player
-from cluster.control_plane import control_plane, install_kinds
+from cluster.control_plane import control_plane, install_crds
 from escalations.attempts import GROUPS, summarize
 from escalations.scene import SETTINGS, SUCCEEDED, TENANT, open_scene
 from operator_log import check_log
@@ -17,7 +17,7 @@ from operator_log import check_log
 def main() -> int:
     """Try everything; return 1 where an attempt succeeded."""
     with control_plane() as cluster, tempfile.TemporaryDirectory() as directory:
-        install_kinds(cluster)
+        install_crds(cluster)
         account = install_account(cluster)
         operator = Operator(account.kubeconfig, Path(directory), account.argument, settings=SETTINGS)
         with open_scene(cluster, is_thorough=True) as scene, Player(cluster) as player:

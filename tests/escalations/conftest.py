@@ -6,7 +6,7 @@ import pytest
 from api.account import Account, install_account
 from api.conftest import Operator
 from api.player import Player
-from cluster.control_plane import Cluster, control_plane, install_kinds
+from cluster.control_plane import Cluster, control_plane, install_crds
 from escalations.scene import SETTINGS, TENANT, Scene, open_scene
 from operator_log import check_log
 
@@ -15,7 +15,7 @@ from operator_log import check_log
 def cluster() -> Iterator[Cluster]:
     """The API server with our kinds."""
     with control_plane() as running:
-        install_kinds(running)
+        install_crds(running)
         yield running
 
 

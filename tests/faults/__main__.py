@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from cluster.control_plane import control_plane, install_kinds
+from cluster.control_plane import control_plane, install_crds
 from faults.faults import Fault, Kind
 from faults.lifecycles import LIFECYCLES
 from faults.plan import plan_all
@@ -31,7 +31,7 @@ def main() -> int:
     if len(arguments.run) not in (0, 3):
         parser.error("give a lifecycle, a kind and where, or nothing")
     with control_plane() as cluster, tempfile.TemporaryDirectory() as directory:
-        install_kinds(cluster)
+        install_crds(cluster)
         began = time.monotonic()
 
         async def run() -> list[Verdict]:

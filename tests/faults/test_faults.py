@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 import pytest
-from cluster.control_plane import control_plane, install_kinds
+from cluster.control_plane import control_plane, install_crds
 from faults.faults import Fault, Kind, Share
 from faults.lifecycles import LIFECYCLES
 from faults.plan import plan_all
@@ -51,7 +51,7 @@ class Runs:
 @pytest.fixture(scope="session")
 async def runs(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Runs]:
     with control_plane() as cluster:
-        install_kinds(cluster)
+        install_crds(cluster)
         async with Stage.set_up(cluster, tmp_path_factory.mktemp("faults"), SEED) as stage:
             begun = Runs()
             for name, words in TRAPS.items():

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from model.tiny import make_tiny_model
-from ports import find_port
+from ports import find_free_port
 from serving.running import Server, make_adapter, run_server
 
 
@@ -22,7 +22,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def server(root: Path) -> Iterator[Server]:
     """The server; it begins with one adapter."""
-    running = Server(root, find_port())
+    running = Server(root, find_free_port())
     running.route(bot=root / "claims" / "out" / "first")
     with run_server(running, "--max-adapters=2"):
         yield running

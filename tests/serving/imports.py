@@ -1,4 +1,4 @@
-"""The packages of an evaluation, imported once for all runs of `warm.py`, with what vLLM reads from the environment."""
+"""The packages of an evaluation, which `forked.py` imports once for all runs; sets the variables that vLLM reads."""
 
 from finetune_serving.vllm_config import set_environment
 

@@ -8,7 +8,7 @@ from http.client import HTTPConnection, HTTPResponse
 
 import pytest
 from finetune_serving.gateway.drain import marker_of
-from ports import find_port
+from ports import find_free_port
 from serving.running import KEY, Server
 from waiting import wait_for
 
@@ -55,7 +55,7 @@ def test_a_drain_ends_after_its_longest_time(server: Server, stream: HTTPRespons
 
 
 def test_a_drain_of_a_server_that_is_gone_ends_at_once(server: Server) -> None:
-    with drain(server, find_port(), 200) as process:
+    with drain(server, find_free_port(), 200) as process:
         assert process.wait(60) == 0
 
 

@@ -13,11 +13,11 @@ from finetune_api.contract.exit_codes import ExitCode
 from finetune_api.contract.jobfile import JobDirectory
 from finetune_api.contract.reports import parse_report
 from finetune_pod.model_card import with_scores
+from forked import preload, run_forked
 from model.tiny import make_tiny_model
 from serving.running import KEY, MODEL_URI, Server, make_adapter
-from warm import run_warm, warm_up
 
-warm_up("serving.imports")
+preload("serving.imports")
 
 CHATS = [
     {
@@ -81,7 +81,7 @@ class Work:
             f"--termination-log={self.root / 'report.json'}",
             *more,
         ]
-        status = run_warm("finetune_serving", arguments, self.root / "evaluate.log", 280)
+        status = run_forked("finetune_serving", arguments, self.root / "evaluate.log", 280)
         assert (self.root / "report.json").exists(), (self.root / "evaluate.log").read_text()[-4000:]
         return status, parse_report((self.root / "report.json").read_text())
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from model.tiny import make_tiny_model
-from workplace import Workplace, make_workplace, price_chats
+from workspace import Workspace, make_price_chats, make_workspace
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -18,12 +18,12 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def trained(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Workplace:
+def trained(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """A job that was prepared and trained without an interruption."""
-    workplace = make_workplace(tmp_path_factory.mktemp("trained"), model, price_chats(40))
-    status, _ = workplace.run("prepare")
-    assert status == 0, workplace.log
-    status, report = workplace.run("train", "--attempt=1")
-    assert status == 0, workplace.log
+    workspace = make_workspace(tmp_path_factory.mktemp("trained"), model, make_price_chats(40))
+    status, _ = workspace.run("prepare")
+    assert status == 0, workspace.log
+    status, report = workspace.run("train", "--attempt=1")
+    assert status == 0, workspace.log
     assert report is not None
-    return workplace
+    return workspace

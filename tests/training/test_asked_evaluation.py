@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from finetune_api.conditions import Reason
 from finetune_api.contract.exit_codes import ExitCode
-from workplace import make_workplace, price_chats
+from workspace import make_price_chats, make_workspace
 
 
 @pytest.mark.parametrize(
@@ -22,9 +22,9 @@ from workplace import make_workplace, price_chats
 def test_an_evaluation_that_the_data_cannot_give_is_refused(
     model: Path, tmp_path: Path, evaluation: dict[str, Any], message: str
 ) -> None:
-    workplace = make_workplace(tmp_path, model, price_chats(20), evaluation=evaluation)
-    status, report = workplace.run("prepare")
-    assert status == ExitCode.BAD_CONFIG, workplace.log
+    workspace = make_workspace(tmp_path, model, make_price_chats(20), evaluation=evaluation)
+    status, report = workspace.run("prepare")
+    assert status == ExitCode.BAD_CONFIG, workspace.log
     assert report is not None
     assert report.reason is Reason.INVALID_SPEC
     assert report.message.startswith(message)

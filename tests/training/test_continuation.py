@@ -12,15 +12,15 @@ from finetune_api.conditions import Reason
 from finetune_api.digest import digest_directory
 from finetune_trainer.failures import StageError
 from finetune_trainer.train.warm_start import merge_earlier_adapter
-from workplace import Workplace, make_workplace, price_chats
+from workspace import Workspace, make_price_chats, make_workspace
 
 ARTIFACT = "pvc://earlier/job-01234567/adapter/1"
 
 
-def follow(root: Path, model: Path, trained: Workplace, what: str, **artifact: Any) -> Workplace:
+def follow(root: Path, model: Path, trained: Workspace, what: str, **artifact: Any) -> Workspace:
     """Lay out a short job that begins with the adapter that was trained."""
     values = {"epochs": 1, "learningRate": 1e-6, "batchSize": 2, "maxLength": 64}
-    place = make_workplace(root, model, price_chats(2), hyperparameters=values)
+    place = make_workspace(root, model, make_price_chats(2), hyperparameters=values)
     (root / "claims" / "earlier").symlink_to(trained.root / "claims" / "finetune-artifacts")
     manifest = json.loads(place.job_path.read_text())
     manifest["warmStart"] = {
@@ -36,7 +36,7 @@ def follow(root: Path, model: Path, trained: Workplace, what: str, **artifact: A
     return place
 
 
-def first_loss(place: Workplace) -> float:
+def first_loss(place: Workspace) -> float:
     """Return the loss of the first step, which tells what the training began with."""
     status, _ = place.run("train", "--attempt=1")
     assert status == 0, place.log
@@ -46,13 +46,13 @@ def first_loss(place: Workplace) -> float:
 
 
 @pytest.fixture(scope="module")
-def earlier_loss(trained: Workplace) -> float:
+def earlier_loss(trained: Workspace) -> float:
     """The loss with which the earlier job began, on the base model."""
     lines = trained.directory.history.read_text().splitlines()
     return float(lines[1].split(",")[lines[0].split(",").index("train_loss")])
 
 
-def test_the_adapter_goes_on_training(trained: Workplace, model: Path, tmp_path: Path, earlier_loss: float) -> None:
+def test_the_adapter_goes_on_training(trained: Workspace, model: Path, tmp_path: Path, earlier_loss: float) -> None:
     place = follow(tmp_path, model, trained, "Train")
     assert first_loss(place) < 0.6 * earlier_loss
     adapter = place.directory.adapter(1)
@@ -63,7 +63,7 @@ def test_the_adapter_goes_on_training(trained: Workplace, model: Path, tmp_path:
 
 
 def test_the_adapter_is_merged_and_a_new_one_begins(
-    trained: Workplace, model: Path, tmp_path: Path, earlier_loss: float
+    trained: Workspace, model: Path, tmp_path: Path, earlier_loss: float
 ) -> None:
     place = follow(tmp_path, model, trained, "Merge")
     assert first_loss(place) < 0.6 * earlier_loss
@@ -81,7 +81,7 @@ def test_the_adapter_is_merged_and_a_new_one_begins(
     ],
 )
 def test_a_changed_or_missing_result_is_refused(
-    trained: Workplace, model: Path, tmp_path: Path, artifact: dict[str, str], reason: Reason
+    trained: Workspace, model: Path, tmp_path: Path, artifact: dict[str, str], reason: Reason
 ) -> None:
     place = follow(tmp_path, model, trained, "Train", **artifact)
     with pytest.raises(StageError, match="earlier") as error:

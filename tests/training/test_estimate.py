@@ -25,7 +25,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, TrainerCallback
 from trl import SFTConfig, SFTTrainer
-from workplace import Workplace, make_workplace, price_chats
+from workspace import Workspace, make_price_chats, make_workspace
 
 ROW, ROWS, RANK = 256, 4, 16
 PRODUCTS = {torch.ops.aten.mm.default, torch.ops.aten.addmm.default, torch.ops.aten.bmm.default}
@@ -177,9 +177,9 @@ def test_a_model_that_could_not_be_trained_or_served_is_refused(
     config = json.loads((model / "config.json").read_text()) | changes
     (base / "config.json").unlink()
     (base / "config.json").write_text(json.dumps(config))
-    workplace = make_workplace(tmp_path / "work", base, price_chats(20))
+    workspace = make_workspace(tmp_path / "work", base, make_price_chats(20))
     with pytest.raises(StageError) as error:
-        prepare(workplace.job, workplace.directory, None, "USD")
+        prepare(workspace.job, workspace.directory, None, "USD")
     assert error.value.reason == reason
     assert message in str(error.value)
 
@@ -198,14 +198,14 @@ def test_a_model_that_could_not_be_trained_or_served_is_refused(
 def test_prepare_refuses_what_does_not_fit_the_gpus(
     gpus: int, reason: Reason, message: str, model: Path, tmp_path: Path
 ) -> None:
-    workplace = make_workplace(tmp_path, model, price_chats(20), compute={"resources": {"gpus": gpus}})
-    status, report = workplace.run("prepare", '--gpu={"memory": "100Mi"}')
+    workspace = make_workspace(tmp_path, model, make_price_chats(20), compute={"resources": {"gpus": gpus}})
+    status, report = workspace.run("prepare", '--gpu={"memory": "100Mi"}')
     assert report is not None
-    assert (status, report.reason) == (ExitCode.BAD_CONFIG, reason), workplace.log
+    assert (status, report.reason) == (ExitCode.BAD_CONFIG, reason), workspace.log
     assert message in report.message
 
 
-def test_prepare_estimates_what_training_then_counts(trained: Workplace) -> None:
+def test_prepare_estimates_what_training_then_counts(trained: Workspace) -> None:
     estimate = json.loads(trained.directory.report("prepare").read_text())["statistics"]["estimate"]
     report = trained.report()
     assert report is not None

@@ -8,11 +8,11 @@ from finetune_api.artifact import describe_artifact
 from finetune_api.digest import digest_directory
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
-from workplace import Workplace, make_workplace, price_chats
+from workspace import Workspace, make_price_chats, make_workspace
 
 
-def test_a_merged_model_answers_as_base_and_adapter_do(trained: Workplace, model: Path, tmp_path: Path) -> None:
-    place = make_workplace(tmp_path, model, price_chats(2), output={"merged": True})
+def test_a_merged_model_answers_as_base_and_adapter_do(trained: Workspace, model: Path, tmp_path: Path) -> None:
+    place = make_workspace(tmp_path, model, make_price_chats(2), output={"merged": True})
     shutil.copytree(trained.directory.path, place.directory.path)
     adapter = place.directory.adapter(1)
     artifact = describe_artifact(adapter, f"{place.job.output_uri}/adapter/1")

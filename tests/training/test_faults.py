@@ -16,14 +16,14 @@ from finetune_trainer.failures import StageError, diagnose
 from finetune_trainer.prepare.stage import prepare
 from finetune_trainer.train.checkpoints import mark_whole, newest_whole, step_of
 from safetensors.torch import load_file, save_file
-from workplace import Workplace, make_workplace, price_chats
+from workspace import Workspace, make_price_chats, make_workspace
 
 WEIGHTS = "model.safetensors"
 
 
-def own_model(workplace: Workplace) -> Path:
+def own_model(workspace: Workspace) -> Path:
     """Give the job a copy of its model that may be spoilt."""
-    directory = workplace.root / "claims" / "models" / "tiny"
+    directory = workspace.root / "claims" / "models" / "tiny"
     source = directory.resolve()
     directory.unlink()
     shutil.copytree(source, directory)
@@ -120,51 +120,51 @@ MODELS: dict[str, tuple[Callable[[Path], object], Reason, str]] = {
 @pytest.mark.parametrize("fault", MODELS)
 def test_a_model_that_cannot_be_used_is_refused_before_training(model: Path, tmp_path: Path, fault: str) -> None:
     spoil, reason, message = MODELS[fault]
-    workplace = make_workplace(tmp_path, model, price_chats(4))
-    spoil(own_model(workplace))
+    workspace = make_workspace(tmp_path, model, make_price_chats(4))
+    spoil(own_model(workspace))
     with pytest.raises(StageError, match="pvc://models/tiny") as error:
-        prepare(workplace.job, workplace.directory, None, "USD")
+        prepare(workspace.job, workspace.directory, None, "USD")
     assert error.value.reason is reason
     assert message in str(error.value)
 
 
 def test_a_full_volume_is_told(model: Path, tmp_path: Path) -> None:
-    workplace = make_workplace(tmp_path, model, price_chats(40))
-    workplace.directory.train_data.parent.mkdir(parents=True)
+    workspace = make_workspace(tmp_path, model, make_price_chats(40))
+    workspace.directory.train_data.parent.mkdir(parents=True)
     # The kernel's own full disk.
-    workplace.directory.train_data.with_name("all.part").symlink_to("/dev/full")
-    status, report = workplace.run("prepare")
-    assert (status, reason_of(report)) == (ExitCode.STORAGE_FULL, Reason.STORAGE_FULL), workplace.log
+    workspace.directory.train_data.with_name("all.part").symlink_to("/dev/full")
+    status, report = workspace.run("prepare")
+    assert (status, reason_of(report)) == (ExitCode.STORAGE_FULL, Reason.STORAGE_FULL), workspace.log
     assert report is not None
     assert "make it larger" in report.message
 
 
 def test_a_volume_that_fills_up_while_training_is_told(model: Path, tmp_path: Path) -> None:
-    workplace = make_workplace(tmp_path, model, price_chats(12), hyperparameters={"epochs": 4, "maxLength": 64})
-    prepare(workplace.job, workplace.directory, None, "USD")
-    workplace.directory.checkpoints.mkdir()
+    workspace = make_workspace(tmp_path, model, make_price_chats(12), hyperparameters={"epochs": 4, "maxLength": 64})
+    prepare(workspace.job, workspace.directory, None, "USD")
+    workspace.directory.checkpoints.mkdir()
     # In a mount namespace of its own, which ends with the process.
-    mount = f"mount -t tmpfs -o size=512k none {workplace.directory.checkpoints}"
-    status = run_apart(workplace, mount, workplace.command("train", "--attempt=1"))
-    assert (status, reason_of(workplace.report())) == (ExitCode.STORAGE_FULL, Reason.STORAGE_FULL), workplace.log
+    mount = f"mount -t tmpfs -o size=512k none {workspace.directory.checkpoints}"
+    status = run_apart(workspace, mount, workspace.command("train", "--attempt=1"))
+    assert (status, reason_of(workspace.report())) == (ExitCode.STORAGE_FULL, Reason.STORAGE_FULL), workspace.log
 
 
 def test_a_volume_that_may_only_be_read_is_told(model: Path, tmp_path: Path) -> None:
-    workplace = make_workplace(tmp_path, model, price_chats(12))
-    workplace.directory.path.mkdir(parents=True)
-    mount = f"mount -o bind,ro {workplace.directory.path} {workplace.directory.path}"
-    status = run_apart(workplace, mount, workplace.command("prepare"))
-    assert status == ExitCode.ACCESS_DENIED, workplace.log
-    report = workplace.report()
+    workspace = make_workspace(tmp_path, model, make_price_chats(12))
+    workspace.directory.path.mkdir(parents=True)
+    mount = f"mount -o bind,ro {workspace.directory.path} {workspace.directory.path}"
+    status = run_apart(workspace, mount, workspace.command("prepare"))
+    assert status == ExitCode.ACCESS_DENIED, workspace.log
+    report = workspace.report()
     assert reason_of(report) is Reason.VOLUME_ACCESS_DENIED
     assert report is not None
     assert "give the group of the pods access to the volume" in report.message
 
 
-def run_apart(workplace: Workplace, mount: str, command: str) -> int:
+def run_apart(workspace: Workspace, mount: str, command: str) -> int:
     """Mount something that nobody else sees, run a command with it, and return its exit status."""
     apart = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--map-root-user", "--mount"]
-    with (workplace.root / "log").open("a") as log:
+    with (workspace.root / "log").open("a") as log:
         done = subprocess.run(
             [*apart, "sh", "-c", f"{mount} && exec {command}"], stdout=log, stderr=log, check=False, timeout=300
         )
@@ -172,37 +172,37 @@ def run_apart(workplace: Workplace, mount: str, command: str) -> int:
 
 
 def test_a_loss_of_nan_ends_the_training(model: Path, tmp_path: Path) -> None:
-    workplace = make_workplace(tmp_path, model, price_chats(12))
-    weights = own_model(workplace) / WEIGHTS
+    workspace = make_workspace(tmp_path, model, make_price_chats(12))
+    weights = own_model(workspace) / WEIGHTS
     tensors = load_file(weights)
     tensors["model.norm.weight"][0] = float("nan")
     save_file(tensors, weights, {"format": "pt"})
-    prepare(workplace.job, workplace.directory, None, "USD")
-    status, report = workplace.run("train", "--attempt=1")
-    assert (status, reason_of(report)) == (ExitCode.SOFTWARE, Reason.LOSS_NOT_FINITE), workplace.log
+    prepare(workspace.job, workspace.directory, None, "USD")
+    status, report = workspace.run("train", "--attempt=1")
+    assert (status, reason_of(report)) == (ExitCode.SOFTWARE, Reason.LOSS_NOT_FINITE), workspace.log
 
 
-def test_a_training_goes_on_from_the_checkpoint_before_a_damaged_one(trained: Workplace, tmp_path: Path) -> None:
-    workplace = Workplace(shutil.copytree(trained.root, tmp_path / "copy", symlinks=True))
-    for checkpoint in workplace.directory.checkpoints.glob("checkpoint-*"):
+def test_a_training_goes_on_from_the_checkpoint_before_a_damaged_one(trained: Workspace, tmp_path: Path) -> None:
+    workspace = Workspace(shutil.copytree(trained.root, tmp_path / "copy", symlinks=True))
+    for checkpoint in workspace.directory.checkpoints.glob("checkpoint-*"):
         mark_whole(checkpoint)
-    newest = newest_whole(workplace.directory.checkpoints)
+    newest = newest_whole(workspace.directory.checkpoints)
     assert newest is not None
     damaged = newest / "optimizer.pt"
     damaged.write_bytes(bytes(damaged.stat().st_size))
-    status, report = workplace.run("train", "--attempt=2")
-    assert (status, reason_of(report)) == (ExitCode.SOFTWARE, Reason.CHECKPOINT_DAMAGED), workplace.log
-    status, report = workplace.run("train", "--attempt=3")
-    assert status == 0, workplace.log
+    status, report = workspace.run("train", "--attempt=2")
+    assert (status, reason_of(report)) == (ExitCode.SOFTWARE, Reason.CHECKPOINT_DAMAGED), workspace.log
+    status, report = workspace.run("train", "--attempt=3")
+    assert status == 0, workspace.log
     assert report is not None
     assert report.training is not None
     assert 0 < report.training.resumed_from_step < step_of(newest)
 
 
 def test_prepared_data_that_is_gone_is_told(model: Path, tmp_path: Path) -> None:
-    workplace = make_workplace(tmp_path, model, price_chats(4))
-    status, report = workplace.run("train", "--attempt=1")
-    assert (status, reason_of(report)) == (ExitCode.NOT_FOUND, Reason.PREPARED_DATA_GONE), workplace.log
+    workspace = make_workspace(tmp_path, model, make_price_chats(4))
+    status, report = workspace.run("train", "--attempt=1")
+    assert (status, reason_of(report)) == (ExitCode.NOT_FOUND, Reason.PREPARED_DATA_GONE), workspace.log
 
 
 def test_the_allocators_errors_are_known() -> None:

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from finetune_trainer.prepare.stage import prepare
-from workplace import make_workplace
+from workspace import make_workspace
 
 MIB = 1 << 20
 
@@ -18,13 +18,13 @@ def test_memory_stays_the_same_for_more_rows(model: Path, tmp_path: Path) -> Non
 
 def peak_of(directory: Path, model: Path, rows: int) -> int:
     """Prepare so many rows in this process; return the most memory that it held meanwhile, in bytes."""
-    workplace = make_workplace(directory, model, [])
+    workspace = make_workspace(directory, model, [])
     with (directory / "claims" / "data" / "train.jsonl").open("w") as file:
         # One by one: what a list of them held and gave back would hide what `prepare` takes.
         for number in range(rows):
             file.write(json.dumps({"prompt": f"what does {number} cost?", "completion": f"{number} euros"}) + "\n")
     # Linux: the peak begins anew.
     Path("/proc/self/clear_refs").write_text("5")
-    prepare(workplace.job, workplace.directory, None, "USD")
+    prepare(workspace.job, workspace.directory, None, "USD")
     status = Path("/proc/self/status").read_text()
     return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))) * 1024

@@ -10,22 +10,22 @@ import pytest
 from finetune_api.contract.reports import StageReport
 from rows import GRADER, PAIRS, PROMPTS
 from scipy.stats import binomtest
-from workplace import Workplace, make_workplace, price_chats
+from workspace import Workspace, make_price_chats, make_workspace
 
 VALUES = {"epochs": 4, "learningRate": 0.002, "batchSize": 4, "maxLength": 64}
 
 
-def train(root: Path, model: Path, rows: list[Any], **spec: Any) -> tuple[Workplace, StageReport]:
-    workplace = make_workplace(root, model, rows, **({"hyperparameters": VALUES} | spec))
+def train(root: Path, model: Path, rows: list[Any], **spec: Any) -> tuple[Workspace, StageReport]:
+    workspace = make_workspace(root, model, rows, **({"hyperparameters": VALUES} | spec))
     for stage in (["prepare"], ["train", "--attempt=1"]):
-        status, report = workplace.run(*stage)
-        assert status == 0, workplace.log
+        status, report = workspace.run(*stage)
+        assert status == 0, workspace.log
     assert report is not None
-    return workplace, report
+    return workspace, report
 
 
-def column(workplace: Workplace, name: str) -> list[float]:
-    with workplace.directory.history.open() as file:
+def column(workspace: Workspace, name: str) -> list[float]:
+    with workspace.directory.history.open() as file:
         return [float(row[name]) for row in csv.DictReader(file) if row[name]]
 
 
@@ -39,12 +39,14 @@ def column(workplace: Workplace, name: str) -> list[float]:
     ],
 )
 def test_every_adapter_learns(model: Path, tmp_path: Path, adapter: dict[str, Any], files: str) -> None:
-    workplace, report = train(tmp_path, model, price_chats(40), adapter=adapter, method={"sft": {"packing": False}})
-    losses = column(workplace, "train_loss")
+    workspace, report = train(
+        tmp_path, model, make_price_chats(40), adapter=adapter, method={"sft": {"packing": False}}
+    )
+    losses = column(workspace, "train_loss")
     assert statistics.mean(losses[-4:]) < 0.8 * statistics.mean(losses[:4])
     assert report.artifact is not None
     assert report.artifact.kind == files.capitalize()
-    directory = workplace.directory.model(1) if files == "model" else workplace.directory.adapter(1)
+    directory = workspace.directory.model(1) if files == "model" else workspace.directory.adapter(1)
     names = {path.name for path in directory.iterdir()}
     assert ("config.json" in names, "adapter_config.json" in names) == (files == "model", files == "adapter")
     assert "tokenizer.json" in names or files == "adapter"
@@ -53,8 +55,8 @@ def test_every_adapter_learns(model: Path, tmp_path: Path, adapter: dict[str, An
 def test_a_frozen_layer_stays_as_it_is(model: Path, tmp_path: Path) -> None:
     from safetensors.torch import load_file
 
-    workplace, _ = train(tmp_path, model, price_chats(12), adapter={"full": {"layers": [1]}})
-    before, after = (load_file(directory / "model.safetensors") for directory in (model, workplace.directory.model(1)))
+    workspace, _ = train(tmp_path, model, make_price_chats(12), adapter={"full": {"layers": [1]}})
+    before, after = (load_file(directory / "model.safetensors") for directory in (model, workspace.directory.model(1)))
     changed = {name for name in before if not before[name].equal(after[name])}
     assert changed
     assert all(".layers.1." in name for name in changed)
@@ -62,13 +64,13 @@ def test_a_frozen_layer_stays_as_it_is(model: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("method", ["dpo", "orpo", "kto", "reward"])
 def test_a_preference_is_learnt(model: Path, tmp_path: Path, method: str) -> None:
-    workplace, report = train(tmp_path, model, PAIRS, method={method: {}})
+    workspace, report = train(tmp_path, model, PAIRS, method={method: {}})
     assert report.training is not None
     if method == "kto":
-        losses = column(workplace, "train_loss")
+        losses = column(workspace, "train_loss")
         assert statistics.mean(losses[-8:]) < statistics.mean(losses[:8]) - 0.05
         return
-    accuracies = column(workplace, "train_accuracy")
+    accuracies = column(workspace, "train_accuracy")
     last = accuracies[len(accuracies) // 2 :]
     right = round(sum(last) * VALUES["batchSize"])
     assert binomtest(right, round(len(last) * VALUES["batchSize"])).proportion_ci().low > 0.5
@@ -77,8 +79,8 @@ def test_a_preference_is_learnt(model: Path, tmp_path: Path, method: str) -> Non
 def test_what_graders_reward_is_learnt(model: Path, tmp_path: Path) -> None:
     method = {"grpo": {"graders": [GRADER], "numGenerations": 8, "maxCompletionLength": 4}}
     values = VALUES | {"batchSize": 16, "epochs": 3, "learningRate": 0.005}
-    workplace, _ = train(tmp_path, model, PROMPTS, method=method, hyperparameters=values, evaluation={"gates": []})
-    rewards = column(workplace, "train_accuracy")
+    workspace, _ = train(tmp_path, model, PROMPTS, method=method, hyperparameters=values, evaluation={"gates": []})
+    rewards = column(workspace, "train_accuracy")
     quarter = len(rewards) // 4
     first, last = (round(sum(part) * 16) for part in (rewards[:quarter], rewards[-quarter:]))
     assert last > first
@@ -89,14 +91,14 @@ def test_what_graders_reward_is_learnt(model: Path, tmp_path: Path) -> None:
 def test_a_training_that_no_longer_helps_ends_early_with_its_best_checkpoint(model: Path, tmp_path: Path) -> None:
     stopping = {"patience": 1, "evalSteps": 5, "fraction": 0.25}
     values = VALUES | {"epochs": 40, "learningRate": 0.02, "earlyStopping": stopping, "lrScheduler": "Constant"}
-    workplace, report = train(tmp_path, model, price_chats(40), hyperparameters=values)
+    workspace, report = train(tmp_path, model, make_price_chats(40), hyperparameters=values)
     assert report.training is not None
     assert report.training.stopped_early
-    validations = column(workplace, "valid_loss")
+    validations = column(workspace, "valid_loss")
     assert report.training.steps == 5 * len(validations)
     state = json.loads(
         max(
-            workplace.directory.checkpoints.glob("checkpoint-*/trainer_state.json"),
+            workspace.directory.checkpoints.glob("checkpoint-*/trainer_state.json"),
             key=lambda path: path.stat().st_mtime,
         ).read_text()
     )
@@ -107,10 +109,10 @@ def test_two_processes_learn_what_one_learns(model: Path, tmp_path: Path) -> Non
     losses = []
     for processes in (1, 2):
         compute = {"processesPerNode": processes, "saveSteps": 100}
-        workplace, report = train(tmp_path / str(processes), model, price_chats(24), compute=compute)
+        workspace, report = train(tmp_path / str(processes), model, make_price_chats(24), compute=compute)
         assert report.training is not None
         assert report.training.micro_batch_size == 4 // processes
-        losses.append(column(workplace, "train_loss"))
+        losses.append(column(workspace, "train_loss"))
     assert losses[0] == pytest.approx(losses[1], rel=0.02)
 
 
@@ -131,13 +133,13 @@ def test_a_micro_batch_too_large_for_the_memory_is_halved(
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "faults"))
     values = VALUES | {"batchSize": 8}
-    workplace = make_workplace(tmp_path / "job", model, price_chats(24), hyperparameters=values)
-    assert workplace.run("prepare")[0] == 0, workplace.log
-    status, report = workplace.run_anew("train", "--attempt=1")
-    assert status == 0, workplace.log
+    workspace = make_workspace(tmp_path / "job", model, make_price_chats(24), hyperparameters=values)
+    assert workspace.run("prepare")[0] == 0, workspace.log
+    status, report = workspace.run_subprocess("train", "--attempt=1")
+    assert status == 0, workspace.log
     assert report is not None
     assert report.training is not None
     assert report.training.micro_batch_size == 2
-    assert "out of memory with 8 sequences at a time: goes on with 4" in workplace.log
-    assert "out of memory with 4 sequences at a time: goes on with 2" in workplace.log
+    assert "out of memory with 8 sequences at a time: goes on with 4" in workspace.log
+    assert "out of memory with 4 sequences at a time: goes on with 2" in workspace.log
     assert report.training.steps == 4 * 3

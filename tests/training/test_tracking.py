@@ -10,27 +10,27 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ports import find_port
+from ports import find_free_port
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from training.test_methods import VALUES, column
 from waiting import wait_for
-from workplace import Workplace, make_workplace, price_chats
+from workspace import Workspace, make_price_chats, make_workspace
 
 
-def train_tracked(root: Path, model: Path, tracking: dict[str, Any]) -> Workplace:
+def train_tracked(root: Path, model: Path, tracking: dict[str, Any]) -> Workspace:
     values = VALUES | {"epochs": 1}
-    workplace = make_workplace(root, model, price_chats(24), hyperparameters=values, tracking=tracking)
+    workspace = make_workspace(root, model, make_price_chats(24), hyperparameters=values, tracking=tracking)
     for stage in (["prepare"], ["train", "--attempt=1"]):
-        status, _ = workplace.run(*stage)
-        assert status == 0, workplace.log
-    return workplace
+        status, _ = workspace.run(*stage)
+        assert status == 0, workspace.log
+    return workspace
 
 
 @pytest.fixture(scope="module")
 def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """An MLflow server of its own; its address."""
     directory = tmp_path_factory.mktemp("mlflow")
-    port = find_port()
+    port = find_free_port()
     command = [sys.executable, "-m", "mlflow", "server", "--host=127.0.0.1", f"--port={port}", "--workers=1"]
     command += [f"--backend-store-uri=sqlite:///{directory}/runs.db", f"--artifacts-destination={directory}/artifacts"]
     with (directory / "log").open("w") as log:
@@ -57,13 +57,13 @@ def test_every_tracker_gets_the_figures(model: Path, tmp_path: Path, mlflow_serv
 
     wandb = {"project": "shop", "mode": "Offline"}
     mlflow = {"trackingUri": mlflow_server, "experiment": "shop"}
-    workplace = train_tracked(tmp_path, model, {"tensorBoard": {}, "wandb": wandb, "mlflow": mlflow})
-    assert "is given up" not in workplace.log
-    losses = pytest.approx(column(workplace, "train_loss"), abs=1e-5)
-    events = EventAccumulator(str(workplace.directory.tensorboard))
+    workspace = train_tracked(tmp_path, model, {"tensorBoard": {}, "wandb": wandb, "mlflow": mlflow})
+    assert "is given up" not in workspace.log
+    losses = pytest.approx(column(workspace, "train_loss"), abs=1e-5)
+    events = EventAccumulator(str(workspace.directory.tensorboard))
     events.Reload()
     assert [event.value for event in events.Scalars("train/loss")] == losses
-    (file,) = workplace.directory.tensorboard.parent.glob("wandb/offline-run-*/run-job-01234567.wandb")
+    (file,) = workspace.directory.tensorboard.parent.glob("wandb/offline-run-*/run-job-01234567.wandb")
     assert wandb_losses(file.read_bytes()) == losses
     client = MlflowClient(mlflow_server)
     experiment = client.get_experiment_by_name("shop")
@@ -77,10 +77,10 @@ def test_a_training_goes_on_without_its_tracker(model: Path, tmp_path: Path) -> 
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         mlflow = {"trackingUri": f"http://127.0.0.1:{closed.getsockname()[1]}", "experiment": "shop"}
-        workplace = train_tracked(tmp_path, model, {"mlflow": mlflow, "tensorBoard": {}})
-    assert "MLflow is given up, the training goes on" in workplace.log
-    assert list(workplace.directory.tensorboard.glob("events.out.tfevents.*"))
-    assert list(workplace.directory.adapter(1).iterdir())
+        workspace = train_tracked(tmp_path, model, {"mlflow": mlflow, "tensorBoard": {}})
+    assert "MLflow is given up, the training goes on" in workspace.log
+    assert list(workspace.directory.tensorboard.glob("events.out.tfevents.*"))
+    assert list(workspace.directory.adapter(1).iterdir())
 
 
 def wandb_losses(content: bytes) -> list[float]:

@@ -18,15 +18,15 @@ from finetune_api.conditions import Reason
 from finetune_api.contract.exit_codes import ExitCode
 from finetune_api.digest import digest_directory
 from finetune_trainer.train.checkpoints import newest_whole, step_of
-from ports import find_port
+from ports import find_free_port
 from safetensors import safe_open
 from waiting import wait_for
-from workplace import Workplace, make_workplace, price_chats
+from workspace import Workspace, make_price_chats, make_workspace
 
 STEPS = 4 * 36 // 2
 
 
-def test_the_adapter_has_learnt_and_is_what_its_digest_says(trained: Workplace) -> None:
+def test_the_adapter_has_learnt_and_is_what_its_digest_says(trained: Workspace) -> None:
     report = trained.report()
     assert report is not None
     assert report.training is not None
@@ -45,7 +45,7 @@ def test_the_adapter_has_learnt_and_is_what_its_digest_says(trained: Workplace) 
     assert len(names) == 2 * 7 * 2
 
 
-def test_the_model_card_names_data_and_result(trained: Workplace) -> None:
+def test_the_model_card_names_data_and_result(trained: Workspace) -> None:
     card = trained.directory.model_card.read_text()
     statistics = json.loads(trained.directory.report("prepare").read_text())["statistics"]
     assert statistics["digest"] in card
@@ -53,13 +53,13 @@ def test_the_model_card_names_data_and_result(trained: Workplace) -> None:
     assert "not compared yet" in card
 
 
-def test_the_estimate_of_prepare_is_what_training_did(trained: Workplace) -> None:
+def test_the_estimate_of_prepare_is_what_training_did(trained: Workspace) -> None:
     statistics = json.loads(trained.directory.report("prepare").read_text())["statistics"]
     assert statistics["steps"] == STEPS
     assert statistics["trainExamples"] + statistics["heldoutExamples"] == 40
 
 
-def test_the_same_seed_gives_the_same_adapter(trained: Workplace) -> None:
+def test_the_same_seed_gives_the_same_adapter(trained: Workspace) -> None:
     for checkpoint in trained.directory.checkpoints.glob("checkpoint-*"):
         (checkpoint / "whole.json").unlink()
     status, report = trained.run("train", "--attempt=2")
@@ -74,51 +74,51 @@ def test_a_training_killed_again_and_again_repeats_a_save_interval_at_most_and_e
 ) -> None:
     kills = pytestconfig.getoption("--kills")
     values = {"epochs": 40, "learningRate": 0.001, "batchSize": 1, "maxLength": 64}
-    workplace = make_workplace(tmp_path / "killed", model, price_chats(12), hyperparameters=values)
-    assert workplace.run("prepare")[0] == 0, workplace.log
+    workspace = make_workspace(tmp_path / "killed", model, make_price_chats(12), hyperparameters=values)
+    assert workspace.run("prepare")[0] == 0, workspace.log
     chosen = random.Random(7)  # noqa: S311 - where a process is killed is no secret
     saved = 0
     for attempt, step in enumerate(sorted(chosen.sample(range(5, 385), kills)), 1):
         signum = (signal.SIGKILL, signal.SIGTERM)[attempt % 2]
-        reached = kill(workplace, attempt, max(step, saved + 1), signum)
-        assert f"from step {saved}\n" in workplace.log
-        checkpoint = newest_whole(workplace.directory.checkpoints)
+        reached = kill(workspace, attempt, max(step, saved + 1), signum)
+        assert f"from step {saved}\n" in workspace.log
+        checkpoint = newest_whole(workspace.directory.checkpoints)
         before, saved = saved, step_of(checkpoint) if checkpoint else 0
         assert saved >= before
-        assert reached - saved <= (workplace.job.spec.compute.save_steps if signum == signal.SIGKILL else 0)
-    status, report = workplace.run_anew("train", f"--attempt={kills + 1}")
-    assert status == 0, workplace.log
+        assert reached - saved <= (workspace.job.spec.compute.save_steps if signum == signal.SIGKILL else 0)
+    status, report = workspace.run_subprocess("train", f"--attempt={kills + 1}")
+    assert status == 0, workspace.log
     assert report
     assert report.training
     assert (report.training.resumed_from_step, report.training.steps) == (saved, 40 * 10)
 
-    untouched = make_workplace(tmp_path / "untouched", model, price_chats(12), hyperparameters=values)
+    untouched = make_workspace(tmp_path / "untouched", model, make_price_chats(12), hyperparameters=values)
     assert untouched.run("prepare")[0] == 0, untouched.log
-    assert untouched.run_anew("train", "--attempt=1")[0] == 0, untouched.log
+    assert untouched.run_subprocess("train", "--attempt=1")[0] == 0, untouched.log
     # Where they part, the figures say at which step.
-    assert workplace.directory.history.read_text() == untouched.directory.history.read_text()
-    assert digest_directory(workplace.directory.adapter(kills + 1)) == digest_directory(untouched.directory.adapter(1))
+    assert workspace.directory.history.read_text() == untouched.directory.history.read_text()
+    assert digest_directory(workspace.directory.adapter(kills + 1)) == digest_directory(untouched.directory.adapter(1))
 
 
 def test_a_training_stopped_before_its_first_step_costs_no_retry(model: Path, tmp_path: Path) -> None:
-    workplace = make_workplace(tmp_path, model, price_chats(12))
-    assert workplace.run("prepare")[0] == 0, workplace.log
-    process = workplace.start("train", "--attempt=1")
+    workspace = make_workspace(tmp_path, model, make_price_chats(12))
+    assert workspace.run("prepare")[0] == 0, workspace.log
+    process = workspace.start("train", "--attempt=1")
     wait_for(lambda: bool(children_of(process.pid)), "the training's process")
     process.send_signal(signal.SIGTERM)
-    assert process.wait(60) == ExitCode.STOPPED, workplace.log
+    assert process.wait(60) == ExitCode.STOPPED, workspace.log
 
 
-def kill(workplace: Workplace, attempt: int, step: int, signum: signal.Signals) -> int:
+def kill(workspace: Workspace, attempt: int, step: int, signum: signal.Signals) -> int:
     """Start an attempt and kill it once it reaches a step; return the step that it was seen at."""
-    port = find_port()
-    process = workplace.start("train", f"--attempt={attempt}", f"--metrics-port={port}")
-    wait_for(lambda: read_step(port) >= step, lambda: workplace.log, 120)
+    port = find_free_port()
+    process = workspace.start("train", f"--attempt={attempt}", f"--metrics-port={port}")
+    wait_for(lambda: read_step(port) >= step, lambda: workspace.log, 120)
     reached = read_step(port)
     if signum == signal.SIGTERM:
         process.send_signal(signum)
-        assert process.wait(60) == ExitCode.STOPPED, workplace.log
-        report = workplace.report()
+        assert process.wait(60) == ExitCode.STOPPED, workspace.log
+        report = workspace.report()
         assert report
         assert report.reason is Reason.RETRYING
     else:
@@ -149,8 +149,8 @@ def children_of(pid: int) -> list[int]:
 @pytest.mark.parametrize(
     ("lines", "reason", "message"),
     [
-        (["not json", *price_chats(3)], Reason.DATASET_INVALID, "1 of 4 lines are wrong: line 1: not JSON"),
-        (price_chats(2), Reason.DATASET_INVALID, "2 different examples cannot be split"),
+        (["not json", *make_price_chats(3)], Reason.DATASET_INVALID, "1 of 4 lines are wrong: line 1: not JSON"),
+        (make_price_chats(2), Reason.DATASET_INVALID, "2 different examples cannot be split"),
         ([], Reason.DATASET_INVALID, "is empty"),
         (
             [{"messages": [{"role": "user", "content": "x " * 200}, {"role": "assistant", "content": "y"}]}],
@@ -162,25 +162,25 @@ def children_of(pid: int) -> list[int]:
 def test_bad_data_is_refused_before_training(
     model: Path, tmp_path: Path, lines: list[Any], reason: Reason, message: str
 ) -> None:
-    workplace = make_workplace(tmp_path, model, lines)
-    status, report = workplace.run("prepare")
-    assert status == ExitCode.BAD_DATA, workplace.log
+    workspace = make_workspace(tmp_path, model, lines)
+    status, report = workspace.run("prepare")
+    assert status == ExitCode.BAD_DATA, workspace.log
     assert report is not None
     assert report.reason is reason
     assert message in report.message
-    assert not workplace.directory.train_data.exists()
+    assert not workspace.directory.train_data.exists()
 
 
 def test_a_folder_of_tables_is_read_as_one(model: Path, tmp_path: Path) -> None:
-    workplace = make_workplace(tmp_path, model, [], dataset={"train": {"uri": "pvc://data/shop"}, "holdout": 0.25})
+    workspace = make_workspace(tmp_path, model, [], dataset={"train": {"uri": "pvc://data/shop"}, "holdout": 0.25})
     folder = tmp_path / "claims" / "data" / "shop"
     folder.mkdir()
     rows = [{"prompt": f"what does thing {number} cost?", "completion": f"{number} euros"} for number in range(20)]
     (folder / "a.csv.gz").write_bytes(gzip.compress(b"prompt,completion\n" + b"".join(map(to_csv, rows[:12]))))
     pq.write_table(pa.Table.from_pylist(rows[12:]), folder / "b.parquet")
     (folder / "README.md").write_text("no data")
-    status, report = workplace.run("prepare")
-    assert status == 0, workplace.log
+    status, report = workspace.run("prepare")
+    assert status == 0, workspace.log
     assert report is not None
     assert report.dataset is not None
     assert (report.dataset.format, report.dataset.train_examples, report.dataset.heldout_examples) == (
@@ -188,7 +188,7 @@ def test_a_folder_of_tables_is_read_as_one(model: Path, tmp_path: Path) -> None:
         15,
         5,
     )
-    examples = [json.loads(line) for line in workplace.directory.train_data.read_text().splitlines()]
+    examples = [json.loads(line) for line in workspace.directory.train_data.read_text().splitlines()]
     assert all([message["role"] for message in one["messages"]] == ["user", "assistant"] for one in examples)
 
 
@@ -199,16 +199,16 @@ def to_csv(row: dict[str, str]) -> bytes:
 def test_plain_text_is_learnt_to_its_end(model: Path, tmp_path: Path) -> None:
     texts = [{"text": f"the thing number {number} costs {number} euros"} for number in range(30)]
     gates = {"gates": [{"metric": "RougeL", "minGain": 0.1}]}
-    workplace = make_workplace(tmp_path, model, texts, evaluation=gates)
-    status, report = workplace.run("prepare")
+    workspace = make_workspace(tmp_path, model, texts, evaluation=gates)
+    status, report = workspace.run("prepare")
     assert (status, report.reason if report else None) == (ExitCode.BAD_CONFIG, Reason.INVALID_SPEC)
-    job = json.loads(workplace.job_path.read_text())
+    job = json.loads(workspace.job_path.read_text())
     del job["spec"]["evaluation"]
-    workplace.job_path.write_text(json.dumps(job))
-    assert workplace.run("prepare")[0] == 0, workplace.log
-    status, report = workplace.run("train", "--attempt=1")
-    assert status == 0, workplace.log
-    losses = [float(found) for found in re.findall(r"loss ([0-9.]+)", workplace.log)]
+    workspace.job_path.write_text(json.dumps(job))
+    assert workspace.run("prepare")[0] == 0, workspace.log
+    status, report = workspace.run("train", "--attempt=1")
+    assert status == 0, workspace.log
+    losses = [float(found) for found in re.findall(r"loss ([0-9.]+)", workspace.log)]
     assert losses[-1] < 0.6 * losses[0]
 
 
@@ -223,15 +223,15 @@ def test_plain_text_is_learnt_to_its_end(model: Path, tmp_path: Path) -> None:
 def test_a_missing_source_has_a_reason(
     model: Path, tmp_path: Path, spec: dict[str, Any], code: ExitCode, reason: Reason
 ) -> None:
-    workplace = make_workplace(tmp_path, model, price_chats(4), **spec)
-    status, report = workplace.run("prepare")
-    assert status == code, workplace.log
+    workspace = make_workspace(tmp_path, model, make_price_chats(4), **spec)
+    status, report = workspace.run("prepare")
+    assert status == code, workspace.log
     assert report is not None
     assert report.reason is reason
 
 
 def test_a_model_with_code_of_its_own_is_never_loaded(model: Path, tmp_path: Path) -> None:
-    workplace = make_workplace(tmp_path, model, price_chats(4))
+    workspace = make_workspace(tmp_path, model, make_price_chats(4))
     hostile = tmp_path / "claims" / "models" / "tiny"
     hostile.unlink()
     hostile.mkdir()
@@ -239,7 +239,7 @@ def test_a_model_with_code_of_its_own_is_never_loaded(model: Path, tmp_path: Pat
         (hostile / path.name).write_bytes(path.read_bytes())
     witness = tmp_path / "ran"
     (hostile / "modeling_own.py").write_text(f"open({str(witness)!r}, 'w')")
-    status, report = workplace.run("prepare")
+    status, report = workspace.run("prepare")
     assert status == ExitCode.BAD_CONFIG
     assert report is not None
     assert report.reason is Reason.MODEL_UNSAFE

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from cluster.control_plane import Cluster
 from cluster.layout import ROOT
-from ports import find_port
+from ports import find_free_port
 from waiting import wait_for
 
 NAME, NAMESPACE = "finetune-operator", "finetune-system"
@@ -85,7 +85,7 @@ class Operator:
     def __init__(self, cluster: Cluster, release: Release, directory: Path) -> None:
         """Keep its files in a directory."""
         self._cluster, self._release, self._directory = cluster, release, directory
-        self._health, self._metrics = find_port(), find_port()
+        self._health, self._metrics = find_free_port(), find_free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from cluster.storage import build_volume, may_be_recycled
+from cluster.storage import build_volume, is_recyclable
 
 
 @pytest.mark.parametrize(
@@ -19,5 +19,5 @@ from cluster.storage import build_volume, may_be_recycled
 def test_only_a_used_and_free_volume_of_ours_is_emptied(storage_class: str, phase: str, *, free: bool) -> None:
     volume = build_volume("local-1", Path("/nowhere"))
     volume["spec"]["storageClassName"] = storage_class
-    assert may_be_recycled(volume | {"status": {"phase": phase}}) is free
-    assert not may_be_recycled(volume)
+    assert is_recyclable(volume | {"status": {"phase": phase}}) is free
+    assert not is_recyclable(volume)

@@ -18,7 +18,7 @@ from typing import Any
 import psutil
 from api.conftest import Operator, finetunejob
 from bench.fleet import Fleet, watch_fleet
-from cluster.control_plane import LONE_PORTS, Cluster, control_plane, install_kinds, start_controllers
+from cluster.control_plane import NODELESS_PORTS, Cluster, control_plane, install_crds, start_controllers
 from finetune_operator.settings import Settings
 from waiting import wait_for
 
@@ -115,8 +115,8 @@ class _Bench:
 def measure_operator(sizes: list[int], idle_seconds: float) -> dict[str, Any]:
     """Return the figures; `sizes` are the numbers of FineTuneJobs at which the costs are taken, ascending."""
     with control_plane() as cluster, tempfile.TemporaryDirectory() as scratch:
-        install_kinds(cluster)
-        start_controllers(cluster, LONE_PORTS, _USUAL)
+        install_crds(cluster)
+        start_controllers(cluster, NODELESS_PORTS, _USUAL)
         operator = Operator(cluster.kubeconfig, Path(scratch))
         operator.start()
         try:
@@ -142,14 +142,14 @@ async def _measure(cluster: Cluster, operator: Operator, sizes: list[int], idle_
         await bench.settle()
         _tell(figures)
         # Else their pods alone would take hours.
-        start_controllers(cluster, LONE_PORTS)
+        start_controllers(cluster, NODELESS_PORTS)
         growth = []
         for size in sizes:
             growth.append(await _grow(bench, size))
             if size == min(_HEADLINE, sizes[-1]):
                 figures |= growth[-1] | {name: figures[name] for name in ("objects_per_s", "p99_s")}
                 figures |= await _measure_idleness(bench, idle_seconds)
-        start_controllers(cluster, LONE_PORTS, _USUAL)
+        start_controllers(cluster, NODELESS_PORTS, _USUAL)
         return figures | {"noisy_neighbour_p99_ratio": await _measure_neighbour(bench), "growth": growth}
 
 

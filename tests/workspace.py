@@ -11,14 +11,14 @@ from typing import Any
 
 from finetune_api.contract.jobfile import JobDirectory, JobFile, read_job_file
 from finetune_api.contract.reports import StageReport, parse_report
-from ports import find_port
-from warm import run_warm, warm_up
+from forked import preload, run_forked
+from ports import find_free_port
 
-warm_up("trainer_imports")
+preload("trainer_imports")
 
 
 @dataclass(frozen=True)
-class Workplace:
+class Workspace:
     """One job's files, as a pod would see them below `root`."""
 
     root: Path
@@ -51,11 +51,11 @@ class Workplace:
         return [sys.executable, "-m", "finetune_trainer", *self._build_arguments(*arguments)]
 
     def _build_arguments(self, stage: str, *options: str) -> list[str]:
-        port = [f"--metrics-port={find_port()}"] if stage == "train" else []
+        port = [f"--metrics-port={find_free_port()}"] if stage == "train" else []
         paths = [f"--job={self.job_path}", f"--root={self.root}", f"--termination-log={self.root / 'report.json'}"]
         return [*paths, stage, *port, *options]
 
-    def run_anew(self, *arguments: str) -> tuple[int, StageReport | None]:
+    def run_subprocess(self, *arguments: str) -> tuple[int, StageReport | None]:
         """Run the trainer to its end as its image does; return its exit status and its report."""
         return self.start(*arguments).wait(300), self.report()
 
@@ -64,7 +64,7 @@ class Workplace:
 
         They do not see what a test has changed in the environment before.
         """
-        status = run_warm("finetune_trainer", self._build_arguments(*arguments), self.root / "log", 300)
+        status = run_forked("finetune_trainer", self._build_arguments(*arguments), self.root / "log", 300)
         return status, self.report()
 
     def report(self) -> StageReport | None:
@@ -78,7 +78,7 @@ class Workplace:
         return (self.root / "log").read_text()
 
 
-def make_workplace(root: Path, base: Path, lines: list[Any], **spec: Any) -> Workplace:
+def make_workspace(root: Path, base: Path, lines: list[Any], **spec: Any) -> Workspace:
     """Lay out a job with its model and data."""
     (root / "claims" / "data").mkdir(parents=True)
     (root / "claims" / "models").mkdir(parents=True)
@@ -98,10 +98,10 @@ def make_workplace(root: Path, base: Path, lines: list[Any], **spec: Any) -> Wor
         | spec,
     }
     (root / "job.json").write_text(json.dumps(manifest))
-    return Workplace(root)
+    return Workspace(root)
 
 
-def price_chats(count: int) -> list[dict[str, Any]]:
+def make_price_chats(count: int) -> list[dict[str, Any]]:
     """Return conversations about prices, all different."""
     return [
         {

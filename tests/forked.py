@@ -14,7 +14,7 @@ from pathlib import Path
 _CONTEXT = multiprocessing.get_context("forkserver")
 
 
-def warm_up(imports: str) -> None:
+def preload(imports: str) -> None:
     """Name the module that imports the packages; the process that does it starts with the first run.
 
     What the packages read from the environment when they are imported must be set before.
@@ -22,7 +22,7 @@ def warm_up(imports: str) -> None:
     _CONTEXT.set_forkserver_preload([imports])
 
 
-def run_warm(module: str, arguments: Sequence[str], log: Path, seconds: float) -> int:
+def run_forked(module: str, arguments: Sequence[str], log: Path, seconds: float) -> int:
     """Run `python -m module arguments` with what it prints added to a file; return its exit status.
 
     Raises:
