@@ -24,7 +24,7 @@ from waiting import wait_for
 SETTINGS = {
     "images": {"trainer": "trainer:1", "serving": "serving:1"},
     # So seldom that a change which the watches miss makes a test fail.
-    "auditSeconds": 600,
+    "resyncSeconds": 600,
     # By the names of the tests that need them.
     "limits": {
         "namespaces": {

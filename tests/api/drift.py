@@ -12,7 +12,7 @@ from finetune_operator.kube.kinds import WATCHED
 from waiting import wait_for
 
 SECONDS = 30
-"""Within these a change of a child is mended or told. The audit comes much later, so the watches must see it."""
+"""Within these a change of a child is mended or told. The resync comes much later, so the watches must see it."""
 Patch = list[dict[str, Any]]
 """A JSON patch."""
 API_VERSIONS = {kind.name: kind.api_version for kind in WATCHED}

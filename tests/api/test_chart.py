@@ -130,7 +130,7 @@ def test_the_chart_holds_the_generated_kinds(cluster: Cluster) -> None:
         ({"artifacts": {"accessMode": "ReadOnlyMany"}}, "accessMode"),
         ({"replicas": 0}, "replicas"),
         ({"replicas": "2"}, "replicas"),
-        ({"auditSeconds": 0}, "auditSeconds"),
+        ({"resyncSeconds": 0}, "resyncSeconds"),
         ({"limits": {"default": {"gpus": -1}}}, "gpus"),
         ({"limits": {"namespaces": {"team-a": {"jobs": "two"}}}}, "jobs"),
         ({"limits": {"team-a": {"jobs": 2}}}, "team-a"),

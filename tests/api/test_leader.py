@@ -21,10 +21,10 @@ from api.player import Player, succeed
 from cluster.control_plane import Cluster
 from finetune_api.meta import STAGE_LABEL
 from finetune_operator.controller.events import REPORTER
-from finetune_operator.kube.client import Cluster as Connection
-from finetune_operator.kube.leader import Candidate, Elector, LeadershipLostError
-from finetune_operator.kube.lease import SHORTEST_LEASE, Timing, build_claim
-from finetune_operator.main import LOST
+from finetune_operator.kube.client import KubeClient
+from finetune_operator.kube.leader import LeaderCandidate, LeaderElector, LeadershipLostError
+from finetune_operator.kube.lease import SHORTEST_LEASE, LeaseTiming, build_held_lease
+from finetune_operator.main import LEADERSHIP_LOST
 from kubernetes.aio import client, config
 from waiting import wait_for
 
@@ -227,7 +227,7 @@ def stand_still_at(request: re.Pattern[str], launch: Launch, cluster: Cluster, n
         forwarder.go_on()
         wait_for(lambda: forwarder.answer != b"", "an answer to the late write")
         leader.send(signal.SIGCONT)
-        assert leader.wait() == LOST
+        assert leader.wait() == LEADERSHIP_LOST
         print(f"the late write was answered {forwarder.answer.decode()}")
         assert versions(cluster, namespace) == before
     trained = [one for one in get_all(cluster, "jobs", namespace) if one["metadata"]["labels"][STAGE_LABEL] == "Train"]
@@ -264,7 +264,7 @@ def test_a_leader_without_an_api_server_steps_down_and_comes_back(
         stage.wait_for("Train")
         forwarder.stop()
         cut = time.monotonic()
-        assert leader.wait() == LOST
+        assert leader.wait() == LEADERSHIP_LOST
         print(f"\ncut off, Lease of {SHORT} s: the leader ended after {time.monotonic() - cut:.2f} s")
         wait_to_lead(standby, cut + SHORT + 2 - time.monotonic())
         print(f"and the standby led after {time.monotonic() - cut:.2f} s")
@@ -280,17 +280,17 @@ def test_a_leader_without_an_api_server_steps_down_and_comes_back(
 
 async def test_only_the_leader_sends_anything(cluster: Cluster, namespace: str) -> None:
     def claim(name: str) -> dict[str, Any]:
-        return build_claim(None, namespace, name, "a", SHORTEST_LEASE)
+        return build_held_lease(None, namespace, name, "a", SHORTEST_LEASE)
 
     configuration = client.Configuration()
     await config.load_kube_config(str(cluster.kubeconfig), client_configuration=configuration)
     async with client.ApiClient(configuration) as api:
-        connection = Connection(api)
-        elector = Elector(connection, Candidate(namespace, "lease", "a", Timing(SHORTEST_LEASE)))
+        connection = KubeClient(api)
+        elector = LeaderElector(connection, LeaderCandidate(namespace, "lease", "a", LeaseTiming(SHORTEST_LEASE)))
         fenced = connection.fenced(elector.check)
         with pytest.raises(LeadershipLostError):
             await fenced.write_lease(claim("before"))
-        await elector.win()
+        await elector.acquire()
         assert await fenced.write_lease(claim("meanwhile")) is not None
         with pytest.raises(LeadershipLostError):
             await write_for(SHORTEST_LEASE, fenced, claim("meanwhile"))
@@ -300,7 +300,7 @@ async def test_only_the_leader_sends_anything(cluster: Cluster, namespace: str) 
     assert names == ["lease", "meanwhile"]
 
 
-async def write_for(seconds: float, connection: Connection, lease: dict[str, Any]) -> None:
+async def write_for(seconds: float, connection: KubeClient, lease: dict[str, Any]) -> None:
     """Write again and again."""
     begun = time.monotonic()
     while time.monotonic() - begun < seconds:

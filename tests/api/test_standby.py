@@ -11,9 +11,9 @@ import pytest
 from aiohttp import web
 from cluster.client import Client, connect
 from cluster.control_plane import Cluster
-from finetune_operator.kube.client import Cluster as Connection
-from finetune_operator.kube.leader import Candidate, Elector
-from finetune_operator.kube.lease import Timing
+from finetune_operator.kube.client import KubeClient
+from finetune_operator.kube.leader import LeaderCandidate, LeaderElector
+from finetune_operator.kube.lease import LeaseTiming
 from kubernetes.aio import client
 
 SHORT = 5
@@ -36,7 +36,7 @@ class Between:
         """When it passed on a write last."""
 
     @asynccontextmanager
-    async def serve(self) -> AsyncIterator[Connection]:
+    async def serve(self) -> AsyncIterator[KubeClient]:
         """Be there while the body runs."""
         app = web.Application()
         app.router.add_route("*", "/{path:.*}", self._handle)
@@ -46,7 +46,7 @@ class Between:
             await web.TCPSite(runner, "127.0.0.1", 0).start()
             configuration = client.Configuration(host=f"http://127.0.0.1:{runner.addresses[0][1]}")
             async with client.ApiClient(configuration) as connection:
-                yield Connection(connection)
+                yield KubeClient(connection)
         finally:
             await runner.cleanup()
 
@@ -139,9 +139,9 @@ BEFALLS = (
 )
 
 
-def elect(connection: Connection, namespace: str, lease: str, identity: str, seconds: int) -> Elector:
+def elect(connection: KubeClient, namespace: str, lease: str, identity: str, seconds: int) -> LeaderElector:
     """Return a part in an election."""
-    return Elector(connection, Candidate(namespace, lease, identity, Timing(seconds)))
+    return LeaderElector(connection, LeaderCandidate(namespace, lease, identity, LeaseTiming(seconds)))
 
 
 async def test_only_a_silent_holder_is_replaced_whatever_befalls_the_watch(cluster: Cluster, namespace: str) -> None:
@@ -155,10 +155,10 @@ async def replace_silent(api: Client, namespace: str, answer: Answer) -> None:
     lease, here, there = what.replace("_", "-"), Between(api), Between(api, answer)
     async with here.serve() as first, there.serve() as second:
         holder = elect(first, namespace, lease, "holder", SHORT)
-        await holder.win()
+        await holder.acquire()
         began, standby = time.monotonic(), elect(second, namespace, lease, "standby", SHORT)
         async with asyncio.TaskGroup() as tasks:
-            keeping, winning = tasks.create_task(holder.keep()), tasks.create_task(standby.win())
+            keeping, winning = tasks.create_task(holder.renew()), tasks.create_task(standby.acquire())
             for _ in range(2):
                 await there.wait_for_watch()
             assert not winning.done(), f"{what}: it took a Lease that was renewed"
@@ -166,7 +166,7 @@ async def replace_silent(api: Client, namespace: str, answer: Answer) -> None:
             await asyncio.wait_for(winning, 3 * SHORT)
         silence = time.monotonic() - here.wrote
         assert silence >= SHORT, f"{what}: it took the Lease after {silence:.2f} s"
-        pauses = (time.monotonic() - began) / Timing(SHORT).look
+        pauses = (time.monotonic() - began) / LeaseTiming(SHORT).conflict_delay
         assert there.reads <= pauses + 2, f"{what}: it asked without a pause"
 
 
@@ -177,8 +177,8 @@ async def test_a_lease_that_becomes_free_is_taken_at_once(cluster: Cluster, name
         between = Between(api)
         connection = await stack.enter_async_context(between.serve())
         holder = elect(connection, namespace, "lease", "holder", _LONG)
-        await holder.win()
-        winning = asyncio.create_task(elect(connection, namespace, "lease", "standby", _LONG).win())
+        await holder.acquire()
+        winning = asyncio.create_task(elect(connection, namespace, "lease", "standby", _LONG).acquire())
         await between.wait_for_watch()
         if how == "released":
             await holder.release()

@@ -30,7 +30,7 @@ _HEADLINE = 10_000
 _USUAL = 20
 """Requests in a second that Kubernetes' controllers make by default."""
 _FAILING = "failing"
-_AUDITS = {"auditSeconds": Settings.model_fields["audit_seconds"].default}
+_RESYNC = {"resyncSeconds": Settings.model_fields["resync_seconds"].default}
 """As often as the chart has them."""
 
 
@@ -97,7 +97,7 @@ class _Bench:
         assert usual.stop() == 0
         with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as other:
             self.operator, standby = (
-                Operator(self.cluster.kubeconfig, Path(directory), "--lease-seconds=15", settings=_AUDITS)
+                Operator(self.cluster.kubeconfig, Path(directory), "--lease-seconds=15", settings=_RESYNC)
                 for directory in (one, other)
             )
             self.operator.start()
@@ -210,7 +210,7 @@ async def _grow(bench: _Bench, size: int) -> dict[str, Any]:
 
 
 async def _measure_idleness(bench: _Bench, seconds: float) -> dict[str, Any]:
-    """Return what a leader and a standby cost while nothing happens, their audits included."""
+    """Return what a leader and a standby cost while nothing happens, their resyncs included."""
     async with bench.company() as standby:
         await bench.settle()
         pids, writes, began = (bench.operator.pid, standby.pid), bench.writes(), time.monotonic()

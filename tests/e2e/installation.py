@@ -19,14 +19,14 @@ OPERATOR_LABEL = "app.kubernetes.io/name=finetune-operator"
 def install_operator(kubectl: Kubectl) -> None:
     """Install the operator by its chart in a namespace that admits restricted pods only.
 
-    The audit comes so seldom that a change which the watches miss makes a test fail.
+    The resync comes so seldom that a change which the watches miss makes a test fail.
     """
     kubectl.apply(build_namespace(OPERATOR_NAMESPACE))
     values = {
         **build_chart_values(None),
         "podAnnotations": build_image_annotation(),
         "imagePullPolicy": "Never",
-        "auditSeconds": 600,
+        "resyncSeconds": 600,
         "logLevel": "Debug",
     }
     command: list[str | Path] = [

@@ -166,7 +166,7 @@ class Fault:
 
     @property
     def loses_events(self) -> bool:
-        """Whether something happens that the operator is never told, so that only its audit finds it."""
+        """Whether something happens that the operator is never told, so that only its resync finds it."""
         is_deaf = self.kind is Kind.TIMEOUT and (not isinstance(self.where, Point) or self.where.verb == "WATCH")
         return self.kind in _LOSES_EVENTS or is_deaf
 

@@ -19,9 +19,9 @@ _PR_SET_PDEATHSIG = 1
 _IMAGES = {"trainer": "trainer:1", "serving": "serving:1"}
 _MOST_LINES = 5
 """Of a traceback."""
-AUDIT_SELDOM = 600.0
-AUDIT_OFTEN = 2.0
-"""Where events are lost, the audit is what repairs it; elsewhere it must not hide anything."""
+RESYNC_SELDOM = 600.0
+RESYNC_OFTEN = 2.0
+"""Where events are lost, the resync repairs the cache; elsewhere it must not hide anything."""
 
 
 def warm_up() -> None:
@@ -34,7 +34,7 @@ def warm_up() -> None:
 class Process:
     """One operator."""
 
-    def __init__(self, directory: Path, server: str, token: str, *, pod: str, namespace: str, audit: float) -> None:
+    def __init__(self, directory: Path, server: str, token: str, *, pod: str, namespace: str, resync: float) -> None:
         """Write its files.
 
         Args:
@@ -43,11 +43,11 @@ class Process:
             token: what it is known by there.
             pod: name of the pod that it is the container of, and of its Lease: several that lead at once do no harm.
             namespace: where its Lease is.
-            audit: seconds between two audits.
+            resync: seconds between two resyncs.
         """
         directory.mkdir(parents=True)
         self.directory, self.exit_status = directory, 0
-        settings = {"images": _IMAGES, "auditSeconds": audit, "logLevel": "Info"}
+        settings = {"images": _IMAGES, "resyncSeconds": resync, "logLevel": "Info"}
         (directory / "settings.yaml").write_text(yaml.safe_dump(settings))
         (directory / "kubeconfig").write_text(json.dumps(_kubeconfig(server, token)))
         self._process: ForkServerProcess = _CONTEXT.Process(

@@ -18,7 +18,7 @@ from faults.lifecycles import LIFECYCLES
 from faults.oracle import End, describe_end, find_difference, find_leaks, find_orphans, find_repeated
 from faults.proxy import Caller, Proxy, Traffic
 from faults.world import Scene, User, World
-from finetune_operator.main import LOST
+from finetune_operator.main import LEADERSHIP_LOST
 
 _QUIET_SECONDS = 1.0
 """How long nothing may happen before things count as they will stay."""
@@ -190,11 +190,11 @@ class Company:
     async def run(self, pod: str) -> None:
         """Have an operator running in a pod until cancelled."""
         fault, namespace = self._traffic.fault, self._traffic.namespace
-        audit = operators.AUDIT_OFTEN if fault and fault.loses_events else operators.AUDIT_SELDOM
+        resync = operators.RESYNC_OFTEN if fault and fault.loses_events else operators.RESYNC_SELDOM
         for number in self._numbers:
             assert number <= _MOST_PROCESSES, "operators end again and again"
             directory, token = self._directory / str(number), f"{namespace}-{number}"
-            process = operators.Process(directory, self._proxy.url, token, pod=pod, namespace=namespace, audit=audit)
+            process = operators.Process(directory, self._proxy.url, token, pod=pod, namespace=namespace, resync=resync)
             self._processes.append(process)
             caller = Caller(process.kill)
             self._proxy.admit(token, caller, self._traffic)
@@ -203,7 +203,7 @@ class Company:
             finally:
                 is_killed = caller.is_dead
                 caller.die()
-            if not is_killed and process.exit_status != LOST:
+            if not is_killed and process.exit_status != LEADERSHIP_LOST:
                 self._ended.append(process)
 
     def errors(self) -> list[str]:

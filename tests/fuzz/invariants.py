@@ -7,8 +7,10 @@ from copy import deepcopy
 from typing import Any
 
 from finetune_api.conditions import ConditionType
-from finetune_operator.controller.cache import Store, concerned
+from finetune_operator.controller.cache import Cache
 from finetune_operator.controller.events import build_event
+from finetune_operator.controller.indexes import INDEXERS
+from finetune_operator.controller.triggers import keys_to_reconcile
 from finetune_operator.kube.kinds import WATCHED, Manifest, key_of
 from finetune_operator.state.plan import Plan
 from fuzz.schemas import explain_status, is_admitted
@@ -32,7 +34,7 @@ def find_fault(world: World) -> str:
     world = deepcopy(world)
     kind = "FineTuneJob" if "job" in world else "ModelServer"
     about = {"apiVersion": "v", "kind": kind} | world["job" if kind == "FineTuneJob" else "server"]
-    if is_admitted(kind, about) and (fault := find_store_fault(about)):
+    if is_admitted(kind, about) and (fault := find_cache_fault(about)):
         return fault
     begun: list[str] = []
     for _ in range(_MOST_TURNS):
@@ -48,13 +50,13 @@ def find_fault(world: World) -> str:
     return f"the plan goes on changing after {_MOST_TURNS} turns"
 
 
-def find_store_fault(about: Manifest) -> str:
-    """Return what is wrong with how an object is kept while it comes, changes and goes; empty where nothing is."""
-    store = Store()
+def find_cache_fault(about: Manifest) -> str:
+    """Return what is wrong with the cache while an object is added, updated and deleted; empty if nothing is."""
+    cache = Cache(INDEXERS)
     versions = [about | {"metadata": about["metadata"] | {"resourceVersion": str(one)}} for one in (1, 2, 3)]
-    changes = [store.put(versions[0]), store.put(versions[1]), store.put(versions[0]), store.remove(versions[2])]
-    told = [change is not None and key_of(about) in concerned(store, change) for change in changes]
-    return "" if told == [True, True, False, True] else f"the store tells of its changes as {told}"
+    changes = [cache.put(versions[0]), cache.put(versions[1]), cache.put(versions[0]), cache.remove(versions[2])]
+    triggers = [change is not None and key_of(about) in keys_to_reconcile(cache, change) for change in changes]
+    return "" if triggers == [True, True, False, True] else f"the changes of the cache trigger the object as {triggers}"
 
 
 def find_plan_fault(kind: str, about: Manifest, plan: Plan) -> str:

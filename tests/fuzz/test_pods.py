@@ -9,7 +9,7 @@ from time import monotonic
 
 from finetune_api.contract.routes import MAX_LOADED_BYTES
 from finetune_api.meta import METRICS_PORT, SERVER_PORT
-from finetune_operator.controller.pod_client import Pods, open_session
+from finetune_operator.controller.pod_client import PodClient, open_session
 from fuzz.conftest import Budget
 
 METRICS = b"finetune_train_step 1\nfinetune_train_steps 5\n"
@@ -110,7 +110,7 @@ async def test_improper_answers_of_pods_are_ignored(budget: Budget) -> None:
         for address, what in pods_by_address.items():
             await stack.enter_async_context(serve(address, NOTHING[what]))
         await stack.enter_async_context(serve(_HONEST, whole(METRICS)))
-        pods = Pods(session)
+        pods = PodClient(session)
         began = monotonic()
         tracemalloc.start()
         try:
@@ -131,9 +131,9 @@ async def test_improper_answers_of_pods_are_ignored(budget: Budget) -> None:
 
 async def test_a_pod_that_answers_properly_is_believed() -> None:
     async with open_session() as session, serve(_HONEST, whole(METRICS)):
-        progress = await Pods(session).read_progress(_HONEST)
+        progress = await PodClient(session).read_progress(_HONEST)
     assert progress is not None
     assert progress.step == 1
     async with open_session() as session, serve(_HONEST, whole(LOADED, "Set-Cookie: a=b")):
-        assert await Pods(session).read_loaded(_HONEST) is not None
+        assert await PodClient(session).read_loaded(_HONEST) is not None
         assert not list(session.cookie_jar)

@@ -1,4 +1,4 @@
-"""FineTuneJobs and the Jobs of their stages, as the operator's memory is told of them."""
+"""FineTuneJobs and the Jobs of their stages, as the cache receives them."""
 
 from typing import Any
 
@@ -24,6 +24,12 @@ def stored_stage(name: str, owner: str, gpus: int = 0, **status: Any) -> dict[st
         "spec": {"parallelism": 2, "template": {"spec": {"containers": containers}}},
         "status": status,
     }
+
+
+def served_job(name: str = "a", version: int = 1, uid: str = "u", **serving: str) -> dict[str, Any]:
+    spec = {"serving": serving} if serving else {}
+    metadata = {"name": name, "namespace": "team", "uid": uid, "resourceVersion": str(version)}
+    return {"apiVersion": "finetune.dev/v1alpha1", "kind": "FineTuneJob", "metadata": metadata, "spec": spec}
 
 
 def true(*kinds: str) -> list[dict[str, str]]:

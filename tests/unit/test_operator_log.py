@@ -11,7 +11,7 @@ def line(level: str, message: str = "x") -> str:
 
 
 def test_refusals_that_come_again_are_expected() -> None:
-    log = "\n".join([line("info"), line("warning", "comes again in 1.0 s"), line("debug"), ""])
+    log = "\n".join([line("info"), line("warning", "requeued after 1.0 s"), line("debug"), ""])
     assert unexpected_errors(log) == []
     check_log(log)
 

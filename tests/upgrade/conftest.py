@@ -3,19 +3,23 @@
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from api.player import Player
 from cluster.control_plane import Cluster, control_plane
 from upgrade.release import NAME, Operator, Release, run_helm, unpack_previous
 
-VALUES = {
-    # So seldom that a change which the watches miss makes a test fail.
-    "auditSeconds": 600,
+VALUES: dict[str, Any] = {
     "trainer": {"image": {"tag": "1"}},
     # Whoever wants to choose when servers begin anew names their image, docs/upgrading.md.
     "serving": {"image": {"tag": "1"}},
 }
+"""Values of both charts."""
+_RARELY = 600
+"""Seconds between two resyncs: a change that the watches miss must make a test fail."""
+PREVIOUS_VALUES = VALUES | {"auditSeconds": _RARELY}
+CURRENT_VALUES = VALUES | {"resyncSeconds": _RARELY}
 
 
 @pytest.fixture(scope="session")
@@ -56,7 +60,7 @@ def operator(cluster: Cluster, tmp_path: Path) -> Iterator[Callable[[Release], O
 @pytest.fixture
 def namespace(cluster: Cluster, previous: Release, request: pytest.FixtureRequest) -> Iterator[str]:
     """A tenant's namespace, where the release before this one is installed; both and all jobs are gone at the end."""
-    run_helm(cluster, "install", NAME, str(previous.chart), "--create-namespace", values=VALUES)
+    run_helm(cluster, "install", NAME, str(previous.chart), "--create-namespace", values=PREVIOUS_VALUES)
     name = f"tenant-{zlib.crc32(request.node.name.encode()):08x}"
     cluster.run_kubectl("create", "namespace", name)
     yield name

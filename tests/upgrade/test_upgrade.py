@@ -8,7 +8,7 @@ import pytest
 from api.conftest import get_all
 from api.player import Player
 from cluster.control_plane import Cluster
-from upgrade.conftest import VALUES
+from upgrade.conftest import CURRENT_VALUES
 from upgrade.release import CURRENT, NAME, Operator, Release, run_helm
 from upgrade.tenant import Tenant
 from waiting import wait_for
@@ -21,7 +21,7 @@ NEW_FIELDS: dict[str, Any] = {}
 
 def upgrade(cluster: Cluster, **values: Any) -> None:
     """Go over to the working tree's chart, by Helm."""
-    run_helm(cluster, "upgrade", NAME, str(CURRENT.chart), values=VALUES | values)
+    run_helm(cluster, "upgrade", NAME, str(CURRENT.chart), values=CURRENT_VALUES | values)
 
 
 def go_back(cluster: Cluster) -> None:

@@ -17,15 +17,15 @@ METRICS_PORT = 9090
 async def serve_health(
     is_alive: Callable[[], bool], synced: asyncio.Event, health_port: int, metrics_port: int
 ) -> AsyncIterator[None]:
-    """Answer probes and scrapes while the body runs."""
+    """Serve probes and metrics while the body runs."""
 
     async def healthz(_: web.Request) -> web.Response:
         alive = is_alive()
-        return web.Response(text="ok" if alive else "a task has ended", status=200 if alive else 503)
+        return web.Response(text="ok" if alive else "a task of the operator has ended", status=200 if alive else 503)
 
     async def readyz(_: web.Request) -> web.Response:
         ready = synced.is_set()
-        return web.Response(text="ok" if ready else "not everything is listed yet", status=200 if ready else 503)
+        return web.Response(text="ok" if ready else "the watches have not synced yet", status=200 if ready else 503)
 
     async def metrics(_: web.Request) -> web.Response:
         return web.Response(body=generate_latest(REGISTRY), headers={"Content-Type": CONTENT_TYPE_LATEST})

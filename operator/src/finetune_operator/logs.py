@@ -1,4 +1,4 @@
-"""Logs as one JSON object a line, each with the object that it is about."""
+"""Logs as one JSON object per line, with the Kubernetes object that the line is about."""
 
 import json
 import logging
@@ -10,7 +10,7 @@ _NAMES = {"object": "name"}
 
 
 class JsonFormatter(logging.Formatter):
-    """Formats a record with its time, level, message, object and traceback."""
+    """Formats a record as JSON: time, level, logger, message, object and traceback."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
@@ -30,14 +30,14 @@ class JsonFormatter(logging.Formatter):
 
 
 def soften_retries(record: logging.LogRecord) -> bool:
-    """Make a warning of what kopf calls an error though it tries again; what it gives up stays one."""
+    """Lower kopf's errors that it will retry to warnings; returns True, as a logging filter that drops nothing."""
     if record.name.startswith("kopf.") and "will retry" in record.getMessage():
         record.levelno, record.levelname = logging.WARNING, "WARNING"
     return True
 
 
 def configure_logs(level: str) -> None:
-    """Send all logs to standard output as JSON; libraries speak from warnings on."""
+    """Write all logs to standard output as JSON; libraries log warnings and errors only."""
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(JsonFormatter())
     handler.addFilter(soften_retries)

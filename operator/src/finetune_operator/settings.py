@@ -1,4 +1,4 @@
-"""What the administrator decides: images, the GPU's resource name, storage. Written by the chart."""
+"""The administrator's settings: images, GPUs, storage, sources, limits, network. The chart writes the file."""
 
 from ipaddress import ip_network
 from pathlib import Path
@@ -19,7 +19,7 @@ class _Part(BaseModel):
 
 
 class Images(_Part):
-    """The images of the pods; no manifest can name another."""
+    """The images of the pods; users cannot choose others."""
 
     trainer: str
     serving: str
@@ -28,24 +28,24 @@ class Images(_Part):
 
 
 class Gpu(_Part):
-    """What is added to pods that ask for GPUs."""
+    """The GPUs of the cluster, and what pods that request some need."""
 
     resource_name: str = "nvidia.com/gpu"
     node_selector: dict[str, str] = {}
     tolerations: list[Toleration] = []
     kinds: list[GpuKind] = []
-    """The GPUs that the cluster has, for estimates; the first whose labels a pod asks for is taken."""
+    """GPU models for estimates; the first whose node labels a pod selects applies."""
     currency: Currency = DEFAULT_CURRENCY
     """Currency of the prices of `kinds`."""
 
     def find_kind(self, node_selector: dict[str, str]) -> GpuKind | None:
-        """Return the kind of GPU that a pod with this node selector gets, as far as it was described."""
-        asked = (self.node_selector | node_selector).items()
-        return next((kind for kind in self.kinds if kind.node_selector.items() <= asked), None)
+        """Return the kind of GPU that a pod with this node selector gets; None if the settings do not describe it."""
+        selected = (self.node_selector | node_selector).items()
+        return next((kind for kind in self.kinds if kind.node_selector.items() <= selected), None)
 
 
 class Artifacts(_Part):
-    """The claim that is made in a namespace for jobs without an `output`."""
+    """The PersistentVolumeClaim that the operator creates in a namespace for jobs without an `output`."""
 
     storage_class_name: str = ""
     size: str = "20Gi"
@@ -53,34 +53,34 @@ class Artifacts(_Part):
 
 
 def _check_network(text: str) -> str:
-    """Check that a text is a network, such as `10.0.0.0/8`."""
+    """Return the text if it is a network, such as `10.0.0.0/8`; raise a ValueError otherwise."""
     ip_network(text)
     return text
 
 
 class Sources(_Part):
-    """Where data may come from."""
+    """The allowed sources of data."""
 
     https_hosts: list[Annotated[str, Field(pattern=HOST_ENTRY)]] = []
-    """Hosts of `https://` data; `*.` and a domain stands for every host below it that has a public address."""
+    """Hosts of `https://` data; `*.example.com` allows every host below that domain that has a public address."""
 
 
 class Limit(_Part):
-    """What a namespace may have at a time; what is left out has no limit."""
+    """The limits of a namespace; None means unlimited."""
 
     gpus: Annotated[int, Field(ge=0)] | None = None
-    """GPUs of all pods of stages."""
+    """GPUs of all stage pods together."""
     jobs: Annotated[int, Field(ge=0)] | None = None
-    """FineTuneJobs at work: begun, and neither ended nor suspended."""
+    """FineTuneJobs that have started and have neither ended nor been suspended."""
 
 
 class Limits(_Part):
-    """What namespaces may have at a time."""
+    """The limits of all namespaces."""
 
     default: Limit = Limit()
-    """For each namespace that is not named."""
+    """For every namespace that `namespaces` does not list."""
     namespaces: dict[str, Limit] = {}
-    """By name; such an entry stands in place of `default`, as a whole."""
+    """By name; an entry replaces `default` as a whole."""
 
     def of(self, namespace: str) -> Limit:
         """Return a namespace's limit."""
@@ -88,16 +88,16 @@ class Limits(_Part):
 
 
 class Network(_Part):
-    """What the pods of jobs may reach."""
+    """The network access of the pods of jobs."""
 
     isolate_jobs: bool = True
-    """Whether NetworkPolicies are made for the stages of jobs."""
+    """Whether the operator creates NetworkPolicies for the stages of jobs."""
     blocked: list[Annotated[str, AfterValidator(_check_network)]] = ["169.254.169.254/32", "fd00:ec2::254/128"]
-    """Networks that nothing which fetches may reach; by default where clouds hand out a node's credentials."""
+    """Networks that fetching pods may not reach; by default cloud metadata services, which hand out credentials."""
 
 
 class Settings(_Part):
-    """The whole file."""
+    """The settings file."""
 
     images: Images
     gpu: Gpu = Gpu()
@@ -105,8 +105,8 @@ class Settings(_Part):
     sources: Sources = Sources()
     limits: Limits = Limits()
     network: Network = Network()
-    audit_seconds: Annotated[float, Field(gt=0)] = 60
-    """Seconds between two complete lists of everything; longer where there are many objects (`audit.py`)."""
+    resync_seconds: Annotated[float, Field(gt=0)] = 60
+    """Seconds between two resyncs; longer if there are many objects (`resync.py`)."""
     log_level: Literal["Debug", "Info", "Warning"] = "Info"
 
 
@@ -114,13 +114,13 @@ def read_settings(path: Path) -> Settings:
     """Read the settings.
 
     Raises:
-        ValueError: the file is missing or wrong; the message names the field.
+        ValueError: the file is missing or invalid; the message names the field.
     """
     try:
         return Settings.model_validate(yaml.safe_load(path.read_text()) or {})
     except OSError as error:
         raise ValueError(f"{path}: {error.strerror}") from None
     except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not YAML: {error}") from None
+        raise ValueError(f"{path} is not valid YAML: {error}") from None
     except ValidationError as error:
         raise ValueError(f"{path}: {describe_errors(error)}") from None

@@ -18,7 +18,7 @@ def record(logger: str, message: str, **about: str) -> logging.LogRecord:
     [
         ("kopf._cogs.clients.watching", "Request attempt #1/9 failed; will retry: GET /apis -> 429", "warning"),
         ("kopf._cogs.clients.watching", "Request attempt #9/9 failed; escalating: GET /apis -> 429", "error"),
-        ("finetune_operator.controller.reconcile", "comes again in 1.0 s: it will retry", "error"),
+        ("finetune_operator.controller.reconcile", "requeued after 1.0 s: it will retry", "error"),
     ],
 )
 def test_what_kopf_tries_again_is_a_warning_until_it_gives_up(logger: str, message: str, level: str) -> None:

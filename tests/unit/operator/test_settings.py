@@ -9,8 +9,8 @@ from finetune_operator.settings import Gpu, read_settings
 
 def test_wrong_settings_name_the_field(tmp_path: Path) -> None:
     file = tmp_path / "settings.yaml"
-    file.write_text("images: {trainer: a, serving: b}\nauditSeconds: -1\n")
-    with pytest.raises(ValueError, match="auditSeconds"):
+    file.write_text("images: {trainer: a, serving: b}\nresyncSeconds: -1\n")
+    with pytest.raises(ValueError, match="resyncSeconds"):
         read_settings(file)
     with pytest.raises(ValueError, match="No such file"):
         read_settings(tmp_path / "none.yaml")

@@ -1,4 +1,4 @@
-"""Builds the Kubernetes event for something that a person should know. Pure."""
+"""Builds the Kubernetes Event for a change of a condition. No I/O."""
 
 from datetime import datetime
 
@@ -9,13 +9,13 @@ from finetune_operator.kube.kinds import Manifest
 from finetune_operator.state.conditions import Event
 
 REPORTER = "finetune.dev/operator"
-"""Who says the operator's Events."""
+"""`reportingController` of the operator's Events."""
 _NOTE_BYTES = 1024
-"""The API server counts bytes here, not characters."""
+"""The API server limits a note by bytes, not by characters."""
 
 
 def build_event(about: Manifest, event: Event, instance: str, now: datetime) -> Manifest:
-    """Return the event; what is said twice has the same name twice, and is kept once."""
+    """Return the Event. Its name is derived from its content, so that a repeated create makes no second Event."""
     metadata = about["metadata"]
     digest = digest_value([metadata["uid"], event.reason, event.message])[:16]
     return {

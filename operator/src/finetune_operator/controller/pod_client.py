@@ -1,6 +1,6 @@
-"""Asks pods over HTTP: how far a training is, and what a server has loaded. A pod is never believed blindly.
+"""Reads from pods over HTTP: the progress of a training, and the models that a server has loaded.
 
-What a pod answers is capped in length and parsed strictly; an answer that does not fit is no answer.
+Pods are untrusted: responses are limited in length and parsed strictly, and an invalid one counts as none.
 """
 
 import math
@@ -17,47 +17,47 @@ _TIMEOUT = aiohttp.ClientTimeout(total=2)
 _HEADERS = {"Accept-Encoding": "identity"}
 _MAX_METRICS = 1 << 18
 _SAMPLE = re.compile(r"^finetune_train_([a-z_]{1,32}) ([0-9.eE+-]{1,32})$", re.ASCII | re.MULTILINE)
-"""What the trainer's gauges look like; a number that is none does not match."""
+"""A gauge of the trainer; NaN does not match."""
 
 
 def open_session() -> aiohttp.ClientSession:
-    """Return the session to ask pods in: it unpacks nothing and keeps no cookies."""
+    """Return the session for requests to pods: without decompression and cookies."""
     return aiohttp.ClientSession(auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar())
 
 
-class Pods:
-    """A client for the pods' own ports."""
+class PodClient:
+    """A client for the HTTP ports of pods."""
 
     def __init__(self, session: aiohttp.ClientSession) -> None:
-        """Use a session; whoever made it closes it."""
+        """Use a session, which the caller closes."""
         self._session = session
 
     async def read_progress(self, address: str) -> TrainingProgress | None:
-        """Return how far the training in a pod is, or None."""
+        """Return the progress of the training in a pod; None without a valid response."""
         text = await self._get(f"http://{_host(address)}:{METRICS_PORT}/metrics", _MAX_METRICS)
         return parse_progress(text) if text else None
 
     async def read_loaded(self, address: str) -> LoadedReport | None:
-        """Return what a server's pod has loaded, or None."""
+        """Return what a server's pod has loaded; None without a valid response."""
         text = await self._get(f"http://{_host(address)}:{SERVER_PORT}{LOADED_PATH}", MAX_LOADED_BYTES)
         return parse_loaded(text) if text else None
 
-    async def _get(self, url: str, longest: int) -> str | None:
-        """Return an answer that is not longer than so many bytes."""
+    async def _get(self, url: str, max_bytes: int) -> str | None:
+        """Return a response body; None if there is none or it is longer than `max_bytes`."""
         try:
             async with self._session.get(url, timeout=_TIMEOUT, headers=_HEADERS, allow_redirects=False) as response:
                 if response.status != 200:
                     return None
                 data = b""
-                while len(data) <= longest and (more := await response.content.read(longest + 1 - len(data))):
-                    data += more
+                while len(data) <= max_bytes and (chunk := await response.content.read(max_bytes + 1 - len(data))):
+                    data += chunk
         except (TimeoutError, aiohttp.ClientError, OSError, ValueError):
             return None
-        return data.decode(errors="replace") if len(data) <= longest else None
+        return data.decode(errors="replace") if len(data) <= max_bytes else None
 
 
 def parse_progress(text: str) -> TrainingProgress | None:
-    """Read the trainer's metrics; None where they are not all there or make no sense."""
+    """Parse the trainer's metrics; None if they are incomplete or contradictory."""
     try:
         values = {name: float(value) for name, value in _SAMPLE.findall(text)}
     except ValueError:

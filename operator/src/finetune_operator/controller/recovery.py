@@ -1,69 +1,70 @@
-"""Finds again what somebody hid of a job's attempts: one that is not known would be made a second time."""
+"""Repairs the attempt Jobs of a FineTuneJob that someone edited or hid: an unknown attempt would be started twice."""
 
 from finetune_api.conditions import ConditionType
 from finetune_api.stage import Stage
 
-from finetune_operator.controller.apply import Maker
-from finetune_operator.controller.snapshot import Observer
+from finetune_operator.controller.apply import Applier
+from finetune_operator.controller.snapshot import SnapshotReader
 from finetune_operator.kube.kinds import JOB, controller_uid
-from finetune_operator.manifests.drift import mend_job
+from finetune_operator.manifests.drift import build_job_patch
 from finetune_operator.manifests.names import stage_job_name, stage_labels
 from finetune_operator.state.child_jobs import Attempt, attempt_of
 from finetune_operator.state.conditions import STAGE_CONDITIONS, true_conditions
 from finetune_operator.state.views import JobView
 
 
-async def recover(job: JobView, observer: Observer, maker: Maker) -> list[Attempt]:
-    """Return a job's attempts, after what somebody changed or hid of them was put right."""
-    await _mend(job, observer, maker)
-    attempts = observer.attempts(job)
-    open_stages = _open_stages(job)
-    found = await _find_lost(job, attempts, open_stages, maker)
-    heard = await _find_unheard(job, attempts, open_stages, maker)
-    return observer.attempts(job) if found or heard else attempts
+async def recover_attempts(job: JobView, reader: SnapshotReader, applier: Applier) -> list[Attempt]:
+    """Repair the attempts of a job in the cluster and in the cache, and return all of them."""
+    await _patch_edited(job, reader, applier)
+    attempts = reader.read_attempts(job)
+    stages = _unfinished_stages(job)
+    has_adopted = await _adopt_hidden(job, attempts, stages, applier)
+    has_reloaded = await _reload_pods(job, attempts, stages, applier)
+    return reader.read_attempts(job) if has_adopted or has_reloaded else attempts
 
 
-def _open_stages(job: JobView) -> list[Stage]:
-    """Return the stages that are not done; none of a job that failed."""
+def _unfinished_stages(job: JobView) -> list[Stage]:
+    """Return the stages that are not done; none if the job has failed."""
     done = true_conditions(job.status.conditions)
     if ConditionType.FAILED in done:
         return []
     return [stage for stage, condition in STAGE_CONDITIONS.items() if condition not in done]
 
 
-async def _mend(job: JobView, observer: Observer, maker: Maker) -> None:
-    """Mend the Jobs of stages that somebody changed."""
-    for child in observer.jobs(job):
-        named = attempt_of(child)
-        mended = mend_job(stage_labels(job, *named), child) if named else None
-        if mended:
-            await maker.merge(child, mended)
+async def _patch_edited(job: JobView, reader: SnapshotReader, applier: Applier) -> None:
+    """Revert the edits of attempt Jobs."""
+    for child in reader.read_jobs(job):
+        stage_and_number = attempt_of(child)
+        patch = build_job_patch(stage_labels(job, *stage_and_number), child) if stage_and_number else None
+        if patch:
+            await applier.patch(child, patch)
 
 
-async def _find_lost(job: JobView, attempts: list[Attempt], open_stages: list[Stage], maker: Maker) -> bool:
-    """Look for attempts that were begun and are not in the picture: one without its labels still runs."""
-    known, found_any = {(one.stage, one.number) for one in attempts}, False
-    for stage in open_stages if job.spec else ():
+async def _adopt_hidden(job: JobView, attempts: list[Attempt], stages: list[Stage], applier: Applier) -> bool:
+    """Re-adopt attempt Jobs whose labels were removed: they still run. Return whether there were any."""
+    known, has_adopted = {(attempt.stage, attempt.number) for attempt in attempts}, False
+    for stage in stages if job.spec else ():
         number = job.status.attempts.of(stage)
         if not number or (stage, number) in known:
             continue
-        found = await maker.cluster.find(JOB, job.namespace, stage_job_name(job, stage, number))
-        if found is not None and controller_uid(found) == job.uid:
-            await maker.label(found, stage_labels(job, stage, number))
-            found_any = True
-    return found_any
+        hidden = await applier.client.get(JOB, job.namespace, stage_job_name(job, stage, number))
+        if hidden is not None and controller_uid(hidden) == job.uid:
+            await applier.restore_labels(hidden, stage_labels(job, stage, number))
+            has_adopted = True
+    return has_adopted
 
 
-async def _find_unheard(job: JobView, attempts: list[Attempt], open_stages: list[Stage], maker: Maker) -> bool:
-    """Look for the pods of an attempt that is over and whose pods are not known to have ended.
+async def _reload_pods(job: JobView, attempts: list[Attempt], stages: list[Stage], applier: Applier) -> bool:
+    """Read the pods of a finished attempt whose cached pods have not all ended. Return whether there were any.
 
-    One that was not heard of would be taken for one that is gone, and what it did would be done again.
+    The cache may lack their last events; without them the attempt would count as disrupted and be repeated.
     """
-    last, heard_any = {one.stage: one for one in sorted(attempts, key=lambda one: one.number)}, False
-    for stage in open_stages:
+    last = {attempt.stage: attempt for attempt in sorted(attempts, key=lambda attempt: attempt.number)}
+    has_reloaded = False
+    for stage in stages:
         attempt = last.get(stage)
         if attempt and attempt.finished and not attempt.pods_ended:
-            for pod in await maker.cluster.pods_of(job.namespace, attempt.name):
-                maker.remember(pod)
-                heard_any = True
-    return heard_any
+            for pod in await applier.client.list_pods(job.namespace, attempt.name):
+                applier.update_cache(pod)
+                has_reloaded = True
+    return has_reloaded

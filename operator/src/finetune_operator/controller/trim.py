@@ -1,6 +1,6 @@
-"""What is kept of an object in memory: tens of thousands of them stay there, and few of their fields are ever read.
+"""Reduces an object to what decisions read: the cache holds tens of thousands of them (client-go: TransformFunc).
 
-Pure. What this leaves out, no decision can see.
+No decision can depend on what this leaves out. No I/O.
 """
 
 import sys
@@ -25,41 +25,41 @@ _METADATA = (
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
 
-def keep(manifest: Manifest) -> Manifest:
-    """Return what is kept of an object."""
-    kept = {"apiVersion": manifest["apiVersion"], "kind": manifest["kind"]}
+def trim(manifest: Manifest) -> Manifest:
+    """Return the parts of an object that the cache stores."""
+    identity = {"apiVersion": manifest["apiVersion"], "kind": manifest["kind"]}
     metadata = {name: manifest["metadata"][name] for name in _METADATA if name in manifest["metadata"]}
     match manifest["kind"]:
         case "Pod":
-            # What a pod was told to do is known from its Job; what came of it is in its status.
-            parts = {"spec": _keep_pod_spec(manifest.get("spec") or {}), "status": manifest.get("status") or {}}
+            # The configuration of a pod is in its Job; the result is in its status.
+            parts = {"spec": _trim_pod_spec(manifest.get("spec") or {}), "status": manifest.get("status") or {}}
         case "Job":
             spec = dict(manifest["spec"])
-            spec["template"] = {"spec": _keep_pod_spec(spec["template"]["spec"])}
+            spec["template"] = {"spec": _trim_pod_spec(spec["template"]["spec"])}
             parts = {"spec": spec, "status": manifest.get("status") or {}}
         case _:
             parts = {name: part for name, part in manifest.items() if name not in ("apiVersion", "kind", "metadata")}
-            if _LAST_APPLIED in metadata.get("annotations", {}):
-                others = {name: text for name, text in metadata["annotations"].items() if name != _LAST_APPLIED}
-                metadata["annotations"] = others
-    return dict(_share(kept | {"metadata": metadata} | parts))
+            annotations = metadata.get("annotations", {})
+            if _LAST_APPLIED in annotations:
+                metadata["annotations"] = {name: text for name, text in annotations.items() if name != _LAST_APPLIED}
+    return dict(_intern_keys(identity | {"metadata": metadata} | parts))
 
 
-def _keep_pod_spec(spec: Manifest) -> Manifest:
-    """Return what its containers hold, and what an evaluation was told."""
+def _trim_pod_spec(spec: Manifest) -> Manifest:
+    """Return the resources and arguments of the containers, and the reference to an evaluation's API key."""
     return {
         "containers": [
-            {name: one[name] for name in ("name", "args", "resources") if name in one}
-            | {"env": [variable for variable in one.get("env", ()) if variable["name"] == API_KEY]}
-            for one in spec.get("containers", ())
+            {name: container[name] for name in ("name", "args", "resources") if name in container}
+            | {"env": [variable for variable in container.get("env", ()) if variable["name"] == API_KEY]}
+            for container in spec.get("containers", ())
         ]
     }
 
 
-def _share(value: Any) -> Any:
-    """Return the same value, whose keys are in memory once for all objects."""
+def _intern_keys(value: Any) -> Any:
+    """Return an equal value whose dictionary keys are interned: all objects share one copy of each."""
     if isinstance(value, dict):
-        return {sys.intern(name): _share(part) for name, part in value.items()}
+        return {sys.intern(name): _intern_keys(part) for name, part in value.items()}
     if isinstance(value, list):
-        return [_share(part) for part in value]
+        return [_intern_keys(part) for part in value]
     return value

@@ -1,7 +1,7 @@
-"""The event feed: kopf's shell and its watch streams. They fill the store and the queue.
+"""The watches of every kind: kopf's runner and its watch streams. They fill the cache and the work queue.
 
-kopf's handlers of objects are left out: they copy and compare each object for changes that only annotations of kopf's
-own would tell, which costs more than everything else that the operator does with an event (docs/scale.md).
+We use none of kopf's object handlers: they copy and compare each object to find changes of kopf's own annotations,
+which costs more than everything else that the operator does with an event (docs/scale.md).
 """
 
 import asyncio
@@ -16,7 +16,8 @@ import aiohttp
 import kopf
 from kopf._cogs.clients import errors, watching
 
-from finetune_operator.controller.cache import Change, Store, concerned
+from finetune_operator.controller.cache import Cache, Change
+from finetune_operator.controller.triggers import keys_to_reconcile
 from finetune_operator.kube.kinds import WATCHED, Kind, Manifest
 from finetune_operator.kube.workqueue import WorkQueue
 
@@ -28,7 +29,7 @@ _LONGEST_DELAY = 30.0
 
 
 class _EndlessBackoff:
-    """Delays between tries to reach the API server: growing, jittered, and without an end."""
+    """Delays between attempts to reach the API server: growing, jittered, without end."""
 
     def __iter__(self) -> Iterator[float]:
         delay = 0.5
@@ -37,18 +38,18 @@ class _EndlessBackoff:
             delay = min(delay * 2, _LONGEST_DELAY)
 
 
-class Feeds:
+class Watches:
     """The watches of every kind in all namespaces."""
 
-    def __init__(self, store: Store, queue: WorkQueue) -> None:
-        """Fill a store, and a queue with the keys of what must be looked at."""
-        self._store, self._queue = store, queue
+    def __init__(self, cache: Cache, queue: WorkQueue) -> None:
+        """Fill a cache with objects, and a queue with the keys to reconcile."""
+        self._cache, self._queue = cache, queue
         self._unlisted = {kind.name for kind in WATCHED}
         self.synced = asyncio.Event()
-        """Set once everything was listed: before, everything would look new, and nothing may be written."""
+        """Set after the first list of every kind: before that every object looks new, so nothing may be written."""
 
-    async def run(self, told: asyncio.Event) -> None:
-        """Watch until cancelled; SIGTERM and SIGINT set `told` and do nothing else."""
+    async def run(self, stop_event: asyncio.Event) -> None:
+        """Watch until cancelled; SIGTERM and SIGINT only set `stop_event`."""
         registry = kopf.OperatorRegistry()
         settings = kopf.OperatorSettings()
         settings.posting.enabled = False
@@ -65,8 +66,8 @@ class Feeds:
 
         @kopf.on.startup(registry=registry)
         async def start(**_: Any) -> None:
-            # Only here do tasks inherit what kopf's client needs to log in.
-            tasks.extend(asyncio.create_task(self._follow(kind, settings), name=kind.plural) for kind in WATCHED)
+            # Tasks inherit the context variables of kopf's login only if they are created here.
+            tasks.extend(asyncio.create_task(self._watch(kind, settings), name=kind.plural) for kind in WATCHED)
 
         @kopf.on.cleanup(registry=registry)
         async def stop(**_: Any) -> None:
@@ -75,56 +76,56 @@ class Feeds:
             await asyncio.gather(*tasks, return_exceptions=True)
 
         others = asyncio.all_tasks()
-        shell = await kopf.spawn_tasks(registry=registry, settings=settings, standalone=True, clusterwide=True)
-        # kopf's own answer is to end the watches first and to wait for seconds: a leader would lead blindly meanwhile.
+        runner = await kopf.spawn_tasks(registry=registry, settings=settings, standalone=True, clusterwide=True)
+        # kopf's own signal handler ends the watches first and waits for seconds: a leader would act on a stale cache.
         for signum in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(signum, told.set)
-        await kopf.run_tasks(shell, ignored=others)
+            asyncio.get_running_loop().add_signal_handler(signum, stop_event.set)
+        await kopf.run_tasks(runner, ignored=others)
 
-    async def _follow(self, kind: Kind, settings: kopf.OperatorSettings) -> None:
-        """Take over what happens to the objects of a kind; a stream that ends begins anew, with a list."""
+    async def _watch(self, kind: Kind, settings: kopf.OperatorSettings) -> None:
+        """List and watch a kind; when the stream ends, start again with a list."""
         resource = kopf.Resource(kind.group, kind.version, kind.plural, kind.name, namespaced=True)
         loop, delays = asyncio.get_running_loop(), iter(_EndlessBackoff())
         while True:
-            began, known = loop.time(), self._store.uids(kind.name)
+            started, known = loop.time(), self._cache.uids(kind.name)
             stream: Any = watching.continuous_watch(
                 settings=settings, resource=resource, namespace=None, operator_pause_waiter=loop.create_future()
             )
             try:
                 async with aclosing(stream):
-                    await self._take(kind, stream, known)
+                    await self._process(kind, stream, known)
             except (errors.APIError, watching.WatchingError, aiohttp.ClientError, OSError, ValueError) as error:
-                _LOG.warning("the watch of %s begins anew: %s", kind.plural, error)
-            if loop.time() - began > _LONGEST_DELAY:
+                _LOG.warning("restarting the watch of %s: %s", kind.plural, error)
+            if loop.time() - started > _LONGEST_DELAY:
                 delays = iter(_EndlessBackoff())
             await asyncio.sleep(next(delays))
 
-    async def _take(self, kind: Kind, stream: Any, known: set[str]) -> None:
-        """Take over a list, and the changes after it; `known` are the uids that were known before."""
+    async def _process(self, kind: Kind, stream: Any, known: set[str]) -> None:
+        """Put a list and the events after it into the cache; `known` are the uids that were cached before."""
         listed: set[str] = set()
         async for event in stream:
             if event is watching.Bookmark.LISTED:
-                self._end_list(kind, listed, known)
+                self._complete_list(kind, listed, known)
             elif event["type"] == "DELETED":
-                self._tell(self._store.remove(_identify(event, kind)))
+                self._enqueue(self._cache.remove(_manifest_of(event, kind)))
             elif event["type"] != "BOOKMARK":
-                manifest = _identify(event, kind)
+                manifest = _manifest_of(event, kind)
                 if event["type"] is None:
                     listed.add(manifest["metadata"]["uid"])
-                self._tell(self._store.put(manifest))
+                self._enqueue(self._cache.put(manifest))
 
-    def _end_list(self, kind: Kind, listed: set[str], known: set[str]) -> None:
-        """Drop what was known and a complete list does not have: it was deleted while no watch was there to tell."""
-        for change in self._store.retain(kind.name, listed, known):
-            self._tell(change)
+    def _complete_list(self, kind: Kind, listed: set[str], known: set[str]) -> None:
+        """Remove cached objects that a complete list lacks: they were deleted while no watch was open."""
+        for change in self._cache.remove_unlisted(kind.name, listed, known):
+            self._enqueue(change)
         self._unlisted.discard(kind.name)
         if not self._unlisted:
             self.synced.set()
 
-    def _tell(self, change: Change | None) -> None:
-        """Have whom a change concerns looked at, if this operator leads; else all will be looked at when it does."""
+    def _enqueue(self, change: Change | None) -> None:
+        """Queue the objects that a change triggers; a standby's queue is closed, and opens with all objects."""
         if change and self._queue.is_open:
-            for key in concerned(self._store, change):
+            for key in keys_to_reconcile(self._cache, change):
                 self._queue.add(key)
 
 
@@ -133,6 +134,6 @@ def _login(**context: Any) -> kopf.ConnectionInfo | None:
     return kopf.login_with_service_account(**context) or kopf.login_with_kubeconfig(**context)
 
 
-def _identify(event: Any, kind: Kind) -> Manifest:
+def _manifest_of(event: Any, kind: Kind) -> Manifest:
     """Return the object of an event with its kind, which the items of a list lack."""
     return dict(event["object"]) | {"apiVersion": kind.api_version, "kind": kind.name}

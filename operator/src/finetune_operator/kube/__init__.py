@@ -1,1 +1,1 @@
-"""The Kubernetes API: client, kinds, the work queue and leader election. Knows nothing of FineTuneJobs."""
+"""The Kubernetes API: client, kinds, work queue and leader election. Has no knowledge of FineTuneJobs."""

@@ -1,7 +1,7 @@
-"""The only file that talks to the Kubernetes API: lists, creations, updates and status writes, events, Leases.
+"""The only file that talks to the Kubernetes API: lists, creates, updates, status writes, events, Leases.
 
-Every write holds for what was seen, and for nothing else: a creation for a name that is free, an update for one
-version of an object. Whoever writes late, by a picture of the cluster that is old, changes nothing.
+Every write has a precondition: a create needs a free name, an update one resource version of the object. A late write
+that is based on a stale cache therefore changes nothing.
 """
 
 import json
@@ -19,7 +19,7 @@ from finetune_operator.metrics import WRITES
 FIELD_MANAGER = "finetune-operator"
 _TIMEOUT = 10.0
 _WATCH_SECONDS = 290
-"""After which the API server ends a watch; the client does a little later, where that is not told."""
+"""The API server ends a watch after this time; the client's own timeout is a little longer."""
 _PAGE = 500
 _JOB_NAME_LABEL = "batch.kubernetes.io/job-name"
 _METADATA_ONLY = "as={};g=meta.k8s.io;v=v1,application/json"
@@ -29,32 +29,32 @@ class ApiError(Exception):
     """The API server refused a request, or could not be reached (code 0)."""
 
     def __init__(self, code: int, message: str, reason: str = "") -> None:
-        """Keep the HTTP status, the server's own words, and its reason: one word that tells apart what has one code."""
+        """Store the HTTP status, the server's message, and its reason, which distinguishes errors of one status."""
         super().__init__(f"{code}: {message}" if code else message)
         self.code = code
         self.message = message
         self.reason = reason
 
 
-class Cluster:
+class KubeClient:
     """A connection to the API server."""
 
     def __init__(self, api: client.ApiClient, check: Callable[[], None] = lambda: None) -> None:
-        """Wrap a client of the official library; `check` raises where nothing may be written any more."""
+        """Wrap a client of the official library; `check` runs before each write and raises to prevent it."""
         self._api, self._check = api, check
 
-    def fenced(self, check: Callable[[], None]) -> "Cluster":
-        """Return the same connection, with a check before each write."""
-        return Cluster(self._api, check)
+    def fenced(self, check: Callable[[], None]) -> "KubeClient":
+        """Return a client of the same connection that runs `check` before each write."""
+        return KubeClient(self._api, check)
 
     async def list_all(self, kind: Kind, *, metadata_only: bool = False) -> tuple[list[Manifest], int]:
-        """Return every object of a kind, and the list's resource version."""
+        """Return all objects of a kind, and the resource version of the list."""
         items: list[Manifest] = []
         query = {"limit": str(_PAGE)} | _selection(kind)
         accept = "PartialObjectMetadataList" if metadata_only else None
         while True:
             page = await self._request("GET", kind.path(), query, metadata_as=accept)
-            # An empty list of metadata alone has no items at all.
+            # `items` is null in an empty list of metadata.
             items += page["items"] or []
             token = page["metadata"].get("continue")
             if not token:
@@ -64,55 +64,55 @@ class Cluster:
             item |= {"apiVersion": kind.api_version, "kind": kind.name}
         return items, int(page["metadata"]["resourceVersion"])
 
-    async def find(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
-        """Return an object whether it has the label that its kind is watched by or not; None where there is none."""
+    async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
+        """Return an object, with or without the label that its kind is watched by; None if it does not exist."""
         query = {"fieldSelector": f"metadata.name={name}"}
         page = await self._request("GET", kind.path(namespace), query)
         for item in page["items"]:
             return dict(item) | {"apiVersion": kind.api_version, "kind": kind.name}
         return None
 
-    async def pods_of(self, namespace: str, job: str) -> list[Manifest]:
-        """Return the pods of a Job as they are now."""
+    async def list_pods(self, namespace: str, job: str) -> list[Manifest]:
+        """Return the current pods of a Job."""
         page = await self._request("GET", POD.path(namespace), {"labelSelector": f"{_JOB_NAME_LABEL}={job}"})
         return [dict(item) | {"apiVersion": POD.api_version, "kind": POD.name} for item in page["items"]]
 
     async def create(self, manifest: Manifest) -> Manifest:
-        """Create an object and return it as it is now.
+        """Create an object and return it with the metadata that the API server gave it.
 
         Raises:
-            ApiError: with the reason `AlreadyExists` where somebody has the name.
+            ApiError: with the reason `AlreadyExists` if the name is taken.
         """
         return await self._write("POST", kind_of(manifest).path(manifest["metadata"]["namespace"]), manifest)
 
     async def update(self, manifest: Manifest) -> Manifest:
-        """Replace an object; `metadata.resourceVersion` says which version of it was seen.
+        """Replace the version of an object that `metadata.resourceVersion` names.
 
         Raises:
-            ApiError: 409 where it has changed since.
+            ApiError: 409 if the object has changed since.
         """
         return await self._write("PUT", _path_of(manifest), manifest)
 
     async def update_status(self, manifest: Manifest) -> Manifest:
-        """Replace the status of an object; `metadata.resourceVersion` says which version of it was seen.
+        """Replace the status of the version of an object that `metadata.resourceVersion` names.
 
         Raises:
-            ApiError: 409 where it has changed since.
+            ApiError: 409 if the object has changed since.
         """
         return await self._write("PUT", f"{_path_of(manifest)}/status", manifest)
 
-    async def merge(self, kind: Kind, namespace: str, name: str, body: Manifest) -> Manifest:
-        """Change a part of an object; return it as it is now."""
+    async def patch(self, kind: Kind, namespace: str, name: str, body: Manifest) -> Manifest:
+        """Apply a JSON merge patch; return the patched object."""
         path = kind.path(namespace, name)
         query = {"fieldManager": FIELD_MANAGER}
-        changed = await self._request("PATCH", path, query, body, "application/merge-patch+json")
+        patched = await self._request("PATCH", path, query, body, "application/merge-patch+json")
         WRITES.labels(kind.name, "patch").inc()
-        return changed
+        return patched
 
     async def delete(self, kind: Kind, namespace: str, name: str, uid: str, version: str) -> Manifest:
-        """Delete an object in this very version; return it as it is on its way out.
+        """Delete exactly this version of an object; return the object, now with a deletion timestamp.
 
-        What it owns goes first: the object is there until the last of its pods has ended.
+        Foreground deletion removes its dependents first: a Job stays until its last pod has ended.
         """
         options = {
             "apiVersion": "v1",
@@ -125,7 +125,7 @@ class Cluster:
         return deleted
 
     async def create_event(self, event: Manifest) -> None:
-        """Tell an event once: its name is made from what it says."""
+        """Create an event, once: its name is derived from its content, so a repeated create is not an error."""
         try:
             path = f"/apis/events.k8s.io/v1/namespaces/{event['metadata']['namespace']}/events"
             await self._request("POST", path, {"fieldManager": FIELD_MANAGER}, event)
@@ -135,18 +135,18 @@ class Cluster:
         WRITES.labels("Event", "post").inc()
 
     async def get_lease(self, namespace: str, name: str) -> Manifest | None:
-        """Return a Lease, or None."""
+        """Return a Lease; None if it does not exist."""
         try:
-            return _as_lease(await self._request("GET", LEASE.path(namespace, name), {}))
+            return _check_lease(await self._request("GET", LEASE.path(namespace, name), {}))
         except ApiError as error:
             if error.code != 404:
                 raise
         return None
 
     async def watch_lease(self, lease: Manifest) -> AsyncGenerator[Manifest | None]:
-        """Yield what becomes of a Lease after the version that was read, None when it is deleted.
+        """Yield the versions of a Lease that follow the given one, None when it is deleted.
 
-        Ends where the API server ends the watch, or no longer knows what came after that version.
+        Ends when the API server ends the watch or has compacted the given version away (410).
         """
         metadata = lease["metadata"]
         query = {
@@ -157,30 +157,30 @@ class Cluster:
         }
         try:
             async with aclosing(self._watch(LEASE.path(metadata["namespace"]), query)) as events:
-                async for event, manifest in events:
-                    yield None if event == "DELETED" else _as_lease(manifest)
+                async for event_type, manifest in events:
+                    yield None if event_type == "DELETED" else _check_lease(manifest)
         except ApiError as error:
             if error.code != 410:
                 raise
 
     async def write_lease(self, lease: Manifest) -> Manifest | None:
-        """Create a Lease, or replace the version that it names; return None where another was quicker."""
+        """Create a Lease, or replace the version that it names; return None if another writer was faster."""
         metadata = lease["metadata"]
-        is_known = "resourceVersion" in metadata
-        method, name = ("PUT", metadata["name"]) if is_known else ("POST", None)
+        exists = "resourceVersion" in metadata
+        method, name = ("PUT", metadata["name"]) if exists else ("POST", None)
         try:
             return await self._request(method, LEASE.path(metadata["namespace"], name), {}, lease)
         except ApiError as error:
-            if error.code != 409 and not (is_known and error.code == 404):
+            if error.code != 409 and not (exists and error.code == 404):
                 raise
         return None
 
     async def _write(self, method: str, path: str, manifest: Manifest) -> Manifest:
-        """Send an object; of the answer only the metadata is asked for, since the rest is what was sent."""
+        """Send an object and request only the metadata in the response: the rest equals what was sent."""
         query = {"fieldManager": FIELD_MANAGER}
-        answer = await self._request(method, path, query, manifest, metadata_as="PartialObjectMetadata")
+        response = await self._request(method, path, query, manifest, metadata_as="PartialObjectMetadata")
         WRITES.labels(manifest["kind"], method.lower()).inc()
-        return manifest | {"metadata": answer["metadata"]}
+        return manifest | {"metadata": response["metadata"]}
 
     async def _request(
         self,
@@ -193,22 +193,22 @@ class Cluster:
     ) -> Manifest:
         accept = f";{_METADATA_ONLY.format(metadata_as)}" if metadata_as else ""
         headers: dict[str, str] = {"Accept": f"application/json{accept}", "Content-Type": content_type}
-        with _telling_errors():
+        with _translate_errors():
             response = await self._send(method, path, query, headers, body, _TIMEOUT)
             return dict(json.loads(await response.read()))
 
     async def _watch(self, path: str, query: dict[str, str]) -> AsyncGenerator[tuple[str, Manifest]]:
         """Yield the events of a watch until the API server ends it."""
         timeout = aiohttp.ClientTimeout(total=_WATCH_SECONDS + _TIMEOUT)
-        with _telling_errors():
+        with _translate_errors():
             response = (await self._send("GET", path, query, {"Accept": "application/json"}, None, timeout)).response
             try:
                 async for line in response.content:
-                    told = json.loads(line)
-                    event, manifest = str(told["type"]), dict(told["object"])
-                    if event == "ERROR":
-                        raise _refusal(int(manifest.get("code") or 0), json.dumps(manifest))
-                    yield event, manifest
+                    event = json.loads(line)
+                    event_type, manifest = str(event["type"]), dict(event["object"])
+                    if event_type == "ERROR":
+                        raise _build_error(int(manifest.get("code") or 0), json.dumps(manifest))
+                    yield event_type, manifest
             finally:
                 response.close()
 
@@ -221,32 +221,36 @@ class Cluster:
         body: Manifest | None,
         timeout: float | aiohttp.ClientTimeout,  # noqa: ASYNC109 - the client's own
     ) -> RESTResponse:
-        """Return an answer that is no refusal."""
+        """Return a response with a status of 2xx.
+
+        Raises:
+            ApiError: the response has another status.
+        """
         await self._api.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
         url = f"{self._api.configuration.host}{path}?{urlencode(query)}"
         if method != "GET":
             self._check()
         response = await self._api.call_api(method, url, header_params=headers, body=body, _request_timeout=timeout)
         if not 200 <= response.status < 300:
-            raise _refusal(response.status, (await response.read()).decode(errors="replace"))
+            raise _build_error(response.status, (await response.read()).decode(errors="replace"))
         return response
 
 
 @contextmanager
-def _telling_errors() -> Iterator[None]:
-    """Say as this file's error what the libraries raise where there is no answer, or one that means nothing."""
+def _translate_errors() -> Iterator[None]:
+    """Raise the libraries' errors as ApiError: no response, or one that cannot be parsed."""
     try:
         yield
     except ApiException as error:
-        raise _refusal(int(error.status or 0), str(error.body or error.reason)) from error
+        raise _build_error(int(error.status or 0), str(error.body or error.reason)) from error
     except (OSError, TimeoutError, aiohttp.ClientError) as error:
-        raise ApiError(0, f"the API server cannot be reached: {error!r}") from error
+        raise ApiError(0, f"cannot reach the API server: {error!r}") from error
     except (ValueError, TypeError, KeyError) as error:
-        raise ApiError(0, f"the API server's answer is not what was asked for: {error!r}") from error
+        raise ApiError(0, f"the API server sent an unexpected response: {error!r}") from error
 
 
-def _refusal(code: int, text: str) -> ApiError:
-    """Return the error for an answer, which is a `Status` unless something stands between."""
+def _build_error(code: int, text: str) -> ApiError:
+    """Return the error for a response, whose body is a `Status` unless a proxy sent it."""
     try:
         status = json.loads(text)
         return ApiError(code, str(status["message"]), str(status.get("reason", "")))
@@ -254,11 +258,15 @@ def _refusal(code: int, text: str) -> ApiError:
         return ApiError(code, text[:1024])
 
 
-def _as_lease(manifest: Manifest) -> Manifest:
-    """Return what the API server says is a Lease, if it has what the protocol counts on."""
+def _check_lease(manifest: Manifest) -> Manifest:
+    """Return a Lease after checking that it has the metadata that leader election needs.
+
+    Raises:
+        ApiError: the metadata is incomplete.
+    """
     metadata = manifest.get("metadata")
     if not isinstance(metadata, dict) or not {"namespace", "name", "resourceVersion"} <= metadata.keys():
-        raise ApiError(0, "the API server's answer is no Lease")
+        raise ApiError(0, "the API server sent a Lease without name, namespace or resourceVersion")
     return manifest
 
 
@@ -272,14 +280,14 @@ def _path_of(manifest: Manifest) -> str:
 
 
 @asynccontextmanager
-async def connect() -> AsyncIterator[Cluster]:
+async def connect() -> AsyncIterator[KubeClient]:
     """Connect as the pod's service account, or as the current context of a kubeconfig."""
     configuration = client.Configuration()
-    # Else each request looks for a proxy in the environment, on a thread of its own; a kubeconfig names one itself.
+    # With trust_env, each request reads the proxy variables in its own thread; a kubeconfig can name a proxy itself.
     configuration.client_session_kwargs = {"trust_env": False}
     try:
         config.load_incluster_config(client_configuration=configuration)
     except config.ConfigException:
         await config.load_kube_config(client_configuration=configuration)
     async with client.ApiClient(configuration) as api:
-        yield Cluster(api)
+        yield KubeClient(api)

@@ -1,4 +1,4 @@
-"""The kinds that the operator watches, and how objects of them are named."""
+"""The kinds that the operator watches, and the identity of their objects."""
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -19,14 +19,14 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind and where the API server keeps it."""
+    """A kind and its path in the API."""
 
     name: str
     group: str
     version: str
     plural: str
     selector: str | None = None
-    """Label that an object must have to be watched; None watches all."""
+    """Label selector of the watch; None watches all objects."""
 
     @property
     def api_version(self) -> str:
@@ -34,14 +34,14 @@ class Kind:
         return f"{self.group}/{self.version}" if self.group else self.version
 
     def path(self, namespace: str | None = None, name: str | None = None) -> str:
-        """Return the path of one object, of a namespace's, or of all."""
+        """Return the path of one object, of a namespace's objects, or of all."""
         root = f"/apis/{self.group}" if self.group else "/api"
         parts = [f"{root}/{self.version}", f"namespaces/{namespace}" if namespace else "", self.plural, name]
         return "/".join(part for part in parts if part)
 
 
 OWNED_LABEL = f"{GROUP}/owned"
-"""On everything that is made for a FineTuneJob or a ModelServer: nothing else is watched."""
+"""On every object that the operator creates; of kinds other than our own it watches only objects with this label."""
 
 FINETUNEJOB = Kind("FineTuneJob", GROUP, VERSION, "finetunejobs")
 MODELSERVER = Kind("ModelServer", GROUP, VERSION, "modelservers")
@@ -71,7 +71,7 @@ WATCHED = (
 )
 
 OWNERS = (FINETUNEJOB.name, MODELSERVER.name)
-"""The kinds that are ours: what is made is made for one of them."""
+"""Our own kinds, which own all other objects."""
 
 _BY_NAME = {kind.name: kind for kind in WATCHED}
 

@@ -1,8 +1,8 @@
-"""Who may lead: decisions about one Lease (coordination.k8s.io/v1), and how it is written.
+"""Leader election by one Lease (coordination.k8s.io/v1): who may acquire it, and its next contents. No I/O.
 
-The protocol is that of Kubernetes' own components: whoever leads writes the Lease again and again; who sees it
-unchanged for as long as it holds may take it. What counts is when a version was first seen, on one's own monotonic
-clock: the times inside the Lease are for people. `leader.py` carries it out.
+The protocol is that of Kubernetes' own components: the leader keeps renewing the Lease; a candidate that sees it
+unchanged for the Lease's duration may acquire it. Each candidate measures this on its own monotonic clock, from its
+first observation of a version; the times inside the Lease are for people. `leader.py` does the requests.
 """
 
 from dataclasses import dataclass
@@ -12,73 +12,73 @@ from typing import Any
 from finetune_operator.kube.kinds import Manifest
 
 SHORTEST_LEASE = 3
-"""Seconds; in less a renewal may not get through a busy API server."""
+"""Seconds; a shorter Lease may expire before a busy API server answers a renewal."""
 
 
 @dataclass(frozen=True)
-class Timing:
-    """All times of an election, in seconds, from the one that the others must know."""
+class LeaseTiming:
+    """All times of an election in seconds, derived from the Lease's duration; names as in client-go."""
 
-    lease: int
-    """A Lease that nobody wrote for so long may be taken."""
-
-    @property
-    def deadline(self) -> float:
-        """A leader that could not renew for so long leads no more: well before another may."""
-        return self.lease * 2 / 3
+    lease_duration: int
+    """A Lease that was not renewed for this time may be acquired."""
 
     @property
-    def timeout(self) -> float:
-        """One request: a second one fits in before the deadline."""
-        return self.deadline / 2
+    def renew_deadline(self) -> float:
+        """A leader that could not renew for this time gives up, well before another may acquire the Lease."""
+        return self.lease_duration * 2 / 3
 
     @property
-    def renewal(self) -> float:
-        """From one renewal to the next, and from a failure to the next try."""
-        return self.lease * 2 / 15
+    def request_timeout(self) -> float:
+        """Timeout of one request: a second one fits in before the deadline."""
+        return self.renew_deadline / 2
 
     @property
-    def look(self) -> float:
-        """From a try that somebody else was quicker with, or a watch that has ended, to the next."""
-        return self.lease / 30
+    def retry_period(self) -> float:
+        """Time between two renewals, and between a failed request and the next."""
+        return self.lease_duration * 2 / 15
+
+    @property
+    def conflict_delay(self) -> float:
+        """Time until the next attempt after another candidate was faster, or after a watch ended."""
+        return self.lease_duration / 30
 
 
 @dataclass(frozen=True)
-class Sight:
-    """A version of the Lease, and when it was first seen on one's own clock."""
+class LeaseObservation:
+    """A version of the Lease, and when this process first observed it, by its monotonic clock."""
 
     lease: Manifest | None
-    since: float
+    observed_at: float
 
     @property
     def holder(self) -> str:
-        """Who leads; empty where nobody does."""
+        """The identity of the leader; empty if there is none."""
         return holder_of(self.lease)
 
     @property
-    def runs_out(self) -> float:
-        """When it may be taken on one's own clock, if no other version is seen before."""
-        return self.since + float(_spec(self.lease).get("leaseDurationSeconds") or 0)
+    def expires_at(self) -> float:
+        """When the Lease expires unless another version is observed, by this process's clock."""
+        return self.observed_at + float(_spec(self.lease).get("leaseDurationSeconds") or 0)
 
-    def look(self, lease: Manifest | None, now: float) -> "Sight":
-        """Return what is seen now: the same version was there all along."""
-        return self if _version(lease) == _version(self.lease) else Sight(lease, now)
+    def update(self, lease: Manifest | None, now: float) -> "LeaseObservation":
+        """Return the observation after another read; the same version keeps its first time."""
+        return self if _version(lease) == _version(self.lease) else LeaseObservation(lease, now)
 
-    def may_be_taken(self, identity: str, now: float) -> bool:
-        """Tell whether nobody holds the Lease, or its holder was silent for too long, or is oneself.
+    def may_be_acquired(self, identity: str, now: float) -> bool:
+        """Tell whether the Lease has no holder, has expired, or is held by this identity.
 
-        It is one's own after a write whose answer was lost, and after a restart.
+        The last is the case after a write whose response was lost, and after a restart.
         """
-        return self.holder in ("", identity) or now >= self.runs_out
+        return self.holder in ("", identity) or now >= self.expires_at
 
 
 def holder_of(lease: Manifest | None) -> str:
-    """Return who leads by a Lease; empty where nobody does."""
+    """Return the identity of a Lease's holder; empty if there is none."""
     return str(_spec(lease).get("holderIdentity") or "")
 
 
-def build_claim(lease: Manifest | None, namespace: str, name: str, identity: str, seconds: int) -> Manifest:
-    """Return the Lease as `identity` takes or renews it; with a resource version it holds for that version only."""
+def build_held_lease(lease: Manifest | None, namespace: str, name: str, identity: str, seconds: int) -> Manifest:
+    """Return the Lease as `identity` acquires or renews it; with a resource version it replaces that version only."""
     now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
     before = _spec(lease)
     spec: dict[str, Any] = {**before, "holderIdentity": identity, "leaseDurationSeconds": seconds, "renewTime": now}
@@ -89,8 +89,8 @@ def build_claim(lease: Manifest | None, namespace: str, name: str, identity: str
     return {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": spec}
 
 
-def build_release(lease: Manifest) -> Manifest:
-    """Return the Lease as its holder leaves it: whoever sees it may take it."""
+def build_released_lease(lease: Manifest) -> Manifest:
+    """Return the Lease without a holder: any candidate may acquire it at once."""
     return lease | {"spec": _spec(lease) | {"holderIdentity": ""}}
 
 

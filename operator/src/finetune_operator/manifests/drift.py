@@ -1,7 +1,6 @@
-"""Whether a child is as it should be, and what is written where it is not. Pure.
+"""Detects whether a live child differs from the desired one, and builds the update or patch that corrects it.
 
-What somebody else set where the operator wants something is set back; what was added beside it (an annotation, the
-API server's defaults) is left alone.
+The operator reverts changes of the fields that it sets; additions (an annotation, the API server's defaults) stay.
 """
 
 from decimal import Decimal
@@ -13,69 +12,73 @@ from finetune_api.quantity import parse_quantity
 
 from finetune_operator.kube.kinds import Manifest
 
-MADE_ONCE = frozenset({"Job", "PersistentVolumeClaim"})
-"""Kinds that are made and then left as they are: a Job cannot be changed, and a claim keeps its size."""
+CREATE_ONLY = frozenset({"Job", "PersistentVolumeClaim"})
+"""Kinds that are created and never updated: a Job's template is immutable, and a claim keeps its size."""
 
 _SELECTORS = frozenset({"selector", "podSelector", "matchLabels", "nodeSelector"})
-"""Where a label more is another meaning: what is selected is less."""
+"""Fields that must match exactly: an additional label would select fewer objects."""
 
 
-def seal(wanted: Manifest) -> Manifest:
-    """Return a child as it is created: with the digest by which a later wish is told from this one."""
-    annotations = wanted["metadata"].get("annotations", {}) | {APPLIED_ANNOTATION: digest_value(wanted)}
-    return wanted | {"metadata": wanted["metadata"] | {"annotations": annotations}}
+def add_last_applied_hash(desired: Manifest) -> Manifest:
+    """Return a child with the hash of its desired state as an annotation: a later desired state has another hash."""
+    annotations = desired["metadata"].get("annotations", {}) | {APPLIED_ANNOTATION: digest_value(desired)}
+    return desired | {"metadata": desired["metadata"] | {"annotations": annotations}}
 
 
-def is_as_wanted(wanted: Manifest, live: Manifest) -> bool:
-    """Tell whether a child needs no update: nobody wishes it otherwise, and nobody changed it."""
-    applied = live["metadata"].get("annotations", {}).get(APPLIED_ANNOTATION)
-    return applied == digest_value(wanted) and _covers(live, wanted)
+def is_up_to_date(desired: Manifest, live: Manifest) -> bool:
+    """Tell whether a child needs no update: its desired state has not changed, and no one has edited it."""
+    last_applied = live["metadata"].get("annotations", {}).get(APPLIED_ANNOTATION)
+    return last_applied == digest_value(desired) and _covers(live, desired)
 
 
-def mend_job(labels: dict[str, str], live: Manifest) -> Manifest | None:
-    """Return what is merged into a stage's Job that somebody changed; None where nothing is.
+def build_job_patch(labels: dict[str, str], live: Manifest) -> Manifest | None:
+    """Return the merge patch that reverts edits of an attempt's Job; None if there are none.
 
-    Whether it is suspended is Kueue's to say, and its template nobody can change.
+    It leaves `suspend` to Kueue; the template is immutable.
 
     Args:
-        labels: by which it is watched and found.
+        labels: the desired labels, which the watch and the lookup need.
         live: the Job.
     """
-    theirs, spec = live["metadata"].get("labels", {}), live["spec"]
-    wrong = {name: value for name, value in labels.items() if theirs.get(name) != value}
-    mended: Manifest = {}
+    live_labels, spec = live["metadata"].get("labels", {}), live["spec"]
+    changed_labels = {name: value for name, value in labels.items() if live_labels.get(name) != value}
+    spec_patch: Manifest = {}
     if spec.get("parallelism") != spec.get("completions"):
-        mended["parallelism"] = spec.get("completions")
+        spec_patch["parallelism"] = spec.get("completions")
     if "ttlSecondsAfterFinished" in spec:
-        # It would take the report away before it is read.
-        mended["ttlSecondsAfterFinished"] = None
-    return ({"metadata": {"labels": wrong}} if wrong else {}) | ({"spec": mended} if mended else {}) or None
+        # Kubernetes would delete the Job and its report before the operator reads it.
+        spec_patch["ttlSecondsAfterFinished"] = None
+    metadata_part = {"metadata": {"labels": changed_labels}} if changed_labels else {}
+    return metadata_part | ({"spec": spec_patch} if spec_patch else {}) or None
 
 
-def build_update(wanted: Manifest, live: Manifest) -> Manifest:
-    """Return what replaces a child that is not as wanted; it holds for the version that was seen only."""
-    sealed = seal(wanted)
-    ours, theirs = sealed["metadata"], live["metadata"]
-    metadata = ours | {
-        "uid": theirs["uid"],
-        "resourceVersion": theirs["resourceVersion"],
-        "labels": theirs.get("labels", {}) | ours["labels"],
-        "annotations": theirs.get("annotations", {}) | ours["annotations"],
+def build_update(desired: Manifest, live: Manifest) -> Manifest:
+    """Return the object that replaces a child that is not up to date; its resource version is the live one's."""
+    update = add_last_applied_hash(desired)
+    metadata, live_metadata = update["metadata"], live["metadata"]
+    merged = metadata | {
+        "uid": live_metadata["uid"],
+        "resourceVersion": live_metadata["resourceVersion"],
+        "labels": live_metadata.get("labels", {}) | metadata["labels"],
+        "annotations": live_metadata.get("annotations", {}) | metadata["annotations"],
     }
-    if "finalizers" in theirs:
-        metadata["finalizers"] = theirs["finalizers"]
-    update = sealed | {"metadata": metadata}
-    match wanted["kind"]:
+    if "finalizers" in live_metadata:
+        merged["finalizers"] = live_metadata["finalizers"]
+    update |= {"metadata": merged}
+    match desired["kind"]:
         case "Deployment":
-            return _keep_of_deployment(update, live)
+            return _preserve_deployment_fields(update, live)
         case "ModelServer" if "pins" in live.get("spec", {}):
-            # They are the user's, also on a server that a job made.
+            # Pins belong to the user, also on a server that a job created.
             return update | {"spec": update["spec"] | {"pins": live["spec"]["pins"]}}
     return update
 
 
-def _keep_of_deployment(update: Manifest, live: Manifest) -> Manifest:
-    """Leave the autoscaler its number of pods, and whoever restarted the pods by an annotation his restart."""
+def _preserve_deployment_fields(update: Manifest, live: Manifest) -> Manifest:
+    """Return the update with the live `replicas` if an autoscaler sets them, and with the live pod annotations.
+
+    `kubectl rollout restart` sets such an annotation.
+    """
     spec = dict(update["spec"])
     if "replicas" not in spec and "replicas" in live.get("spec", {}):
         spec["replicas"] = live["spec"]["replicas"]
@@ -87,26 +90,26 @@ def _keep_of_deployment(update: Manifest, live: Manifest) -> Manifest:
     return update | {"spec": spec}
 
 
-def _covers(live: Any, wanted: Any) -> bool:
-    """Tell whether a live value says all that is wanted; nothing wanted is nothing there, as the API server has it."""
-    if isinstance(wanted, dict) and isinstance(live, dict):
-        if any(live.get(name, {}).keys() != wanted[name].keys() for name in _SELECTORS & wanted.keys()):
+def _covers(live: Any, desired: Any) -> bool:
+    """Tell whether a live value contains the desired one. Empty equals absent, as for the API server."""
+    if isinstance(desired, dict) and isinstance(live, dict):
+        if any(live.get(name, {}).keys() != desired[name].keys() for name in _SELECTORS & desired.keys()):
             return False
-        return (bool(wanted) or not live) and all(_covers(live.get(name), part) for name, part in wanted.items())
-    if isinstance(wanted, list) and isinstance(live, list):
-        return len(wanted) == len(live) and all(map(_covers, live, wanted))
-    if not wanted and not live:
+        return (bool(desired) or not live) and all(_covers(live.get(name), part) for name, part in desired.items())
+    if isinstance(desired, list) and isinstance(live, list):
+        return len(desired) == len(live) and all(map(_covers, live, desired))
+    if not desired and not live:
         return True
-    return bool(live == wanted) or (
+    return bool(live == desired) or (
         isinstance(live, str)
-        and isinstance(wanted, str)
-        and (amount := _amount(live)) is not None
-        and amount == _amount(wanted)
+        and isinstance(desired, str)
+        and (quantity := _parse_quantity(live)) is not None
+        and quantity == _parse_quantity(desired)
     )
 
 
-def _amount(text: str) -> Decimal | None:
-    """Return the amount of a Kubernetes quantity, since the API server writes `1000m` as `1`; None of another text."""
+def _parse_quantity(text: str) -> Decimal | None:
+    """Return the value of a Kubernetes quantity; None if the text is none. The API server writes `1000m` as `1`."""
     try:
         return parse_quantity(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Kubernetes events."""
+"""Kubernetes Events."""
 
 from datetime import timedelta
 

@@ -1,4 +1,4 @@
-"""What the metrics of a training's pod say."""
+"""Progress from the metrics of a training pod."""
 
 import pytest
 from finetune_operator.controller.pod_client import parse_progress
@@ -31,16 +31,16 @@ def test_progress_is_read_from_metrics() -> None:
     "text",
     ["", "garbage {", "finetune_train_step 5\n", "finetune_train_step 5\nfinetune_train_steps 4\n"],
 )
-def test_missing_and_contradictory_metrics_tell_no_progress(text: str) -> None:
+def test_missing_and_contradictory_metrics_mean_no_progress(text: str) -> None:
     assert parse_progress(text) is None
 
 
 @given(st.text(max_size=300))
-def test_any_text_can_be_read_for_progress(text: str) -> None:
+def test_any_text_can_be_parsed(text: str) -> None:
     parse_progress(text)
 
 
-def test_a_loss_that_is_no_number_is_left_out() -> None:
+def test_a_loss_that_is_not_a_number_is_left_out() -> None:
     progress = parse_progress("finetune_train_step 1\nfinetune_train_steps 2\nfinetune_train_loss NaN\n")
     assert progress is not None
     assert progress.loss is None
@@ -55,5 +55,5 @@ def test_a_loss_that_is_no_number_is_left_out() -> None:
         'finetune_train_step{a="' + "\\" * 100_000,
     ],
 )
-def test_infinite_and_malformed_metrics_tell_no_progress(text: str) -> None:
+def test_infinite_and_malformed_metrics_mean_no_progress(text: str) -> None:
     assert parse_progress(text) is None

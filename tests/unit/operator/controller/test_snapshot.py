@@ -1,11 +1,12 @@
-"""What is believed of a server's pod that does not answer."""
+"""How long the last report of a pod is valid while the pod does not respond."""
 
 import aiohttp
 import pytest
 from finetune_api.contract.routes import LoadedReport
-from finetune_operator.controller.cache import Store
-from finetune_operator.controller.pod_client import Pods
-from finetune_operator.controller.snapshot import Observer
+from finetune_operator.controller.cache import Cache
+from finetune_operator.controller.indexes import INDEXERS
+from finetune_operator.controller.pod_client import PodClient
+from finetune_operator.controller.snapshot import SnapshotReader
 from finetune_operator.kube.kinds import Manifest
 from finetune_operator.settings import Settings
 from finetune_operator.state.child_jobs import ServerPod
@@ -31,45 +32,47 @@ POD: Manifest = {
 }
 
 
-class Answers(Pods):
-    """Pods that answer, or do not."""
+class FakePodClient(PodClient):
+    """Pods that respond with `response`, or do not respond."""
 
-    answer: LoadedReport | None = None
+    response: LoadedReport | None = None
 
     async def read_loaded(self, address: str) -> LoadedReport | None:
-        return self.answer if address == "10.0.0.7" else None
+        return self.response if address == "10.0.0.7" else None
 
 
-class Watched:
-    """An observer of one server with one pod, and a clock that stands."""
+class Scene:
+    """One server with one pod, and a clock that only `read` advances."""
 
     def __init__(self, session: aiohttp.ClientSession, patch: pytest.MonkeyPatch) -> None:
-        self.pods, self.now = Answers(session), 1000.0
-        store = Store()
-        store.put(POD)
-        self.observer = Observer(store, self.pods, SETTINGS)
+        self.pods, self.now = FakePodClient(session), 1000.0
+        cache = Cache(INDEXERS)
+        cache.put(POD)
+        self.reader = SnapshotReader(cache, self.pods, SETTINGS)
         patch.setattr("finetune_operator.controller.snapshot.time.monotonic", lambda: self.now)
 
-    async def look(self, answer: LoadedReport | None, after: float = 0) -> ServerPod:
-        self.pods.answer = answer
+    async def read(self, response: LoadedReport | None, after: float = 0) -> ServerPod:
+        self.pods.response = response
         self.now += after
-        (pod,) = (await self.observer.see_server(SERVER)).pods
+        (pod,) = (await self.reader.read_server(SERVER)).pods
         return pod
 
 
-async def test_a_pod_is_believed_for_a_moment_what_it_said(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_last_report_stays_valid_for_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
     async with aiohttp.ClientSession() as session:
-        watched = Watched(session, monkeypatch)
-        assert (await watched.look(REPORT)).loaded == REPORT
-        late = [await watched.look(None, after) for after in (10, 4, 2, 100)]
+        scene = Scene(session, monkeypatch)
+        assert (await scene.read(REPORT)).loaded == REPORT
+        late = [await scene.read(None, after) for after in (10, 4, 2, 100)]
         assert [(pod.loaded, pod.is_unheard) for pod in late] == [(REPORT, False)] * 2 + [(None, False)] * 2
-        assert (await watched.look(REPORT)).loaded == REPORT
+        assert (await scene.read(REPORT)).loaded == REPORT
 
 
-async def test_a_pod_that_never_answered_is_unheard_for_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_pod_that_never_responded_counts_as_not_yet_observed_for_a_moment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     async with aiohttp.ClientSession() as session:
-        watched = Watched(session, monkeypatch)
-        looks = [await watched.look(None, after) for after in (0, 14, 2)]
-        assert [(pod.loaded, pod.is_unheard) for pod in looks] == [(None, True)] * 2 + [(None, False)]
-        heard = await watched.look(REPORT)
-        assert (heard.loaded, heard.is_unheard) == (REPORT, False)
+        scene = Scene(session, monkeypatch)
+        reads = [await scene.read(None, after) for after in (0, 14, 2)]
+        assert [(pod.loaded, pod.is_unheard) for pod in reads] == [(None, True)] * 2 + [(None, False)]
+        pod = await scene.read(REPORT)
+        assert (pod.loaded, pod.is_unheard) == (REPORT, False)

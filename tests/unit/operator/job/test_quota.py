@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 from finetune_api.jobstatus import QuotaRequest
-from finetune_operator.controller.cache import Store
+from finetune_operator.controller.cache import Cache
+from finetune_operator.controller.indexes import ACTIVE, INDEXERS, UNFINISHED, WAITING
 from finetune_operator.job.quota import (
     QUOTA_RESOURCES,
     QueuePosition,
@@ -74,42 +75,42 @@ def test_a_job_is_active_until_its_result_has_passed_its_gates_and_is_exported(
     assert is_active(stored_job("a", **status) | {"spec": spec}) == expected
 
 
-def usage(store: Store) -> QuotaUsage:
+def usage(cache: Cache) -> QuotaUsage:
     return count_usage(
         "mine",
-        store.at_work("team"),
-        {kind: store.waiting("team", kind) for kind in QUOTA_RESOURCES},
-        store.unended("Job", "team"),
-        store.unended("Pod", "team"),
+        cache.by_index("FineTuneJob", ACTIVE, "team"),
+        {resource: cache.by_index("FineTuneJob", WAITING, "team", resource) for resource in QUOTA_RESOURCES},
+        [*cache.by_index("Job", UNFINISHED, "team"), *cache.assumed("Job", "team")],
+        cache.by_index("Pod", UNFINISHED, "team"),
         "gpu",
     )
 
 
 def test_jobs_that_are_being_created_count_as_if_they_existed() -> None:
-    store = Store()
+    cache = Cache(INDEXERS)
     new = stored_stage("a-train-1", "a", gpus=2)
-    with store.expecting([new, {"kind": "ConfigMap", "metadata": {"namespace": "team", "name": "x"}}]):
-        assert usage(store) == QuotaUsage(jobs=frozenset({"a"}), gpus=4)
-        store.put(new)
-        assert usage(store) == QuotaUsage(jobs=frozenset({"a"}), gpus=4)
-    assert usage(store) == QuotaUsage(jobs=frozenset({"a"}), gpus=4)
+    with cache.assume([new, {"kind": "ConfigMap", "metadata": {"namespace": "team", "name": "x"}}]):
+        assert usage(cache) == QuotaUsage(jobs=frozenset({"a"}), gpus=4)
+        cache.put(new)
+        assert usage(cache) == QuotaUsage(jobs=frozenset({"a"}), gpus=4)
+    assert usage(cache) == QuotaUsage(jobs=frozenset({"a"}), gpus=4)
     refused = stored_stage("b-train-1", "b", gpus=2)
-    with store.expecting([refused]):
-        assert usage(store).gpus == 8
-    assert usage(store).gpus == 4
+    with cache.assume([refused]):
+        assert usage(cache).gpus == 8
+    assert usage(cache).gpus == 4
 
 
 def test_pods_use_their_gpus_until_they_end_even_after_their_job_is_deleted() -> None:
-    store = Store()
+    cache = Cache(INDEXERS)
     made = stored_stage("a-train-1", "a", gpus=2)
     pod = stored_stage("a-train-1-0", "a", gpus=2) | {"apiVersion": "v1", "kind": "Pod"}
     pod["spec"] = pod["spec"]["template"]["spec"]
     pod["metadata"]["ownerReferences"] = [{"uid": "a-train-1", "controller": True}]
-    store.put(made)
-    store.put(pod)
-    assert usage(store).gpus == 4
+    cache.put(made)
+    cache.put(pod)
+    assert usage(cache).gpus == 4
     gone = {**made, "metadata": made["metadata"] | {"resourceVersion": "2"}}
-    store.remove(gone)
-    assert usage(store).gpus == 2
-    store.put({**pod, "metadata": pod["metadata"] | {"resourceVersion": "3"}, "status": {"phase": "Failed"}})
-    assert usage(store).gpus == 0
+    cache.remove(gone)
+    assert usage(cache).gpus == 2
+    cache.put({**pod, "metadata": pod["metadata"] | {"resourceVersion": "3"}, "status": {"phase": "Failed"}})
+    assert usage(cache).gpus == 0

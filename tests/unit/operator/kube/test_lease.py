@@ -1,11 +1,18 @@
-"""Decisions about the Lease: who holds it, from when on another may take it, and what is written."""
+"""Decisions about the Lease: its holder, when another candidate may acquire it, and its next contents."""
 
 from typing import Any
 
 import pytest
-from finetune_operator.kube.lease import SHORTEST_LEASE, Sight, Timing, build_claim, build_release, holder_of
+from finetune_operator.kube.lease import (
+    SHORTEST_LEASE,
+    LeaseObservation,
+    LeaseTiming,
+    build_held_lease,
+    build_released_lease,
+    holder_of,
+)
 
-NOBODY = Sight(None, 0)
+NOTHING_OBSERVED = LeaseObservation(None, 0)
 
 
 def lease(holder: str = "a", version: str = "1", seconds: int = 15, **spec: Any) -> dict[str, Any]:
@@ -16,7 +23,7 @@ def lease(holder: str = "a", version: str = "1", seconds: int = 15, **spec: Any)
 
 
 @pytest.mark.parametrize(
-    ("seen", "identity", "now", "may"),
+    ("observed", "identity", "now", "may"),
     [
         (None, "b", 0, True),
         (lease(holder=""), "b", 0, True),
@@ -28,72 +35,72 @@ def lease(holder: str = "a", version: str = "1", seconds: int = 15, **spec: Any)
         ({"metadata": {"resourceVersion": "1"}}, "b", 0, True),
     ],
     ids=[
-        "there is none",
-        "it was released",
-        "one's own by a lost answer",
-        "just seen",
-        "not silent for long enough",
-        "silent for long enough",
-        "silence is measured by what the holder promised",
-        "it says nothing",
+        "absent",
+        "released",
+        "held by the candidate after a lost response",
+        "just observed",
+        "not expired yet",
+        "expired",
+        "expires after the duration that the holder wrote",
+        "empty",
     ],
 )
-def test_a_lease_may_be_taken_once_it_is_free_or_its_holder_is_silent(
-    seen: dict[str, Any] | None, identity: str, now: float, may: bool
+def test_a_lease_may_be_acquired_once_it_is_free_or_expired(
+    observed: dict[str, Any] | None, identity: str, now: float, may: bool
 ) -> None:
-    assert NOBODY.look(seen, 0).may_be_taken(identity, now) is may
+    assert NOTHING_OBSERVED.update(observed, 0).may_be_acquired(identity, now) is may
 
 
-def test_silence_counts_from_when_a_version_was_first_seen() -> None:
-    sight = NOBODY.look(lease(version="1"), 100).look(lease(version="1"), 110)
-    assert not sight.may_be_taken("b", 114.9)
-    assert sight.may_be_taken("b", 115)
-    renewed = sight.look(lease(version="2"), 114)
-    assert not renewed.may_be_taken("b", 128.9)
+def test_a_lease_expires_from_the_first_observation_of_its_version() -> None:
+    observation = NOTHING_OBSERVED.update(lease(version="1"), 100).update(lease(version="1"), 110)
+    assert not observation.may_be_acquired("b", 114.9)
+    assert observation.may_be_acquired("b", 115)
+    renewed = observation.update(lease(version="2"), 114)
+    assert not renewed.may_be_acquired("b", 128.9)
 
 
 def test_the_times_inside_a_lease_mean_nothing() -> None:
     for stamp in ("1970-01-01T00:00:00.000000Z", "2999-01-01T00:00:00.000000Z"):
-        sight = NOBODY.look(lease(renewTime=stamp, acquireTime=stamp), 0)
-        assert [sight.may_be_taken("b", now) for now in (14, 15)] == [False, True]
+        observation = NOTHING_OBSERVED.update(lease(renewTime=stamp, acquireTime=stamp), 0)
+        assert [observation.may_be_acquired("b", now) for now in (14, 15)] == [False, True]
 
 
-def test_a_claim_holds_for_the_version_that_was_read() -> None:
-    taken = build_claim(lease(), "system", "operator", "b", 15)
+def test_acquiring_replaces_the_version_that_was_read() -> None:
+    taken = build_held_lease(lease(), "system", "operator", "b", 15)
     assert taken["metadata"]["resourceVersion"] == "1"
     assert (holder_of(taken), taken["spec"]["leaseTransitions"]) == ("b", 3)
     assert taken["spec"]["acquireTime"] == taken["spec"]["renewTime"]
 
 
-def test_a_renewal_is_no_transition() -> None:
+def test_a_renewal_is_not_a_transition() -> None:
     stamp = "2026-01-01T00:00:00.000000Z"
-    renewed = build_claim(lease(acquireTime=stamp, renewTime=stamp), "system", "operator", "a", 15)
+    renewed = build_held_lease(lease(acquireTime=stamp, renewTime=stamp), "system", "operator", "a", 15)
     assert (renewed["spec"]["leaseTransitions"], renewed["spec"]["acquireTime"]) == (2, stamp)
     assert renewed["spec"]["renewTime"] > stamp
 
 
-def test_the_first_claim_names_the_lease_and_no_version() -> None:
-    created = build_claim(None, "system", "operator", "a", 15)
+def test_the_first_lease_has_a_name_and_no_version() -> None:
+    created = build_held_lease(None, "system", "operator", "a", 15)
     assert created["metadata"] == {"namespace": "system", "name": "operator"}
     assert (holder_of(created), created["spec"]["leaseTransitions"]) == ("a", 0)
 
 
-def test_a_released_lease_may_be_taken_at_once() -> None:
-    released = build_release(lease())
+def test_a_released_lease_may_be_acquired_at_once() -> None:
+    released = build_released_lease(lease())
     assert released["metadata"]["resourceVersion"] == "1"
-    assert NOBODY.look(released, 0).may_be_taken("b", 0)
-    assert build_claim(released, "system", "operator", "b", 15)["spec"]["leaseTransitions"] == 3
+    assert NOTHING_OBSERVED.update(released, 0).may_be_acquired("b", 0)
+    assert build_held_lease(released, "system", "operator", "b", 15)["spec"]["leaseTransitions"] == 3
 
 
 @pytest.mark.parametrize("seconds", [SHORTEST_LEASE, 15, 60])
-def test_a_leader_stops_long_before_another_may_begin(seconds: int) -> None:
-    timing = Timing(seconds)
-    assert timing.deadline + timing.timeout <= timing.lease
-    assert timing.renewal + timing.timeout + timing.look < timing.deadline
-    assert timing.look <= timing.renewal / 2
+def test_a_leader_gives_up_long_before_another_may_acquire_the_lease(seconds: int) -> None:
+    timing = LeaseTiming(seconds)
+    assert timing.renew_deadline + timing.request_timeout <= timing.lease_duration
+    assert timing.retry_period + timing.request_timeout + timing.conflict_delay < timing.renew_deadline
+    assert timing.conflict_delay <= timing.retry_period / 2
 
 
 def test_the_defaults_are_those_of_kubernetes_own_components() -> None:
-    timing = Timing(15)
-    assert (timing.lease, timing.deadline, timing.renewal) == (15, 10, 2)
-    assert (timing.timeout, timing.look) == (5, 0.5)
+    timing = LeaseTiming(15)
+    assert (timing.lease_duration, timing.renew_deadline, timing.retry_period) == (15, 10, 2)
+    assert (timing.request_timeout, timing.conflict_delay) == (5, 0.5)

@@ -1,4 +1,4 @@
-"""The operator's queue."""
+"""The work queue."""
 
 import asyncio
 
@@ -12,15 +12,15 @@ def open_queue() -> WorkQueue:
     return queue
 
 
-async def test_new_keys_go_first_and_leave_the_others_every_sixteenth_turn() -> None:
+async def test_new_keys_go_first_except_on_every_sixteenth_turn() -> None:
     queue = open_queue()
     for number in range(3):
         queue.add(KEY._replace(name=f"old-{number}"))
     for number in range(32):
         queue.add(KEY._replace(name=f"new-{number}"))
     order = [(await queue.get()).name for _ in range(35)]
-    news, olds = iter(range(32)), iter(range(3))
-    turns = [f"old-{next(olds)}" if turn in (16, 32, 35) else f"new-{next(news)}" for turn in range(1, 36)]
+    new, old = iter(range(32)), iter(range(3))
+    turns = [f"old-{next(old)}" if turn in (16, 32, 35) else f"new-{next(new)}" for turn in range(1, 36)]
     assert order == turns
 
 
@@ -36,7 +36,7 @@ async def test_a_key_that_was_new_keeps_its_place() -> None:
     assert not queue
 
 
-async def test_a_queue_keeps_nothing_until_it_is_opened() -> None:
+async def test_a_closed_queue_ignores_keys() -> None:
     queue = WorkQueue(lambda key: key.name.startswith("new"))
     queue.add(KEY._replace(name="gone by then"))
     assert len(queue) == 0
@@ -44,7 +44,7 @@ async def test_a_queue_keeps_nothing_until_it_is_opened() -> None:
     assert await queue.get() == KEY
 
 
-async def test_a_key_is_worked_on_once_and_again_when_it_changed_meanwhile() -> None:
+async def test_a_key_that_is_added_while_in_processing_is_queued_again() -> None:
     queue = open_queue()
     queue.add(KEY)
     queue.add(KEY)
@@ -57,18 +57,18 @@ async def test_a_key_is_worked_on_once_and_again_when_it_changed_meanwhile() -> 
     assert len(queue) == 0
 
 
-async def test_failures_come_back_later_each_time() -> None:
+async def test_the_delay_grows_with_each_failure() -> None:
     queue = open_queue()
     delays = []
     for _ in range(4):
         queue.add(KEY)
         await queue.get()
-        delays.append(queue.failed(KEY))
+        delays.append(queue.requeue(KEY))
     assert delays[-1] > delays[0]
     assert await asyncio.wait_for(queue.get(), 5) == KEY
 
 
-async def test_an_earlier_wish_stands() -> None:
+async def test_the_earliest_delay_counts() -> None:
     queue = open_queue()
     queue.add_after(KEY, 0.01)
     queue.add_after(KEY, 60)

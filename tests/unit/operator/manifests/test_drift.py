@@ -1,12 +1,12 @@
-"""Whether a child is as it should be, and what mends it."""
+"""Whether a child is up to date, and the update that corrects it."""
 
 import copy
 from typing import Any
 
 import pytest
-from finetune_operator.manifests.drift import build_update, is_as_wanted, seal
+from finetune_operator.manifests.drift import add_last_applied_hash, build_update, is_up_to_date
 
-WANTED: dict[str, Any] = {
+DESIRED: dict[str, Any] = {
     "apiVersion": "apps/v1",
     "kind": "Deployment",
     "metadata": {
@@ -32,8 +32,8 @@ WANTED: dict[str, Any] = {
 
 
 def live() -> dict[str, Any]:
-    """Return the child as the API server has it: with defaults, and quantities in its own words."""
-    made = copy.deepcopy(seal(WANTED))
+    """Return the child as the API server returns it: with defaults and normalized quantities."""
+    made = copy.deepcopy(add_last_applied_hash(DESIRED))
     made["metadata"] |= {"uid": "9", "resourceVersion": "7", "generation": 1, "finalizers": ["somebody/else"]}
     made["metadata"]["annotations"]["deployment.kubernetes.io/revision"] = "1"
     pod = made["spec"]["template"]["spec"]
@@ -44,8 +44,8 @@ def live() -> dict[str, Any]:
     return made
 
 
-def test_what_the_api_server_makes_of_a_child_is_as_wanted() -> None:
-    assert is_as_wanted(WANTED, live())
+def test_a_child_with_the_api_servers_defaults_is_up_to_date() -> None:
+    assert is_up_to_date(DESIRED, live())
 
 
 @pytest.mark.parametrize(
@@ -64,24 +64,24 @@ def test_what_the_api_server_makes_of_a_child_is_as_wanted() -> None:
         lambda child: child["metadata"]["annotations"].clear(),
     ],
 )
-def test_what_somebody_changed_is_mended(edit: Any) -> None:
+def test_an_edited_child_is_updated(edit: Any) -> None:
     edited = live()
     edit(edited)
-    assert not is_as_wanted(WANTED, edited)
-    assert is_as_wanted(WANTED, build_update(WANTED, edited))
+    assert not is_up_to_date(DESIRED, edited)
+    assert is_up_to_date(DESIRED, build_update(DESIRED, edited))
 
 
-def test_a_new_wish_is_seen_though_the_old_child_says_all_of_it() -> None:
-    fewer = copy.deepcopy(WANTED)
+def test_a_field_that_is_no_longer_desired_makes_the_child_outdated() -> None:
+    fewer = copy.deepcopy(DESIRED)
     del fewer["spec"]["template"]["spec"]["volumes"]
-    assert not is_as_wanted(fewer, live())
+    assert not is_up_to_date(fewer, live())
     assert "volumes" not in build_update(fewer, live())["spec"]["template"]["spec"]
 
 
-def test_an_update_holds_for_one_version_and_leaves_what_others_added() -> None:
+def test_an_update_names_the_live_version_and_keeps_additions() -> None:
     restarted = live()
     restarted["spec"]["template"]["metadata"]["annotations"] = {"kubectl.kubernetes.io/restartedAt": "now"}
-    autoscaled = copy.deepcopy(WANTED)
+    autoscaled = copy.deepcopy(DESIRED)
     del autoscaled["spec"]["replicas"]
     update = build_update(autoscaled, restarted)
     assert (update["metadata"]["uid"], update["metadata"]["resourceVersion"]) == ("9", "7")
