@@ -40,12 +40,8 @@ def test_jobs_start_in_the_order_of_the_queue_and_within_the_limit(
         for position in random.sample(sorted(waiting), len(waiting)):
             before = min((one for one in waiting if one != position), default=None)
             others = QuotaUsage(gpus=sum(running.values()), first={"gpus": before} if before else {})
-            if (
-                check_insufficient_quota(
-                    "team", Limit(gpus=gpus), position, QuotaRequest(gpus=waiting[position]), others
-                )
-                is None
-            ):
+            request = QuotaRequest(gpus=waiting[position])
+            if check_insufficient_quota("team", Limit(gpus=gpus), position, request, others) is None:
                 assert position == min(waiting)
                 running[position] = waiting.pop(position)
             assert sum(running.values()) <= gpus
