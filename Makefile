@@ -1,4 +1,4 @@
-# The verbs of this project; CI calls exactly these.
+# All commands of this project. CI calls the same ones.
 SHELL := /bin/bash
 UV := .cache/uv/bin/uv
 PYTHON := .venv/bin/python
@@ -10,16 +10,16 @@ export PYTHONDONTWRITEBYTECODE := 1
 .PHONY: help demo test check generate keep-release bench bench-operator bench-training bench-serving bench-gpu e2e escalations fuzz faults soak \
   audit sbom cluster-up cluster-down clean
 
-help: ## this list
+help: ## list the commands
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
 
-demo: .venv/ready ## the whole loop on a real cluster: train, prove, serve, ask (CLUSTER=current uses yours)
+demo: .venv/ready ## train, evaluate, serve and query a model on a real cluster (CLUSTER=current uses your own)
 	@$(PYTHON) examples/support-bot/demo.py
 
-test: .venv/ready ## every tier of the tests
+test: .venv/ready ## run the tests, all tiers
 	@$(PYTHON) tests/run.py
 
-check: .venv/ready ## formatting, lint, types, import contracts, generated files
+check: .venv/ready ## check format, lint, types, import contracts and generated files
 	@.venv/bin/ruff format --check --quiet . || { echo "run: .venv/bin/ruff format ."; exit 1; }
 	@.venv/bin/ruff check --quiet .
 	@.venv/bin/mypy $(CODE) examples
@@ -29,49 +29,49 @@ check: .venv/ready ## formatting, lint, types, import contracts, generated files
 	  && for directory in crds charts/finetune-operator/files/crds; do for file in "$$generated"/*; do \
 	    diff -u "$$directory/$$(basename $$file)" "$$file" || { echo "run: make generate"; exit 1; }; done; done
 
-generate: .venv/ready ## write the CustomResourceDefinitions, and what vLLM serves no adapters for
+generate: .venv/ready ## generate the CustomResourceDefinitions and the table of architectures that vLLM serves without adapters
 	@$(PYTHON) -m finetune_serving.architectures pod_common/src/finetune_pod/architectures.py
 	@$(PYTHON) -m finetune_api.crd crds charts/finetune-operator/files/crds
 
-keep-release: ## keep the commit that is checked out as the release that the next is upgraded from
+keep-release: ## archive the current commit as the release from which the upgrade tests start
 	@python3 tests/upgrade/keep.py
 
-bench: .venv/ready ## what a decision of the operator costs, as JSON
+bench: .venv/ready ## measure one decision of the operator; prints JSON
 	@$(PYTHON) -m bench planning
 
-bench-operator: .venv/ready ## thousands of FineTuneJobs on a real API server: speed, writes, restart, idleness, as JSON (half an hour)
+bench-operator: .venv/ready ## measure the operator with thousands of FineTuneJobs on a real API server (half an hour); prints JSON
 	@$(PYTHON) -m bench operator
 
-bench-training: .venv/ready ## training against a plain TRL script, and a million rows prepared, as JSON
+bench-training: .venv/ready ## compare training with a plain TRL script, and prepare a million rows; prints JSON
 	@$(PYTHON) -m bench training
 
-bench-serving: .venv/ready ## our plugin against bare vLLM, adapters beside each other, rollouts on a cluster, as JSON
+bench-serving: .venv/ready ## compare the server with plain vLLM, and measure many adapters and rollouts; prints JSON
 	@$(PYTHON) -m bench serving
 
-bench-gpu: .venv/ready ## training on one GPU, LoRA and QLoRA, as JSON
+bench-gpu: .venv/ready ## measure LoRA and QLoRA training on one GPU; prints JSON
 	@$(PYTHON) -m bench gpu
 
-fuzz: .venv/ready ## generated objects, mutations of live ones and hostile pods, counted as JSON (FUZZ='--seed 7 --only gates')
+fuzz: .venv/ready ## fuzz with generated objects, mutated live objects and hostile pods (FUZZ='--seed 7 --only gates'); prints JSON
 	@$(PYTHON) -m fuzz $(FUZZ)
 
-faults: .venv/ready ## every kind of fault between operator and API server in every lifecycle, counted as JSON (FAULTS='LIFECYCLE KIND WHERE --seed 7')
+faults: .venv/ready ## inject faults between operator and API server (FAULTS='LIFECYCLE KIND WHERE --seed 7'); prints JSON
 	@$(PYTHON) -m faults $(FAULTS)
 
-soak: .venv/ready ## what make test does in part, as often and as long as it takes, a line of JSON for each part (SOAK='kills requests')
+soak: .venv/ready ## repeat the tests whose outcome depends on chance (SOAK='kills requests'); prints a line of JSON for each
 	@$(PYTHON) -m soak $(SOAK)
 
-e2e: .venv/ready ## the tests on the real node only
+e2e: .venv/ready ## run only the tests on a real node
 	@$(PYTHON) tests/run.py e2e
 
-escalations: .venv/ready ## a tenant's attempts to get more than he has, as JSON; none may succeed
+escalations: .venv/ready ## try to escalate a tenant's rights; prints JSON
 	@$(PYTHON) -m escalations
 
-audit: $(UV) ## known weaknesses of what the images install, from uv.lock; fails where the database cannot be asked
+audit: $(UV) ## look up known vulnerabilities of the packages in uv.lock; fails if the database does not answer
 	@$(UV) audit --frozen --no-dev --preview-features audit-command $(if $(AUDIT_URL),--service-url $(AUDIT_URL)); status=$$?; \
-	  if [ $$status -eq 2 ]; then echo "NOTHING WAS CHECKED: the database $(or $(AUDIT_URL),https://api.osv.dev) did not answer;" \
-	    "run this where it can be reached, or name a mirror: make audit AUDIT_URL=<url>" >&2; fi; exit $$status
+	  if [ $$status -eq 2 ]; then echo "No package was checked: $(or $(AUDIT_URL),https://api.osv.dev) did not answer." \
+	    "Run this with access to it, or use a mirror: make audit AUDIT_URL=<url>" >&2; fi; exit $$status
 
-sbom: $(UV) ## what each image installs, as CycloneDX in .cache/sbom
+sbom: $(UV) ## write a CycloneDX SBOM of each image to .cache/sbom
 	@mkdir -p .cache/sbom
 	@for image in operator trainer "trainer --extra gpu" serving "serving --extra cpu"; do set -- $$image; \
 	  $(UV) export --quiet --frozen --no-dev --preview-features sbom-export --format cyclonedx1.5 --package finetune-$$1 $$2 $$3 \
@@ -80,15 +80,15 @@ sbom: $(UV) ## what each image installs, as CycloneDX in .cache/sbom
 cluster-up: .venv/ready ## start the embedded Kubernetes with the project's images
 	@$(PYTHON) -m cluster up --images
 
-cluster-down: .venv/ready ## stop it; nothing but the cache stays
+cluster-down: .venv/ready ## stop the embedded Kubernetes; keep only the cache
 	@$(PYTHON) -m cluster down
 
-clean: ## remove everything that was built
+clean: ## stop the embedded Kubernetes and remove all build output
 	@[ ! -x $(PYTHON) ] || $(PYTHON) -m cluster down
 	rm -rf .venv .cache
 
 $(UV):
-	@command -v python3 >/dev/null || { echo "Python 3.11 is needed"; exit 1; }
+	@command -v python3 >/dev/null || { echo "Install Python 3.11"; exit 1; }
 	@python3 -m venv .cache/uv && .cache/uv/bin/pip install --quiet --disable-pip-version-check uv==0.13.8
 
 .venv/ready: $(UV) uv.lock pyproject.toml crds/pyproject.toml pod_common/pyproject.toml operator/pyproject.toml trainer_image/pyproject.toml serving_image/pyproject.toml

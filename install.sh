@@ -1,8 +1,8 @@
 #!/bin/sh
-# Installs the project inside an image, into /opt/venv, as the Dockerfiles ask for it:
-#   install.sh requirements FILE         the packages that FILE pins, without looking for more
-#   install.sh package NAME DIRECTORY... a package of the workspace with what the lock pins for it, by version and hash
-# DEVICE=cpu leaves out what torch loads on GPUs only.
+# Installs packages into /opt/venv of an image; called by the Dockerfiles.
+#   install.sh requirements FILE         installs exactly the packages pinned in FILE, without their dependencies
+#   install.sh package NAME DIRECTORY... installs a workspace package and its dependencies as locked, by version and hash
+# DEVICE=cpu removes the CUDA libraries that torch loads only on GPUs. EXTRAS adds options, such as "--extra gpu".
 set -eu
 certificates=/etc/ssl/certs/ca-certificates.crt
 [ ! -e "$certificates" ] || export SSL_CERT_FILE="$certificates" PIP_CERT="$certificates"
@@ -10,13 +10,14 @@ export UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy UV_PYTHON_DOWNLOADS=never UV_HTTP
 [ -x /opt/uv/bin/uv ] || { python3 -m venv /opt/uv && /opt/uv/bin/pip install -q --no-cache-dir uv==0.13.8; }
 if [ ! -x /opt/venv/bin/python ]; then
     python3 -m venv /opt/venv
-    # Python's own modules come without bytecode in the public images, and pods may not write it: a third of each start.
+    # Public images lack bytecode of the standard library, and pods cannot write it. Compiling it here saves a third of
+    # each start.
     python3 -m compileall -q -x '/(site-packages|dist-packages|tests?)/' \
         "$(python3 -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')"
 fi
 id finetune >/dev/null 2>&1 || useradd --uid 65532 --create-home finetune
 
-# Of CUDA's libraries torch's own are linked to some, and cannot be loaded without them; the others go.
+# Removes the CUDA libraries that torch is not linked to. It cannot be imported without the others.
 prune() {
     [ "${DEVICE:-gpu}" = cpu ] || return 0
     for name in cudnn_ cusolver nvrtc.alt nvrtc-builtins nvperf cufftw nvblas; do
