@@ -12,44 +12,44 @@ from cluster.control_plane import OPERATOR_NAMESPACE, Cluster
 from cluster.layout import ROOT
 
 CHART = ROOT / "charts" / "finetune-operator"
-_NOT_HERE = {"Deployment", "CustomResourceDefinition", "ServiceMonitor", "PodMonitor"}
-"""The operator is a process of the test's, and the kinds are installed before it."""
+_SKIPPED_KINDS = {"Deployment", "CustomResourceDefinition", "ServiceMonitor", "PodMonitor"}
+"""Not installed: the tests run the operator as a process, and they install the CRDs before it starts."""
 
 
 @dataclass(frozen=True)
 class Account:
-    """A service account, and what is needed to speak as it."""
+    """A service account with its kubeconfig and its RBAC rules."""
 
     name: str
     kubeconfig: Path
     rights: frozenset[tuple[str, str, str]]
-    """What the chart grants: API group, resource with its subresource, verb."""
+    """Rules that the chart grants: API group, resource with its subresource, verb."""
 
     @property
     def user(self) -> str:
-        """The name by which the API server knows it."""
+        """User name of the account in requests and RBAC."""
         return f"system:serviceaccount:{OPERATOR_NAMESPACE}:{self.name}"
 
     @property
     def argument(self) -> str:
-        """Where the operator finds the only Lease that it may write."""
+        """Operator argument: the namespace of the only Lease that the account may write."""
         return f"--namespace={OPERATOR_NAMESPACE}"
 
 
 def install_account(cluster: Cluster, **values: Any) -> Account:
-    """Install everything of the chart but the operator itself; return the operator's account."""
+    """Install the chart without the operator's Deployment; return the operator's account."""
     make_namespace(cluster, OPERATOR_NAMESPACE)
-    documents = [one for one in render_chart(cluster, **values) if one["kind"] not in _NOT_HERE]
+    documents = [manifest for manifest in render_chart(cluster, **values) if manifest["kind"] not in _SKIPPED_KINDS]
     text = json.dumps({"apiVersion": "v1", "kind": "List", "items": documents})
     cluster.run_kubectl("apply", "--server-side", "-n", OPERATOR_NAMESPACE, "-f", "-", stdin=text)
-    (name,) = [one["metadata"]["name"] for one in documents if one["kind"] == "ServiceAccount"]
-    roles = [one for one in documents if one["kind"] in ("ClusterRole", "Role")]
+    (name,) = [manifest["metadata"]["name"] for manifest in documents if manifest["kind"] == "ServiceAccount"]
+    roles = [manifest for manifest in documents if manifest["kind"] in ("ClusterRole", "Role")]
     rights = frozenset(right for role in roles for rule in role["rules"] for right in _rights_of(rule))
     return Account(name, write_kubeconfig(cluster, OPERATOR_NAMESPACE, name), rights)
 
 
 def render_chart(cluster: Cluster, **values: Any) -> list[dict[str, Any]]:
-    """Return everything that the chart makes, as it is installed in the operator's namespace."""
+    """Return all manifests of the chart, rendered for the operator's namespace."""
     options = [f"--namespace={OPERATOR_NAMESPACE}", "--kube-version=1.36.0", "--values=-"]
     command: list[str | Path] = [cluster.helm, "template", "finetune-operator", CHART, *options]
     done = subprocess.run(command, input=json.dumps(values), capture_output=True, text=True, check=False)
@@ -58,18 +58,18 @@ def render_chart(cluster: Cluster, **values: Any) -> list[dict[str, Any]]:
 
 
 def make_namespace(cluster: Cluster, name: str) -> None:
-    """Make a namespace that admits restricted pods only."""
+    """Create a namespace that admits restricted pods only."""
     cluster.run_kubectl("create", "-f", "-", stdin=json.dumps(build_namespace(name)))
 
 
 def build_namespace(name: str) -> dict[str, Any]:
-    """Return a namespace that admits restricted pods only."""
+    """Return the manifest of a namespace that admits restricted pods only."""
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
 
 
 def write_kubeconfig(cluster: Cluster, namespace: str, account: str) -> Path:
-    """Return a kubeconfig that speaks as a service account."""
+    """Write a kubeconfig with a token of a service account; return its path."""
     token = cluster.run_kubectl("create", "token", account, "-n", namespace, "--duration=24h").strip()
     config = json.loads(cluster.kubeconfig.read_text())
     config["users"][0]["user"] = {"token": token}
@@ -80,8 +80,8 @@ def write_kubeconfig(cluster: Cluster, namespace: str, account: str) -> Path:
 
 
 def read_requests(cluster: Cluster, account: Account) -> Iterator[dict[str, Any]]:
-    """Return what the operator asked the API server for."""
-    # What is written just now has no end of its line yet.
+    """Return the operator's requests from the API server's audit log."""
+    # The last line may still be incomplete.
     for line in cluster.audit_log.read_text().split("\n")[:-1]:
         request = json.loads(line)
         if request["user"]["username"] == account.user:

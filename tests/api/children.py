@@ -1,11 +1,11 @@
-"""The kinds of children that are made anew when they are lost: all but Jobs and the claim."""
+"""The kinds of children that the operator recreates after a deletion: all but Jobs and the artifacts claim."""
 
 from api.drift import Child, add, replace
 
-# A selector that somebody narrows selects nothing any more: it is a change, though every label of ours is still in it.
-OTHERS = {"matchLabels": {"app": "other"}}
-# One that PodSecurity admits: what is refused would be taken for the operator's fault.
-ADDED = {
+# A narrowed selector matches no pod, although it still contains all of our labels: the operator must restore it.
+OTHER_SELECTOR = {"matchLabels": {"app": "other"}}
+# PodSecurity admits this container: a refusal would look like a fault of the operator.
+EXTRA_CONTAINER = {
     "name": "other",
     "image": "other:1",
     "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
@@ -17,14 +17,14 @@ CHILDREN = {
         edits={
             "image": replace(f"{POD}/containers/0/image", "other:1"),
             "replicas": replace("/spec/replicas", 3),
-            "container added": add(f"{POD}/containers/-", ADDED),
+            "container added": add(f"{POD}/containers/-", EXTRA_CONTAINER),
             "argument added": add(f"{POD}/containers/0/args/-", "--other"),
             "probe removed": [{"op": "remove", "path": f"{POD}/containers/0/readinessProbe"}],
         },
         foreign={
             "spec": {
                 "replicas": 0,
-                "selector": OTHERS,
+                "selector": OTHER_SELECTOR,
                 "template": {
                     "metadata": {"labels": {"app": "other"}},
                     "spec": {"containers": [{"name": "other", "image": "other:1"}]},
@@ -54,7 +54,7 @@ CHILDREN = {
             "allowance": replace("/spec/maxUnavailable", 2),
             "selector narrowed": add("/spec/selector/matchLabels/other", "y"),
         },
-        foreign={"spec": {"maxUnavailable": 0, "selector": OTHERS}},
+        foreign={"spec": {"maxUnavailable": 0, "selector": OTHER_SELECTOR}},
     ),
     "NetworkPolicy": Child(
         "NetworkPolicy",
@@ -63,12 +63,12 @@ CHILDREN = {
             "rule added": add("/spec/ingress/-", {}),
             "selector narrowed": add("/spec/podSelector/matchLabels/other", "y"),
         },
-        foreign={"spec": {"podSelector": OTHERS, "policyTypes": ["Ingress"]}},
+        foreign={"spec": {"podSelector": OTHER_SELECTOR, "policyTypes": ["Ingress"]}},
     ),
     "HorizontalPodAutoscaler": Child(
         "HorizontalPodAutoscaler",
         edits={
-            "most": replace("/spec/maxReplicas", 64),
+            "maximum": replace("/spec/maxReplicas", 64),
             "target": replace("/spec/metrics/0/pods/target/averageValue", "999"),
         },
         foreign={
@@ -81,7 +81,7 @@ CHILDREN = {
     ),
     "ModelServer": Child(
         "ModelServer",
-        edits={"room": replace("/spec/lora/maxRank", 256)},
+        edits={"adapters": replace("/spec/lora/maxRank", 256)},
         foreign={"spec": {"model": {"uri": "pvc://models/other"}}},
         owner="FineTuneJob",
         spec={"serving": {"modelName": "bot", "template": {"lora": {"maxRank": 16}}}},
@@ -99,5 +99,5 @@ CHILDREN = {
         stage="Train",
     ),
 }
-"""By what they are; each is made by an owner of its own."""
+"""By kind or role. Each test creates an owner for its child."""
 EDITS = [(kind, edit) for kind, child in CHILDREN.items() for edit in child.edits]

@@ -1,4 +1,4 @@
-"""A real API server with its controllers, without a node; the operator as a process; pods played by `player.py`."""
+"""A real API server with its controllers and no node; the operator as a process; `player.py` simulates the pods."""
 
 import json
 import os
@@ -23,14 +23,14 @@ from waiting import wait_for
 
 SETTINGS = {
     "images": {"trainer": "trainer:1", "serving": "serving:1"},
-    # So seldom that a change which the watches miss makes a test fail.
+    # Longer than any wait of these tests: a change that the watches miss makes a test fail.
     "resyncSeconds": 600,
-    # By the names of the tests that need them.
+    # Namespaces are named after the tests that need the limits.
     "limits": {
         "namespaces": {
-            "gpus-go-round-in-order": {"gpus": 2},
-            "a-suspended-job-makes-room-for-another": {"jobs": 1},
-            "a-crowd-that-comes-at-once-is-let-in-by-twos": {"jobs": 2},
+            "gpus-are-given-in-queue-order": {"gpus": 2},
+            "a-suspended-job-frees-its-quota": {"jobs": 1},
+            "six-jobs-at-once-run-two-at-a-time": {"jobs": 2},
         }
     },
 }
@@ -48,12 +48,12 @@ class Operator:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it and wait until it knows everything."""
+        """Start the process and wait until it is ready."""
         self.launch()
         self.wait_until_ready()
 
     def launch(self) -> None:
-        """Start it."""
+        """Start the process."""
         settings = self._directory / "settings.yaml"
         settings.write_text(yaml.safe_dump(self._settings))
         with self.log.open("ab") as log:
@@ -65,7 +65,7 @@ class Operator:
                     f"--settings={settings}",
                     f"--health-port={self._health_port}",
                     f"--metrics-port={self._metrics_port}",
-                    # Nobody stands by, and nobody starts it again: a busy machine must not make it give up.
+                    # There is no standby and nothing restarts the process: it must keep its Lease on a slow machine.
                     "--lease-seconds=300",
                     *self._arguments,
                 ],
@@ -75,27 +75,27 @@ class Operator:
             )
 
     def wait_until_ready(self) -> None:
-        """Wait until it knows everything."""
+        """Wait until /readyz answers 200."""
         wait_for(self._is_ready, lambda: f"the operator: {self.log.read_text()[-3000:]}")
 
     def stop(self, signum: signal.Signals = signal.SIGTERM) -> int:
-        """Stop it and return its exit status."""
+        """Stop the process and return its exit status."""
         self.send(signum)
         return self.wait()
 
     def send(self, signum: signal.Signals) -> None:
-        """Send it a signal."""
+        """Send the process a signal."""
         assert self._process is not None
         self._process.send_signal(signum)
 
     def wait(self) -> int:
-        """Wait until it ends and return its exit status."""
+        """Wait until the process ends and return its exit status."""
         assert self._process is not None
         return self._process.wait(30)
 
     @contextmanager
-    def frozen(self) -> Iterator[None]:
-        """Hold it still while something happens that it would answer at once."""
+    def paused(self) -> Iterator[None]:
+        """Pause the process while the body makes several changes."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
         try:
@@ -111,17 +111,17 @@ class Operator:
 
     @property
     def is_running(self) -> bool:
-        """Whether it was started and has not ended."""
+        """Whether the process was started and has not ended."""
         return self._process is not None and self._process.poll() is None
 
     @property
     def log(self) -> Path:
-        """What it said."""
+        """Its log file."""
         return self._directory / "operator.log"
 
     @property
     def metrics_url(self) -> str:
-        """Where Prometheus asks it."""
+        """URL of its metrics."""
         return f"http://127.0.0.1:{self._metrics_port}/metrics"
 
     def metric(self, name: str) -> float:
@@ -142,8 +142,8 @@ class Operator:
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
-    """The API server with our kinds."""
-    # As on OpenShift: an owner that blocks its deletion is named only by who may change its finalizers.
+    """The API server with our CRDs."""
+    # As on OpenShift: setting blockOwnerDeletion needs the right to update the owner's finalizers.
     with control_plane("OwnerReferencesPermissionEnforcement") as running:
         install_crds(running)
         yield running
@@ -157,7 +157,7 @@ def account(cluster: Cluster) -> Account:
 
 @pytest.fixture(scope="session")
 def operator(account: Account, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
-    """The running operator; at its end it must have told of no unexpected error."""
+    """The running operator. Its log must hold no unexpected error at the end."""
     running = Operator(account.kubeconfig, tmp_path_factory.mktemp("operator"), account.argument)
     running.start()
     yield running
@@ -167,9 +167,9 @@ def operator(account: Account, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 @pytest.fixture(scope="session")
 def player(cluster: Cluster) -> Iterator[Player]:
-    """Plays the pods of every namespace."""
-    with Player(cluster) as playing:
-        yield playing
+    """Simulates the pods of every namespace."""
+    with Player(cluster) as running:
+        yield running
 
 
 @pytest.fixture
@@ -182,12 +182,12 @@ def namespace(cluster: Cluster, request: pytest.FixtureRequest) -> str:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put what looks at the whole session's traces last."""
+    """Run test_rights.py last: it checks the audit log of the whole session."""
     items.sort(key=lambda item: item.path.name == "test_rights.py")
 
 
 def finetunejob(name: str, namespace: str, **spec: Any) -> dict[str, Any]:
-    """Return a valid job; `spec` replaces whole groups of fields."""
+    """Return a valid FineTuneJob; `spec` replaces whole groups of fields."""
     return {
         "apiVersion": "finetune.dev/v1alpha1",
         "kind": "FineTuneJob",
@@ -224,12 +224,12 @@ def get_all(cluster: Cluster, kind: str, namespace: str) -> list[dict[str, Any]]
 
 def status_of(cluster: Cluster, namespace: str, name: str, kind: str = "finetunejob") -> dict[str, Any]:
     """Return an object's status."""
-    found = json.loads(cluster.run_kubectl("get", kind, "-n", namespace, name, "-o", "json"))
-    return dict(found.get("status", {}))
+    manifest = json.loads(cluster.run_kubectl("get", kind, "-n", namespace, name, "-o", "json"))
+    return dict(manifest.get("status", {}))
 
 
 def condition_of(status: dict[str, Any], kind: str) -> tuple[str, str]:
-    """Return status and reason of a condition."""
+    """Return status and reason of a condition; two empty strings where it is missing."""
     for condition in status.get("conditions", []):
         if condition["type"] == kind:
             return condition["status"], condition["reason"]

@@ -1,4 +1,4 @@
-"""Stands between one operator and the API server, and can stop the traffic at a request of its choice."""
+"""A TLS proxy between one operator and the API server that can stop the traffic at a chosen request."""
 
 import asyncio
 import json
@@ -11,11 +11,11 @@ from urllib.parse import urlsplit
 
 from cluster.control_plane import Cluster
 
-_LARGEST = 1 << 16
+_CHUNK_BYTES = 1 << 16
 
 
 class Forwarder:
-    """Forwards requests, or keeps all that comes until it goes on; what it keeps is lost to nobody."""
+    """Forwards requests. While it is stopped it keeps all bytes and forwards them when it continues."""
 
     def __init__(self, cluster: Cluster, directory: Path) -> None:
         self.kubeconfig = directory / "kubeconfig"
@@ -25,21 +25,21 @@ class Forwarder:
         self._open = asyncio.Event()
         self._is_last: Callable[[bytes], bool] | None = None
         self.has_stopped = threading.Event()
-        """Set when nothing passes any more."""
+        """Set when traffic has stopped."""
         self.answer = b""
-        """The first line of what the API server said to the request at which `stop_at` stopped."""
+        """First line of the API server's answer to the request at which `stop_at` stopped."""
 
     def stop(self) -> None:
-        """Let nothing pass, in either direction."""
+        """Stop traffic in both directions."""
         self._loop.call_soon_threadsafe(self._open.clear)
         self.has_stopped.set()
 
     def stop_at(self, is_last: Callable[[bytes], bool]) -> None:
-        """Let nothing pass from the first request on of whose beginning this is true, and not that request either."""
+        """Stop traffic before the first request whose first chunk matches."""
         self._is_last = is_last
 
-    def go_on(self) -> None:
-        """Let everything pass, and what was kept first."""
+    def resume(self) -> None:
+        """Forward what was kept, then all new traffic."""
         self._loop.call_soon_threadsafe(self._open.set)
 
     def __enter__(self) -> Self:
@@ -73,36 +73,41 @@ class Forwarder:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         context = ssl.create_default_context(cafile=str(self._pki / "apiserver.crt"))
         address = urlsplit(self._cluster.server)
-        there_reader, there_writer = await asyncio.open_connection(address.hostname, address.port, ssl=context)
+        server_reader, server_writer = await asyncio.open_connection(address.hostname, address.port, ssl=context)
         try:
-            is_chosen = asyncio.Event()
+            has_chosen_request = asyncio.Event()
             await asyncio.gather(
-                self._ask(reader, there_writer, is_chosen), self._tell(there_reader, writer, is_chosen)
+                self._forward_requests(reader, server_writer, has_chosen_request),
+                self._forward_answers(server_reader, writer, has_chosen_request),
             )
         except OSError:
-            pass  # one side has gone
+            pass  # one side has closed its connection
         finally:
-            for one in (writer, there_writer):
-                one.close()
+            for stream in (writer, server_writer):
+                stream.close()
 
-    async def _ask(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, is_chosen: asyncio.Event) -> None:
-        """Pass requests on; one connection carries one after the other, so that each begins a chunk."""
-        while chunk := await reader.read(_LARGEST):
+    async def _forward_requests(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, has_chosen_request: asyncio.Event
+    ) -> None:
+        """Forward requests. A connection carries one request at a time, so that each starts a chunk."""
+        while chunk := await reader.read(_CHUNK_BYTES):
             if self._is_last and self._is_last(chunk):
                 self._is_last = None
                 self._open.clear()
-                is_chosen.set()
+                has_chosen_request.set()
                 self.has_stopped.set()
             await self._open.wait()
             writer.write(chunk)
             await writer.drain()
         writer.close()
 
-    async def _tell(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, is_chosen: asyncio.Event) -> None:
-        """Pass answers on."""
-        while chunk := await reader.read(_LARGEST):
+    async def _forward_answers(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, has_chosen_request: asyncio.Event
+    ) -> None:
+        """Forward answers."""
+        while chunk := await reader.read(_CHUNK_BYTES):
             await self._open.wait()
-            if is_chosen.is_set() and not self.answer:
+            if has_chosen_request.is_set() and not self.answer:
                 self.answer = chunk.partition(b"\r\n")[0]
             writer.write(chunk)
             await writer.drain()

@@ -1,7 +1,7 @@
-"""Plays the pods where there is no node: says of each what a kubelet would, as a test's script wants it.
+"""Simulates pods where there is no node: writes the status that a kubelet would write, as a test's script says.
 
-Jobs, Deployments and garbage collection are Kubernetes' own controllers; only pods are played. Each has an address of
-its own on the loopback interface, where it answers as a trainer or a server would: with what its routes file names.
+Jobs, Deployments and garbage collection are Kubernetes' own controllers; only pods are simulated. Each pod
+has an address on the loopback interface, where it answers as a trainer, or as a server that loaded its routes.
 """
 
 import asyncio
@@ -51,15 +51,15 @@ _EVALUATION = {
 }
 _PROGRESS = "finetune_train_step 2\nfinetune_train_steps 5\nfinetune_train_loss 1.5\n"
 _FIRST_ADDRESS = ipaddress.ip_address("127.1.0.1")
-_LOOK_AGAIN_SECONDS = 0.1
+_POLL_SECONDS = 0.1
 
 Pod = dict[str, Any]
 Script = Callable[[Pod], "tuple[int, str] | None"]
-"""Given a pod: exit code and termination message, or None to let it run on."""
+"""Takes a pod; returns its exit code and termination message, or None while it runs."""
 
 
 def succeed(pod: Pod) -> tuple[int, str]:
-    """Play a stage that succeeds."""
+    """Return the exit code and the report of a stage that succeeds."""
     labels = pod["metadata"]["labels"]
     job, attempt = labels[JOB_LABEL], labels[ATTEMPT_LABEL]
     report: dict[str, Any] = {"outcome": "Succeeded", "reason": "Succeeded"}
@@ -82,12 +82,12 @@ def succeed(pod: Pod) -> tuple[int, str]:
 
 
 def fail(reason: str, message: str, code: int) -> tuple[int, str]:
-    """Play a stage that fails and says why."""
+    """Return the exit code and the report of a stage that fails."""
     return code, json.dumps({"outcome": "Failed", "reason": reason, "message": message})
 
 
 def fail_gates() -> tuple[int, str]:
-    """Play an evaluation whose result is no better than the base model."""
+    """Return the report of an evaluation in which the result is no better than the base model."""
     gate = {"metric": "Perplexity", "passed": False, "message": "no gain"}
     evaluation = _EVALUATION | {"passed": False, "gates": [gate]}
     return 0, json.dumps({"outcome": "Succeeded", "reason": "Succeeded", "evaluation": evaluation})
@@ -95,15 +95,15 @@ def fail_gates() -> tuple[int, str]:
 
 @dataclass
 class Part:
-    """What the pods of a namespace do."""
+    """How the pods of a namespace behave."""
 
     script: Script = succeed
     refused: dict[str, str] = field(default_factory=dict)
-    """FineTuneJobs whose adapter no server loads, and why."""
+    """FineTuneJobs whose adapter the servers refuse: the message of each."""
 
 
-class Acting:
-    """Watches all pods and plays each that is not ended."""
+class PodSimulator:
+    """Watches all pods and simulates each that has not ended."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -114,33 +114,33 @@ class Acting:
         self._playing: set[str] = set()
 
     def play(self, namespace: str, part: Part) -> None:
-        """Follow a part in a namespace; without one every stage succeeds."""
+        """Set how the pods of a namespace behave; by default every stage succeeds."""
         self._parts[namespace] = part
 
     async def run(self) -> None:
-        """Play until cancelled."""
+        """Simulate pods until cancelled."""
         watch = self._client.watch("/api/v1/pods")
-        async with self._answer_questions(), aclosing(watch), asyncio.TaskGroup() as plays:
-            plays.create_task(self._look_again(plays))
+        async with self._serve_pods(), aclosing(watch), asyncio.TaskGroup() as plays:
+            plays.create_task(self._poll_scripts(plays))
             async for kind, pod in watch:
                 if kind == "DELETED" or _is_done(pod):
                     self._pods.pop(pod["metadata"]["uid"], None)
                 else:
                     self._pods[pod["metadata"]["uid"]] = pod
-                    self._begin(plays, pod)
+                    self._start(plays, pod)
 
-    def _begin(self, plays: asyncio.TaskGroup, pod: Pod) -> None:
+    def _start(self, plays: asyncio.TaskGroup, pod: Pod) -> None:
         uid = pod["metadata"]["uid"]
         if uid not in self._playing:
             self._playing.add(uid)
             plays.create_task(self._play(pod))
 
-    async def _look_again(self, plays: asyncio.TaskGroup) -> None:
-        """Ask the scripts again about pods that they let run on."""
+    async def _poll_scripts(self, plays: asyncio.TaskGroup) -> None:
+        """Call the scripts repeatedly for the pods that still run."""
         while True:
-            await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+            await asyncio.sleep(_POLL_SECONDS)
             for pod in list(self._pods.values()):
-                self._begin(plays, pod)
+                self._start(plays, pod)
 
     async def _play(self, pod: Pod) -> None:
         metadata = pod["metadata"]
@@ -158,15 +158,15 @@ class Acting:
             self._playing.discard(metadata["uid"])
 
     async def _next_status(self, pod: Pod) -> dict[str, Any] | None:
-        """Return what becomes of a pod; None where it stays as it is."""
+        """Return the next status of a pod; None where it does not change."""
         labels, created = pod["metadata"]["labels"], pod["metadata"]["creationTimestamp"]
         phase, state = "Running", {"running": {"startedAt": created}}
         if STAGE_LABEL in labels:
             end = await self._end(pod)
             if end is not None:
                 code, message = end
-                ended = {"exitCode": code, "message": message, "startedAt": created, "finishedAt": created}
-                phase, state = "Failed" if code else "Succeeded", {"terminated": ended}
+                terminated = {"exitCode": code, "message": message, "startedAt": created, "finishedAt": created}
+                phase, state = "Failed" if code else "Succeeded", {"terminated": terminated}
         if phase == pod["status"]["phase"]:
             return None
         container = {"name": pod["spec"]["containers"][0]["name"], "image": "x", "imageID": "x", "state": state}
@@ -178,7 +178,7 @@ class Acting:
         }
 
     async def _end(self, pod: Pod) -> tuple[int, str] | None:
-        """Return how a stage ends. One that is evaluated by a server waits until the server hosts the result."""
+        """Return exit code and message of a stage. An evaluation on a server waits until the server has the result."""
         namespace, labels = pod["metadata"]["namespace"], pod["metadata"]["labels"]
         end = self._parts.get(namespace, Part()).script(pod)
         for argument in pod["spec"]["containers"][0]["args"] if end else ():
@@ -196,7 +196,7 @@ class Acting:
         return address
 
     async def _routes(self, namespace: str, server: str) -> list[dict[str, Any]]:
-        """Return what a server's routes file names now."""
+        """Return the routes of a server's routes file."""
         try:
             file = await self._client.request("GET", f"/api/v1/namespaces/{namespace}/configmaps/{server}-routes")
         except ApiError:
@@ -204,8 +204,8 @@ class Acting:
         return list(json.loads(file["data"][ROUTES_FILE.name])["routes"])
 
     @asynccontextmanager
-    async def _answer_questions(self) -> AsyncIterator[None]:
-        """Be at every pod's address: a trainer's metrics, a server's loaded adapters."""
+    async def _serve_pods(self) -> AsyncIterator[None]:
+        """Answer at the address of every pod: a trainer's metrics, a server's loaded adapters."""
         app = web.Application()
         app.add_routes([web.get("/metrics", _answer_progress), web.get(LOADED_PATH, self._answer_loaded)])
         runner = web.AppRunner(app, access_log=None)
@@ -232,20 +232,20 @@ class Acting:
 
 
 class Player:
-    """Plays in a thread of its own, for tests that are not asynchronous."""
+    """Runs a `PodSimulator` in a thread, for synchronous tests."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run)
         self._ready = threading.Event()
-        self._acting: Acting | None = None
+        self._simulator: PodSimulator | None = None
         self._task: asyncio.Task[None] | None = None
 
     def play(self, namespace: str, script: Script) -> None:
-        """Follow a script in a namespace; without one every stage succeeds."""
-        assert self._acting is not None
-        self._acting.play(namespace, Part(script))
+        """Set the script of a namespace; by default every stage succeeds."""
+        assert self._simulator is not None
+        self._simulator.play(namespace, Part(script))
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -259,12 +259,12 @@ class Player:
 
     def _run(self) -> None:
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
-            runner.run(self._act())
+            runner.run(self._simulate())
 
-    async def _act(self) -> None:
+    async def _simulate(self) -> None:
         async with connect(self._cluster) as client:
-            self._acting = Acting(client)
-            self._task = asyncio.create_task(self._acting.run())
+            self._simulator = PodSimulator(client)
+            self._task = asyncio.create_task(self._simulator.run())
             self._ready.set()
             await asyncio.wait([self._task])
             if not self._task.cancelled():
@@ -272,7 +272,7 @@ class Player:
 
 
 def _is_done(pod: Pod) -> bool:
-    """Tell whether there is nothing to play: what nobody made for a job or a server is not ours."""
+    """Tell whether the pod needs no simulation: it is foreign, has ended, or is a server that runs."""
     if not {STAGE_LABEL, SERVER_LABEL} & set(pod["metadata"].get("labels", {})):
         return True
     if "deletionTimestamp" in pod["metadata"] or pod["status"].get("phase") not in ("Pending", "Running"):

@@ -1,4 +1,4 @@
-"""What `kubectl apply` refuses, and what it fills in: by the real API server, from the generated schema alone."""
+"""The API server's validation and defaults, from the generated CRDs alone."""
 
 import json
 from pathlib import Path
@@ -35,12 +35,12 @@ def build_manifest(kind: str, case: dict[str, Any]) -> dict[str, Any]:
     return manifest
 
 
-def test_defaults_are_filled_in_and_only_what_says_when_can_be_changed(cluster: Cluster) -> None:
+def test_defaults_are_set_and_only_scheduling_fields_can_be_changed(cluster: Cluster) -> None:
     serving = {"modelName": "bot", "template": {}, "rollout": {"canary": {}}}
     apply(cluster, finetunejob("defaults", "default", budget={"maxCost": 5}, serving=serving))
     path = "{.spec.hyperparameters.seed} {.spec.compute.resources.cpu} {.spec.evaluation.maxExamples}"
-    shown = cluster.run_kubectl("get", "ftj", "defaults", "-o", f"jsonpath={path} {{.spec.retries}}")
-    assert shown == "42 2 200 3"
+    output = cluster.run_kubectl("get", "ftj", "defaults", "-o", f"jsonpath={path} {{.spec.retries}}")
+    assert output == "42 2 200 3"
     for changes in (
         {"retries": 1},
         {"budget": None},
@@ -70,8 +70,8 @@ def test_defaults_are_filled_in_and_only_what_says_when_can_be_changed(cluster: 
     assert cluster.run_kubectl("get", "ftj", "defaults", "-o", f"jsonpath={path}").startswith("false {")
     for approved in (True, False):
         patch(cluster, "defaults", {"approved": approved})
-        shown = cluster.run_kubectl("get", "ftj", "defaults", "-o", "jsonpath={.spec.approved}")
-        assert shown == str(approved).lower()
+        output = cluster.run_kubectl("get", "ftj", "defaults", "-o", "jsonpath={.spec.approved}")
+        assert output == str(approved).lower()
     cluster.run_kubectl("delete", "ftj", "defaults")
 
 

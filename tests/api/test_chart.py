@@ -25,21 +25,21 @@ def render(cluster: Cluster, release: str = "release", /, **values: Any) -> list
     return [document for document in yaml.safe_load_all(done.stdout) if document]
 
 
-def test_everything_rendered_is_admitted_where_only_restricted_pods_are(cluster: Cluster) -> None:
+def test_all_manifests_are_admitted_in_a_restricted_namespace(cluster: Cluster) -> None:
     cluster.run_kubectl("create", "namespace", "system")
     cluster.run_kubectl("label", "namespace", "system", "pod-security.kubernetes.io/enforce=restricted")
     documents = render(cluster, podLabels={"team": "a"}, gpu={"tolerations": [{"key": "gpu"}]}, crds={"enabled": False})
     text = json.dumps({"apiVersion": "v1", "kind": "List", "items": documents})
     done = cluster.run_kubectl("apply", "--dry-run=server", "--server-side", "-n", "system", "-f", "-", stdin=text)
     assert "deployment.apps/release-finetune-operator" in done
-    (deployment,) = [one for one in documents if one["kind"] == "Deployment"]
+    (deployment,) = [manifest for manifest in documents if manifest["kind"] == "Deployment"]
     template = deployment["spec"]["template"]
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "operator"}, "spec": template["spec"]}
     pod["spec"]["serviceAccountName"] = "default"
     cluster.run_kubectl("apply", "--dry-run=server", "-n", "system", "-f", "-", stdin=json.dumps(pod))
 
 
-def test_the_longest_release_name_gives_names_that_are_admitted(cluster: Cluster) -> None:
+def test_the_longest_release_name_gives_valid_names(cluster: Cluster) -> None:
     documents = render(cluster, "r" * 53, crds={"enabled": False})
     text = json.dumps({"apiVersion": "v1", "kind": "List", "items": documents})
     done = cluster.run_kubectl("apply", "--dry-run=server", "-n", "default", "-f", "-", stdin=text)
@@ -53,7 +53,7 @@ def test_the_operator_reads_the_settings_that_the_chart_writes(cluster: Cluster,
         "gpu": {"resourceName": "amd.com/gpu", "kinds": [{"memory": "192Gi", "hourPrice": 4}]},
         "limits": {"default": {"gpus": 8, "jobs": 10}, "namespaces": {"team-a": {"gpus": 32}}},
     }
-    (config,) = [one for one in render(cluster, **values) if one["kind"] == "ConfigMap"]
+    (config,) = [manifest for manifest in render(cluster, **values) if manifest["kind"] == "ConfigMap"]
     (tmp_path / "settings.yaml").write_text(config["data"]["settings.yaml"])
     settings = read_settings(tmp_path / "settings.yaml")
     assert settings.images.trainer == "r/t:2"
@@ -64,19 +64,19 @@ def test_the_operator_reads_the_settings_that_the_chart_writes(cluster: Cluster,
     assert (settings.gpu.kinds[0].memory, settings.gpu.kinds[0].hour_price) == ("192Gi", 4)
 
 
-def test_images_are_named_by_digest_where_one_is_given(cluster: Cluster) -> None:
+def test_an_image_with_a_digest_is_referenced_by_digest(cluster: Cluster) -> None:
     digest = "sha256:" + "0" * 64
     image = {"image": {"repository": "r/x", "tag": "2", "digest": digest}}
     documents = render(cluster, operator=image, trainer=image, serving=image)
-    (deployment,) = [one for one in documents if one["kind"] == "Deployment"]
-    (config,) = [one for one in documents if one["kind"] == "ConfigMap"]
+    (deployment,) = [manifest for manifest in documents if manifest["kind"] == "Deployment"]
+    (config,) = [manifest for manifest in documents if manifest["kind"] == "ConfigMap"]
     images = yaml.safe_load(config["data"]["settings.yaml"])["images"]
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     assert {container["image"], images["trainer"], images["serving"]} == {f"r/x@{digest}"}
 
 
-def test_the_operator_runs_as_nobody_on_a_root_that_it_cannot_write(cluster: Cluster) -> None:
-    (deployment,) = [one for one in render(cluster) if one["kind"] == "Deployment"]
+def test_the_operator_runs_as_non_root_on_a_read_only_file_system(cluster: Cluster) -> None:
+    (deployment,) = [manifest for manifest in render(cluster) if manifest["kind"] == "Deployment"]
     pod = deployment["spec"]["template"]["spec"]
     (container,) = pod["containers"]
     assert (pod["securityContext"]["runAsNonRoot"], pod["securityContext"]["runAsUser"]) == (True, 65532)
@@ -93,23 +93,28 @@ def test_the_operator_runs_as_nobody_on_a_root_that_it_cannot_write(cluster: Clu
         ("Never", ["monitoring.coreos.com/v1"], set()),
     ],
 )
-def test_prometheus_finds_everything_where_its_operator_is(
+def test_monitors_are_rendered_where_the_prometheus_operator_is_installed(
     cluster: Cluster, enabled: str, api_versions: list[str], kinds: set[str]
 ) -> None:
     known = [f"--api-versions={version}" for version in api_versions]
     monitoring = {"enabled": enabled, "labels": {"release": "prometheus"}}
     done = helm(cluster, "template", "release", str(CHART), *known, monitoring=monitoring)
-    documents = [one for one in yaml.safe_load_all(done.stdout) if one]
-    monitors = [one for one in documents if one["apiVersion"].startswith("monitoring.coreos.com")]
-    assert {one["kind"] for one in monitors} == kinds
-    assert all(one["metadata"]["labels"]["release"] == "prometheus" for one in monitors)
-    for one in monitors:
-        ports = {endpoint["port"] for endpoint in one["spec"].get("endpoints", one["spec"].get("podMetricsEndpoints"))}
-        assert ports == ({"metrics"} if one["kind"] == "ServiceMonitor" else {"http", "metrics"})
+    documents = [manifest for manifest in yaml.safe_load_all(done.stdout) if manifest]
+    monitors = [manifest for manifest in documents if manifest["apiVersion"].startswith("monitoring.coreos.com")]
+    assert {monitor["kind"] for monitor in monitors} == kinds
+    assert all(monitor["metadata"]["labels"]["release"] == "prometheus" for monitor in monitors)
+    for monitor in monitors:
+        spec = monitor["spec"]
+        ports = {endpoint["port"] for endpoint in spec.get("endpoints", spec.get("podMetricsEndpoints"))}
+        assert ports == ({"metrics"} if monitor["kind"] == "ServiceMonitor" else {"http", "metrics"})
 
 
-def test_the_chart_holds_the_generated_kinds(cluster: Cluster) -> None:
-    rendered = {one["metadata"]["name"]: one for one in render(cluster) if one["kind"] == "CustomResourceDefinition"}
+def test_the_chart_contains_the_generated_crds(cluster: Cluster) -> None:
+    rendered = {
+        manifest["metadata"]["name"]: manifest
+        for manifest in render(cluster)
+        if manifest["kind"] == "CustomResourceDefinition"
+    }
     for file in sorted((ROOT / "crds").glob("*.yaml")):
         crd = yaml.safe_load(file.read_text())
         assert rendered[crd["metadata"]["name"]]["spec"] == crd["spec"]
@@ -145,8 +150,10 @@ def test_wrong_values_are_refused_with_their_name(cluster: Cluster, values: dict
     assert field in done.stderr
 
 
-def test_two_operators_replace_one_another_and_lie_apart(cluster: Cluster) -> None:
-    documents = {one["kind"]: one for one in render(cluster) if one["kind"] != "CustomResourceDefinition"}
+def test_two_operators_run_on_different_nodes_and_update_one_at_a_time(cluster: Cluster) -> None:
+    documents = {
+        manifest["kind"]: manifest for manifest in render(cluster) if manifest["kind"] != "CustomResourceDefinition"
+    }
     deployment, budget = documents["Deployment"]["spec"], documents["PodDisruptionBudget"]["spec"]
     assert deployment["replicas"] == 2
     assert deployment["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
@@ -154,12 +161,15 @@ def test_two_operators_replace_one_another_and_lie_apart(cluster: Cluster) -> No
     assert budget["maxUnavailable"] == 1
     assert budget["selector"]["matchLabels"].items() <= labels.items()
     spread = deployment["template"]["spec"]["topologySpreadConstraints"]
-    assert [one["topologyKey"] for one in spread] == ["kubernetes.io/hostname", "topology.kubernetes.io/zone"]
-    assert all(one["labelSelector"]["matchLabels"].items() <= labels.items() for one in spread)
+    assert [constraint["topologyKey"] for constraint in spread] == [
+        "kubernetes.io/hostname",
+        "topology.kubernetes.io/zone",
+    ]
+    assert all(constraint["labelSelector"]["matchLabels"].items() <= labels.items() for constraint in spread)
 
 
-def test_the_operators_may_write_the_lease_that_they_are_told_and_no_other(cluster: Cluster) -> None:
-    documents = {one["kind"]: one for one in render(cluster, fullnameOverride="tuner")}
+def test_the_operators_may_write_their_own_lease_only(cluster: Cluster) -> None:
+    documents = {manifest["kind"]: manifest for manifest in render(cluster, fullnameOverride="tuner")}
     (container,) = documents["Deployment"]["spec"]["template"]["spec"]["containers"]
     assert {"--namespace=system", "--lease=tuner"} <= set(container["args"])
     assert container["env"][0]["valueFrom"]["fieldRef"]["fieldPath"] == "metadata.name"
@@ -173,26 +183,26 @@ def test_the_operators_may_write_the_lease_that_they_are_told_and_no_other(clust
 
 
 def test_a_slow_node_has_five_minutes_to_start_an_operator(cluster: Cluster) -> None:
-    (deployment,) = [one for one in render(cluster) if one["kind"] == "Deployment"]
+    (deployment,) = [manifest for manifest in render(cluster) if manifest["kind"] == "Deployment"]
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     probe = container["startupProbe"]
     assert probe["periodSeconds"] * probe["failureThreshold"] >= 300
 
 
 def test_no_right_is_a_wildcard_or_touches_secrets(cluster: Cluster) -> None:
-    roles = [one for one in render(cluster) if one["kind"] in ("ClusterRole", "Role")]
+    roles = [manifest for manifest in render(cluster) if manifest["kind"] in ("ClusterRole", "Role")]
     assert len(roles) == 2
-    granted = [text for role in roles for rule in role["rules"] for part in rule.values() for text in part]
+    granted = [value for role in roles for rule in role["rules"] for values in rule.values() for value in values]
     assert not {"*", "secrets", "escalate", "bind", "impersonate", "deletecollection"} & set(granted)
 
 
-def test_only_jobs_and_their_stages_may_be_deleted(cluster: Cluster) -> None:
-    roles = [one for one in render(cluster) if one["kind"] in ("ClusterRole", "Role")]
+def test_the_operator_may_delete_only_finetunejobs_and_jobs(cluster: Cluster) -> None:
+    roles = [manifest for manifest in render(cluster) if manifest["kind"] in ("ClusterRole", "Role")]
     rules = [rule for role in roles for rule in role["rules"] if "delete" in rule["verbs"]]
     deleting = [(rule["apiGroups"], rule["resources"]) for rule in rules]
     assert deleting == [(["finetune.dev"], ["finetunejobs"]), (["batch"], ["jobs"])]
 
 
-def test_the_chart_passes_its_linter(cluster: Cluster) -> None:
+def test_the_chart_passes_helm_lint(cluster: Cluster) -> None:
     done = helm(cluster, "lint", "--strict", str(CHART))
     assert done.returncode == 0, done.stdout + done.stderr

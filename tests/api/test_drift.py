@@ -1,4 +1,4 @@
-"""Children that somebody edits, strips, deletes or replaces: mended, or told, and nothing of others is overwritten."""
+"""Children that somebody edits, deletes or replaces: the operator repairs its own, and reports foreign objects."""
 
 from typing import Any
 
@@ -15,15 +15,15 @@ from waiting import wait_for
 Kinds = pytest.mark.parametrize("kind", CHILDREN)
 
 
-def begin(cluster: Cluster, player: Player, namespace: str, child: Child) -> tuple[Live, dict[str, Any]]:
-    """Make a child; return it, and what it was like."""
-    child.begin(cluster, player, namespace)
+def create_child(cluster: Cluster, player: Player, namespace: str, child: Child) -> tuple[Live, dict[str, Any]]:
+    """Create an owner; return its child, and the child's first manifest."""
+    child.create_owner(cluster, player, namespace)
     live = child.wait(cluster, namespace)
     return live, live.get()
 
 
 def wait_until_steady(cluster: Cluster, namespace: str, child: Child, seconds: float = SECONDS) -> None:
-    """Wait until the owner is where it was meant to be."""
+    """Wait until the owner has its expected Ready condition."""
     wait_for(
         lambda: child.is_steady(cluster, namespace),
         lambda: f"{child.owner}: {status_of(cluster, namespace, 'job', child.owner)}",
@@ -31,8 +31,8 @@ def wait_until_steady(cluster: Cluster, namespace: str, child: Child, seconds: f
     )
 
 
-def wait_until_told(cluster: Cluster, namespace: str, child: Child) -> None:
-    """Wait until the owner tells of a conflict."""
+def wait_for_conflict(cluster: Cluster, namespace: str, child: Child) -> None:
+    """Wait until the owner's Ready has the reason Conflict."""
     wait_for(
         lambda: child.ready(cluster, namespace) == ("False", "Conflict"),
         lambda: f"{child.owner}: {status_of(cluster, namespace, 'job', child.owner)}",
@@ -40,17 +40,17 @@ def wait_until_told(cluster: Cluster, namespace: str, child: Child) -> None:
     )
 
 
-def test_every_kind_of_child_is_tried() -> None:
-    tried = {child.kind for child in CHILDREN.values()} | {"Job", "PersistentVolumeClaim"}
-    assert tried == {kind.name for kind in WATCHED} - {"FineTuneJob", "Pod"}
+def test_every_kind_of_child_is_tested() -> None:
+    tested = {child.kind for child in CHILDREN.values()} | {"Job", "PersistentVolumeClaim"}
+    assert tested == {kind.name for kind in WATCHED} - {"FineTuneJob", "Pod"}
 
 
 @pytest.mark.parametrize(("kind", "edit"), EDITS, ids=lambda value: value.replace(" ", "-").lower())
-def test_an_edit_is_mended(
+def test_an_edit_is_reverted(
     cluster: Cluster, operator: Operator, player: Player, namespace: str, kind: str, edit: str
 ) -> None:
     child = CHILDREN[kind]
-    live, before = begin(cluster, player, namespace, child)
+    live, before = create_child(cluster, player, namespace, child)
     live.patch(list(child.edits[edit]))
     live.wait_until(lambda now: content(now) == content(before), f"{edit} of {kind}")
     assert uid_of(live.get()) == uid_of(before)
@@ -58,24 +58,24 @@ def test_an_edit_is_mended(
 
 
 @Kinds
-def test_labels_that_were_taken_come_back(
+def test_removed_labels_are_restored(
     cluster: Cluster, operator: Operator, player: Player, namespace: str, kind: str
 ) -> None:
-    live, before = begin(cluster, player, namespace, CHILDREN[kind])
-    live.lose("labels")
+    live, before = create_child(cluster, player, namespace, CHILDREN[kind])
+    live.remove_metadata("labels")
     live.wait_until(lambda now: content(now) == content(before), f"labels of {kind}")
     assert uid_of(live.get()) == uid_of(before)
     wait_until_steady(cluster, namespace, CHILDREN[kind])
 
 
 @Kinds
-def test_a_child_without_its_owner_is_told_of_and_made_anew_when_it_is_gone(
+def test_a_child_without_owner_is_a_conflict_until_it_is_deleted(
     cluster: Cluster, operator: Operator, player: Player, namespace: str, kind: str
 ) -> None:
     child = CHILDREN[kind]
-    live, before = begin(cluster, player, namespace, child)
-    live.lose("ownerReferences")
-    wait_until_told(cluster, namespace, child)
+    live, before = create_child(cluster, player, namespace, child)
+    live.remove_metadata("ownerReferences")
+    wait_for_conflict(cluster, namespace, child)
     orphan = live.get()
     assert content(orphan) == content(before) | {"owners": []}
     live.delete()
@@ -84,10 +84,10 @@ def test_a_child_without_its_owner_is_told_of_and_made_anew_when_it_is_gone(
 
 
 @Kinds
-def test_a_deleted_child_is_made_anew(
+def test_a_deleted_child_is_recreated(
     cluster: Cluster, operator: Operator, player: Player, namespace: str, kind: str
 ) -> None:
-    live, before = begin(cluster, player, namespace, CHILDREN[kind])
+    live, before = create_child(cluster, player, namespace, CHILDREN[kind])
     live.delete()
     live.wait_until(
         lambda now: uid_of(now) not in ("", uid_of(before)) and content(now) == content(before), f"a new {kind}"
@@ -96,25 +96,25 @@ def test_a_deleted_child_is_made_anew(
 
 
 @pytest.mark.parametrize("labelled", [False, True], ids=["unlabelled", "labelled"])
-def test_what_is_somebody_elses_is_left_alone_and_told_of(
+def test_foreign_objects_are_reported_and_not_changed(
     cluster: Cluster, operator: Operator, player: Player, namespace: str, labelled: bool
 ) -> None:
-    """All kinds at once: the wait for the operator to look again is the same for all."""
+    """Tests all kinds at once, so that the slow wait for the next resync happens once."""
     lives: dict[str, tuple[Child, Live]] = {}
     for number, (kind, child) in enumerate(CHILDREN.items()):
         own = f"{namespace}-{number}"
         make_namespace(cluster, own)
-        child.begin(cluster, player, own)
+        child.create_owner(cluster, player, own)
         lives[kind] = child, child.wait(cluster, own)
     before = {kind: live.get() for kind, (_, live) in lives.items()}
     foreign = {}
     for kind, (child, live) in lives.items():
         labels = before[kind]["metadata"]["labels"] if labelled else {"team": "other"}
-        with operator.frozen():
+        with operator.paused():
             live.delete()
             foreign[kind] = live.create(child.foreign, labels)
     for child, live in lives.values():
-        wait_until_told(cluster, live.namespace, child)
+        wait_for_conflict(cluster, live.namespace, child)
     for kind, (_, live) in lives.items():
         now = live.get()
         assert (uid_of(now), content(now)) == (uid_of(foreign[kind]), content(foreign[kind])), kind
@@ -124,10 +124,12 @@ def test_what_is_somebody_elses_is_left_alone_and_told_of(
         wait_until_steady(cluster, live.namespace, child, 60)
 
 
-def test_what_others_add_to_a_child_stays(cluster: Cluster, operator: Operator, player: Player, namespace: str) -> None:
+def test_metadata_that_others_add_to_a_child_stays(
+    cluster: Cluster, operator: Operator, player: Player, namespace: str
+) -> None:
     """`kubectl rollout restart` writes an annotation into the template: without it the restart would be undone."""
     child = CHILDREN["Deployment"]
-    live, before = begin(cluster, player, namespace, child)
+    live, before = create_child(cluster, player, namespace, child)
     cluster.run_kubectl("rollout", "restart", "deployment", "job", "-n", namespace)
     cluster.run_kubectl("annotate", "deployment", "job", "-n", namespace, "example.com/team=a")
     cluster.run_kubectl("label", "deployment", "job", "-n", namespace, "team=a")
@@ -144,10 +146,10 @@ def image_of(deployment: dict[str, Any]) -> str:
 
 
 def test_a_pin_on_a_jobs_own_server_stays(cluster: Cluster, operator: Operator, player: Player, namespace: str) -> None:
-    """Pins are the user's, also on a ModelServer that a job made."""
+    """The user owns pins, also on a ModelServer that belongs to a job."""
     child = CHILDREN["ModelServer"]
-    live, before = begin(cluster, player, namespace, child)
+    live, before = create_child(cluster, player, namespace, child)
     live.patch(add("/spec/pins", {"bot": "job"}))
-    live.patch(list(child.edits["room"]))
-    live.wait_until(lambda now: now["spec"]["lora"] == before["spec"]["lora"], "the room for adapters")
+    live.patch(list(child.edits["adapters"]))
+    live.wait_until(lambda now: now["spec"]["lora"] == before["spec"]["lora"], "the adapter settings")
     assert live.get()["spec"]["pins"] == {"bot": "job"}

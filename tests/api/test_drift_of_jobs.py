@@ -1,4 +1,4 @@
-"""Jobs and the claim, which are never replaced: whatever happens to them, no attempt begins twice."""
+"""Jobs and the artifacts claim, which the operator never replaces: no attempt starts twice."""
 
 import json
 from collections.abc import Callable
@@ -19,17 +19,17 @@ FOREIGN = {
         "template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "other", "image": "other:1"}]}},
     }
 }
-"""A Job of somebody else."""
+"""Spec of a Job that another owner created."""
 
 
-class Held:
+class HeldJob:
     """A FineTuneJob whose stage runs until it is released."""
 
     def __init__(self, cluster: Cluster, player: Player, namespace: str, stage: str) -> None:
         self.cluster, self.namespace, self.stage = cluster, namespace, stage
         self._released: list[bool] = []
         player.play(namespace, hold(stage, self._released))
-        # No failure is forgiven: what happens from outside is no failure of the training.
+        # No retries: a change from outside must not count as a failure of the training.
         apply(cluster, finetunejob("job", namespace, retries=0))
 
     @cached_property
@@ -47,145 +47,145 @@ class Held:
         return condition_of(self.status(), "Ready")
 
     def attempts(self) -> list[str]:
-        """Return the names of the stage's Jobs, whatever their labels are by now."""
-        names = [one["metadata"]["name"] for one in get_all(self.cluster, "jobs", self.namespace)]
+        """Return the names of the stage's Jobs, whatever their labels are."""
+        names = [job["metadata"]["name"] for job in get_all(self.cluster, "jobs", self.namespace)]
         return sorted(name for name in names if name.startswith(f"job-{self.stage.lower()}-"))
 
     def active(self) -> list[str]:
-        """Return those whose pod runs."""
+        """Return the names of the attempts whose pod runs."""
         pods = get_all(self.cluster, "pods", self.namespace)
         running = {pod["metadata"]["ownerReferences"][0]["name"] for pod in pods if pod["status"]["phase"] == "Running"}
         return [name for name in self.attempts() if name in running]
 
     def next_attempt(self) -> str:
-        """Return the name of the attempt that would follow the first."""
+        """Return the name of the second attempt."""
         return self.first.name.replace(f"-{self.stage.lower()}-1-", f"-{self.stage.lower()}-2-")
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """Let the stage succeed."""
         self._released.append(True)
 
-    def release(self) -> None:
-        """Let the stage succeed, and wait until the job has."""
-        self.let_go()
+    def finish(self) -> None:
+        """Let the stage succeed and wait until the job completes."""
+        self.release()
         self.wait_until_completed()
 
     def wait_until_completed(self) -> None:
-        """Wait until the job has succeeded."""
+        """Wait until the job is completed."""
         self.wait_for(lambda: self.ready() == ("True", "Completed"), 60)
 
     def wait_for(self, is_true: Callable[[], bool], seconds: float = SECONDS) -> None:
-        """Wait for something about the job."""
+        """Wait until a condition holds; on timeout show the job's status."""
         wait_for(is_true, lambda: f"Jobs {self.attempts()}, status {json.dumps(self.status())}", seconds)
 
 
-def hold_one(cluster: Cluster, player: Player, namespace: str, stage: str) -> Held:
-    """Return a job that is held in a stage."""
-    held = Held(cluster, player, namespace, stage)
+def hold_job(cluster: Cluster, player: Player, namespace: str, stage: str) -> HeldJob:
+    """Return a job that runs a stage until it is released."""
+    held = HeldJob(cluster, player, namespace, stage)
     assert held.first.get()
     return held
 
 
-def hold_each(cluster: Cluster, player: Player, namespace: str) -> list[Held]:
-    """Return a job that is held in each stage, in a namespace of its own: they wait side by side."""
-    each = []
+def hold_all_stages(cluster: Cluster, player: Player, namespace: str) -> list[HeldJob]:
+    """Return one job for each stage, held in that stage, each in its own namespace: they wait in parallel."""
+    jobs = []
     for stage in RUNNING:
         own = f"{namespace}-{stage.lower()}"
         make_namespace(cluster, own)
-        each.append(Held(cluster, player, own, stage))
-    for held in each:
+        jobs.append(HeldJob(cluster, player, own, stage))
+    for held in jobs:
         assert held.first.get()
-    return each
+    return jobs
 
 
-def release_each(each: list[Held]) -> None:
-    """Let the stages succeed, and wait until the jobs have."""
-    for held in each:
-        held.let_go()
-    for held in each:
+def finish_all(jobs: list[HeldJob]) -> None:
+    """Let all stages succeed and wait until the jobs complete."""
+    for held in jobs:
+        held.release()
+    for held in jobs:
         held.wait_until_completed()
 
 
-def test_a_stage_whose_job_lost_its_labels_goes_on(
+def test_a_stage_whose_job_lost_its_labels_continues(
     cluster: Cluster, operator: Operator, player: Player, namespace: str
 ) -> None:
-    each = hold_each(cluster, player, namespace)
-    before = [content(held.first.get())["labels"] for held in each]
-    for held, labels in zip(each, before, strict=True):
-        # A Job without any label is given those of its pods.
+    jobs = hold_all_stages(cluster, player, namespace)
+    before = [content(held.first.get())["labels"] for held in jobs]
+    for held, labels in zip(jobs, before, strict=True):
+        # A Job without any label gets those of its pod template.
         ours = [name for name in labels if name.startswith("finetune.dev/")]
         held.first.patch([{"op": "remove", "path": f"/metadata/labels/{name.replace('/', '~1')}"} for name in ours])
-    for held, labels in zip(each, before, strict=True):
+    for held, labels in zip(jobs, before, strict=True):
         held.first.wait_until(lambda now, labels=labels: content(now)["labels"] == labels, "labels")  # type: ignore[misc]
-    release_each(each)
-    for held in each:
+    finish_all(jobs)
+    for held in jobs:
         assert held.attempts() == [held.first.name]
         assert held.status()["attempts"][held.stage.lower()] == 1
 
 
 @pytest.mark.parametrize(("label", "value"), [("attempt", "7"), ("stage", "Prepare"), ("job", "other")])
-def test_a_label_of_a_training_that_somebody_changed_is_mended(
+def test_a_changed_label_of_a_training_is_restored(
     cluster: Cluster, operator: Operator, player: Player, namespace: str, label: str, value: str
 ) -> None:
-    held = hold_one(cluster, player, namespace, "Train")
+    held = hold_job(cluster, player, namespace, "Train")
     before = content(held.first.get())["labels"]
     held.first.patch(replace(f"/metadata/labels/finetune.dev~1{label}", value))
     held.first.wait_until(lambda now: content(now)["labels"] == before, label)
-    held.release()
+    held.finish()
     assert held.attempts() == [held.first.name]
     attempts = held.status()["attempts"]
     assert (attempts["prepare"], attempts["train"]) == (1, 1)
 
 
-def test_no_stage_begins_beside_a_job_that_lost_its_owner(
+def test_no_second_attempt_starts_beside_a_job_without_owner(
     cluster: Cluster, operator: Operator, player: Player, namespace: str
 ) -> None:
-    each = hold_each(cluster, player, namespace)
-    for held in each:
-        held.first.lose("ownerReferences")
-    for held in each:
+    jobs = hold_all_stages(cluster, player, namespace)
+    for held in jobs:
+        held.first.remove_metadata("ownerReferences")
+    for held in jobs:
         held.wait_for(lambda held=held: held.ready() == ("False", "Conflict"))  # type: ignore[misc]
         assert held.attempts() == [held.first.name]
         held.first.delete()
-    release_each(each)
-    for held in each:
+    finish_all(jobs)
+    for held in jobs:
         assert held.attempts() == [held.next_attempt()]
 
 
-def test_a_deleted_job_is_followed_by_the_next_attempt_and_costs_no_retry(
+def test_a_deleted_job_is_replaced_by_the_next_attempt_without_a_retry(
     cluster: Cluster, operator: Operator, player: Player, namespace: str
 ) -> None:
-    each = hold_each(cluster, player, namespace)
-    for held in each:
+    jobs = hold_all_stages(cluster, player, namespace)
+    for held in jobs:
         held.first.delete()
-    for held in each:
+    for held in jobs:
         held.wait_for(lambda held=held: held.active() == [held.next_attempt()])  # type: ignore[misc]
-    release_each(each)
-    for held in each:
+    finish_all(jobs)
+    for held in jobs:
         assert held.attempts() == [held.next_attempt()]
         assert held.status()["attempts"][held.stage.lower()] == 2
 
 
-def test_a_job_of_somebody_else_in_the_place_of_an_attempt_is_left_alone(
+def test_a_foreign_job_with_an_attempts_name_is_not_changed(
     cluster: Cluster, operator: Operator, player: Player, namespace: str
 ) -> None:
-    each = hold_each(cluster, player, namespace)
-    with operator.frozen():
-        for held in each:
+    jobs = hold_all_stages(cluster, player, namespace)
+    with operator.paused():
+        for held in jobs:
             held.first.delete()
-        foreign = [held.first.create(FOREIGN, {"team": "other"}) for held in each]
-    for held in each:
+        foreign_jobs = [held.first.create(FOREIGN, {"team": "other"}) for held in jobs]
+    for held in jobs:
         held.wait_for(lambda held=held: held.active() == [held.next_attempt()])  # type: ignore[misc]
-    release_each(each)
-    for held, one in zip(each, foreign, strict=True):
+    finish_all(jobs)
+    for held, foreign_job in zip(jobs, foreign_jobs, strict=True):
         now = held.first.get()
-        assert (uid_of(now), content(now)) == (uid_of(one), content(one))
+        assert (uid_of(now), content(now)) == (uid_of(foreign_job), content(foreign_job))
 
 
-def test_an_attempt_waits_while_somebody_else_has_its_name(
+def test_an_attempt_waits_while_a_foreign_job_has_its_name(
     cluster: Cluster, operator: Operator, player: Player, namespace: str
 ) -> None:
-    held = hold_one(cluster, player, namespace, "Train")
+    held = hold_job(cluster, player, namespace, "Train")
     taken = Live(cluster, "Job", namespace, held.next_attempt())
     foreign = taken.create(FOREIGN, {"team": "other"})
     held.first.delete()
@@ -194,45 +194,47 @@ def test_an_attempt_waits_while_somebody_else_has_its_name(
     assert (uid_of(now), content(now)) == (uid_of(foreign), content(foreign))
     taken.delete()
     held.wait_for(lambda: held.active() == [held.next_attempt()], 60)
-    held.release()
+    held.finish()
     assert held.status()["attempts"]["train"] == 2
 
 
-def test_a_training_that_would_vanish_with_its_report_is_kept(
+def test_a_training_is_kept_until_its_report_is_read(
     cluster: Cluster, operator: Operator, player: Player, namespace: str
 ) -> None:
-    """With `ttlSecondsAfterFinished` of 0 the cluster deletes a Job with its pod as soon as it ends."""
-    held = hold_one(cluster, player, namespace, "Train")
+    """With `ttlSecondsAfterFinished: 0` the cluster deletes a Job and its pod as soon as the Job ends."""
+    held = hold_job(cluster, player, namespace, "Train")
     held.first.patch(add("/spec/ttlSecondsAfterFinished", 0))
     held.first.wait_until(lambda now: now["spec"].get("ttlSecondsAfterFinished") != 0, "ttlSecondsAfterFinished")
-    held.release()
+    held.finish()
     assert held.attempts() == [held.first.name]
     assert held.status()["attempts"]["train"] == 1
 
 
-def test_the_number_of_pods_of_a_training_is_mended(
+def test_the_number_of_pods_of_a_training_is_restored(
     cluster: Cluster, operator: Operator, player: Player, namespace: str
 ) -> None:
-    held = hold_one(cluster, player, namespace, "Train")
+    held = hold_job(cluster, player, namespace, "Train")
     held.first.patch(replace("/spec/parallelism", 0))
     held.first.wait_until(lambda now: now["spec"]["parallelism"] == 1, "parallelism")
     held.wait_for(lambda: held.active() == [held.first.name])
-    held.release()
+    held.finish()
     assert held.attempts() == [held.first.name]
 
 
-def test_a_training_that_somebody_suspends_is_told_of_and_goes_on_when_it_is_resumed(
+def test_a_training_that_somebody_suspends_is_reported_and_continues_when_resumed(
     cluster: Cluster, operator: Operator, player: Player, namespace: str
 ) -> None:
-    """Kueue suspends Jobs, and so does whoever needs the GPUs: it is no fault, and never undone."""
-    held = hold_one(cluster, player, namespace, "Train")
+    """Kueue or a user who needs the GPUs may suspend a Job: that is no failure, and the operator never reverts it."""
+    held = hold_job(cluster, player, namespace, "Train")
     held.first.patch(replace("/spec/suspend", value=True))
     held.wait_for(lambda: held.ready()[1] not in ("Training", ""))
-    assert held.first.name in next(one["message"] for one in held.status()["conditions"] if one["type"] == "Ready")
+    assert held.first.name in next(
+        condition["message"] for condition in held.status()["conditions"] if condition["type"] == "Ready"
+    )
     assert held.first.get()["spec"]["suspend"] is True
     held.first.patch(replace("/spec/suspend", value=False))
     held.wait_for(lambda: held.ready() == ("False", "Training"))
-    held.release()
+    held.finish()
     assert held.attempts() == [held.first.name]
     assert held.status()["attempts"]["train"] == 1
 
@@ -242,30 +244,30 @@ def claim_of(cluster: Cluster, namespace: str) -> Live:
     return Live(cluster, "PersistentVolumeClaim", namespace, "finetune-artifacts")
 
 
-def test_a_claim_whose_labels_were_taken_is_the_claim_still(
+def test_a_claim_without_labels_is_still_used(
     cluster: Cluster, operator: Operator, player: Player, namespace: str
 ) -> None:
-    held = hold_one(cluster, player, namespace, "Prepare")
+    held = hold_job(cluster, player, namespace, "Prepare")
     claim = claim_of(cluster, namespace)
     before = claim.get()
-    claim.lose("labels")
-    held.release()
+    claim.remove_metadata("labels")
+    held.finish()
     assert (uid_of(claim.get()), content(claim.get())["spec"]) == (uid_of(before), content(before)["spec"])
 
 
-def test_a_claim_that_is_gone_is_made_anew_while_a_job_needs_it(
+def test_a_deleted_claim_is_recreated_while_a_job_needs_it(
     cluster: Cluster, operator: Operator, player: Player, namespace: str
 ) -> None:
-    held = hold_one(cluster, player, namespace, "Train")
+    held = hold_job(cluster, player, namespace, "Train")
     claim = claim_of(cluster, namespace)
     before = claim.get()
     claim.delete()
     claim.wait_until(lambda now: uid_of(now) not in ("", uid_of(before)), "a new claim")
     assert content(claim.get()) == content(before)
-    held.release()
+    held.finish()
 
 
-def test_a_claim_that_an_administrator_made_is_used_as_it_is(
+def test_a_claim_that_an_administrator_created_is_used_unchanged(
     cluster: Cluster, operator: Operator, player: Player, namespace: str
 ) -> None:
     foreign = claim_of(cluster, namespace).create(

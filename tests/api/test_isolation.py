@@ -1,4 +1,4 @@
-"""The NetworkPolicies that all jobs of a namespace share: made before the first pod, and mended while a job works."""
+"""The network policies that the jobs of a namespace share: they exist before the first pod and are restored."""
 
 import json
 from typing import Any
@@ -12,22 +12,22 @@ SHARED = ("finetune-stages", "finetune-stages-outside")
 
 
 def read_policies(cluster: Cluster, namespace: str) -> dict[str, Any]:
-    """Return what the shared policies say, by name."""
-    found = {one["metadata"]["name"]: one["spec"] for one in get_all(cluster, "networkpolicies", namespace)}
-    return {name: found.get(name) for name in SHARED}
+    """Return the spec of each shared policy by name; None where it is missing."""
+    policies = {policy["metadata"]["name"]: policy["spec"] for policy in get_all(cluster, "networkpolicies", namespace)}
+    return {name: policies.get(name) for name in SHARED}
 
 
-def test_the_policies_that_jobs_share_are_there_before_pods_and_stay(
+def test_shared_policies_exist_before_pods_and_are_restored(
     cluster: Cluster, operator: Operator, player: Player, namespace: str
 ) -> None:
     player.play(namespace, lambda _pod: None)
     apply(cluster, finetunejob("job", namespace))
     wait_for(lambda: bool(get_all(cluster, "jobs", namespace)), "the first stage")
-    wanted = read_policies(cluster, namespace)
-    assert None not in wanted.values()
+    expected = read_policies(cluster, namespace)
+    assert None not in expected.values()
     patch = json.dumps({"spec": {"ingress": [{}]}})
     cluster.run_kubectl("patch", "networkpolicy", "-n", namespace, SHARED[0], "--type=merge", "-p", patch)
     cluster.run_kubectl("delete", "networkpolicy", "-n", namespace, SHARED[1])
-    # Nobody owns them, so that the next job that is looked at mends them.
+    # The policies have no owner: the next reconciliation of any job restores them.
     apply(cluster, finetunejob("other", namespace))
-    wait_for(lambda: read_policies(cluster, namespace) == wanted, lambda: str(read_policies(cluster, namespace)))
+    wait_for(lambda: read_policies(cluster, namespace) == expected, lambda: str(read_policies(cluster, namespace)))

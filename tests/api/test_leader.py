@@ -1,6 +1,6 @@
-"""Two operators and one Lease: one writes, the other takes over, and whoever was left behind does no harm.
+"""Two operators and one Lease: one writes, the other takes over, and a former leader does no harm.
 
-The times of takeovers are printed, as measured: `pytest -s`. docs/high-availability.md names them.
+`pytest -s` prints the measured times of takeovers, which docs/high-availability.md quotes.
 """
 
 import json
@@ -29,13 +29,13 @@ from kubernetes.aio import client, config
 from waiting import wait_for
 
 SHORT = 5
-"""Seconds of the Leases of tests whose subject is not how long the default takes."""
-WRITTEN = "ftj,ms,jobs,configmaps,persistentvolumeclaims,services,deployments,events.events.k8s.io"
+"""Seconds of the Lease in tests that do not measure the default."""
+WRITTEN_KINDS = "ftj,ms,jobs,configmaps,persistentvolumeclaims,services,deployments,events.events.k8s.io"
 
 
 @dataclass
-class Stage:
-    """A FineTuneJob whose training ends when the test says so."""
+class HeldTraining:
+    """A FineTuneJob whose training runs until the test releases it."""
 
     cluster: Cluster
     player: Player
@@ -47,7 +47,7 @@ class Stage:
         apply(self.cluster, finetunejob("job", self.namespace))
 
     def wait_for(self, stage: str) -> None:
-        """Wait until a stage has begun; look often, since the time is measured."""
+        """Wait until a stage has a Job; poll without a pause, since the time is measured."""
         deadline = time.monotonic() + 60
         while not self.jobs(stage):
             assert time.monotonic() < deadline, status_of(self.cluster, self.namespace, "job")
@@ -58,14 +58,14 @@ class Stage:
         return self.cluster.run_kubectl("get", "jobs", "-n", self.namespace, "-l", selector, "-o", "name").split()
 
     def release(self) -> float:
-        """Let the training end; return the seconds until the next stage has begun."""
+        """Let the training end; return the seconds until the next stage has a Job."""
         self.is_released = True
-        begun = time.monotonic()
+        started = time.monotonic()
         self.wait_for("Evaluate")
-        return time.monotonic() - begun
+        return time.monotonic() - started
 
-    def check_end(self) -> None:
-        """Wait until the job is done, with one training."""
+    def check_completion(self) -> None:
+        """Wait until the job is completed; check that it trained once."""
         wait_for(lambda: is_completed(self.cluster, self.namespace, "job"), "the job's end")
         assert len(self.jobs("Train")) == 1
         assert status_of(self.cluster, self.namespace, "job")["attempts"]["train"] == 1
@@ -76,13 +76,13 @@ class Stage:
 
 
 def is_completed(cluster: Cluster, namespace: str, name: str) -> bool:
-    """Tell whether a FineTuneJob is done."""
+    """Tell whether a FineTuneJob is completed."""
     return condition_of(status_of(cluster, namespace, name), "Ready") == ("True", "Completed")
 
 
 @pytest.fixture(scope="module")
 def _alone(operator: Operator) -> Iterator[None]:
-    """No operator but those of these tests."""
+    """Stop the session's operator while these tests run theirs."""
     assert operator.stop() == 0
     yield
     operator.start()
@@ -93,30 +93,30 @@ Launch = Callable[..., Operator]
 
 @pytest.fixture
 def launch(_alone: None, cluster: Cluster, namespace: str, tmp_path: Path) -> Iterator[Launch]:
-    """Start operators; all are stopped at the end, and none may have told of an unexpected error."""
+    """Start operators; stop all of them at the end and check that none logged an error."""
     launched: list[Operator] = []
 
     def launch(name: str, seconds: int = 15, kubeconfig: Path = cluster.kubeconfig, *arguments: str) -> Operator:
         directory = tmp_path / name
         directory.mkdir()
-        one = Operator(kubeconfig, directory, f"--lease={namespace}", f"--lease-seconds={seconds}", *arguments)
-        launched.append(one)
-        one.launch()
-        return one
+        operator = Operator(kubeconfig, directory, f"--lease={namespace}", f"--lease-seconds={seconds}", *arguments)
+        launched.append(operator)
+        operator.launch()
+        return operator
 
     yield launch
-    for one in launched:
-        if one.is_running:
-            assert one.stop() == 0
-    lines = [json.loads(line) for one in launched for line in one.log.read_text().splitlines()]
+    for operator in launched:
+        if operator.is_running:
+            assert operator.stop() == 0
+    lines = [json.loads(line) for operator in launched for line in operator.log.read_text().splitlines()]
     errors = [line for line in lines if line["level"] == "error"]
     assert not errors, errors
 
 
 def leader_first(*operators: Operator) -> tuple[Operator, Operator]:
-    """Wait until both know everything and one leads; return that one, and the other."""
-    for one in operators:
-        one.wait_until_ready()
+    """Wait until both are ready and one leads; return the leader and the standby."""
+    for operator in operators:
+        operator.wait_until_ready()
     wait_for(lambda: any(map(leads, operators)), "a leader")
     leader, standby = sorted(operators, key=leads, reverse=True)
     assert not leads(standby)
@@ -124,58 +124,62 @@ def leader_first(*operators: Operator) -> tuple[Operator, Operator]:
 
 
 def leads(operator: Operator) -> bool:
-    """Tell what an operator says of itself."""
+    """Tell whether an operator's metric says that it leads."""
     return operator.metric("finetune_operator_leader") == 1
 
 
 def writes(operator: Operator) -> float:
-    """Return how often an operator wrote."""
+    """Return the number of writes of an operator."""
     return operator.metric("finetune_operator_writes_total")
 
 
-def test_one_writes_and_hands_over_at_once_when_it_is_told_to_stop(
-    launch: Launch, cluster: Cluster, player: Player, namespace: str
-) -> None:
+def test_a_stopped_leader_hands_over_at_once(launch: Launch, cluster: Cluster, player: Player, namespace: str) -> None:
     leader, standby = leader_first(launch("a"), launch("b"))
-    stage = Stage(cluster, player, namespace)
-    stage.wait_for("Train")
+    training = HeldTraining(cluster, player, namespace)
+    training.wait_for("Train")
     assert (writes(leader) > 0, writes(standby)) == (True, 0)
     leader.send(signal.SIGTERM)
-    begun = time.monotonic()
+    started = time.monotonic()
     seconds = wait_to_lead(standby, 2)
     assert leader.wait() == 0
-    print(f"\nSIGTERM: the standby led after {seconds:.2f} s, the first one ended {time.monotonic() - begun:.2f} s")
-    stage.release()
-    stage.check_end()
+    print(
+        f"\nSIGTERM: the standby led after {seconds:.2f} s, the first leader ended {time.monotonic() - started:.2f} s"
+    )
+    training.release()
+    training.check_completion()
 
 
-def test_a_standby_asks_for_nothing_until_the_lease_is_free(launch: Launch, cluster: Cluster, account: Account) -> None:
+def test_a_standby_only_watches_the_lease_until_it_is_free(launch: Launch, cluster: Cluster, account: Account) -> None:
     before = len(lease_requests(cluster, account))
 
     def count(verb: str) -> int:
-        return [one["verb"] for one in lease_requests(cluster, account)[before:]].count(verb)
+        return [request["verb"] for request in lease_requests(cluster, account)[before:]].count(verb)
 
     rights = account.kubeconfig, account.argument, f"--lease={account.name}"
     leader, standby = leader_first(*(launch(name, SHORT, *rights) for name in ("a", "b")))
     wait_for(lambda: count("watch") > 0, "a watch of the Lease")
-    asked, renewed = (count("get"), count("watch")), count("update")
+    reads, renewed = (count("get"), count("watch")), count("update")
     wait_for(lambda: count("update") > renewed + 5, "renewals")
-    assert (count("get"), count("watch")) == asked
+    assert (count("get"), count("watch")) == reads
     leader.send(signal.SIGTERM)
     wait_to_lead(standby, 2)
     assert leader.wait() == 0
-    requests = [one for one in lease_requests(cluster, account) if one["verb"] != "watch"]
-    read = max(number for number, one in enumerate(requests) if one["verb"] == "get")
-    released, taken = (answered(requests[number]) for number in (read - 1, read + 1))
+    requests = [request for request in lease_requests(cluster, account) if request["verb"] != "watch"]
+    last_read = max(number for number, request in enumerate(requests) if request["verb"] == "get")
+    released, taken = (answer_time(requests[number]) for number in (last_read - 1, last_read + 1))
     print(f"\nwithout polling: the Lease was taken {taken - released:.3f} s after it was released")
 
 
 def lease_requests(cluster: Cluster, account: Account) -> list[dict[str, Any]]:
-    """Return what the operators asked about their Lease."""
-    return [one for one in read_requests(cluster, account) if one.get("objectRef", {}).get("resource") == "leases"]
+    """Return the operators' requests for their Lease."""
+    return [
+        request
+        for request in read_requests(cluster, account)
+        if request.get("objectRef", {}).get("resource") == "leases"
+    ]
 
 
-def answered(request: dict[str, Any]) -> float:
+def answer_time(request: dict[str, Any]) -> float:
     """Return when the API server answered a request, in seconds."""
     return datetime.fromisoformat(request["stageTimestamp"]).timestamp()
 
@@ -184,32 +188,34 @@ def test_a_standby_takes_over_from_a_killed_leader(
     launch: Launch, cluster: Cluster, player: Player, namespace: str
 ) -> None:
     leader, standby = leader_first(launch("a"), launch("b"))
-    stage = Stage(cluster, player, namespace)
-    stage.wait_for("Train")
+    training = HeldTraining(cluster, player, namespace)
+    training.wait_for("Train")
     leader.stop(signal.SIGKILL)
-    seconds = stage.release()
-    print(f"\nSIGKILL, Lease of 15 s: the standby did the next step after {seconds:.2f} s")
+    seconds = training.release()
+    print(f"\nSIGKILL, Lease of 15 s: the standby started the next stage after {seconds:.2f} s")
     assert seconds < 15 + 2
     assert leads(standby)
-    stage.check_end()
+    training.check_completion()
 
 
-def test_a_late_creation_by_a_leader_that_stood_still_does_no_harm(
+def test_a_late_creation_by_a_paused_leader_does_no_harm(
     launch: Launch, cluster: Cluster, player: Player, namespace: str, tmp_path: Path
 ) -> None:
     is_creation = re.compile(rf"(POST|PATCH) /apis/batch/v1/namespaces/{namespace}/jobs")
-    stand_still_at(is_creation, launch, cluster, namespace, tmp_path)
+    pause_leader_at(is_creation, launch, cluster, namespace, tmp_path)
 
 
-def test_a_late_status_by_a_leader_that_stood_still_does_no_harm(
+def test_a_late_status_by_a_paused_leader_does_no_harm(
     launch: Launch, cluster: Cluster, player: Player, namespace: str, tmp_path: Path
 ) -> None:
     is_status = re.compile(rf"(PUT|PATCH) /apis/finetune.dev/v1alpha1/namespaces/{namespace}/finetunejobs/.*/status")
-    stand_still_at(is_status, launch, cluster, namespace, tmp_path)
+    pause_leader_at(is_status, launch, cluster, namespace, tmp_path)
 
 
-def stand_still_at(request: re.Pattern[str], launch: Launch, cluster: Cluster, namespace: str, directory: Path) -> None:
-    """Stop a leader that has just checked and sent a write, deliver it when another has done all work, and continue."""
+def pause_leader_at(
+    request: re.Pattern[str], launch: Launch, cluster: Cluster, namespace: str, directory: Path
+) -> None:
+    """Pause a leader between its check and its write; deliver the write after a standby did all the work."""
     names = [f"job-{number}" for number in range(3)]
     with Forwarder(cluster, directory) as forwarder:
         leader = launch("a", SHORT, forwarder.kubeconfig)
@@ -223,62 +229,62 @@ def stand_still_at(request: re.Pattern[str], launch: Launch, cluster: Cluster, n
         seconds = wait_to_lead(standby, SHORT + 2)
         print(f"\nSIGSTOP, Lease of {SHORT} s: the standby led after {seconds:.2f} s")
         wait_for(lambda: all(is_completed(cluster, namespace, name) for name in names), "the end of all jobs")
-        before = versions(cluster, namespace)
-        forwarder.go_on()
+        before = list_versions(cluster, namespace)
+        forwarder.resume()
         wait_for(lambda: forwarder.answer != b"", "an answer to the late write")
         leader.send(signal.SIGCONT)
         assert leader.wait() == LEADERSHIP_LOST
-        print(f"the late write was answered {forwarder.answer.decode()}")
-        assert versions(cluster, namespace) == before
-    trained = [one for one in get_all(cluster, "jobs", namespace) if one["metadata"]["labels"][STAGE_LABEL] == "Train"]
+        print(f"answer to the late write: {forwarder.answer.decode()}")
+        assert list_versions(cluster, namespace) == before
+    trained = [job for job in get_all(cluster, "jobs", namespace) if job["metadata"]["labels"][STAGE_LABEL] == "Train"]
     assert len(trained) == len(names)
 
 
 def wait_to_lead(operator: Operator, limit: float) -> float:
-    """Wait until an operator leads, in less than `limit` seconds; look often, and return how long it took."""
-    begun = time.monotonic()
+    """Wait at most `limit` seconds until an operator leads; return the seconds that it took."""
+    started = time.monotonic()
     while not leads(operator):
-        assert time.monotonic() - begun < limit
+        assert time.monotonic() - started < limit
         time.sleep(0.02)
-    return time.monotonic() - begun
+    return time.monotonic() - started
 
 
-def versions(cluster: Cluster, namespace: str) -> dict[str, str]:
-    """Return the version of everything that an operator might write; Kubernetes repeats Events of its own."""
-    found = json.loads(cluster.run_kubectl("get", WRITTEN, "-n", namespace, "-o", "json"))["items"]
+def list_versions(cluster: Cluster, namespace: str) -> dict[str, str]:
+    """Return the resource versions of all objects that an operator may write, without Events of Kubernetes itself."""
+    objects = json.loads(cluster.run_kubectl("get", WRITTEN_KINDS, "-n", namespace, "-o", "json"))["items"]
     return {
-        f"{one['kind']}/{one['metadata']['name']}": one["metadata"]["resourceVersion"]
-        for one in found
-        if one["kind"] != "Event" or one["reportingController"] == REPORTER
+        f"{item['kind']}/{item['metadata']['name']}": item["metadata"]["resourceVersion"]
+        for item in objects
+        if item["kind"] != "Event" or item["reportingController"] == REPORTER
     }
 
 
-def test_a_leader_without_an_api_server_steps_down_and_comes_back(
+def test_a_leader_without_an_api_server_stops_and_can_lead_again(
     launch: Launch, cluster: Cluster, player: Player, namespace: str, tmp_path: Path
 ) -> None:
     with Forwarder(cluster, tmp_path) as forwarder:
         first = launch("a", SHORT, forwarder.kubeconfig)
         first.wait_until_ready()
         leader, standby = leader_first(first, launch("b", SHORT))
-        stage = Stage(cluster, player, namespace)
-        stage.wait_for("Train")
+        training = HeldTraining(cluster, player, namespace)
+        training.wait_for("Train")
         forwarder.stop()
         cut = time.monotonic()
         assert leader.wait() == LEADERSHIP_LOST
         print(f"\ncut off, Lease of {SHORT} s: the leader ended after {time.monotonic() - cut:.2f} s")
         wait_to_lead(standby, cut + SHORT + 2 - time.monotonic())
         print(f"and the standby led after {time.monotonic() - cut:.2f} s")
-        stage.release()
-        forwarder.go_on()
+        training.release()
+        forwarder.resume()
         leader.start()
         assert leader_first(leader, standby) == (standby, leader)
-        stage.check_end()
+        training.check_completion()
         assert standby.stop() == 0
-        wait_for(lambda: leads(leader), "the first one to lead again")
+        wait_for(lambda: leads(leader), "the former leader to lead again")
         assert leader.stop() == 0
 
 
-async def test_only_the_leader_sends_anything(cluster: Cluster, namespace: str) -> None:
+async def test_only_the_leader_sends_writes(cluster: Cluster, namespace: str) -> None:
     def claim(name: str) -> dict[str, Any]:
         return build_held_lease(None, namespace, name, "a", SHORTEST_LEASE)
 
@@ -301,7 +307,7 @@ async def test_only_the_leader_sends_anything(cluster: Cluster, namespace: str) 
 
 
 async def write_for(seconds: float, connection: KubeClient, lease: dict[str, Any]) -> None:
-    """Write again and again."""
-    begun = time.monotonic()
-    while time.monotonic() - begun < seconds:
+    """Write the Lease repeatedly for some seconds."""
+    started = time.monotonic()
+    while time.monotonic() - started < seconds:
         await connection.write_lease(lease)

@@ -1,4 +1,4 @@
-"""A job's life against a real API server: suspended, queued, late, deleted, kept waiting by its namespace's limits."""
+"""A job's lifecycle on a real API server: suspension, Kueue, deadlines, expiry, limits of its namespace."""
 
 import json
 from collections.abc import Iterator
@@ -36,7 +36,7 @@ def stage_jobs(cluster: Cluster, namespace: str, stage: str) -> list[dict[str, A
 
 
 def running_pods(cluster: Cluster, namespace: str, stage: str) -> list[str]:
-    """Return the names of a stage's pods that run."""
+    """Return the names of a stage's running pods."""
     return [
         pod["metadata"]["name"]
         for pod in get_all(cluster, "pods", namespace)
@@ -45,7 +45,7 @@ def running_pods(cluster: Cluster, namespace: str, stage: str) -> list[str]:
 
 
 def hold(stage: str, released: list[bool]) -> Script:
-    """Return a script in which a stage goes on until it is released; the others succeed."""
+    """Return a script that keeps a stage running while `released` is empty; all other stages succeed."""
 
     def script(pod: dict[str, Any]) -> tuple[int, str] | None:
         is_held = pod["metadata"]["labels"]["finetune.dev/stage"] == stage and not released
@@ -55,22 +55,22 @@ def hold(stage: str, released: list[bool]) -> Script:
 
 
 @contextmanager
-def held(cluster: Cluster, namespace: str, pod: str) -> Iterator[None]:
-    """Keep a pod from going when it is deleted, as one that still writes its checkpoint."""
+def held_by_finalizer(cluster: Cluster, namespace: str, pod: str) -> Iterator[None]:
+    """Keep a deleted pod terminating, like one that still writes its checkpoint."""
 
     def set_finalizers(names: list[str]) -> None:
         change = json.dumps({"metadata": {"finalizers": names}})
         cluster.run_kubectl("patch", "pod", pod, "-n", namespace, "--type=merge", "-p", change)
 
-    found = json.loads(cluster.run_kubectl("get", "pod", pod, "-n", namespace, "-o", "json"))
-    set_finalizers([*found["metadata"].get("finalizers", []), HOLD])
+    manifest = json.loads(cluster.run_kubectl("get", "pod", pod, "-n", namespace, "-o", "json"))
+    set_finalizers([*manifest["metadata"].get("finalizers", []), HOLD])
     yield
-    found = json.loads(cluster.run_kubectl("get", "pod", pod, "-n", namespace, "-o", "json"))
-    set_finalizers([name for name in found["metadata"]["finalizers"] if name != HOLD])
+    manifest = json.loads(cluster.run_kubectl("get", "pod", pod, "-n", namespace, "-o", "json"))
+    set_finalizers([name for name in manifest["metadata"]["finalizers"] if name != HOLD])
 
 
 @pytest.mark.parametrize("stage", ["Prepare", "Train", "Evaluate"])
-def test_a_stage_is_stopped_and_goes_on_without_a_retry(
+def test_a_suspended_stage_continues_without_a_retry(
     cluster: Cluster, operator: Operator, player: Player, stage: str
 ) -> None:
     namespace = f"stopped-in-{stage.lower()}"
@@ -92,13 +92,15 @@ def test_a_stage_is_stopped_and_goes_on_without_a_retry(
     assert status["attempts"] == attempts
 
 
-def test_one_training_runs_at_a_time(cluster: Cluster, operator: Operator, player: Player, namespace: str) -> None:
+def test_a_resumed_training_waits_for_the_pods_of_the_first(
+    cluster: Cluster, operator: Operator, player: Player, namespace: str
+) -> None:
     released: list[bool] = []
     player.play(namespace, hold("Train", released))
     apply(cluster, finetunejob("job", namespace, retries=0))
     wait_for(lambda: bool(running_pods(cluster, namespace, "Train")), "a training")
     (pod,) = running_pods(cluster, namespace, "Train")
-    with held(cluster, namespace, pod):
+    with held_by_finalizer(cluster, namespace, pod):
         patch(cluster, namespace, "job", suspend=True)
         wait_for_reason(cluster, namespace, "job", "Ready", "False", "Stopping")
         assert condition_of(status_of(cluster, namespace, "job"), "Suspended") == ("False", "Stopping")
@@ -113,7 +115,7 @@ def test_one_training_runs_at_a_time(cluster: Cluster, operator: Operator, playe
     assert status_of(cluster, namespace, "job")["attempts"]["train"] == 2
 
 
-def test_pods_of_a_job_that_someone_deleted_are_waited_for(
+def test_the_next_attempt_waits_for_the_pods_of_a_deleted_job(
     cluster: Cluster, operator: Operator, player: Player, namespace: str
 ) -> None:
     released: list[bool] = []
@@ -121,16 +123,16 @@ def test_pods_of_a_job_that_someone_deleted_are_waited_for(
     apply(cluster, finetunejob("job", namespace))
     wait_for(lambda: bool(running_pods(cluster, namespace, "Train")), "a training")
     (pod,) = running_pods(cluster, namespace, "Train")
-    with held(cluster, namespace, pod):
+    with held_by_finalizer(cluster, namespace, pod):
         cluster.run_kubectl("delete", "jobs", "-n", namespace, "-l", "finetune.dev/stage=Train", "--wait=false")
-        wait_for(lambda: not stage_jobs(cluster, namespace, "Train"), "the Job to go")
+        wait_for(lambda: not stage_jobs(cluster, namespace, "Train"), "the Job to be deleted")
         wait_for_reason(cluster, namespace, "job", "Ready", "False", "Stopping")
         assert not stage_jobs(cluster, namespace, "Train")
         released.append(True)
     wait_for_reason(cluster, namespace, "job", "Ready", "True", "Completed")
 
 
-def test_a_job_that_is_applied_suspended_begins_when_it_is_resumed(
+def test_a_job_created_suspended_starts_when_it_is_resumed(
     cluster: Cluster, operator: Operator, player: Player, namespace: str
 ) -> None:
     apply(cluster, finetunejob("job", namespace, suspend=True))
@@ -141,7 +143,7 @@ def test_a_job_that_is_applied_suspended_begins_when_it_is_resumed(
     wait_for_reason(cluster, namespace, "job", "Ready", "True", "Completed")
 
 
-def test_what_serves_goes_on_serving_while_its_job_is_suspended(
+def test_an_adapter_stays_served_while_its_job_is_suspended(
     cluster: Cluster, operator: Operator, player: Player, namespace: str
 ) -> None:
     def routes() -> str:
@@ -158,10 +160,10 @@ def test_what_serves_goes_on_serving_while_its_job_is_suspended(
     assert routes() == before
 
 
-def test_kueue_starts_and_stops_the_same_job(
+def test_kueue_admits_and_evicts_the_same_job(
     cluster: Cluster, operator: Operator, player: Player, namespace: str
 ) -> None:
-    """Kueue's part is played: it unsuspends a Job and adds its flavor's node selector, and takes both back."""
+    """The test acts as Kueue: it unsuspends a Job and adds its flavor's node selector, then reverts both."""
     released: list[bool] = []
     player.play(namespace, hold("Train", released))
 
@@ -187,20 +189,20 @@ def test_kueue_starts_and_stops_the_same_job(
     wait_for_reason(cluster, namespace, "job", "Ready", "False", "Training")
     wait_for(lambda: bool(running_pods(cluster, namespace, "Train")), "a training")
     (pod,) = running_pods(cluster, namespace, "Train")
-    with held(cluster, namespace, pod):
+    with held_by_finalizer(cluster, namespace, pod):
         evict(name)
         wait_for_reason(cluster, namespace, "job", "Ready", "False", "Queued")
         stopped = {"exitCode": 143, "message": "", "startedAt": None, "finishedAt": "2026-01-01T00:00:00Z"}
         container = {"name": "train", "image": "x", "imageID": "x", "ready": False, "restartCount": 0}
-        ended = {"phase": "Failed", "containerStatuses": [container | {"state": {"terminated": stopped}}]}
-        text = json.dumps({"status": ended})
+        failed = {"phase": "Failed", "containerStatuses": [container | {"state": {"terminated": stopped}}]}
+        text = json.dumps({"status": failed})
         cluster.run_kubectl("patch", "pod", pod, "-n", namespace, "--subresource=status", "--type=merge", "-p", text)
-    wait_for(lambda: not running_pods(cluster, namespace, "Train"), "the pod to go")
+    wait_for(lambda: not running_pods(cluster, namespace, "Train"), "the pod to be deleted")
     admit(name)
     wait_for_reason(cluster, namespace, "job", "Ready", "False", "Training")
     released.append(True)
     wait_for_reason(cluster, namespace, "job", "Trained", "True", "Succeeded")
-    assert [one["metadata"]["name"] for one in stage_jobs(cluster, namespace, "Train")] == [name]
+    assert [job["metadata"]["name"] for job in stage_jobs(cluster, namespace, "Train")] == [name]
     wait_for(lambda: bool(stage_jobs(cluster, namespace, "Evaluate")), "an evaluation")
     admit(stage_jobs(cluster, namespace, "Evaluate")[0]["metadata"]["name"])
     wait_for_reason(cluster, namespace, "job", "Ready", "True", "Completed")
@@ -222,12 +224,12 @@ def test_a_deadline_ends_the_job_and_stops_its_stage(
     assert len(stage_jobs(cluster, namespace, "Prepare")) == 1
 
 
-def is_there(cluster: Cluster, namespace: str, name: str) -> bool:
+def exists(cluster: Cluster, namespace: str, name: str) -> bool:
     """Tell whether a job exists."""
     return bool(cluster.run_kubectl("get", "ftj", name, "-n", namespace, "--ignore-not-found", "-o", "name"))
 
 
-def test_a_job_goes_after_its_time_once_it_is_told_how_it_ended(
+def test_a_finished_job_is_deleted_after_its_ttl_and_its_event(
     cluster: Cluster, operator: Operator, player: Player, namespace: str
 ) -> None:
     message = '{"outcome": "Failed", "reason": "DatasetInvalid", "message": "line 3: not JSON"}'
@@ -237,48 +239,48 @@ def test_a_job_goes_after_its_time_once_it_is_told_how_it_ended(
     for name in ("good", "bad"):
         apply(cluster, finetunejob(name, namespace, ttlSecondsAfterFinished=0))
     wait_for(
-        lambda: not any(is_there(cluster, namespace, name) for name in ("good", "bad")),
+        lambda: not any(exists(cluster, namespace, name) for name in ("good", "bad")),
         lambda: str(get_all(cluster, "ftj", namespace)),
     )
-    told = {
+    events = {
         (event["regarding"]["name"], event["reason"])
         for event in get_all(cluster, "events.events.k8s.io", namespace)
         if event["regarding"]["kind"] == "FineTuneJob"
     }
-    assert {("good", "Completed"), ("bad", "DatasetInvalid")} <= told
-    wait_for(lambda: not get_all(cluster, "jobs", namespace), "the stages to go")
+    assert {("good", "Completed"), ("bad", "DatasetInvalid")} <= events
+    wait_for(lambda: not get_all(cluster, "jobs", namespace), "the stages to be deleted")
 
 
-def test_a_result_that_a_server_holds_outlives_its_time(
+def test_a_job_that_a_server_uses_is_kept_after_its_ttl(
     cluster: Cluster, operator: Operator, player: Player, namespace: str
 ) -> None:
     apply(cluster, modelserver("shared", namespace))
 
     def rollout() -> dict[str, Any]:
-        found = status_of(cluster, namespace, "shared", "modelserver").get("rollouts") or [{}]
-        return dict(found[0])
+        rollouts = status_of(cluster, namespace, "shared", "modelserver").get("rollouts") or [{}]
+        return dict(rollouts[0])
 
     for name in ("first", "second", "third"):
         serving = {"modelName": "bot", "server": "shared"}
         apply(cluster, finetunejob(name, namespace, serving=serving, ttlSecondsAfterFinished=0))
         wait_for(lambda: rollout().get("stable") == name, lambda: str(rollout()))  # noqa: B023 - waited for here
-    wait_for(lambda: not is_there(cluster, namespace, "first"), lambda: str(status_of(cluster, namespace, "first")))
+    wait_for(lambda: not exists(cluster, namespace, "first"), lambda: str(status_of(cluster, namespace, "first")))
     assert (rollout()["stable"], rollout()["previous"]) == ("third", "second")
     wait_for_reason(cluster, namespace, "second", "Ready", "False", "Superseded")
-    assert is_there(cluster, namespace, "third")
+    assert exists(cluster, namespace, "third")
 
 
 def wait_for_training(cluster: Cluster, namespace: str, names: set[str]) -> None:
-    """Wait until exactly these jobs train."""
+    """Wait until the given jobs train and no other."""
 
     def training() -> set[str]:
         jobs = stage_jobs(cluster, namespace, "Train")
-        return {one["metadata"]["labels"]["finetune.dev/job"] for one in jobs if one["status"].get("active")}
+        return {job["metadata"]["labels"]["finetune.dev/job"] for job in jobs if job["status"].get("active")}
 
-    wait_for(lambda: training() == names, lambda: f"{names} to train, {training()} do")
+    wait_for(lambda: training() == names, lambda: f"{names} to train; now {training()} train")
 
 
-def test_gpus_go_round_in_order(cluster: Cluster, operator: Operator, player: Player, namespace: str) -> None:
+def test_gpus_are_given_in_queue_order(cluster: Cluster, operator: Operator, player: Player, namespace: str) -> None:
     released: set[str] = set()
 
     def script(pod: dict[str, Any]) -> tuple[int, str] | None:
@@ -301,18 +303,20 @@ def test_gpus_go_round_in_order(cluster: Cluster, operator: Operator, player: Pl
     wait_for_reason(cluster, namespace, "urgent", "Ready", "False", "LimitReached")
     add("huge", 3)
     wait_for_reason(cluster, namespace, "huge", "Ready", "False", "LimitExceeded")
-    ready = {one["type"]: one["message"] for one in status_of(cluster, namespace, "later")["conditions"]}["Ready"]
+    ready = {
+        condition["type"]: condition["message"] for condition in status_of(cluster, namespace, "later")["conditions"]
+    }["Ready"]
     assert (
         ready
         == f"namespace {namespace} uses 1 of 2 GPUs, this stage requests 1; FineTuneJob large is ahead in the queue"
     )
-    for ended, begun in (("small", "urgent"), ("urgent", "large"), ("large", "later")):
-        released.add(ended)
-        wait_for_training(cluster, namespace, {begun})
-        wait_for_reason(cluster, namespace, ended, "Trained", "True", "Succeeded")
-        if ended == "small":
-            # Its evaluation takes its turn too.
-            wait_for_reason(cluster, namespace, ended, "Ready", "False", "LimitReached")
+    for finished, next_job in (("small", "urgent"), ("urgent", "large"), ("large", "later")):
+        released.add(finished)
+        wait_for_training(cluster, namespace, {next_job})
+        wait_for_reason(cluster, namespace, finished, "Trained", "True", "Succeeded")
+        if finished == "small":
+            # Its evaluation queues for GPUs too.
+            wait_for_reason(cluster, namespace, finished, "Ready", "False", "LimitReached")
     released.add("later")
     for name in ("small", "urgent", "large", "later"):
         wait_for_reason(cluster, namespace, name, "Ready", "True", "Completed")
@@ -320,9 +324,7 @@ def test_gpus_go_round_in_order(cluster: Cluster, operator: Operator, player: Pl
     assert "startTime" not in status_of(cluster, namespace, "huge")
 
 
-def test_a_suspended_job_makes_room_for_another(
-    cluster: Cluster, operator: Operator, player: Player, namespace: str
-) -> None:
+def test_a_suspended_job_frees_its_quota(cluster: Cluster, operator: Operator, player: Player, namespace: str) -> None:
     released: list[bool] = []
     player.play(namespace, hold("Train", released))
     apply(cluster, finetunejob("first", namespace))
@@ -340,7 +342,7 @@ def test_a_suspended_job_makes_room_for_another(
         wait_for_reason(cluster, namespace, name, "Ready", "True", "Completed")
 
 
-def test_a_crowd_that_comes_at_once_is_let_in_by_twos(
+def test_six_jobs_at_once_run_two_at_a_time(
     cluster: Cluster, operator: Operator, player: Player, namespace: str
 ) -> None:
     released: list[bool] = []

@@ -1,4 +1,4 @@
-"""The operator against a real API server and its controllers, with played pods: what it makes and survives."""
+"""The operator on a real API server with its controllers and simulated pods: from a job to a served model."""
 
 import shlex
 import signal
@@ -22,7 +22,7 @@ def wait_for_condition(cluster: Cluster, namespace: str, name: str, kind: str, r
     )
 
 
-def jobs_of(cluster: Cluster, namespace: str, stage: str) -> list[str]:
+def list_jobs(cluster: Cluster, namespace: str, stage: str) -> list[str]:
     """Return the names of the Jobs of a stage."""
     return sorted(
         job["metadata"]["name"]
@@ -54,7 +54,7 @@ def test_a_job_is_prepared_trained_evaluated_and_served(
     assert claims == ["finetune-artifacts"]
 
 
-def test_a_job_waits_for_the_one_that_it_begins_with_and_then_needs_it_no_more(
+def test_a_job_waits_for_its_parent_job_and_then_outlives_it(
     cluster: Cluster, operator: Operator, player: Player, namespace: str
 ) -> None:
     apply(cluster, finetunejob("second", namespace, model={"uri": "finetunejob://first"}))
@@ -65,7 +65,7 @@ def test_a_job_waits_for_the_one_that_it_begins_with_and_then_needs_it_no_more(
     apply(cluster, finetunejob("first", namespace))
     wait_for_condition(cluster, namespace, "first", "Ready", "Completed")
     artifact = status_of(cluster, namespace, "first")["artifact"]
-    wait_for(lambda: "warmStart" in status_of(cluster, namespace, "second"), "what it begins with")
+    wait_for(lambda: "warmStart" in status_of(cluster, namespace, "second"), "the warm start")
     cluster.run_kubectl("delete", "ftj", "first", "-n", namespace)
     wait_for_condition(cluster, namespace, "second", "Ready", "Completed")
     assert status_of(cluster, namespace, "second")["warmStart"] == {
@@ -76,35 +76,41 @@ def test_a_job_waits_for_the_one_that_it_begins_with_and_then_needs_it_no_more(
     }
 
 
-def test_a_steady_cluster_costs_no_write(cluster: Cluster, operator: Operator, player: Player, namespace: str) -> None:
+def test_a_restart_in_a_steady_cluster_writes_nothing(
+    cluster: Cluster, operator: Operator, player: Player, namespace: str
+) -> None:
     apply(cluster, finetunejob("job", namespace, serving=OWN))
     wait_for_condition(cluster, namespace, "job", "Ready", "Serving")
     wait_for(lambda: condition_of(status_of(cluster, namespace, "job", "modelserver"), "Ready")[0] == "True", "server")
     assert operator.stop() == 0
-    before = {kind: versions(cluster, kind, namespace) for kind in ("ftj", "ms", "jobs", "deployments", "configmaps")}
+    before = {
+        kind: list_versions(cluster, kind, namespace) for kind in ("ftj", "ms", "jobs", "deployments", "configmaps")
+    }
     operator.start()
     wait_for(lambda: operator.metric("finetune_operator_reconcile_seconds_count") >= 2, "two reconciliations")
     assert operator.metric("finetune_operator_writes_total") == 0
-    assert before == {kind: versions(cluster, kind, namespace) for kind in before}
+    assert before == {kind: list_versions(cluster, kind, namespace) for kind in before}
 
 
-def versions(cluster: Cluster, kind: str, namespace: str) -> dict[str, Any]:
+def list_versions(cluster: Cluster, kind: str, namespace: str) -> dict[str, Any]:
     """Return the resource versions of all objects of a kind."""
-    return {one["metadata"]["name"]: one["metadata"]["resourceVersion"] for one in get_all(cluster, kind, namespace)}
+    return {item["metadata"]["name"]: item["metadata"]["resourceVersion"] for item in get_all(cluster, kind, namespace)}
 
 
-def test_bad_data_ends_before_training(cluster: Cluster, operator: Operator, player: Player, namespace: str) -> None:
+def test_a_job_with_bad_data_fails_before_training(
+    cluster: Cluster, operator: Operator, player: Player, namespace: str
+) -> None:
     message = '{"outcome": "Failed", "reason": "DatasetInvalid", "message": "line 3: not JSON"}'
     player.play(namespace, lambda _pod: (65, message))
     apply(cluster, finetunejob("job", namespace))
     wait_for_condition(cluster, namespace, "job", "Failed", "DatasetInvalid")
-    assert len(jobs_of(cluster, namespace, "Prepare")) == 1
-    assert not jobs_of(cluster, namespace, "Train")
+    assert len(list_jobs(cluster, namespace, "Prepare")) == 1
+    assert not list_jobs(cluster, namespace, "Train")
     notes = [event["note"] for event in get_all(cluster, "events.events.k8s.io", namespace) if "note" in event]
     assert "line 3: not JSON" in notes
 
 
-def test_a_job_above_its_budget_asks_for_no_gpu_until_it_is_approved(
+def test_a_job_above_its_budget_does_not_train_until_it_is_approved(
     cluster: Cluster, operator: Operator, player: Player, namespace: str
 ) -> None:
     apply(cluster, finetunejob("job", namespace, budget={"maxCost": 5}))
@@ -116,7 +122,7 @@ def test_a_job_above_its_budget_asks_for_no_gpu_until_it_is_approved(
     assert (status["stage"], status["estimate"]["cost"]) == ("Approve", 9.6)
     messages = {condition["type"]: condition["message"] for condition in status["conditions"]}
     assert "3.2 GPU hours, 9.60 USD, 2 GiB of memory a GPU, above budget.maxCost of 5.00 USD" in messages["Ready"]
-    assert not jobs_of(cluster, namespace, "Train")
+    assert not list_jobs(cluster, namespace, "Train")
     _, _, command = messages["Approved"].partition("approve it with: kubectl ")
     cluster.run_kubectl(*shlex.split(command))
     wait_for_condition(cluster, namespace, "job", "Ready", "Completed")
@@ -130,15 +136,13 @@ def test_a_job_above_its_budget_asks_for_no_gpu_until_it_is_approved(
     }
 
 
-def test_a_pod_that_vanishes_costs_no_retry(
-    cluster: Cluster, operator: Operator, player: Player, namespace: str
-) -> None:
-    def stay_once(pod: dict[str, Any]) -> tuple[int, str] | None:
+def test_a_deleted_pod_costs_no_retry(cluster: Cluster, operator: Operator, player: Player, namespace: str) -> None:
+    def keep_first_training(pod: dict[str, Any]) -> tuple[int, str] | None:
         labels = pod["metadata"]["labels"]
-        first = labels["finetune.dev/stage"] == "Train" and labels["finetune.dev/attempt"] == "1"
-        return None if first else succeed(pod)
+        is_first = labels["finetune.dev/stage"] == "Train" and labels["finetune.dev/attempt"] == "1"
+        return None if is_first else succeed(pod)
 
-    player.play(namespace, stay_once)
+    player.play(namespace, keep_first_training)
     apply(cluster, finetunejob("job", namespace, retries=0))
     wait_for(
         lambda: status_of(cluster, namespace, "job").get("progress", {}).get("step") == 2,
@@ -151,7 +155,9 @@ def test_a_pod_that_vanishes_costs_no_retry(
     assert attempts == {"prepare": 1, "train": 2, "evaluate": 1, "export": 0, "disruptions": 1}
 
 
-def test_a_killed_operator_trains_once(cluster: Cluster, operator: Operator, player: Player, namespace: str) -> None:
+def test_a_job_trains_once_although_the_operator_is_killed(
+    cluster: Cluster, operator: Operator, player: Player, namespace: str
+) -> None:
     released: list[bool] = []
 
     def wait_in_training(pod: dict[str, Any]) -> tuple[int, str] | None:
@@ -160,15 +166,15 @@ def test_a_killed_operator_trains_once(cluster: Cluster, operator: Operator, pla
 
     player.play(namespace, wait_in_training)
     apply(cluster, finetunejob("job", namespace))
-    wait_for(lambda: bool(jobs_of(cluster, namespace, "Train")), "a training")
+    wait_for(lambda: bool(list_jobs(cluster, namespace, "Train")), "a training")
     operator.stop(signal.SIGKILL)
     released.append(True)
     operator.start()
     wait_for_condition(cluster, namespace, "job", "Ready", "Completed")
-    assert len(jobs_of(cluster, namespace, "Train")) == 1
+    assert len(list_jobs(cluster, namespace, "Train")) == 1
 
 
-def test_a_foreign_server_is_left_alone(cluster: Cluster, operator: Operator, player: Player, namespace: str) -> None:
+def test_a_foreign_server_is_not_changed(cluster: Cluster, operator: Operator, player: Player, namespace: str) -> None:
     apply(cluster, modelserver("job", namespace, model={"uri": "pvc://models/other"}))
     apply(cluster, finetunejob("job", namespace, serving=OWN))
     wait_for(
@@ -188,33 +194,33 @@ def test_a_job_waits_for_its_server(cluster: Cluster, operator: Operator, player
     wait_for_condition(cluster, namespace, "job", "Ready", "Serving")
 
 
-def test_the_number_of_pods_goes_over_to_an_autoscaler_and_back(
+def test_an_autoscaler_takes_over_the_number_of_pods_and_gives_it_back(
     cluster: Cluster, operator: Operator, player: Player, namespace: str
 ) -> None:
     def serve(**spec: Any) -> None:
         apply(cluster, modelserver("shared", namespace, **spec))
 
     def replicas() -> int:
-        return sum(one["spec"]["replicas"] for one in get_all(cluster, "deployments", namespace))
+        return sum(deployment["spec"]["replicas"] for deployment in get_all(cluster, "deployments", namespace))
 
-    def most() -> list[int]:
-        return [one["spec"]["maxReplicas"] for one in get_all(cluster, "horizontalpodautoscalers", namespace)]
+    def maximum() -> list[int]:
+        return [scaler["spec"]["maxReplicas"] for scaler in get_all(cluster, "horizontalpodautoscalers", namespace)]
 
     serve(replicas=3)
     wait_for(lambda: replicas() == 3, "three pods")
     for turn in range(2):
         serve(autoscaling={"minReplicas": 2, "maxReplicas": 5 + turn})
-        wait_for(lambda: most() == [5 + turn], "the autoscaler")  # noqa: B023 - it is awaited at once
+        wait_for(lambda: maximum() == [5 + turn], "the autoscaler")  # noqa: B023 - waited for here
         assert replicas() == 3
         cluster.run_kubectl("scale", "deployment", "shared", "-n", namespace, "--replicas=4")
         serve(autoscaling={"minReplicas": 2, "maxReplicas": 7 + turn})
-        wait_for(lambda: most() == [7 + turn], "the autoscaler")  # noqa: B023 - it is awaited at once
+        wait_for(lambda: maximum() == [7 + turn], "the autoscaler")  # noqa: B023 - waited for here
         assert replicas() == 4
         serve(replicas=3)
-        wait_for(lambda: replicas() == 3 and most() == [3], "the three pods that are asked for again")
+        wait_for(lambda: replicas() == 3 and maximum() == [3], "three pods without an autoscaler")
 
 
-def test_what_the_api_server_refuses_is_told(
+def test_a_creation_that_the_api_server_refuses_is_reported(
     cluster: Cluster, operator: Operator, player: Player, namespace: str
 ) -> None:
     quota = {
@@ -233,7 +239,7 @@ def test_what_the_api_server_refuses_is_told(
 
 
 def is_enforced(cluster: Cluster, namespace: str) -> bool:
-    """Tell whether a quota of no Jobs is in force."""
+    """Tell whether the quota that forbids Jobs is in force."""
     try:
         cluster.run_kubectl("create", "job", "-n", namespace, "x", "--image=x", "--dry-run=server")
     except ClusterError as error:
@@ -241,15 +247,15 @@ def is_enforced(cluster: Cluster, namespace: str) -> bool:
     return False
 
 
-def test_deletion_takes_the_children_along(
+def test_deletion_of_a_job_deletes_its_children(
     cluster: Cluster, operator: Operator, player: Player, namespace: str
 ) -> None:
     apply(cluster, finetunejob("job", namespace, serving=OWN))
     wait_for_condition(cluster, namespace, "job", "Ready", "Serving")
     cluster.run_kubectl("delete", "ftj", "-n", namespace, "job")
 
-    def left() -> list[str]:
+    def remaining() -> list[str]:
         kinds = "jobs,pods,configmaps,deployments,services,modelservers,persistentvolumeclaims"
-        return [one["metadata"]["name"] for one in get_all(cluster, kinds, namespace)]
+        return [item["metadata"]["name"] for item in get_all(cluster, kinds, namespace)]
 
-    wait_for(lambda: sorted(left()) == ["finetune-artifacts", "kube-root-ca.crt"], lambda: str(left()))
+    wait_for(lambda: sorted(remaining()) == ["finetune-artifacts", "kube-root-ca.crt"], lambda: str(remaining()))

@@ -1,4 +1,4 @@
-"""The operator's rights: each is used by the tests of this tier, and none is asked for in vain. Goes last."""
+"""The operator's RBAC rules: this tier uses each of them, and no request is denied. Runs last."""
 
 import json
 from typing import Any
@@ -15,16 +15,16 @@ Right = tuple[str, str, str]
 
 
 def right_of(request: dict[str, Any]) -> Right | None:
-    """Return the right that a request needs; None where it is for no object: the API's own description."""
-    asked = request.get("objectRef")
-    if asked is None:
+    """Return the right that a request needs; None for requests without an object, such as API discovery."""
+    reference = request.get("objectRef")
+    if reference is None:
         return None
-    subresource = f"/{asked['subresource']}" if "subresource" in asked else ""
-    return asked.get("apiGroup", ""), asked["resource"] + subresource, request["verb"]
+    subresource = f"/{reference['subresource']}" if "subresource" in reference else ""
+    return reference.get("apiGroup", ""), reference["resource"] + subresource, request["verb"]
 
 
 def find_used(requests: list[dict[str, Any]]) -> set[Right]:
-    """Return every right that was used; server-side apply that makes an object is asked for `create` too."""
+    """Return every right that was used. A server-side apply that creates an object needs `create` too."""
     used: set[Right] = set()
     for request in requests:
         right = right_of(request)
@@ -36,53 +36,53 @@ def find_used(requests: list[dict[str, Any]]) -> set[Right]:
 
 
 def is_for_owners(right: Right) -> bool:
-    """Tell whether a right is asked for by the admission of owner references, and in no request of its own."""
+    """Tell whether only the admission of owner references checks a right, so that no request shows it."""
     return right[1].endswith("/finalizers") and right[2] == "update"
 
 
-def test_what_somebody_changed_is_mended(cluster: Cluster, operator: Operator, player: Player, namespace: str) -> None:
-    """Uses the rights that only such an accident asks for."""
+def test_edits_of_children_are_reverted(cluster: Cluster, operator: Operator, player: Player, namespace: str) -> None:
+    """Uses the rights that the operator needs only to repair objects."""
     held = ["Train"]
     player.play(
         namespace, lambda pod: None if pod["metadata"]["labels"]["finetune.dev/stage"] in held else succeed(pod)
     )
     apply(cluster, finetunejob("job", namespace, serving={"modelName": "bot", "template": {}}))
     selector = "finetune.dev/stage=Train"
-    wait_for(lambda: bool(find(cluster, namespace, "jobs", "-l", selector)), "the training")
+    wait_for(lambda: bool(list_names(cluster, namespace, "jobs", "-l", selector)), "the training")
     labels = [f"{label}-" for label in ("finetune.dev/owned", "finetune.dev/job")]
-    (training,) = find(cluster, namespace, "jobs", "-l", selector)
+    (training,) = list_names(cluster, namespace, "jobs", "-l", selector)
     cluster.run_kubectl("label", "-n", namespace, f"job/{training}", *labels)
     wait_for(
-        lambda: find(cluster, namespace, "jobs", "-l", "finetune.dev/job,finetune.dev/stage=Train") == [training],
+        lambda: list_names(cluster, namespace, "jobs", "-l", "finetune.dev/job,finetune.dev/stage=Train") == [training],
         "labels",
     )
-    mend(cluster, namespace, "networkpolicy/finetune-stages", {"ingress": [{}]})
+    check_repair(cluster, namespace, "networkpolicy/finetune-stages", {"ingress": [{}]})
     held.clear()
-    wait_for(lambda: bool(find(cluster, namespace, "networkpolicy/job", "--ignore-not-found")), "the server")
-    mend(cluster, namespace, "networkpolicy/job", {"ingress": [{}]})
-    mend(cluster, namespace, "poddisruptionbudget/job", {"maxUnavailable": 2})
-    mend(cluster, namespace, "service/job", {"selector": {"finetune.dev/server": "other"}})
+    wait_for(lambda: bool(list_names(cluster, namespace, "networkpolicy/job", "--ignore-not-found")), "the server")
+    check_repair(cluster, namespace, "networkpolicy/job", {"ingress": [{}]})
+    check_repair(cluster, namespace, "poddisruptionbudget/job", {"maxUnavailable": 2})
+    check_repair(cluster, namespace, "service/job", {"selector": {"finetune.dev/server": "other"}})
 
 
-def mend(cluster: Cluster, namespace: str, one: str, change: dict[str, Any]) -> None:
-    """Change an object's spec and wait until it is as it was."""
-    before = read_spec(cluster, namespace, one)
-    cluster.run_kubectl("patch", "-n", namespace, one, "--type=merge", "-p", json.dumps({"spec": change}))
-    wait_for(lambda: read_spec(cluster, namespace, one) == before, f"{one} to be mended")
+def check_repair(cluster: Cluster, namespace: str, name: str, change: dict[str, Any]) -> None:
+    """Change an object's spec and wait until the operator restores it."""
+    before = read_spec(cluster, namespace, name)
+    cluster.run_kubectl("patch", "-n", namespace, name, "--type=merge", "-p", json.dumps({"spec": change}))
+    wait_for(lambda: read_spec(cluster, namespace, name) == before, f"{name} to be restored")
 
 
-def find(cluster: Cluster, namespace: str, *what: str) -> list[str]:
-    """Return the names of objects."""
-    lines = cluster.run_kubectl("get", "-n", namespace, *what, "-o", "name").split()
+def list_names(cluster: Cluster, namespace: str, *arguments: str) -> list[str]:
+    """Return the names of the objects that `kubectl get` lists."""
+    lines = cluster.run_kubectl("get", "-n", namespace, *arguments, "-o", "name").split()
     return [line.partition("/")[2] for line in lines]
 
 
-def read_spec(cluster: Cluster, namespace: str, one: str) -> Any:
-    """Return what an object is to be."""
-    return json.loads(cluster.run_kubectl("get", "-n", namespace, one, "-o", "json"))["spec"]
+def read_spec(cluster: Cluster, namespace: str, name: str) -> Any:
+    """Return an object's spec."""
+    return json.loads(cluster.run_kubectl("get", "-n", namespace, name, "-o", "json"))["spec"]
 
 
-def test_every_request_was_allowed(cluster: Cluster, account: Account) -> None:
+def test_no_request_was_denied(cluster: Cluster, account: Account) -> None:
     requests = list(read_requests(cluster, account))
     assert len(requests) > 100
     denied = [
@@ -100,7 +100,7 @@ def test_every_right_is_used(cluster: Cluster, account: Account) -> None:
     assert account.rights.isdisjoint({(group, "secrets", verb) for group, _, verb in account.rights})
 
 
-def test_owners_that_block_their_deletion_need_the_right_to_their_finalizers(
+def test_owner_references_need_the_right_to_update_finalizers(
     cluster: Cluster, account: Account, namespace: str
 ) -> None:
     apply(cluster, finetunejob("job", namespace))
@@ -116,7 +116,7 @@ def test_owners_that_block_their_deletion_need_the_right_to_their_finalizers(
 
 
 def make_account(cluster: Cluster, rights: frozenset[Right]) -> str:
-    """Make an account with these rights; return the name of its kubeconfig."""
+    """Create an account with the given rights; return the name of its kubeconfig."""
     rules = [{"apiGroups": [group], "resources": [resource], "verbs": [verb]} for group, resource, verb in rights]
     name = "lesser"
     rbac = "rbac.authorization.k8s.io"
@@ -137,7 +137,7 @@ def make_account(cluster: Cluster, rights: frozenset[Right]) -> str:
 
 
 def build_child(namespace: str, owner: dict[str, Any]) -> dict[str, Any]:
-    """Return a ConfigMap that an object owns as the operator's children are owned."""
+    """Return a ConfigMap with an owner reference like those of the operator's children."""
     reference = {key: owner[key] for key in ("apiVersion", "kind")}
     reference |= {key: owner["metadata"][key] for key in ("name", "uid")}
     reference |= {"controller": True, "blockOwnerDeletion": True}
@@ -146,7 +146,7 @@ def build_child(namespace: str, owner: dict[str, Any]) -> dict[str, Any]:
 
 
 def create(cluster: Cluster, kubeconfig: str, manifest: dict[str, Any]) -> str:
-    """Try to create an object as an account; return why it is refused, nothing where it is not."""
+    """Try to create an object as an account; return the refusal, or an empty string."""
     path = cluster.directory / "kubeconfigs" / kubeconfig
     try:
         arguments = ("create", "--dry-run=server", "-f", "-")
@@ -157,10 +157,12 @@ def create(cluster: Cluster, kubeconfig: str, manifest: dict[str, Any]) -> str:
 
 
 def test_every_pod_was_admitted_as_restricted(cluster: Cluster, operator: object) -> None:
-    """A pod that PodSecurity refuses is told in an event of its Job or ReplicaSet."""
+    """PodSecurity reports a refused pod in an event of its Job or ReplicaSet."""
     namespaces = json.loads(cluster.run_kubectl("get", "namespaces", "-o", "json"))["items"]
     label = "pod-security.kubernetes.io/enforce"
-    enforced = {one["metadata"]["name"] for one in namespaces if one["metadata"]["labels"].get(label) == "restricted"}
+    enforced = {
+        item["metadata"]["name"] for item in namespaces if item["metadata"]["labels"].get(label) == "restricted"
+    }
     pods = json.loads(cluster.run_kubectl("get", "pods", "-A", "-o", "json"))["items"]
     ours = [pod for pod in pods if pod["metadata"]["labels"].get("app.kubernetes.io/managed-by") == "finetune-operator"]
     assert len(ours) > 10
@@ -168,6 +170,6 @@ def test_every_pod_was_admitted_as_restricted(cluster: Cluster, operator: object
     events = json.loads(cluster.run_kubectl("get", "events", "-A", "-o", "json"))["items"]
     refused = [event["message"] for event in events if event.get("reason") == "FailedCreate"]
     assert not [message for message in refused if "PodSecurity" in message]
-    one = ours[0]["metadata"]["namespace"]
+    namespace = ours[0]["metadata"]["namespace"]
     with pytest.raises(ClusterError, match="violates PodSecurity"):
-        cluster.run_kubectl("run", "x", "--image=x", "--dry-run=server", "-n", one)
+        cluster.run_kubectl("run", "x", "--image=x", "--dry-run=server", "-n", namespace)

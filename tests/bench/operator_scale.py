@@ -61,7 +61,7 @@ class _Bench:
     async def backlog(self, count: int) -> float:
         """Create jobs while the operator holds still; return how many get their first Job in a second afterwards."""
         jobs = self.next_jobs(count)
-        with self.operator.frozen():
+        with self.operator.paused():
             await self.fleet.create(jobs)
         began = time.monotonic()
         await self.fleet.wait_until_begun([job["metadata"]["name"] for job in jobs], 600)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-from api.player import Acting, Part
+from api.player import Part, PodSimulator
 from cluster.client import Client, connect
 from cluster.control_plane import Cluster
 from faults import operators
@@ -57,7 +57,7 @@ class Stage:
 
     def __init__(self, client: Client, directory: Path, seed: int) -> None:
         self.client, self.directory, self.seed = client, directory, seed
-        self.proxy, self.world, self.acting = Proxy(client), World(client), Acting(client)
+        self.proxy, self.world, self.acting = Proxy(client), World(client), PodSimulator(client)
         self._numbers = itertools.count(1)
         self._room = asyncio.Semaphore(_SIDE_BY_SIDE)
         self._references: dict[str, asyncio.Task[Verdict]] = {}
