@@ -28,7 +28,7 @@ _KINDS = {"FineTuneJob": "finetunejobs", "ModelServer": "modelservers"}
 _MOST_SAMPLES = 12
 _MATCHES = r"self\.matches\(r'(.*)'\)"
 _EXACTLY_ONE = (
-    r"\[.*\]\.exists_one\(one, one\)|\[.*\]\.filter\(given, given\)\.size\(\) == 1|has\(self\.\w+\) != has\(self\.\w+\)"
+    r"\[.*\]\.exists_one\((\w+), \1\)|\[.*\]\.filter\((\w+), \2\)\.size\(\) == 1|has\(self\.\w+\) != has\(self\.\w+\)"
 )
 
 
