@@ -1,6 +1,6 @@
-"""Runs our programs in processes forked from one that has imported their packages: most of a short run is importing.
+"""Runs our programs in processes forked from one that has imported their packages, since imports dominate short runs.
 
-What a program does is the same; that it starts by itself is proven where it is stopped or killed, and in the images.
+Programs behave as in a process of their own. Tests that stop or kill a program, and those of the images, start it in one.
 """
 
 import multiprocessing
@@ -15,18 +15,18 @@ _CONTEXT = multiprocessing.get_context("forkserver")
 
 
 def preload(imports: str) -> None:
-    """Name the module that imports the packages; the process that does it starts with the first run.
+    """Set the module that imports the packages; the fork server imports it at the first run.
 
-    What the packages read from the environment when they are imported must be set before.
+    Set environment variables that the packages read at import time before that.
     """
     _CONTEXT.set_forkserver_preload([imports])
 
 
 def run_forked(module: str, arguments: Sequence[str], log: Path, seconds: float) -> int:
-    """Run `python -m module arguments` with what it prints added to a file; return its exit status.
+    """Run `python -m module arguments`, append its output to the file `log`, and return its exit status.
 
     Raises:
-        TimeoutExpired: it took longer than so many seconds, and was killed.
+        TimeoutExpired: it ran longer than `seconds` and was killed.
     """
     process = _CONTEXT.Process(target=_run, args=(module, [*arguments], dict(os.environ), Path.cwd(), log))
     process.start()

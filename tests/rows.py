@@ -1,4 +1,4 @@
-"""Rows for the methods that answers alone are not enough for, and the grader of their prompts."""
+"""Rows for preference training and for GRPO, and the grader of the GRPO prompts."""
 
 PAIRS = [
     {"prompt": f"is thing {number} good?", "chosen": f"yes, {number} is good", "rejected": f"no, {number} is bad"}

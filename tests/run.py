@@ -1,6 +1,6 @@
-"""Runs the tiers of the tests, each in a process of its own, and says how each ended and how long it took.
+"""Runs the tiers of the tests, each in its own process, and prints the result and the time of each.
 
-`python tests/run.py [TIER ...]`. A skipped test is a failure: a tier that cannot run here says so loudly.
+`python tests/run.py [TIER ...]`. A skipped test is a failure, so a tier that cannot run here is noticed.
 """
 
 import os
@@ -21,24 +21,24 @@ from cluster.layout import ClusterError
 from cluster.packages import install_kubernetes
 
 TESTS = Path(__file__).parent
-PURE = ("unit", "golden", "bad_inputs", "contract")
-"""Tiers that need neither a cluster nor much time."""
-COMPUTING = ("training", "serving")
-"""Tiers that keep the cores busy: their tests run side by side, at a lower priority than those that mostly wait."""
-WAITING = (("api",), ("escalations", "faults", "fuzz"))
-"""Tiers that mostly wait for an API server; the two groups run side by side."""
-OWN_NETWORK = ("unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh")
-"""Begins a command with a loopback interface of its own: API servers and played pods have the same addresses."""
-ALONE = ("upgrade", "e2e")
-"""Tiers in which operators of two releases, or all programs, need the cores for themselves."""
-NODE = "e2e"
-"""The one of them that needs the project's images."""
-TIERS = (*PURE, *COMPUTING, *chain(*WAITING), *ALONE)
+FAST = ("unit", "golden", "bad_inputs", "contract")
+"""Tiers that need no cluster and little time."""
+CPU_BOUND = ("training", "serving")
+"""Tiers whose tests run in parallel, at a lower priority than those of the tiers that mostly wait."""
+IO_BOUND = (("api",), ("escalations", "faults", "fuzz"))
+"""Tiers that mostly wait for an API server; the two groups run in parallel."""
+NEW_NETWORK = ("unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh")
+"""Prefix that runs a command in a new network namespace, since all tiers use the same addresses for API servers and pods."""
+EXCLUSIVE = ("upgrade", "e2e")
+"""Tiers that run alone, because two operators or all programs need the cores."""
+IMAGE_TIER = "e2e"
+"""The tier that needs the project's images."""
+TIERS = (*FAST, *CPU_BOUND, *chain(*IO_BOUND), *EXCLUSIVE)
 
 
 @dataclass(frozen=True)
 class Counts:
-    """How the tests of a tier ended."""
+    """Test results of a tier."""
 
     passed: int
     failed: int
@@ -46,51 +46,51 @@ class Counts:
     seconds: float = 0
 
 
-def main(wanted: list[str]) -> int:
-    """Run the tiers asked for, or all; return the exit status."""
-    unknown = [tier for tier in wanted if not has_tests(tier)]
+def main(selected: list[str]) -> int:
+    """Run the selected tiers, or all of them; return the exit status."""
+    unknown = [tier for tier in selected if not has_tests(tier)]
     if unknown:
-        sys.stderr.write(
-            f"there are no tests in {', '.join(unknown)}; there are {', '.join(filter(has_tests, TIERS))}\n"
-        )
+        sys.stderr.write(f"unknown tiers: {', '.join(unknown)}. Tiers are {', '.join(filter(has_tests, TIERS))}.\n")
         return 2
-    tiers = [tier for tier in TIERS if (tier in wanted or not wanted) and has_tests(tier)]
-    began, made = time.monotonic(), dict[str, float]()
+    tiers = [tier for tier in TIERS if (tier in selected or not selected) and has_tests(tier)]
+    started, build_seconds = time.monotonic(), dict[str, float]()
     try:
-        if NODE in tiers:
+        if IMAGE_TIER in tiers:
             check_disk_space()
-        if not {*ALONE, *chain(*WAITING)}.isdisjoint(tiers):
-            # First, since to build it takes all cores, and trainings would wait in vain.
-            made["Kubernetes"] = measure(install_kubernetes)
+        if not {*EXCLUSIVE, *chain(*IO_BOUND)}.isdisjoint(tiers):
+            # First, since the build takes all cores, and trainings beside it would time out.
+            build_seconds["Kubernetes"] = measure(install_kubernetes)
     except ClusterError as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    counts = run_tiers(tiers, made)
-    print_table(tiers, counts, made, time.monotonic() - began)
+    counts = run_tiers(tiers, build_seconds)
+    print_table(tiers, counts, build_seconds, time.monotonic() - started)
     empty = [tier for tier, count in counts.items() if not count.passed]
     return 1 if empty or any(count.failed or count.skipped for count in counts.values()) else 0
 
 
-def run_tiers(tiers: list[str], made: dict[str, float]) -> dict[str, Counts]:
-    """Run the tiers; those that compute, and the images' build, beside those that wait."""
-    counts = {tier: run_tier(tier) for tier in PURE if tier in tiers}
+def run_tiers(tiers: list[str], build_seconds: dict[str, float]) -> dict[str, Counts]:
+    """Run the tiers: CPU-bound tiers and the build of the images in parallel with I/O-bound tiers."""
+    counts = {tier: run_tier(tier) for tier in FAST if tier in tiers}
     with ThreadPoolExecutor(4) as pool:
-        groups = [pool.submit(run_group, [one for one in group if one in tiers]) for group in (*WAITING, COMPUTING)]
-        images: Future[float] | None = pool.submit(measure, build_images) if NODE in tiers else None
+        groups = [pool.submit(run_group, [tier for tier in group if tier in tiers]) for group in (*IO_BOUND, CPU_BOUND)]
+        images: Future[float] | None = pool.submit(measure, build_images) if IMAGE_TIER in tiers else None
         for group in groups:
             counts |= group.result()
         if images:
-            made["images"] = images.result()
-    for tier in ALONE:
+            build_seconds["images"] = images.result()
+    for tier in EXCLUSIVE:
         if tier in tiers:
             counts[tier] = run_tier(tier)
     return counts
 
 
-def print_table(tiers: Iterable[str], counts: dict[str, Counts], made: dict[str, float], seconds: float) -> None:
-    """Print how each tier ended, how long it and what was built took, and the sum of all."""
-    for what, spent in made.items():
-        print(f"{what:11} {'':43} {format_time(spent)}")
+def print_table(
+    tiers: Iterable[str], counts: dict[str, Counts], build_seconds: dict[str, float], seconds: float
+) -> None:
+    """Print the results and times of all tiers, the times of the builds, and the totals."""
+    for name, spent in build_seconds.items():
+        print(f"{name:11} {'':43} {format_time(spent)}")
     for tier in tiers:
         count = counts[tier]
         print(
@@ -102,53 +102,53 @@ def print_table(tiers: Iterable[str], counts: dict[str, Counts], made: dict[str,
         sum(getattr(count, name) for count in counts.values()) for name in ("passed", "failed", "skipped")
     )
     if skipped:
-        print("skipped tests count as failed here: they prove nothing")
+        print("Skipped tests count as failed.")
     print(f"{passed} passed, {failed} failed, {skipped} skipped")
 
 
 def format_time(seconds: float) -> str:
-    """Return minutes and seconds."""
+    """Return a duration as minutes and seconds."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes:3}:{rest:02}"
 
 
 def measure(work: Callable[[], None]) -> float:
-    """Do something; return the seconds that it took."""
-    began = time.monotonic()
+    """Call `work` and return the seconds that it took."""
+    started = time.monotonic()
     work()
-    return time.monotonic() - began
+    return time.monotonic() - started
 
 
 def has_tests(tier: str) -> bool:
-    """Tell whether a tier has any test."""
+    """Tell whether a tier exists and has tests."""
     return tier in TIERS and any((TESTS / tier).rglob("test_*.py"))
 
 
 def run_group(tiers: list[str]) -> dict[str, Counts]:
-    """Run tiers beside others, and show what each said when it has ended."""
+    """Run tiers in parallel with other groups; print the output of each when it has ended."""
     counts = {}
     for tier in tiers:
-        before = ["nice", "-n", "10"] if tier in COMPUTING else OWN_NETWORK
-        with tempfile.TemporaryFile("w+") as said:
-            counts[tier] = run_tier(tier, before, said)
-            said.seek(0)
-            print(said.read(), flush=True)
+        prefix = ["nice", "-n", "10"] if tier in CPU_BOUND else NEW_NETWORK
+        with tempfile.TemporaryFile("w+") as output:
+            counts[tier] = run_tier(tier, prefix, output)
+            output.seek(0)
+            print(output.read(), flush=True)
     return counts
 
 
 def build_images() -> None:
-    """Build the project's images; where this fails, the tier that wants them tries again and tells."""
+    """Build the project's images. Failures are ignored here: the tier that needs the images builds them again."""
     subprocess.run(["nice", "-n", "15", sys.executable, "-m", "cluster", "images"], check=False)
 
 
-def run_tier(tier: str, before: Sequence[str] = (), output: IO[str] | None = None) -> Counts:
-    """Run one tier with pytest; a run that ends without results counts as one failure."""
+def run_tier(tier: str, prefix: Sequence[str] = (), output: IO[str] | None = None) -> Counts:
+    """Run one tier with pytest; a run without results counts as one failure."""
     print(f"--- {tier}", file=output or sys.stdout, flush=True)
-    began = time.monotonic()
+    started = time.monotonic()
     with tempfile.TemporaryDirectory() as directory:
         results = Path(directory) / "results.xml"
         command = [
-            *before,
+            *prefix,
             sys.executable,
             "-m",
             "pytest",
@@ -163,18 +163,18 @@ def run_tier(tier: str, before: Sequence[str] = (), output: IO[str] | None = Non
             "--durations-min=10",
         ]
         environment = dict(os.environ)
-        if tier in COMPUTING:
+        if tier in CPU_BOUND:
             command += ["--numprocesses=auto", "--maxprocesses=4", "--dist=worksteal"]
             environment["OMP_NUM_THREADS"] = "1"
         status = subprocess.run(command, env=environment, stdout=output, stderr=output, check=False).returncode
-        counts = replace(count_results(results), seconds=time.monotonic() - began)
+        counts = replace(count_results(results), seconds=time.monotonic() - started)
     return counts if status == 0 or counts.failed else replace(counts, failed=1)
 
 
 def count_results(results: Path) -> Counts:
-    """Count each test of pytest's results once, by its worst outcome; a file that is not there is one failure.
+    """Count each test in pytest's JUnit XML once, by its worst outcome; a missing file is one failure.
 
-    One that fails in its teardown too is written twice.
+    pytest writes a test twice if its teardown fails too.
     """
     if not results.exists():
         return Counts(0, 1, 0)

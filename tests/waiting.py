@@ -1,17 +1,19 @@
-"""Waits for conditions, never for seconds."""
+"""Waits for a condition instead of a fixed time."""
 
 import time
 from collections.abc import Callable
 
 
 def wait_for(is_true: Callable[[], bool], what: Callable[[], str] | str, seconds: float = 60) -> None:
-    """Return once the condition holds.
+    """Poll until the condition is true.
 
     Raises:
-        AssertionError: it did not hold in time; `what` says what was awaited, or what is there instead.
+        AssertionError: it is still false after `seconds`; `what` says what was expected, or what is there instead.
     """
     deadline = time.monotonic() + seconds
     while not is_true():
         if time.monotonic() > deadline:
-            raise AssertionError(f"waited {seconds:.0f} s in vain for {what if isinstance(what, str) else what()}")
+            raise AssertionError(
+                f"timed out after {seconds:.0f} s waiting for {what if isinstance(what, str) else what()}"
+            )
         time.sleep(0.3)

@@ -1,4 +1,4 @@
-"""A job's files below a directory, and the trainer run on them as its image runs it."""
+"""A job's files below a directory, and runs of the trainer on them as in its image."""
 
 import json
 import os
@@ -19,32 +19,32 @@ preload("trainer_imports")
 
 @dataclass(frozen=True)
 class Workspace:
-    """One job's files, as a pod would see them below `root`."""
+    """One job's files, laid out below `root` as in a pod."""
 
     root: Path
 
     @property
     def job_path(self) -> Path:
-        """The job's file."""
+        """The path of the job file."""
         return self.root / "job.json"
 
     @property
     def job(self) -> JobFile:
-        """The job."""
+        """The parsed job file."""
         return read_job_file(self.job_path)
 
     @property
     def directory(self) -> JobDirectory:
-        """The job's directory, below the root."""
+        """The job's directory."""
         return JobDirectory.of(self.job, self.root)
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """Start the trainer as its image does."""
+        """Start the trainer as in its image; append its output to the log."""
         with (self.root / "log").open("a") as log:
             return subprocess.Popen(self._build_command(*arguments), env=os.environ, stdout=log, stderr=log, text=True)
 
     def command(self, *arguments: str) -> str:
-        """Return the command that starts the trainer, for a shell."""
+        """Return the shell command that starts the trainer."""
         return shlex.join(self._build_command(*arguments))
 
     def _build_command(self, *arguments: str) -> list[str]:
@@ -56,30 +56,30 @@ class Workspace:
         return [*paths, stage, *port, *options]
 
     def run_subprocess(self, *arguments: str) -> tuple[int, StageReport | None]:
-        """Run the trainer to its end as its image does; return its exit status and its report."""
+        """Run the trainer as in its image; return its exit status and its report."""
         return self.start(*arguments).wait(300), self.report()
 
     def run(self, *arguments: str) -> tuple[int, StageReport | None]:
-        """Do the same without importing its packages anew.
+        """Do the same in a forked process, without importing the packages again.
 
-        They do not see what a test has changed in the environment before.
+        They ignore environment variables that changed since they were imported.
         """
         status = run_forked("finetune_trainer", self._build_arguments(*arguments), self.root / "log", 300)
         return status, self.report()
 
     def report(self) -> StageReport | None:
-        """Return the termination message."""
+        """Return the termination message; None if there is none."""
         path = self.root / "report.json"
         return parse_report(path.read_text()) if path.exists() else None
 
     @property
     def log(self) -> str:
-        """What the trainer printed."""
+        """The output of the trainer."""
         return (self.root / "log").read_text()
 
 
 def make_workspace(root: Path, base: Path, lines: list[Any], **spec: Any) -> Workspace:
-    """Lay out a job with its model and data."""
+    """Write a job file, its model and its data; `spec` overrides fields of the job's spec."""
     (root / "claims" / "data").mkdir(parents=True)
     (root / "claims" / "models").mkdir(parents=True)
     (root / "claims" / "models" / "tiny").symlink_to(base)
@@ -102,7 +102,7 @@ def make_workspace(root: Path, base: Path, lines: list[Any], **spec: Any) -> Wor
 
 
 def make_price_chats(count: int) -> list[dict[str, Any]]:
-    """Return conversations about prices, all different."""
+    """Return `count` different conversations about prices."""
     return [
         {
             "messages": [

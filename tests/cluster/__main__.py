@@ -9,15 +9,17 @@ from cluster.lifecycle import down, find_running, up
 
 
 def main() -> int:
-    """Run one command; return its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m cluster", description="A real Kubernetes on this machine.")
+    """Run one command and return its exit status."""
+    parser = argparse.ArgumentParser(prog="python -m cluster", description="Runs a real Kubernetes on this machine.")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("up", help="start the cluster").add_argument(
-        "--images", action="store_true", help="build the project's images and load them too"
+        "--images", action="store_true", help="also build and load the project's images"
     )
-    commands.add_parser("down", help="stop the cluster; nothing of it stays but the cache")
-    commands.add_parser("status", help="say whether the cluster runs")
-    commands.add_parser("images", help="build the project's images").add_argument("--registry", help="push them there")
+    commands.add_parser("down", help="stop the cluster; keep only the cache")
+    commands.add_parser("status", help="print whether the cluster runs; exit with 3 if not")
+    commands.add_parser("images", help="build the project's images").add_argument(
+        "--registry", help="push the images to this registry path"
+    )
     arguments = parser.parse_args()
     try:
         match arguments.command:

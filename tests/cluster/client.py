@@ -1,4 +1,4 @@
-"""A small asynchronous client of the API server, as the administrator: requests, and watches that miss nothing."""
+"""A small asynchronous client of the API server with administrator rights: requests and gapless watches."""
 
 import asyncio
 import json
@@ -14,8 +14,9 @@ from cluster.control_plane import Cluster
 from waiting import wait_for
 
 Manifest = dict[str, Any]
-_WHOLE_LINES = 1 << 22
-_A_DAY = 86_400
+_READ_BUFFER_BYTES = 1 << 22
+"""Must hold the longest line of a watch."""
+_WATCH_SECONDS = 86_400
 
 
 class ApiError(Exception):
@@ -27,40 +28,40 @@ class ApiError(Exception):
 
 
 class Client:
-    """Requests by path; `session` and `headers` are there for whoever passes on requests of others."""
+    """Sends requests by path. `session` and `headers` are public for callers that forward other requests."""
 
     def __init__(self, session: aiohttp.ClientSession, server: str, token: str) -> None:
         self.session, self.server = session, server
         self.headers = {"Authorization": f"Bearer {token}"}
 
     async def request(self, method: str, path: str, body: Any = None, content_type: str = "application/json") -> Any:
-        """Return the answer's JSON.
+        """Send a request and return the JSON of the response.
 
         Raises:
-            ApiError: the API server refused it.
+            ApiError: the API server refused the request.
         """
         data = None if body is None else json.dumps(body)
         headers = self.headers | {"Content-Type": content_type}
         async with self.session.request(method, self.server + path, data=data, headers=headers) as response:
-            answer = await response.json(content_type=None)
+            reply = await response.json(content_type=None)
             if not response.ok:
-                raise ApiError(response.status, answer.get("message", ""))
-            return answer
+                raise ApiError(response.status, reply.get("message", ""))
+            return reply
 
     async def patch(self, path: str, body: Manifest) -> Any:
-        """Merge a part into an object."""
+        """Apply a merge patch to an object and return the new object."""
         return await self.request("PATCH", path, body, "application/merge-patch+json")
 
     async def watch(self, path: str) -> AsyncGenerator[tuple[str, Manifest], None]:
-        """Yield every object as ADDED, and then what happens, for a day.
+        """Yield every existing object as ADDED, then the watch events, for up to a day.
 
         Raises:
-            ApiError: the watch broke, so that something may have been missed.
+            ApiError: the watch ended, so later events are missed.
         """
         page = await self.request("GET", path)
         for item in page["items"]:
             yield "ADDED", item
-        query = f"?watch=true&timeoutSeconds={_A_DAY}&resourceVersion={page['metadata']['resourceVersion']}"
+        query = f"?watch=true&timeoutSeconds={_WATCH_SECONDS}&resourceVersion={page['metadata']['resourceVersion']}"
         timeout = aiohttp.ClientTimeout(total=None)
         async with self.session.get(self.server + path + query, headers=self.headers, timeout=timeout) as response:
             async for line in response.content:
@@ -73,13 +74,13 @@ class Client:
 
 @asynccontextmanager
 async def connect(cluster: Cluster) -> AsyncIterator[Client]:
-    """Connect as the administrator; afterwards no connection is left."""
+    """Connect as the administrator; close every connection at the end."""
     sockets: WeakSet[socket.socket] = WeakSet()
 
     def open_socket(address: aiohttp.AddrInfoType) -> socket.socket:
-        opened = socket.socket(*address[:3])
-        sockets.add(opened)
-        return opened
+        new = socket.socket(*address[:3])
+        sockets.add(new)
+        return new
 
     context = ssl.create_default_context()
     context.check_hostname = False
@@ -87,8 +88,10 @@ async def connect(cluster: Cluster) -> AsyncIterator[Client]:
     token = (cluster.directory / "pki" / "admin.token").read_text()
     connector = aiohttp.TCPConnector(limit=0, ssl=context, socket_factory=open_socket)
     try:
-        async with aiohttp.ClientSession(connector=connector, read_bufsize=_WHOLE_LINES) as session:
+        async with aiohttp.ClientSession(connector=connector, read_bufsize=_READ_BUFFER_BYTES) as session:
             yield Client(session, cluster.server, token)
     finally:
-        # aiohttp forgets the connections of cancelled requests while TLS says goodbye; a loop that ends then warns.
-        await asyncio.to_thread(wait_for, lambda: all(one.fileno() < 0 for one in sockets), "connections to close")
+        # aiohttp drops connections of cancelled requests while TLS still shuts down; Python warns if the loop ends then.
+        await asyncio.to_thread(
+            wait_for, lambda: all(connection.fileno() < 0 for connection in sockets), "connections to close"
+        )

@@ -1,4 +1,4 @@
-"""containerd: what runs the node's containers, and the network of its pods."""
+"""containerd and the pod network of the node."""
 
 import contextlib
 import json
@@ -12,7 +12,7 @@ from cluster.processes import run_program
 
 PAUSE_IMAGE = "finetune.dev/pause:dev"
 RUNTIME = Path("/run/finetune-cluster")
-"""Short, because sockets' paths may have 107 characters only."""
+"""Short, because the path of a socket is limited to 107 characters."""
 SOCKET = RUNTIME / "containerd.sock"
 _DATA = "containerd-data"
 
@@ -38,7 +38,7 @@ def start_containerd(directory: Path) -> None:
 
 
 def stop_containerd(directory: Path) -> None:
-    """Stop containerd, every container and every shim of its."""
+    """Stop containerd with all its containers and shims."""
     if processes.is_running(directory, "containerd"):
         _remove_pods()
     processes.stop(directory, "containerd")
@@ -46,16 +46,16 @@ def stop_containerd(directory: Path) -> None:
 
 
 def run_ctr(*arguments: str | Path) -> str:
-    """Run containerd's client in the namespace of Kubernetes.
+    """Run `ctr` in the namespace of Kubernetes and return its output.
 
     Raises:
-        ClusterError: it failed; the message is its own.
+        ClusterError: the command failed; the message is its output.
     """
     return run_program(BIN / "ctr", "--address", SOCKET, "--namespace", "k8s.io", *arguments).stdout
 
 
 def _remove_pods() -> None:
-    """Kill every container; their shims and network namespaces go with them."""
+    """Kill every container, which also ends its shim and removes its network namespace."""
     for container in run_ctr("tasks", "list", "-q").split():
         run_program(
             BIN / "ctr",
@@ -74,7 +74,7 @@ def _remove_pods() -> None:
 
 
 def _kill_shims() -> None:
-    """Kill the shims of this cluster's own containerd that still hold a container, and the container with them."""
+    """Kill the remaining shims of this cluster's containerd, and their containers."""
     program = str(BIN / "containerd-shim-runc-v2")
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""etcd, the API server, the controllers and the scheduler: started, waited for, stopped."""
+"""Starts and stops etcd, the API server, the controllers and the scheduler."""
 
 import fcntl
 import json
@@ -37,38 +37,37 @@ _AUDIT_POLICY = {
         {"level": "None"},
     ],
 }
-"""What the operator asked for, and whether it was allowed to; nothing of what others do."""
+"""Records the operator's requests and their response codes; ignores the requests of all others."""
 
-
-_MANY = 1000
-"""Requests in a second that the controllers may make: tests do in a minute what others do in a day."""
+_CONTROLLER_QPS = 1000
+"""Requests a second that the controllers may send. High, so that they do not slow the tests down."""
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """A running API server and what is needed to speak with it."""
+    """A running API server, and how to connect to it."""
 
     directory: Path
     server: str
 
     @property
     def kubeconfig(self) -> Path:
-        """The administrator's."""
+        """The administrator's kubeconfig."""
         return self.directory / "kubeconfig"
 
     @property
     def kubectl(self) -> Path:
-        """The program."""
+        """The kubectl program."""
         return BIN / "kubectl"
 
     @property
     def helm(self) -> Path:
-        """The program."""
+        """The Helm program."""
         return BIN / "helm"
 
     @property
     def audit_log(self) -> Path:
-        """The operator's requests, a JSON object a line, in its namespace `OPERATOR_NAMESPACE`."""
+        """The audit log of requests by service accounts in `OPERATOR_NAMESPACE`, one JSON object per line."""
         return self.directory / "audit.log"
 
     @property
@@ -80,7 +79,7 @@ class Cluster:
         """Run kubectl as the administrator and return its output.
 
         Raises:
-            ClusterError: it failed; the message is its own.
+            ClusterError: kubectl failed; the message is its output.
         """
         done = subprocess.run(
             [self.kubectl, f"--kubeconfig={self.kubeconfig}", *arguments],
@@ -102,28 +101,31 @@ class Ports:
 
     @property
     def etcd(self) -> int:
-        """Port for clients; the next one is for peers."""
+        """Client port of etcd; the next port is its peer port."""
         return self.api + 10
 
     @property
     def controllers(self) -> int:
-        """Port of the controllers' health."""
+        """Health port of the controllers."""
         return self.api + 12
 
     @property
     def scheduler(self) -> int:
-        """Port of the scheduler's health."""
+        """Health port of the scheduler."""
         return self.api + 13
 
 
 NODELESS_PORTS = Ports(API_PORT + 100)
-"""Those of a control plane without a node."""
+"""Ports of a control plane without a node."""
 
 
 def start_control_plane(
     directory: Path, address: str, ports: Ports, *, scheduler: bool, plugins: tuple[str, ...] = ()
 ) -> Cluster:
-    """Start what is not running yet and wait until the API server answers; `plugins` of admission are added to it."""
+    """Start all processes that are not running and wait until the API server is ready.
+
+    `plugins` are additional admission plugins.
+    """
     install_kubernetes()
     for part in ("etcd", "pki", "kubeconfigs"):
         (directory / part).mkdir(parents=True, exist_ok=True)
@@ -191,8 +193,8 @@ def start_control_plane(
     return cluster
 
 
-def start_controllers(cluster: Cluster, ports: Ports, requests_per_second: int = _MANY) -> None:
-    """Start Kubernetes' own controllers, or start them again with another limit of requests to the API server."""
+def start_controllers(cluster: Cluster, ports: Ports, requests_per_second: int = _CONTROLLER_QPS) -> None:
+    """Start Kubernetes' own controllers, or restart them with another limit of requests to the API server."""
     processes.stop(cluster.directory, "kube-controller-manager")
     pki = cluster.directory / "pki"
     processes.start(
@@ -221,12 +223,13 @@ def stop_control_plane(directory: Path) -> None:
 
 @contextmanager
 def control_plane(*plugins: str) -> Iterator[Cluster]:
-    """Run an API server of one's own with its controllers, without a node, and throw it away at the end.
+    """Run a temporary API server with its controllers, without a node.
 
-    Several may run at a time, each in a network namespace of its own, since they have the same ports.
+    `plugins` are additional admission plugins. All instances use the same ports, so to run several at once, put each in
+    its own network namespace.
     """
-    with _take_directory() as directory:
-        # Of one that was killed.
+    with _lock_directory() as directory:
+        # A killed run may have left processes and data.
         stop_control_plane(directory)
         shutil.rmtree(directory, ignore_errors=True)
         try:
@@ -236,8 +239,8 @@ def control_plane(*plugins: str) -> Iterator[Cluster]:
 
 
 @contextmanager
-def _take_directory() -> Iterator[Path]:
-    """Have the first directory that nobody else has at the moment."""
+def _lock_directory() -> Iterator[Path]:
+    """Yield the first directory that no other process has locked, and lock it."""
     CACHE.mkdir(exist_ok=True)
     for number in count():
         directory = CACHE / f"control-plane-{number}"
@@ -251,11 +254,11 @@ def _take_directory() -> Iterator[Path]:
 
 
 def install_crds(cluster: Cluster) -> None:
-    """Install our kinds, and wait until the API server is ready for them."""
+    """Install the CustomResourceDefinitions, and wait until the API server serves them."""
     cluster.run_kubectl("apply", "--server-side", "-f", str(ROOT / "crds"))
     cluster.run_kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
     for kind in ("finetunejobs", "modelservers"):
-        # Until its cache is filled the API server answers watches of a new kind with 429.
+        # The API server answers watches of a new kind with 429 until its watch cache is filled.
         cluster.run_kubectl("get", "--raw", f"/apis/finetune.dev/v1alpha1/{kind}?resourceVersion=0")
 
 

@@ -1,4 +1,4 @@
-"""Builds the images without a registry, and hands them to containerd, blob by blob and only what it lacks."""
+"""Builds the images without a registry, loads them into containerd, and pushes them to a registry."""
 
 import os
 import shutil
@@ -20,14 +20,14 @@ _PYTHON = "finetune.dev/python:dev"
 _CPU = "finetune.dev/cpu:dev"
 _STORAGE = IMAGES / "storage"
 _RUN_ROOT = "/run/finetune-buildah"
-_ROOM = 22
-"""GiB that the images take: as buildah has them, as blobs, and unpacked."""
+_REQUIRED_GIB = 22
+"""Disk space of the images: in buildah's storage, as blobs, and unpacked by containerd."""
 _DEBIAN_PACKAGES = "python3,python3-venv,ca-certificates,libnuma1,libgomp1"
 
 
 @dataclass(frozen=True)
 class Image:
-    """One image of the project, and what it is made from."""
+    """One image of the project, with its inputs."""
 
     name: str
     dockerfile: Path
@@ -56,62 +56,62 @@ _IMAGES = (
 
 
 def check_disk_space() -> None:
-    """Refuse at once what would end for want of room: Kubernetes, which is built before images, takes ten minutes.
+    """Check the disk space for the images, before ten minutes go into building Kubernetes.
 
     Raises:
-        ClusterError: the images were never built, and the disk has no room for them.
+        ClusterError: the images are not built yet, and the disk is too full for them.
     """
-    if not _recorded(_CPU):
-        _require_room()
+    if not _read_record(_CPU):
+        _require_disk_space()
 
 
 def build_bases() -> None:
-    """Build the two bases, where their inputs changed."""
+    """Build the two base images if their inputs changed."""
     IMAGES.mkdir(parents=True, exist_ok=True)
     _build_python()
     _build_cpu()
 
 
 def build_images() -> None:
-    """Build the bases and the project's images, where their inputs changed; what they replace is removed."""
+    """Build the base images and the project's images if their inputs changed; remove the replaced ones."""
     install_debian()
     build_bases()
     for image in _IMAGES:
         inputs = digest_inputs(
             [image.dockerfile, ROOT / "install.sh", ROOT / "uv.lock", *_sources(image.sources)],
-            _recorded(image.base),
+            _read_record(image.base),
         )
-        if _recorded(image.name) == inputs:
+        if _read_record(image.name) == inputs:
             continue
         log_progress(f"building {image.name}")
-        arguments = [f"--build-arg={one}" for one in (f"BASE={image.base}", *image.arguments)]
-        _bud(image.name, image.dockerfile, ROOT, arguments)
-        _record(image.name, inputs)
+        arguments = [f"--build-arg={argument}" for argument in (f"BASE={image.base}", *image.arguments)]
+        _build_image(image.name, image.dockerfile, ROOT, arguments)
+        _write_record(image.name, inputs)
     prune_layout()
     _run([*_buildah(), "rmi", "--prune", "--force"], ROOT)
 
 
 def load_pause_image() -> None:
-    """Hand containerd the image that every pod begins with."""
+    """Build the pause image if its inputs changed, and load it into containerd."""
     source = _HERE / "pause"
     inputs = digest_inputs([source / "main.go", _BASES / "pause.Dockerfile"], "")
-    if _recorded(PAUSE_IMAGE) != inputs:
+    if _read_record(PAUSE_IMAGE) != inputs:
         IMAGES.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=IMAGES) as context:
             _run(["go", "build", "-trimpath", "-o", f"{context}/pause", "main.go"], source, {"CGO_ENABLED": "0"})
-            _bud(PAUSE_IMAGE, _BASES / "pause.Dockerfile", Path(context), [])
-        _record(PAUSE_IMAGE, inputs)
+            _build_image(PAUSE_IMAGE, _BASES / "pause.Dockerfile", Path(context), [])
+        _write_record(PAUSE_IMAGE, inputs)
     load_image(PAUSE_IMAGE)
 
 
 def load_images() -> None:
-    """Hand containerd the project's images; the bases first, so that their blobs go over once."""
+    """Load the project's images into containerd; the base images first, so that their blobs are copied once."""
     for name in (_PYTHON, _CPU, *(image.name for image in _IMAGES)):
         load_image(name)
 
 
 def push_images(registry: str) -> None:
-    """Push the project's images below a registry's path, each under a tag of its own content."""
+    """Push the project's images below a registry path; the tag of each is a digest of its inputs."""
     for name, values in build_chart_values(registry).items():
         image = f"finetune.dev/{name}:dev"
         target = f"{values['image']['repository']}:{values['image']['tag']}"
@@ -120,9 +120,9 @@ def push_images(registry: str) -> None:
 
 
 def build_chart_values(registry: str | None) -> dict[str, Any]:
-    """Return the chart's values that name the images as they were built last; None is the embedded cluster."""
+    """Return the chart values that select the last built images; `registry` is None for the embedded cluster."""
     names = ("operator", "trainer", "serving")
-    built = {name: _recorded(f"finetune.dev/{name}:dev")[:12] for name in names}
+    built = {name: _read_record(f"finetune.dev/{name}:dev")[:12] for name in names}
     return {
         name: {
             "image": {
@@ -135,14 +135,14 @@ def build_chart_values(registry: str | None) -> dict[str, Any]:
 
 
 def build_image_annotation() -> dict[str, str]:
-    """Return the annotation that replaces the operator's pod when its image was built anew under the same tag."""
-    return {"finetune.dev/built-from": _recorded("finetune.dev/operator:dev")[:12]}
+    """Return a pod annotation that changes with the operator's image, to roll out a rebuilt image with the same tag."""
+    return {"finetune.dev/built-from": _read_record("finetune.dev/operator:dev")[:12]}
 
 
 def _build_python() -> None:
     dockerfile = _BASES / "python.Dockerfile"
     inputs = digest_inputs([dockerfile], _DEBIAN_PACKAGES)
-    if _recorded(_PYTHON) == inputs:
+    if _read_record(_PYTHON) == inputs:
         return
     log_progress("building the base image from Debian packages (about 1 minute)")
     with tempfile.TemporaryDirectory(dir=IMAGES) as context:
@@ -156,20 +156,20 @@ def _build_python() -> None:
             ],
             ROOT,
         )
-        _bud(_PYTHON, dockerfile, Path(context), [])
-    _record(_PYTHON, inputs)
+        _build_image(_PYTHON, dockerfile, Path(context), [])
+    _write_record(_PYTHON, inputs)
 
 
 def _build_cpu() -> None:
     dockerfile = _BASES / "cpu.Dockerfile"
     stub = ROOT / "serving_image/vllm-cpu"
     inputs = digest_inputs(
-        [dockerfile, ROOT / "install.sh", ROOT / "uv.lock", stub / "pyproject.toml"], _recorded(_PYTHON)
+        [dockerfile, ROOT / "install.sh", ROOT / "uv.lock", stub / "pyproject.toml"], _read_record(_PYTHON)
     )
-    if _recorded(_CPU) == inputs:
+    if _read_record(_CPU) == inputs:
         return
-    _require_room()
-    log_progress("building the heavy base image (about 2 minutes)")
+    _require_disk_space()
+    log_progress("building the base image with all Python packages (about 2 minutes)")
     with tempfile.TemporaryDirectory(dir=IMAGES) as directory:
         context = Path(directory)
         for path in (ROOT / "install.sh", ROOT / "pyproject.toml"):
@@ -193,20 +193,20 @@ def _build_cpu() -> None:
         )
         cache = _run([str(CACHE / "uv/bin/uv"), "cache", "dir"], ROOT).strip()
         Path(cache).mkdir(parents=True, exist_ok=True)
-        _bud(_CPU, dockerfile, context, [f"--volume={cache}:/root/.cache/uv"])
-    _record(_CPU, inputs)
+        _build_image(_CPU, dockerfile, context, [f"--volume={cache}:/root/.cache/uv"])
+    _write_record(_CPU, inputs)
 
 
-def _require_room() -> None:
+def _require_disk_space() -> None:
     free = shutil.disk_usage(CACHE).free >> 30
-    if free < _ROOM:
+    if free < _REQUIRED_GIB:
         raise ClusterError(
-            f"the images need {_ROOM} GiB below {CACHE}, {free} GiB are free: make room, or move the clone"
+            f"the images need {_REQUIRED_GIB} GiB below {CACHE}, and {free} GiB are free: free space, or move the clone"
         )
 
 
-def _bud(name: str, dockerfile: Path, context: Path, arguments: list[str]) -> None:
-    """Build an image and write its blobs into the OCI layout; uncompressed, since they stay on this machine."""
+def _build_image(name: str, dockerfile: Path, context: Path, arguments: list[str]) -> None:
+    """Build an image and write its blobs to the OCI layout, uncompressed because they stay on this machine."""
     certificates = "--volume=/etc/ssl/certs:/etc/ssl/certs:ro"
     _run(
         [
@@ -223,7 +223,7 @@ def _bud(name: str, dockerfile: Path, context: Path, arguments: list[str]) -> No
         ROOT,
     )
     storage = f"containers-storage:[overlay@{_STORAGE}+{_RUN_ROOT}]{name}"
-    # buildah's own push compresses every layer anew, those of the base too.
+    # `buildah push` would compress all layers each time, including those of the base image.
     copy = ["skopeo", "copy", "-q", "--insecure-policy", "--dest-oci-accept-uncompressed-layers"]
     _run([*copy, storage, f"oci:{LAYOUT}:{name}"], ROOT)
 
@@ -237,12 +237,12 @@ def _sources(folders: Iterable[str]) -> list[Path]:
     ]
 
 
-def _recorded(name: str) -> str:
+def _read_record(name: str) -> str:
     path = _record_path(name)
     return path.read_text() if path.exists() else ""
 
 
-def _record(name: str, inputs: str) -> None:
+def _write_record(name: str, inputs: str) -> None:
     _record_path(name).write_text(inputs)
 
 

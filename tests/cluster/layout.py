@@ -1,4 +1,4 @@
-"""Where the embedded Kubernetes keeps its things, the addresses that it uses, how it speaks, and what is built anew."""
+"""Directories and addresses of the embedded Kubernetes, its progress log, and digests of build inputs."""
 
 import hashlib
 import sys
@@ -13,7 +13,7 @@ STATE = CACHE / "cluster"
 IMAGES = CACHE / "images"
 
 NODE_ADDRESS = "10.195.0.1"
-"""Address of the node and of the API server, on an interface of the cluster's own."""
+"""Address of the node and of the API server, on the interface `NODE_INTERFACE`."""
 NODE_INTERFACE = "finetune-node"
 BRIDGE = "finetune-pods"
 POD_NETWORK = "10.195.128.0/18"
@@ -26,18 +26,18 @@ _STARTED = time.monotonic()
 
 
 class ClusterError(Exception):
-    """Something that keeps the cluster from running, said so that a person can act on it."""
+    """The cluster cannot run; the message says why and what to do."""
 
 
 def log_progress(message: str) -> None:
-    """Say how far the work is, on standard error."""
+    """Write a line with the seconds since the start to standard error."""
     sys.stderr.write(f"[{time.monotonic() - _STARTED:4.0f}s] {message}\n")
     sys.stderr.flush()
 
 
-def digest_inputs(files: Iterable[Path], more: str) -> str:
-    """Return a digest of files' contents, and of whatever else something is built from."""
-    total = hashlib.sha256(more.encode())
+def digest_inputs(files: Iterable[Path], extra: str) -> str:
+    """Return the SHA-256 of the paths and contents of files and of `extra`, the other inputs of a build."""
+    total = hashlib.sha256(extra.encode())
     for path in sorted(files):
         total.update(f"{path.relative_to(ROOT)}\0".encode())
         total.update(hashlib.sha256(path.read_bytes()).digest())

@@ -1,4 +1,4 @@
-"""Brings the whole cluster up and down."""
+"""Starts and stops the whole cluster."""
 
 import shutil
 
@@ -25,7 +25,11 @@ _PROCESSES = (
 
 
 def up(*, images: bool = False) -> Cluster:
-    """Start the cluster, or what of it does not run; with the project's images when asked for."""
+    """Start the cluster unless it is healthy; with `images`, also build and load the project's images.
+
+    Raises:
+        ClusterError: the machine cannot run the cluster, another node runs on it, or a build failed.
+    """
     if images:
         check_disk_space()
     install_kubernetes()
@@ -38,8 +42,8 @@ def up(*, images: bool = False) -> Cluster:
         other = find_other_node(STATE)
         if other:
             raise ClusterError(
-                f"{other} runs on this machine already, and two nodes would break each other's network: "
-                "use that cluster with CLUSTER=current REGISTRY=<registry> make demo, or stop it"
+                f"{other} already runs on this machine, and two nodes break each other's network: stop it, "
+                "or use its cluster with CLUSTER=current REGISTRY=<registry> make demo"
             )
         log_progress("starting the cluster")
         down()
@@ -56,20 +60,20 @@ def up(*, images: bool = False) -> Cluster:
 
 
 def down() -> None:
-    """Stop everything that `up` started, and forget the cluster's objects; images stay."""
+    """Stop everything that `up` started and delete the cluster's data; keep programs and images."""
     stop_node(STATE)
     stop_control_plane(STATE)
-    # buildah leaves its storage mounted onto itself.
+    # buildah leaves a bind mount of its storage behind.
     unmount_below(IMAGES)
     for name in ("etcd", "pki", "kubeconfigs", "kubelet", "volumes", "logs", "run", "pki-kubelet"):
         shutil.rmtree(STATE / name, ignore_errors=True)
 
 
 def find_running() -> Cluster | None:
-    """Return the running cluster, or None."""
+    """Return the cluster if it runs, else None."""
     return _CLUSTER if is_healthy() else None
 
 
 def is_healthy() -> bool:
-    """Tell whether every process runs and the API server answers."""
+    """Tell whether every process runs and the API server is ready."""
     return all(processes.is_running(STATE, name) for name in _PROCESSES) and is_ready(_CLUSTER)

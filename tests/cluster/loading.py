@@ -1,4 +1,4 @@
-"""Hands images to containerd, blob by blob and only what it lacks."""
+"""Loads images from the OCI layout into containerd; copies only missing blobs."""
 
 import json
 import subprocess
@@ -17,15 +17,19 @@ _NAME = "org.opencontainers.image.ref.name"
 
 
 def load_image(name: str) -> None:
-    """Import one image, without the layers of images that containerd has; their blobs are not kept twice."""
+    """Load one image into containerd unless it has it; skip the layers that other loaded images share.
+
+    Raises:
+        ClusterError: containerd refused the image.
+    """
     index, entries = _read_layout()
-    loaded = {one for one, digest in _loaded_images() if one in entries and entries[one]["digest"] == digest}
+    loaded = {image for image, digest in _loaded_images() if image in entries and entries[image]["digest"] == digest}
     if name in loaded:
         return
     log_progress(f"loading {name}")
     entry = entries[name]
-    known = {layer for one in loaded for layer in _layers(entries[one])}
-    wanted = [entry["digest"], _manifest(entry)["config"]["digest"], *_layers(entry)]
+    present = {layer for image in loaded for layer in _layers(entries[image])}
+    needed = [entry["digest"], _manifest(entry)["config"]["digest"], *_layers(entry)]
     entry["annotations"]["io.containerd.image.name"] = name
     command = [str(BIN / "ctr"), "--address", str(SOCKET), "-n", "k8s.io"]
     importing = subprocess.Popen(
@@ -39,18 +43,18 @@ def load_image(name: str) -> None:
         with tarfile.open(fileobj=cast("IO[bytes]", importing.stdin), mode="w|") as archive:
             _add_text(archive, "oci-layout", json.dumps({"imageLayoutVersion": "1.0.0"}))
             _add_text(archive, "index.json", json.dumps(index | {"manifests": [entry]}))
-            for digest in dict.fromkeys(wanted):
-                if digest not in known:
+            for digest in dict.fromkeys(needed):
+                if digest not in present:
                     archive.add(_blob(digest), f"blobs/sha256/{digest.removeprefix('sha256:')}")
     except BrokenPipeError:
-        errors = "it stopped reading; "
+        errors = "it closed its input; "
     _, stderr = importing.communicate()
     if importing.returncode != 0:
-        raise ClusterError(f"containerd does not take {name}: {errors}{stderr.decode()[-2000:]}")
+        raise ClusterError(f"containerd refused the image {name}: {errors}{stderr.decode()[-2000:]}")
 
 
 def prune_layout() -> None:
-    """Remove what images that were built anew have left behind."""
+    """Remove the entries and blobs of replaced images from the layout."""
     index, entries = _read_layout()
     used = {entry["digest"] for entry in entries.values()}
     for entry in entries.values():
@@ -62,9 +66,9 @@ def prune_layout() -> None:
 
 
 def _read_layout() -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """Return the index, and its entries by the image's name; those without one were replaced."""
+    """Return the index, and its entries by image name. Entries of replaced images have no name and are left out."""
     index = json.loads((LAYOUT / "index.json").read_text())
-    entries = {one.get("annotations", {}).get(_NAME): one for one in index["manifests"]}
+    entries = {entry.get("annotations", {}).get(_NAME): entry for entry in index["manifests"]}
     return index, {name: entry for name, entry in entries.items() if name}
 
 

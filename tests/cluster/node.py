@@ -1,4 +1,4 @@
-"""The node: its interface, kubelet, kube-proxy and DNS."""
+"""Starts and stops the node: its interface, kubelet, kube-proxy and DNS."""
 
 import contextlib
 import json
@@ -25,7 +25,7 @@ _CHAINS = ("KUBE-", "CNI-")
 
 
 def create_interface() -> None:
-    """Make the interface with the node's address; a bridge without ports, since it exists on every kernel."""
+    """Create the interface with the node's address: a bridge without ports, which every kernel supports."""
     if run_program("ip", "link", "show", NODE_INTERFACE, check=False).returncode != 0:
         run_program("ip", "link", "add", NODE_INTERFACE, "type", "bridge")
         run_program("ip", "address", "add", f"{NODE_ADDRESS}/32", "dev", NODE_INTERFACE)
@@ -60,7 +60,7 @@ def start_node(cluster: Cluster) -> None:
 
 
 def stop_node(directory: Path) -> None:
-    """Stop the node's processes, its pods' processes, and remove its mounts, interfaces and rules."""
+    """Stop the node's processes and pods; remove its mounts, interfaces and network rules."""
     for name in ("coredns", "kube-proxy", "kubelet"):
         processes.stop(directory, name)
     stop_containerd(directory)
@@ -68,9 +68,7 @@ def stop_node(directory: Path) -> None:
     unmount_below(RUNTIME)
     other = find_other_node(directory)
     if other:
-        log_progress(
-            f"{other} runs on this machine: its network rules and namespaces are left alone, and ours with them"
-        )
+        log_progress(f"{other} runs on this machine: keeping all network rules and namespaces, since some are its own")
     else:
         _unmount_namespaces()
         if shutil.which("iptables"):
@@ -81,9 +79,9 @@ def stop_node(directory: Path) -> None:
 
 
 def find_other_node(directory: Path) -> str:
-    """Name a Kubernetes node on this machine that is not ours, as `kubelet (process 123)`; empty where there is none.
+    """Return another Kubernetes node on this machine, such as `kubelet (process 123)`; empty if there is none.
 
-    Two nodes would fight for the same network rules.
+    Two nodes would overwrite each other's network rules.
     """
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
@@ -94,9 +92,9 @@ def find_other_node(directory: Path) -> str:
 
 
 def unmount_below(directory: Path) -> None:
-    """Unmount whatever is mounted below a directory."""
+    """Unmount all mounts below a directory."""
     mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
-    for mount in sorted((one for one in mounts if one.startswith(f"{directory}/")), reverse=True):
+    for mount in sorted((mount for mount in mounts if mount.startswith(f"{directory}/")), reverse=True):
         run_program("umount", "--lazy", mount, check=False)
 
 
@@ -107,7 +105,7 @@ def _unmount_namespaces() -> None:
 
 
 def _remove_rules() -> None:
-    """Remove the chains of kube-proxy and of the network plugins, and every rule that names them."""
+    """Remove the iptables chains of kube-proxy and of the network plugins, and all rules that refer to them."""
     for tool in ("iptables", "ip6tables"):
         saved = run_program(f"{tool}-save", check=False)
         if saved.returncode != 0:

@@ -1,4 +1,4 @@
-"""Gets the programs of the cluster: Kubernetes and its company from one Go module, the rest from Debian."""
+"""Installs the cluster's programs: Kubernetes, containerd and Helm from one Go module, the rest from Debian."""
 
 import os
 import shutil
@@ -23,10 +23,10 @@ _PARTS = (
     "kubectl",
 )
 _VERSIONED = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet")
-"""Programs that must be of the version above; kube-proxy, kubectl and Helm may differ by what Kubernetes allows."""
+"""Programs that must have exactly the version above; Kubernetes allows others to differ."""
 _TOOLS = ("containerd", "containerd-shim-runc-v2", "ctr", "helm")
 _DIRECTORY = "KUBERNETES_BIN"
-"""The variable that names a directory with all these programs, so that none is built."""
+"""Environment variable: a directory with all these programs, to skip the build."""
 _DEBIAN = {
     "runc": "runc",
     "buildah": "buildah",
@@ -39,21 +39,25 @@ _DEBIAN = {
 
 
 def check_machine() -> None:
-    """Raise ClusterError where a cluster cannot run, and say what to do instead."""
-    instead = "use a cluster of yours: CLUSTER=current REGISTRY=<registry> make demo"
+    """Check that the embedded Kubernetes can run here.
+
+    Raises:
+        ClusterError: it cannot; the message says what to do.
+    """
+    alternative = "use your own cluster: CLUSTER=current REGISTRY=<registry> make demo"
     if sys.platform != "linux":
-        raise ClusterError(f"the embedded Kubernetes runs on Linux; {instead}")
+        raise ClusterError(f"the embedded Kubernetes runs only on Linux: {alternative}")
     if os.geteuid() != 0:
-        raise ClusterError(f"the embedded Kubernetes needs root; run as root, or {instead}")
+        raise ClusterError(f"the embedded Kubernetes needs root: run as root, or {alternative}")
     if shutil.which("go") is None:
-        raise ClusterError(f"the embedded Kubernetes is built with Go 1.26 or newer: install it, or {instead}")
+        raise ClusterError(f"building the embedded Kubernetes needs Go 1.26 or newer: install it, or {alternative}")
 
 
 def install_kubernetes() -> None:
-    """Make the programs of the cluster available: those of KUBERNETES_BIN, or built here.
+    """Link the programs from KUBERNETES_BIN, or build them.
 
     Raises:
-        ClusterError: they cannot be built, or the directory lacks one or has one of another version.
+        ClusterError: the build failed, or the directory lacks a program or has another version of it.
     """
     check_machine()
     BIN.mkdir(parents=True, exist_ok=True)
@@ -65,11 +69,11 @@ def install_kubernetes() -> None:
 
 def _link_programs(directory: Path) -> None:
     if missing := [name for name in (*_PARTS, *_TOOLS) if not os.access(directory / name, os.X_OK)]:
-        raise ClusterError(f"{_DIRECTORY}: {directory} lacks {', '.join(missing)}: add them, or unset it to build all")
+        raise ClusterError(f"{_DIRECTORY}: {directory} lacks {', '.join(missing)}: add them, or unset it to build them")
     for name in _VERSIONED:
-        found = _run([str(directory / name), "--version"], directory).strip()
-        if found != f"Kubernetes {KUBERNETES}":
-            raise ClusterError(f"{_DIRECTORY}: {directory / name} is {found}, and {KUBERNETES} is needed")
+        version = _run([str(directory / name), "--version"], directory).strip()
+        if version != f"Kubernetes {KUBERNETES}":
+            raise ClusterError(f"{_DIRECTORY}: {directory / name} is {version}, but {KUBERNETES} is required")
     if directory == BIN:
         return
     for name in (*_PARTS, *_TOOLS):
@@ -79,11 +83,11 @@ def _link_programs(directory: Path) -> None:
 
 
 def _build_programs() -> None:
-    """Build what changed since the last time; all at once, since they share most of their packages."""
+    """Build the programs if their inputs changed; all at once, since they share most of their packages."""
     version = "k8s.io/component-base/version"
     major, minor, _ = KUBERNETES.removeprefix("v").split(".")
     flags = f"-s -w -X {version}.gitVersion={KUBERNETES} -X {version}.gitMajor={major} -X {version}.gitMinor={minor}"
-    # What debuggers need is not written, since -w drops it.
+    # -w drops the debugger's data, so the compiler need not generate it.
     options = ["-trimpath", "-gcflags=all=-dwarf=false", "-ldflags", flags]
     source = Path(__file__).parent / "go"
     inputs = digest_inputs(source.iterdir(), " ".join(options))
@@ -101,7 +105,7 @@ def _build_programs() -> None:
 
 
 def install_debian() -> None:
-    """Install Debian's packages that a node needs, and those that build images, where they are missing."""
+    """Install the missing Debian packages that the node and the image builds need."""
     check_machine()
     missing = [package for program, package in _DEBIAN.items() if shutil.which(program) is None]
     if missing:
@@ -110,11 +114,15 @@ def install_debian() -> None:
 
 
 def install_object_store() -> Path:
-    """Return the program that speaks S3, built where it is missing."""
+    """Return the path of the S3 server; build it if it is missing.
+
+    Raises:
+        ClusterError: Go is missing, or the build failed.
+    """
     program = BIN / "versitygw"
     if not program.exists():
         if shutil.which("go") is None:
-            raise ClusterError("the S3 server of the tests is built with Go 1.26 or newer: install it")
+            raise ClusterError("building the S3 server of the tests needs Go 1.26 or newer: install it")
         BIN.mkdir(parents=True, exist_ok=True)
         log_progress("building versitygw (1 to 4 minutes)")
         _go(["install", "-trimpath", "-ldflags", "-s -w", _OBJECT_STORE], CACHE)
@@ -122,7 +130,7 @@ def install_object_store() -> Path:
 
 
 def unpack_prometheus() -> Path:
-    """Return the directory with Debian's `prometheus`; it is unpacked, not installed, so no service starts."""
+    """Return the directory of Debian's `prometheus`, unpacked and not installed, so that no service starts."""
     directory = CACHE / "prometheus"
     if not (directory / "usr/bin/prometheus").exists():
         log_progress("unpacking Prometheus")
@@ -136,7 +144,7 @@ def unpack_prometheus() -> Path:
 
 
 def _go(arguments: list[str], directory: Path) -> None:
-    # The compiler spends time on its garbage, and there is memory for it.
+    # A higher GOGC uses more memory, but collects garbage less often.
     environment = {"CGO_ENABLED": "0", "GOBIN": str(BIN), "GOFLAGS": "", "GOGC": "400", "GOWORK": "off"}
     _run(["go", *arguments], directory, environment)
 

@@ -1,7 +1,7 @@
-"""Starts and stops the cluster's processes; touches none that it did not start.
+"""Starts and stops the cluster's processes, and only those.
 
-A process is known by its id and its start time, so that an id which the kernel gave to another
-process since is never mistaken for ours.
+A process is identified by its PID and its start time, because the kernel may give the PID of an ended process to
+another one.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from cluster.layout import ClusterError
 
 
 def start(directory: Path, name: str, command: Sequence[str | Path], env: dict[str, str] | None = None) -> None:
-    """Start a process that outlives this one; its output goes to `logs/<name>.log`."""
+    """Start a process that outlives this one, unless it runs; append its output to `logs/<name>.log`."""
     if is_running(directory, name):
         return
     (directory / "logs").mkdir(parents=True, exist_ok=True)
@@ -33,13 +33,13 @@ def start(directory: Path, name: str, command: Sequence[str | Path], env: dict[s
             start_new_session=True,
         )
     record = {"pid": process.pid, "started": start_time(process.pid)}
-    # Python complains of a process that it forgets while it still runs; ours are meant to.
+    # Otherwise Python warns that the process still runs when its Popen object is deleted.
     process.returncode = 0
     (directory / "run" / f"{name}.json").write_text(json.dumps(record))
 
 
 def stop(directory: Path, name: str, grace: float = 20) -> None:
-    """Stop a process that `start` started: SIGTERM, then SIGKILL."""
+    """Stop a process of `start`: SIGTERM, and SIGKILL after `grace` seconds."""
     pid = find(directory, name)
     if pid is not None:
         for signum, seconds in ((signal.SIGTERM, grace), (signal.SIGKILL, 10.0)):
@@ -51,12 +51,12 @@ def stop(directory: Path, name: str, grace: float = 20) -> None:
 
 
 def is_running(directory: Path, name: str) -> bool:
-    """Tell whether the process that `start` started still runs."""
+    """Tell whether a process of `start` still runs."""
     return find(directory, name) is not None
 
 
 def find(directory: Path, name: str) -> int | None:
-    """Return the id of the process that `start` started; None where it does not run."""
+    """Return the PID of a process of `start`; None if it does not run."""
     try:
         record = json.loads((directory / "run" / f"{name}.json").read_text())
     except (OSError, json.JSONDecodeError):
@@ -66,23 +66,23 @@ def find(directory: Path, name: str) -> int | None:
 
 
 def wait_until(is_true: Callable[[], bool], what: str, seconds: float) -> None:
-    """Wait for a condition.
+    """Poll until a condition is true.
 
     Raises:
-        ClusterError: it did not come true in time.
+        ClusterError: it is still false after `seconds`; the message says `what` was expected.
     """
     deadline = time.monotonic() + seconds
     while not is_true():
         if time.monotonic() > deadline:
-            raise ClusterError(f"waited {seconds:.0f} s in vain for {what}")
+            raise ClusterError(f"timed out after {seconds:.0f} s waiting for {what}")
         time.sleep(0.1)
 
 
 def run_program(*command: str | Path, check: bool = True, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
-    """Run a program to its end.
+    """Run a program and return its result.
 
     Raises:
-        ClusterError: it failed, and `check` is set.
+        ClusterError: `check` is set and the program failed.
     """
     done = subprocess.run([str(part) for part in command], input=stdin, capture_output=True, text=True, check=False)
     if check and done.returncode != 0:
@@ -91,7 +91,7 @@ def run_program(*command: str | Path, check: bool = True, stdin: str | None = No
 
 
 def start_time(pid: int) -> int | None:
-    """Return when a process started, in clock ticks since boot; None where there is none, or only its corpse."""
+    """Return when a process started, in clock ticks since boot; None if it does not exist or is a zombie."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:

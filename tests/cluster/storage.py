@@ -1,7 +1,7 @@
-"""Volumes for pods that are not root: `local` volumes on directories that all may write.
+"""Volumes for pods without root: `local` volumes on directories that everybody can write.
 
-A fixed number of them waits for claims. One whose claim is gone is emptied and offered again; one with
-a name of its own keeps its content when the cluster is stopped and started.
+A fixed number is available for claims; a volume whose claim was deleted is emptied and made available again. Kept
+volumes have a name and keep their content when the cluster is stopped.
 """
 
 import json
@@ -18,7 +18,7 @@ _CLASS = "local"
 
 
 def create_volumes(cluster: Cluster) -> None:
-    """Make the storage class and the volumes, where they are missing."""
+    """Create the storage class and the volumes that are missing."""
     storage_class = {
         "apiVersion": "storage.k8s.io/v1",
         "kind": "StorageClass",
@@ -27,13 +27,13 @@ def create_volumes(cluster: Cluster) -> None:
         "volumeBindingMode": "WaitForFirstConsumer",
     }
     volumes = [
-        build_volume(f"local-{number}", _make_directory(cluster.volumes / str(number))) for number in range(_COUNT)
+        build_volume(f"local-{number}", _create_directory(cluster.volumes / str(number))) for number in range(_COUNT)
     ]
     _apply(cluster, [storage_class, *volumes])
 
 
 def recycle_volumes(cluster: Cluster) -> None:
-    """Empty the volumes whose claims are gone, and offer them again."""
+    """Empty the volumes whose claims were deleted, and make them available again."""
     listed = json.loads(cluster.run_kubectl("get", "persistentvolumes", "-o", "json"))["items"]
     for volume in listed:
         if not is_recyclable(volume):
@@ -41,12 +41,12 @@ def recycle_volumes(cluster: Cluster) -> None:
         name, directory = volume["metadata"]["name"], Path(volume["spec"]["local"]["path"])
         cluster.run_kubectl("delete", f"persistentvolume/{name}", "--wait=true")
         shutil.rmtree(directory)
-        _apply(cluster, [build_volume(name, _make_directory(directory))])
+        _apply(cluster, [build_volume(name, _create_directory(directory))])
 
 
 def create_kept_volume(cluster: Cluster, name: str) -> Path:
-    """Make a volume that only a claim naming it takes; return its directory, whose content is kept."""
-    directory = _make_directory(CACHE / "volumes" / name)
+    """Create a volume that binds only to claims of class `kept-<name>`; return its directory, whose content is kept."""
+    directory = _create_directory(CACHE / "volumes" / name)
     volume = build_volume(name, directory)
     volume["spec"]["storageClassName"] = f"kept-{name}"
     listed = cluster.run_kubectl("get", "persistentvolumes", "--ignore-not-found", name, "-o", "json")
@@ -57,7 +57,7 @@ def create_kept_volume(cluster: Cluster, name: str) -> Path:
 
 
 def is_recyclable(volume: dict[str, Any]) -> bool:
-    """Tell whether a volume of ours was used and is free now."""
+    """Tell whether a volume was created by `create_volumes` and its claim was deleted."""
     spec, status = volume.get("spec"), volume.get("status")
     return (
         isinstance(spec, dict)
@@ -68,7 +68,7 @@ def is_recyclable(volume: dict[str, Any]) -> bool:
 
 
 def build_volume(name: str, directory: Path) -> dict[str, Any]:
-    """Return the PersistentVolume on a directory of the node."""
+    """Return a PersistentVolume on a directory of the node."""
     affinity = {"key": "kubernetes.io/hostname", "operator": "In", "values": [NODE_NAME]}
     return {
         "apiVersion": "v1",
@@ -85,7 +85,7 @@ def build_volume(name: str, directory: Path) -> dict[str, Any]:
     }
 
 
-def _make_directory(directory: Path) -> Path:
+def _create_directory(directory: Path) -> Path:
     directory.mkdir(parents=True, exist_ok=True)
     directory.chmod(0o777)
     return directory

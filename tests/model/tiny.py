@@ -1,4 +1,4 @@
-"""Makes a tiny base model on the spot: none can be downloaded where the tests run."""
+"""Creates a tiny base model, so that the tests download none."""
 
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,9 @@ _SPECIAL = ["<|pad|>", "<|end|>", "<|tools|>", "<|call|>", "<|system|>", "<|user
 
 
 def make_tiny_model(directory: Path, seed: int = 0, layers: int = 2) -> Path:
-    """Write a randomly initialised Llama of about two million parameters with a byte-level tokenizer.
+    """Write a randomly initialized Llama of about two million parameters with a byte-level tokenizer.
 
-    Its head size is 64, which vLLM's attention on CPUs takes; smaller ones it refuses.
+    Its head size is 64, because vLLM's attention on CPUs refuses smaller ones.
     """
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -42,7 +42,7 @@ def make_tiny_model(directory: Path, seed: int = 0, layers: int = 2) -> Path:
 
 
 def make_tiny_tokenizer(directory: Path, template: str = CHAT_TEMPLATE) -> Any:
-    """Write the byte-level tokenizer of that model alone, and return it."""
+    """Write only the byte-level tokenizer of that model, and return it."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 

@@ -1,7 +1,7 @@
-"""`python -m soak [PART ...]`: what `make test` proves once or in part, as often and as long as it takes to trust it.
+"""`python -m soak [PART ...]`: repeats the tests of `make test` whose outcome depends on chance.
 
-Prints a line of JSON for each part: whether it passed, how long it took, and its figures. What a part says meanwhile
-goes to standard error. docs/proof.md says what each proves, and keeps the last figures.
+Prints a line of JSON for each part: whether it passed, its minutes and its figures. The output of the parts goes to
+standard error. docs/proof.md explains the parts and lists their latest figures.
 """
 
 import argparse
@@ -32,45 +32,45 @@ PARTS = {
     "faults": ["faults"],
     "growth": ["bench", "operator", "--sizes", *_BENCH_SIZES],
 }
-"""What `python -m` runs for each part."""
+"""The arguments of `python -m` for each part."""
 
 
 def main() -> int:
-    """Run the parts asked for, or all; return 1 where one failed."""
+    """Run the selected parts, or all of them; return 1 if one failed."""
     parser = argparse.ArgumentParser(prog="python -m soak", description=__doc__)
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; all by default")
-    wanted = parser.parse_args().parts or list(PARTS)
-    if unknown := [part for part in wanted if part not in PARTS]:
-        parser.error(f"there is no part {', '.join(unknown)}; there are {', '.join(PARTS)}")
-    lines = [_run(part) for part in PARTS if part in wanted]
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"one of {', '.join(PARTS)}; default: all")
+    selected = parser.parse_args().parts or list(PARTS)
+    if unknown := [part for part in selected if part not in PARTS]:
+        parser.error(f"unknown parts: {', '.join(unknown)}. Parts are {', '.join(PARTS)}.")
+    lines = [_run(part) for part in PARTS if part in selected]
     return 0 if all(line["passed"] for line in lines) else 1
 
 
 def _run(part: str) -> dict[str, Any]:
-    """Run a part and print its line."""
-    command, began = PARTS[part], time.monotonic()
+    """Run a part; print and return its line."""
+    command, started = PARTS[part], time.monotonic()
     if command[0] == "pytest":
         passed, figures = _run_test(command)
     else:
         done = subprocess.run([sys.executable, "-m", *command], stdout=subprocess.PIPE, text=True, check=False)
         passed, figures = done.returncode == 0, _read_figures(done.stdout)
-    line = {"part": part, "passed": passed, "minutes": round((time.monotonic() - began) / 60, 1), **figures}
+    line = {"part": part, "passed": passed, "minutes": round((time.monotonic() - started) / 60, 1), **figures}
     print(json.dumps(line), flush=True)
     return line
 
 
 def _run_test(command: list[str]) -> tuple[bool, dict[str, Any]]:
-    """Run a test with pytest; it passed where it was not skipped and nothing else failed."""
+    """Run a test with pytest; return whether it passed and was not skipped, and its figures."""
     with tempfile.TemporaryDirectory() as directory:
         results = Path(directory) / "results.xml"
-        whole = [sys.executable, "-m", *command, f"--junit-xml={results}", "-o", "junit_family=xunit1"]
-        status = subprocess.run(whole, stdout=sys.stderr, check=False).returncode
+        full_command = [sys.executable, "-m", *command, f"--junit-xml={results}", "-o", "junit_family=xunit1"]
+        status = subprocess.run(full_command, stdout=sys.stderr, check=False).returncode
         counts = count_results(results)
     return status == 0 and counts.passed > 0 and not counts.skipped, {"tests": counts.passed}
 
 
 def _read_figures(output: str) -> dict[str, Any]:
-    """Return the last line of a program's output as its figures; none where it ended before it had any."""
+    """Parse the last line of a program's output as its figures; empty if there is no output."""
     lines = output.splitlines()
     return dict(json.loads(lines[-1])) if lines else {}
 

@@ -1,4 +1,4 @@
-"""The log oracle that every tier with an operator uses."""
+"""Which lines of the operator's log are unexpected errors."""
 
 import json
 
@@ -10,15 +10,15 @@ def line(level: str, message: str = "x") -> str:
     return json.dumps({"level": level, "message": message}, ensure_ascii=False)
 
 
-def test_refusals_that_come_again_are_expected() -> None:
+def test_warnings_about_retries_are_expected() -> None:
     log = "\n".join([line("info"), line("warning", "requeued after 1.0 s"), line("debug"), ""])
     assert unexpected_errors(log) == []
     check_log(log)
 
 
-@pytest.mark.parametrize("wrong", [line("error"), line("critical"), "Traceback (most recent call last):", "[]"])
-def test_errors_and_lines_other_than_json_are_found(wrong: str) -> None:
-    log = f"{line('info')}\n{wrong}\n"
+@pytest.mark.parametrize("text", [line("error"), line("critical"), "Traceback (most recent call last):", "[]"])
+def test_errors_and_lines_that_are_not_json_are_unexpected(text: str) -> None:
+    log = f"{line('info')}\n{text}\n"
     assert len(unexpected_errors(log)) == 1
     with pytest.raises(AssertionError):
         check_log(log)
@@ -29,5 +29,5 @@ def test_an_empty_log_fails() -> None:
         check_log("\n")
 
 
-def test_a_users_line_separator_makes_no_line() -> None:
+def test_unicode_line_separators_do_not_split_a_line() -> None:
     assert unexpected_errors(line("info", "a\u2028b\x85c")) == []

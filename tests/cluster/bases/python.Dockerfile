@@ -1,4 +1,4 @@
-# Debian with its Python: stands in for the public base images where no registry can be reached.
+# Debian with its Python, in place of the public base images, so that no registry is needed.
 FROM scratch
 ADD debian.tar /
 ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin

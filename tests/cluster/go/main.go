@@ -1,4 +1,4 @@
-// One binary for every part of the embedded Kubernetes: the name it is called by, or its first argument, chooses.
+// One binary for all programs of the embedded Kubernetes. The name of the executable or its first argument selects one.
 package main
 
 import (
@@ -50,7 +50,7 @@ func main() {
 	case "kubectl":
 		run(kubectl.NewDefaultKubectlCommand())
 	default:
-		fmt.Fprintf(os.Stderr, "%s is none of etcd, kube-apiserver, kube-controller-manager, kube-scheduler, kube-proxy, kubelet, kubectl\n", name)
+		fmt.Fprintf(os.Stderr, "unknown program %s: expected one of etcd, kube-apiserver, kube-controller-manager, kube-scheduler, kube-proxy, kubelet, kubectl\n", name)
 		os.Exit(2)
 	}
 }

@@ -1,4 +1,4 @@
-// Waits for ever: the container that holds a pod's namespaces.
+// Sleeps until SIGTERM. Its container holds the namespaces of a pod.
 package main
 
 import (

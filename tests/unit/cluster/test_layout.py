@@ -1,11 +1,11 @@
-"""What an image is made from."""
+"""The digest of a build's inputs."""
 
 from pathlib import Path
 
 from cluster.layout import ROOT, digest_inputs
 
 
-def test_an_image_is_made_anew_when_a_file_or_its_base_changes(tmp_path: Path) -> None:
+def test_the_digest_changes_with_the_files_and_the_extra_input(tmp_path: Path) -> None:
     file = ROOT / "install.sh"
     before = digest_inputs([file], "base-1")
     assert digest_inputs([file], "base-1") == before

@@ -1,4 +1,4 @@
-"""Which node is not ours."""
+"""Detection of other Kubernetes nodes on the machine."""
 
 import subprocess
 from pathlib import Path
@@ -7,12 +7,12 @@ from cluster import processes
 from cluster.node import find_other_node
 
 
-def test_a_node_of_someone_else_is_seen(tmp_path: Path) -> None:
+def test_another_node_on_the_machine_is_found(tmp_path: Path) -> None:
     link = tmp_path / "k3s-server"
     link.symlink_to("/bin/sleep")
-    stranger = subprocess.Popen([link, "600"])
+    other = subprocess.Popen([link, "600"])
     try:
-        processes.wait_until(lambda: bool(find_other_node(tmp_path)), "the stranger", 10)
+        processes.wait_until(lambda: bool(find_other_node(tmp_path)), "the other node", 10)
     finally:
-        stranger.kill()
-        stranger.wait()
+        other.kill()
+        other.wait()

@@ -1,4 +1,4 @@
-"""Programs of Kubernetes that a machine has already are used where they are complete and of the right version."""
+"""KUBERNETES_BIN replaces the build if its programs are complete and have the right version."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ PROGRAMS = (
 
 @pytest.fixture
 def given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A directory with programs that say the version that is needed."""
+    """A directory with programs that print the required version."""
     directory = tmp_path / "given"
     directory.mkdir()
     for name in PROGRAMS:
@@ -31,7 +31,7 @@ def write(program: Path, version: str) -> None:
     program.chmod(0o755)
 
 
-def test_programs_of_a_directory_stand_in_for_built_ones(given: Path, tmp_path: Path) -> None:
+def test_programs_of_the_directory_are_linked_and_not_built(given: Path, tmp_path: Path) -> None:
     packages.install_kubernetes()
     packages.install_kubernetes()
     links = {path.name: path.resolve() for path in (tmp_path / "bin").iterdir() if path.is_symlink()}
@@ -47,6 +47,6 @@ def test_a_directory_that_lacks_a_program_is_refused(given: Path) -> None:
 
 def test_a_program_of_another_version_is_refused(given: Path, tmp_path: Path) -> None:
     write(given / "kubelet", "v1.30.0")
-    with pytest.raises(ClusterError, match=rf"kubelet is Kubernetes v1.30.0, and {packages.KUBERNETES} is needed"):
+    with pytest.raises(ClusterError, match=rf"kubelet is Kubernetes v1.30.0, but {packages.KUBERNETES} is required"):
         packages.install_kubernetes()
     assert not list((tmp_path / "bin").iterdir())

@@ -1,4 +1,4 @@
-"""Whose a process is, and how it is stopped."""
+"""Processes are identified by PID and start time, and stopped with SIGTERM, then SIGKILL."""
 
 import sys
 from pathlib import Path
@@ -8,19 +8,19 @@ from cluster import processes
 from cluster.layout import ClusterError
 
 
-def test_a_process_is_ours_by_its_id_and_its_start_time(tmp_path: Path) -> None:
+def test_a_process_is_identified_by_its_pid_and_its_start_time(tmp_path: Path) -> None:
     processes.start(tmp_path, "sleeper", [sys.executable, "-c", "import time; print(1, flush=True); time.sleep(600)"])
     try:
         pid = processes.find(tmp_path, "sleeper")
         assert pid is not None
         assert Path(f"/proc/{pid}/cwd").readlink() == tmp_path
         record = tmp_path / "run" / "sleeper.json"
-        ours = record.read_text()
-        record.write_text(ours.replace(f'"started": {processes.start_time(pid)}', '"started": 1'))
+        original = record.read_text()
+        record.write_text(original.replace(f'"started": {processes.start_time(pid)}', '"started": 1'))
         assert processes.find(tmp_path, "sleeper") is None
         processes.stop(tmp_path, "sleeper")
         assert processes.start_time(pid) is not None, "a process with another start time was stopped"
-        record.write_text(ours)
+        record.write_text(original)
     finally:
         processes.stop(tmp_path, "sleeper")
     assert processes.start_time(pid) is None
@@ -36,6 +36,6 @@ def test_a_process_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
     assert processes.start_time(pid) is None
 
 
-def test_a_wait_in_vain_names_what_was_waited_for() -> None:
-    with pytest.raises(ClusterError, match="in vain for the moon"):
+def test_a_timeout_says_what_was_expected() -> None:
+    with pytest.raises(ClusterError, match="timed out after 0 s waiting for the moon"):
         processes.wait_until(lambda: False, "the moon", 0)

@@ -1,4 +1,4 @@
-"""Which volume is free."""
+"""Which volumes are recycled."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from cluster.storage import build_volume, is_recyclable
         ("fast", "Released", False),
     ],
 )
-def test_only_a_used_and_free_volume_of_ours_is_emptied(storage_class: str, phase: str, *, free: bool) -> None:
+def test_only_released_volumes_of_our_class_are_recycled(storage_class: str, phase: str, *, free: bool) -> None:
     volume = build_volume("local-1", Path("/nowhere"))
     volume["spec"]["storageClassName"] = storage_class
     assert is_recyclable(volume | {"status": {"phase": phase}}) is free
