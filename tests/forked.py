@@ -1,6 +1,6 @@
 """Runs our programs in processes forked from one that has imported their packages, since imports dominate short runs.
 
-Programs behave as in a process of their own. Tests that stop or kill a program, and those of the images, start it in one.
+Programs behave as in their own process. Tests that stop or kill a program, and those of the images, start it in one.
 """
 
 import multiprocessing

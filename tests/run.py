@@ -28,7 +28,7 @@ CPU_BOUND = ("training", "serving")
 IO_BOUND = (("api",), ("escalations", "faults", "fuzz"))
 """Tiers that mostly wait for an API server; the two groups run in parallel."""
 NEW_NETWORK = ("unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh")
-"""Prefix that runs a command in a new network namespace, since all tiers use the same addresses for API servers and pods."""
+"""Prefix that runs a command in a new network namespace, since API servers and pods of all tiers share addresses."""
 EXCLUSIVE = ("upgrade", "e2e")
 """Tiers that run alone, because two operators or all programs need the cores."""
 IMAGE_TIER = "e2e"

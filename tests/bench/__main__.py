@@ -1,6 +1,6 @@
-"""`python -m bench planning|operator|training|serving|gpu`: what the parts cost. Nothing here is a test.
+"""`python -m bench planning|operator|training|serving|gpu`: benchmarks; none of them is a test.
 
-Each prints one line of JSON. Ratios are taken within one run, turn by turn, since machines are noisy.
+Each prints one line of JSON. Both sides of a ratio are measured alternately in one run, since machines are noisy.
 """
 
 import argparse
@@ -31,21 +31,23 @@ _SETTINGS = Settings.model_validate({"images": {"trainer": "trainer:1", "serving
 def main() -> None:
     """Run one benchmark and print its figures."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("what", choices=["planning", "operator", "training", "serving", "gpu"])
-    parser.add_argument("--rows", type=int, default=1_000_000, help="rows to prepare")
-    parser.add_argument("--sizes", type=int, nargs="+", default=[5_000, 10_000, 20_000], help="FineTuneJobs, ascending")
-    parser.add_argument("--idle", type=float, default=600, help="seconds of idleness")
+    parser.add_argument("benchmark", choices=["planning", "operator", "training", "serving", "gpu"])
+    parser.add_argument("--rows", type=int, default=1_000_000, help="number of rows to prepare")
+    parser.add_argument(
+        "--sizes", type=int, nargs="+", default=[5_000, 10_000, 20_000], help="numbers of FineTuneJobs, ascending"
+    )
+    parser.add_argument("--idle", type=float, default=600, help="seconds for which an idle operator is measured")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
         figures: dict[str, Any]
-        match arguments.what:
+        match arguments.benchmark:
             case "planning":
                 figures = {"plan_us": round(measure_planning())}
             case "operator":
                 figures = measure_operator(arguments.sizes, arguments.idle)
             case "training":
-                # First, while no other child has left its peak behind.
+                # First, because the peak memory is that of all child processes so far.
                 figures = measure_preparation(root / "preparing", arguments.rows)
                 figures |= measure_training(root / "training")
             case "serving":
@@ -56,13 +58,13 @@ def main() -> None:
 
 
 def measure_planning() -> float:
-    """Return the microseconds that the decision about a new FineTuneJob takes."""
+    """Return the median microseconds of planning a new FineTuneJob."""
     manifest = GOLDEN.read_observed("job-new")["job"]
     seconds = []
     for _ in range(_PLANS):
-        began = time.perf_counter()
+        started = time.perf_counter()
         plan_job(view_job(manifest), JobSnapshot(attempts=[]), _SETTINGS, NOW)
-        seconds.append(time.perf_counter() - began)
+        seconds.append(time.perf_counter() - started)
     return statistics.median(seconds) * 1e6
 
 

@@ -1,4 +1,4 @@
-"""A client of the API server that makes thousands of FineTuneJobs at once and sees when each has its first Job."""
+"""A client of the API server that creates thousands of FineTuneJobs and records when each gets its first Job."""
 
 import asyncio
 import json
@@ -25,25 +25,25 @@ _LIST_METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.
 
 @dataclass
 class Fleet:
-    """FineTuneJobs in the making: when each was created, and when its first Job was there."""
+    """FineTuneJobs by name, with the times of their creation and of their first Job."""
 
     session: aiohttp.ClientSession
     server: str
-    created: dict[str, float] = field(default_factory=dict)
-    begun: dict[str, float] = field(default_factory=dict)
+    created_at: dict[str, float] = field(default_factory=dict)
+    started_at: dict[str, float] = field(default_factory=dict)
     running: int = 0
-    """Pods that were made to run."""
-    _news: asyncio.Event = field(default_factory=asyncio.Event)
+    """Number of pods that were marked as running."""
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def create(self, jobs: list[dict[str, Any]]) -> None:
-        """Create jobs as fast as the API server takes them."""
-        waiting = list(jobs)
+        """Create jobs as fast as the API server accepts them."""
+        pending = list(jobs)
 
         async def work() -> None:
-            while waiting:
-                job = waiting.pop()
+            while pending:
+                job = pending.pop()
                 await self.post("/apis/finetune.dev/v1alpha1", "finetunejobs", job)
-                self.created[job["metadata"]["name"]] = time.monotonic()
+                self.created_at[job["metadata"]["name"]] = time.monotonic()
 
         await asyncio.gather(*(work() for _ in range(_CONNECTIONS)))
 
@@ -61,40 +61,40 @@ class Fleet:
             text = await response.text()
             assert response.status in (200, 202), text
 
-    async def wait_until_begun(self, names: list[str], seconds: float) -> None:
+    async def wait_until_started(self, names: list[str], seconds: float) -> None:
         """Wait until each of the jobs has its first Job."""
         async with asyncio.timeout(seconds):
-            while not all(name in self.begun for name in names):
-                self._news.clear()
-                await self._news.wait()
+            while not all(name in self.started_at for name in names):
+                self._changed.clear()
+                await self._changed.wait()
 
     async def wait_until_running(self, count: int, seconds: float) -> None:
-        """Wait until so many pods run."""
+        """Wait until `count` pods run."""
         async with asyncio.timeout(seconds):
             while self.running < count:
-                self._news.clear()
-                await self._news.wait()
+                self._changed.clear()
+                await self._changed.wait()
 
-    async def let_pods_run(self) -> None:
-        """Say of each pod of a stage that it runs, as a kubelet would, until cancelled."""
-        new: asyncio.Queue[dict[str, str]] = asyncio.Queue()
+    async def run_pods(self) -> None:
+        """Mark each pod of a stage as running, as a kubelet would, until cancelled."""
+        pods: asyncio.Queue[dict[str, str]] = asyncio.Queue()
 
         async def work() -> None:
             while True:
-                metadata = await new.get()
-                await self._let_run(metadata["namespace"], metadata["name"])
+                metadata = await pods.get()
+                await self._mark_running(metadata["namespace"], metadata["name"])
 
         async with asyncio.TaskGroup() as group:
             for _ in range(_KUBELETS):
                 group.create_task(work())
-            async for metadata in self._follow("/api/v1/pods"):
-                new.put_nowait(metadata)
+            async for metadata in self._list_and_watch("/api/v1/pods"):
+                pods.put_nowait(metadata)
 
-    async def _follow(self, path: str) -> AsyncIterator[dict[str, Any]]:
-        """Yield the metadata of each object of the stages once."""
+    async def _list_and_watch(self, path: str) -> AsyncIterator[dict[str, Any]]:
+        """Yield the metadata of each object with the job label once."""
         seen: set[str] = set()
         while True:
-            # Whoever reads a watch slowly is cut off by the API server: what came since is in the next list.
+            # The API server ends the watch of a slow reader; the next list has the objects that were missed.
             async with self.session.get(
                 f"{self.server}{path}", params={"labelSelector": _LABEL}, headers={"Accept": _LIST_METADATA_ONLY}
             ) as response:
@@ -108,7 +108,7 @@ class Fleet:
                 yield metadata
 
     async def _watch(self, path: str, version: str) -> AsyncIterator[dict[str, Any]]:
-        """Yield the metadata of each object that is made after a version, until the watch ends."""
+        """Yield the metadata of each object created after a resource version, until the watch ends."""
         query = {"watch": "true", "labelSelector": _LABEL, "resourceVersion": version, "timeoutSeconds": "86400"}
         timeout, headers = aiohttp.ClientTimeout(total=None), {"Accept": _METADATA_ONLY}
         async with self.session.get(f"{self.server}{path}", params=query, headers=headers, timeout=timeout) as response:
@@ -116,29 +116,29 @@ class Fleet:
                 if line.startswith(_ADDED):
                     yield json.loads(line)["object"]["metadata"]
 
-    async def _let_run(self, namespace: str, name: str) -> None:
+    async def _mark_running(self, namespace: str, name: str) -> None:
         url = f"{self.server}/api/v1/namespaces/{namespace}/pods/{name}/status"
         headers = {"Content-Type": "application/merge-patch+json", "Accept": _METADATA_ONLY}
         async with self.session.patch(url, data=_RUNNING, headers=headers) as response:
             text = await response.text()
             assert response.status in (200, 404), text
         self.running += 1
-        self._news.set()
+        self._changed.set()
 
     def delays(self, names: list[str]) -> list[float]:
-        """Return how many seconds after its creation each job had its first Job, in ascending order."""
-        return sorted(self.begun[name] - self.created[name] for name in names)
+        """Return the seconds from the creation of each job to its first Job, in ascending order."""
+        return sorted(self.started_at[name] - self.created_at[name] for name in names)
 
     async def watch_jobs(self) -> None:
-        """Note when the first Job of each FineTuneJob appears, until cancelled."""
-        async for metadata in self._follow("/apis/batch/v1/jobs"):
-            self.begun.setdefault(metadata["labels"][_LABEL], time.monotonic())
-            self._news.set()
+        """Record when the first Job of each FineTuneJob appears, until cancelled."""
+        async for metadata in self._list_and_watch("/apis/batch/v1/jobs"):
+            self.started_at.setdefault(metadata["labels"][_LABEL], time.monotonic())
+            self._changed.set()
 
 
 @asynccontextmanager
 async def watch_fleet(cluster: Cluster) -> AsyncIterator[Fleet]:
-    """Connect to the API server as its administrator; watch the Jobs and play the pods meanwhile."""
+    """Connect to the API server as the administrator; watch the Jobs and mark pods as running in the background."""
     context = ssl.create_default_context(cafile=str(cluster.directory / "pki" / "apiserver.crt"))
     token = (cluster.directory / "pki" / "admin.token").read_text()
     connector = aiohttp.TCPConnector(ssl=context, limit=0)
@@ -147,7 +147,7 @@ async def watch_fleet(cluster: Cluster) -> AsyncIterator[Fleet]:
     ) as session:
         fleet = Fleet(session, cluster.server)
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(fleet.watch_jobs()), group.create_task(fleet.let_pods_run())]
+            tasks = [group.create_task(fleet.watch_jobs()), group.create_task(fleet.run_pods())]
             yield fleet
             for task in tasks:
                 task.cancel()

@@ -1,4 +1,4 @@
-"""What one GPU trains in a second: LoRA with and without packing, and QLoRA, in bfloat16, turn by turn."""
+"""Training throughput on one GPU in bfloat16: LoRA with and without packing, and QLoRA, measured alternately."""
 
 import statistics
 from pathlib import Path
@@ -19,21 +19,23 @@ _CASES: dict[str, tuple[bool, str]] = {
 
 
 def measure_on_gpu(root: Path) -> dict[str, Any]:
-    """Return tokens a second of each case, and the ratio to training without packing."""
+    """Return the tokens a second of each case, and the ratio to training without packing."""
     base = make_tiny_model(root / "base", layers=_LAYERS)
     rates: dict[str, list[float]] = {name: [] for name in _CASES}
     for turn in range(_RUNS):
         for name, (packing, adapter) in _CASES.items():
             rates[name].append(_measure(root / f"{name}-{turn}", base, packing=packing, adapter=adapter))
-    figures: dict[str, Any] = {f"tokens_per_s_{name}": round(statistics.median(all_)) for name, all_ in rates.items()}
+    figures: dict[str, Any] = {
+        f"tokens_per_s_{name}": round(statistics.median(values)) for name, values in rates.items()
+    }
     for name in ("packed", "packed_qlora"):
-        ratios = [one / plain for one, plain in zip(rates[name], rates["plain"], strict=True)]
+        ratios = [rate / plain for rate, plain in zip(rates[name], rates["plain"], strict=True)]
         figures[f"ratio_{name}"] = round(statistics.median(ratios), 2)
     return figures | {"runs": _RUNS}
 
 
 def _measure(directory: Path, base: Path, *, packing: bool, adapter: str) -> float:
-    """Return the tokens that one training takes in a second, from its first step to its last."""
+    """Return the tokens a second of one training, from its first step to its last."""
     workspace = make_workspace(
         directory,
         base,
@@ -45,12 +47,12 @@ def _measure(directory: Path, base: Path, *, packing: bool, adapter: str) -> flo
     )
     prepared, trained = (_run(workspace, *stage) for stage in (["prepare"], ["train", "--attempt=1"]))
     if prepared.dataset is None or trained.training is None:
-        raise SystemExit("the reports hold no figures")
+        raise SystemExit("the reports lack the numbers of tokens and seconds")
     return prepared.dataset.train_tokens / trained.training.seconds
 
 
 def _run(workspace: Workspace, *arguments: str) -> StageReport:
     status, report = workspace.run_subprocess(*arguments)
     if status != 0 or report is None:
-        raise SystemExit(f"{arguments[0]} ended with {status}:\n{workspace.log[-3000:]}")
+        raise SystemExit(f"{arguments[0]} exited with status {status}:\n{workspace.log[-3000:]}")
     return report

@@ -1,4 +1,4 @@
-"""Prepares a million short rows: how many in a second, and with how much memory."""
+"""Throughput and peak memory of the stage prepare with a million short rows."""
 
 import json
 import resource
@@ -11,16 +11,16 @@ from workspace import make_workspace
 
 
 def measure_preparation(root: Path, count: int) -> dict[str, Any]:
-    """Return rows a second, and the peak memory of the process in MiB."""
+    """Return the rows a second, and the peak memory of the process in MiB."""
     root.mkdir()
     workspace = make_workspace(root / "job", make_tiny_model(root / "model"), [])
     with (root / "job" / "claims" / "data" / "train.jsonl").open("w") as file:
         for number in range(count):
             row = {"prompt": f"what does thing {number} cost?", "completion": f"{number} euros"}
             file.write(json.dumps(row) + "\n")
-    began = time.monotonic()
+    started = time.monotonic()
     status = workspace.start("prepare").wait()
-    seconds = time.monotonic() - began
+    seconds = time.monotonic() - started
     if status != 0:
         raise SystemExit(workspace.log[-3000:])
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss

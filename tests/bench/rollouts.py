@@ -1,4 +1,4 @@
-"""How soon a proven adapter answers on a real node, and how soon the version before is back."""
+"""Rollouts on a real node: seconds until a new adapter answers, and until a rollback to the previous one answers."""
 
 import json
 import statistics
@@ -23,7 +23,7 @@ _SERVER = "shared"
 
 
 def measure_rollouts() -> dict[str, Any]:
-    """Return the figures of a cluster that is started for this."""
+    """Start a cluster, return the figures, and stop the cluster."""
     down()
     try:
         return _measure(Kubectl(up(images=True)))
@@ -50,11 +50,11 @@ def _measure(kubectl: Kubectl) -> dict[str, Any]:
     prove(kubectl, _NAMESPACE, names[0], artifacts[names[0]])
     _seconds_until(url, names[0])
     loads, rollbacks = [], []
-    for before, name in pairwise(names):
+    for previous, name in pairwise(names):
         prove(kubectl, _NAMESPACE, name, artifacts[name])
         loads.append(_seconds_until(url, name))
-        _pin(kubectl, before)
-        rollbacks.append(_seconds_until(url, before))
+        _pin(kubectl, previous)
+        rollbacks.append(_seconds_until(url, previous))
         _pin(kubectl, None)
         _seconds_until(url, name)
     return {
@@ -71,7 +71,7 @@ def _server() -> dict[str, Any]:
 
 
 def _job(name: str) -> dict[str, Any]:
-    """Return a job that is held after its data were checked: what it would train is made by hand."""
+    """Return a job that waits for approval after its data checks; the benchmark itself writes its adapter."""
     serving = {"modelName": _NAME, "server": _SERVER}
     return finetunejob(
         name, _NAMESPACE, budget={"approval": "Manual"}, serving=serving, output={"uri": "pvc://models/out"}
@@ -85,7 +85,7 @@ def _url(kubectl: Kubectl) -> str:
 
 
 def _version(url: str) -> str:
-    """Return the job whose result answers a request; empty where none does yet."""
+    """Return the job whose adapter answers a request; empty if none does yet."""
     body = json.dumps({"model": _NAME, "prompt": "hello", "max_tokens": 1}).encode()
     request = urllib.request.Request(f"{url}/v1/completions", body, {"Content-Type": "application/json"})
     try:
@@ -109,13 +109,13 @@ def _pin(kubectl: Kubectl, job: str | None) -> None:
 
 
 def _seconds_until(url: str, job: str) -> float:
-    """Return the seconds until a job's result answers; ask every few milliseconds, since that is what is measured."""
-    began = time.perf_counter()
+    """Return the seconds until a job's adapter answers; poll every 20 ms for a precise time."""
+    started = time.perf_counter()
     while _version(url) != job:
-        if time.perf_counter() - began > 60:
-            raise SystemExit(f"{job} did not answer within a minute")
+        if time.perf_counter() - started > 60:
+            raise SystemExit(f"the adapter of {job} did not answer within 60 s")
         time.sleep(0.02)
-    return time.perf_counter() - began
+    return time.perf_counter() - started
 
 
 def _wait_until_held(kubectl: Kubectl, job: str) -> None:

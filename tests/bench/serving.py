@@ -1,4 +1,4 @@
-"""What our plugin costs beside bare vLLM, turn by turn, and what adapters cost each other on one server."""
+"""The overhead of our plugin over plain vLLM, measured alternately, and the cost of many adapters on one server."""
 
 import asyncio
 import statistics
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from bench.load import Gaps, Load, ask_many
+from bench.load import ChunkTimes, Load, send_requests
 from finetune_pod.servability import LORA_MODULES
 from model.tiny import make_tiny_model
 from ports import find_free_port
@@ -18,38 +18,42 @@ from serving.running import KEY, Server, make_adapter, run_server, run_until_rea
 
 _TURNS = 5
 _TOKENS = 32
-_ONE_BY_ONE = 60
-_TOGETHER = 240
+_SEQUENTIAL_REQUESTS = 60
+_CONCURRENT_REQUESTS = 240
 _CLIENTS = 8
 _ADAPTERS = 8
 _LOADS = 20
 
 
 def measure_serving(root: Path) -> dict[str, Any]:
-    """Return the figures of servers on this machine; ratios are medians over turns."""
-    server = _lay_out(root)
-    bare, ours = [], []
+    """Return the figures of servers on this machine; ratios are medians over the turns."""
+    server = _prepare(root)
+    plain, ours = [], []
     for turn in range(_TURNS):
-        with _run_bare(server):
-            bare.append(_measure(server, ["first"]))
+        with _run_plain(server):
+            plain.append(_measure(server, ["first"]))
         server.route(first=_adapter(root, 0))
         with run_server(server, "--max-adapters=1"):
             ours.append(_measure(server, ["first"]))
             one_memory = _measure_memory()
-        _tell(f"turn {turn + 1} of {_TURNS}: bare {bare[-1][1].rate:.1f}, ours {ours[-1][1].rate:.1f} answers a second")
+        _log(
+            f"turn {turn + 1} of {_TURNS}: plain {plain[-1][1].rate:.1f}, ours {ours[-1][1].rate:.1f} requests a second"
+        )
     figures = {
-        "plugin_overhead_p50_ratio": _ratio([(a.p50, b.p50) for (a, _), (b, _) in zip(ours, bare, strict=True)]),
-        "plugin_throughput_ratio": _ratio([(a.rate, b.rate) for (_, a), (_, b) in zip(ours, bare, strict=True)]),
-        "p50_ms": round(statistics.median(one.p50 for one, _ in ours) * 1000, 1),
-        "requests_per_s": round(statistics.median(one.rate for _, one in ours), 1),
+        "plugin_overhead_p50_ratio": _ratio([(a.p50, b.p50) for (a, _), (b, _) in zip(ours, plain, strict=True)]),
+        "plugin_throughput_ratio": _ratio([(a.rate, b.rate) for (_, a), (_, b) in zip(ours, plain, strict=True)]),
+        "p50_ms": round(statistics.median(load.p50 for load, _ in ours) * 1000, 1),
+        "requests_per_s": round(statistics.median(load.rate for _, load in ours), 1),
         "turns": _TURNS,
     }
     names = [f"bot-{number}" for number in range(_ADAPTERS)]
     server.route(**{name: _adapter(root, number) for number, name in enumerate(names)})
     with run_server(server, f"--max-adapters={_ADAPTERS}"):
-        pairs = [(_together(server, names).rate, _together(server, names[:1]).rate) for _ in range(_TURNS)]
+        pairs = [
+            (_send_concurrently(server, names).rate, _send_concurrently(server, names[:1]).rate) for _ in range(_TURNS)
+        ]
         eight_memory = _measure_memory()
-        _tell(f"eight adapters and one: {pairs}")
+        _log(f"requests a second with eight adapters and with one: {pairs}")
         stalls = asyncio.run(_measure_stalls(server))
     return figures | {
         "eight_adapters_throughput_ratio": _ratio(pairs),
@@ -58,7 +62,7 @@ def measure_serving(root: Path) -> dict[str, Any]:
     }
 
 
-def _lay_out(root: Path) -> Server:
+def _prepare(root: Path) -> Server:
     make_tiny_model(root / "claims" / "models" / "tiny")
     for number in range(_ADAPTERS + 1):
         make_adapter(root / "claims" / "models" / "tiny", _adapter(root, number), number)
@@ -70,7 +74,7 @@ def _adapter(root: Path, number: int) -> Path:
 
 
 @contextmanager
-def _run_bare(server: Server) -> Iterator[None]:
+def _run_plain(server: Server) -> Iterator[None]:
     """Run vLLM without our plugin, with the same settings and the same adapter."""
     command = [
         *(sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", str(server.root / "claims" / "models" / "tiny")),
@@ -87,47 +91,51 @@ def _run_bare(server: Server) -> Iterator[None]:
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
     }
     with run_until_ready(
-        command, f"{server.url}/health", server.root / "bare.log", VLLM_NO_USAGE_STATS="1", **settings
+        command, f"{server.url}/health", server.root / "plain.log", VLLM_NO_USAGE_STATS="1", **settings
     ):
         yield
 
 
 def _measure(server: Server, models: list[str]) -> tuple[Load, Load]:
-    """Return a load of single requests, and one of many at a time."""
-    ask_many(server.url, models, KEY, _CLIENTS * 4, _CLIENTS, _TOKENS)
-    return ask_many(server.url, models, KEY, _ONE_BY_ONE, 1, _TOKENS), _together(server, models)
+    """Return the times of sequential requests, and those of concurrent requests."""
+    send_requests(server.url, models, KEY, _CLIENTS * 4, _CLIENTS, _TOKENS)
+    return send_requests(server.url, models, KEY, _SEQUENTIAL_REQUESTS, 1, _TOKENS), _send_concurrently(server, models)
 
 
-def _together(server: Server, models: list[str]) -> Load:
-    return ask_many(server.url, models, KEY, _TOGETHER, _CLIENTS, _TOKENS)
+def _send_concurrently(server: Server, models: list[str]) -> Load:
+    return send_requests(server.url, models, KEY, _CONCURRENT_REQUESTS, _CLIENTS, _TOKENS)
 
 
 def _measure_memory() -> int:
-    """Return the bytes that the server holds in memory, each page counted once."""
+    """Return the memory of the server's processes in bytes, with shared pages counted once (PSS)."""
     return sum(process.memory_full_info().pss for process in psutil.Process().children(recursive=True))
 
 
 async def _measure_stalls(server: Server) -> dict[str, float]:
-    """Return how long a neighbour's stream stands still while adapters are loaded, and while none is."""
-    gaps = Gaps(server.url, "bot-0", KEY, tokens=256)
-    stream = asyncio.create_task(gaps.run())
-    quiet, busy = [], []
+    """Return the p99 of the gaps in a stream, in ms, while other adapters are loaded and while none is."""
+    chunks = ChunkTimes(server.url, "bot-0", KEY, tokens=256)
+    stream = asyncio.create_task(chunks.run())
+    idle, loading = [], []
     names = {f"bot-{number}": _adapter(server.root, number) for number in range(_ADAPTERS - 1)}
     for turn in range(_LOADS):
-        began = time.perf_counter()
+        started = time.perf_counter()
         await asyncio.sleep(1)
-        quiet += gaps.between(began, time.perf_counter())
-        began = time.perf_counter()
-        # One adapter takes the place of another, whose name is dropped: each turn loads one.
+        idle += chunks.gaps_between(started, time.perf_counter())
+        started = time.perf_counter()
+        # Each turn routes bot-7 to another adapter, so each turn loads one adapter.
         await asyncio.to_thread(server.route, **names | {"bot-7": _adapter(server.root, _ADAPTERS - turn % 2)})
         await asyncio.to_thread(server.wait_for_states, **dict.fromkeys([*names, "bot-7"], "Loaded"))
-        busy += gaps.between(began, time.perf_counter())
-    gaps.stop()
+        loading += chunks.gaps_between(started, time.perf_counter())
+    chunks.stop()
     await stream
-    return {"neighbour_stall_p99_ms": _p99(busy), "neighbour_stall_p99_ms_without_a_load": _p99(quiet), "loads": _LOADS}
+    return {
+        "neighbour_stall_p99_ms": _p99(loading),
+        "neighbour_stall_p99_ms_without_a_load": _p99(idle),
+        "loads": _LOADS,
+    }
 
 
-def _tell(text: str) -> None:
+def _log(text: str) -> None:
     sys.stderr.write(f"{text}\n")
 
 

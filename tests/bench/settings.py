@@ -1,8 +1,8 @@
-"""The settings that both sides of the training benchmark share."""
+"""Settings of both sides of the training benchmark."""
 
 EPOCHS = 2
 LEARNING_RATE = 2e-3
-LONGEST = 512
+MAX_LENGTH = 512
 RANK = 8
 ALPHA = 32
 SEED = 42

@@ -1,4 +1,4 @@
-"""Trains the same model on the same short rows with this project and with a plain TRL script, turn by turn."""
+"""Trains the same model on the same short rows alternately with this project and with a plain TRL script."""
 
 import json
 import math
@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
-from bench.settings import EPOCHS, LEARNING_RATE, LONGEST, RANK, SEED
+from bench.settings import EPOCHS, LEARNING_RATE, MAX_LENGTH, RANK, SEED
 from model.tiny import make_tiny_model
 from scipy import stats
 from workspace import Workspace, make_workspace
@@ -21,23 +21,23 @@ _ROWS = 600
 _RUNS = 5
 _LAYERS = 6
 _PLAIN_BATCH = 32
-_MOST_WORDS = 40
-"""Of a question or an answer, so that no row is longer than LONGEST."""
+_MAX_WORDS = 40
+"""Of a question or an answer, so that no row is longer than MAX_LENGTH."""
 _WORDS = ("shop", "sells", "kettles", "lamps", "chairs", "tables", "for", "a", "fair", "price", "every", "day")
 
 
 @dataclass(frozen=True)
 class Run:
-    """One training."""
+    """The figures of one training."""
 
     tokens_per_s: float
     startup_s: float
-    """From the start of the program to the end of the first step."""
+    """Seconds from the start of the program to the end of the first step."""
     adapter: Path
 
 
 def measure_training(root: Path) -> dict[str, Any]:
-    """Return the figures of the benchmark; ratios are medians over runs that alternate."""
+    """Return the figures of the benchmark; ratios are medians over alternating runs."""
     root.mkdir(exist_ok=True)
     base = make_tiny_model(root / "base", layers=_LAYERS)
     rows = make_rows(_ROWS)
@@ -48,43 +48,46 @@ def measure_training(root: Path) -> dict[str, Any]:
         plain.append(_run_plain(root / f"plain-{seed}", base, workspace, seed))
         losses = [_measure_loss(base, run.adapter, workspace.directory.heldout_data) for run in (ours[-1], plain[-1])]
         differences.append(losses[0] - losses[1])
-    half = stats.t.ppf(0.975, _RUNS - 1) * stats.sem(differences)
+    half_width = stats.t.ppf(0.975, _RUNS - 1) * stats.sem(differences)
     return {
         "tokens_per_s_ratio": round(
             median(a.tokens_per_s / b.tokens_per_s for a, b in zip(ours, plain, strict=True)), 2
         ),
-        "tokens_per_s": round(median(one.tokens_per_s for one in ours)),
+        "tokens_per_s": round(median(run.tokens_per_s for run in ours)),
         "loss_difference": round(mean(differences), 4),
-        "loss_difference_interval": [round(float(mean(differences) + side * half), 4) for side in (-1, 1)],
-        "startup_s": round(median(one.startup_s for one in ours), 1),
-        "startup_s_plain": round(median(one.startup_s for one in plain), 1),
+        "loss_difference_interval": [round(float(mean(differences) + sign * half_width), 4) for sign in (-1, 1)],
+        "startup_s": round(median(run.startup_s for run in ours), 1),
+        "startup_s_plain": round(median(run.startup_s for run in plain), 1),
         "runs": _RUNS,
     }
 
 
 def make_rows(count: int) -> list[dict[str, str]]:
-    """Return short rows of mixed lengths, as support questions are: most short, a few long; the same every time."""
-    pick = random.Random(SEED)
+    """Return reproducible rows with the lengths of support questions: most short, a few long."""
+    generator = random.Random(SEED)
 
-    def say(words: tuple[str, ...], usual: int) -> str:
-        length = round(pick.lognormvariate(math.log(usual), 1))
-        return " ".join(pick.choices(words, k=min(max(length, 2), _MOST_WORDS)))
+    def build_text(words: tuple[str, ...], median_length: int) -> str:
+        length = round(generator.lognormvariate(math.log(median_length), 1))
+        return " ".join(generator.choices(words, k=min(max(length, 2), _MAX_WORDS)))
 
     return [
-        {"prompt": f"question {number}: {say(_WORDS, 5)}?", "completion": f"answer {number}: {say(_WORDS[:6], 4)}."}
+        {
+            "prompt": f"question {number}: {build_text(_WORDS, 5)}?",
+            "completion": f"answer {number}: {build_text(_WORDS[:6], 4)}.",
+        }
         for number in range(count)
     ]
 
 
 def _prepare(root: Path, base: Path, rows: list[dict[str, str]], seed: int) -> Workspace:
-    """Prepare a job with packing, whose steps hold as many rows as a batch of the plain script."""
+    """Prepare a job with packing, with a batch size that gives as many steps as the plain script has."""
     workspace = make_workspace(
         root,
         base,
         list(rows),
         method={"sft": {}},
         adapter={"lora": {"rank": RANK}},
-        hyperparameters={"epochs": EPOCHS, "learningRate": LEARNING_RATE, "maxLength": LONGEST, "seed": seed},
+        hyperparameters={"epochs": EPOCHS, "learningRate": LEARNING_RATE, "maxLength": MAX_LENGTH, "seed": seed},
         compute={"saveSteps": 100_000},
     )
     status, report = workspace.run_subprocess("prepare")
@@ -92,21 +95,21 @@ def _prepare(root: Path, base: Path, rows: list[dict[str, str]], seed: int) -> W
         raise SystemExit(workspace.log[-3000:])
     steps = math.ceil(report.dataset.train_examples / _PLAIN_BATCH)
     job = json.loads(workspace.job_path.read_text())
-    job["spec"]["hyperparameters"]["batchSize"] = max(1, round(report.dataset.train_tokens / LONGEST / steps))
+    job["spec"]["hyperparameters"]["batchSize"] = max(1, round(report.dataset.train_tokens / MAX_LENGTH / steps))
     workspace.job_path.write_text(json.dumps(job))
     return workspace
 
 
 def _count_tokens(workspace: Workspace) -> int:
-    """Return the tokens of all epochs, without padding."""
+    """Return the number of tokens of all epochs, without padding."""
     report = json.loads(workspace.directory.report("prepare").read_text())
     return int(report["statistics"]["trainTokens"] * EPOCHS)
 
 
 def _run_ours(workspace: Workspace) -> Run:
-    began = time.monotonic()
+    started = time.monotonic()
     process = workspace.start("train", "--attempt=1")
-    startup = _wait_for_first_step(process, workspace.root / "log", began)
+    startup = _wait_for_first_step(process, workspace.root / "log", started)
     report = workspace.report() if process.wait() == 0 else None
     if report is None or report.training is None:
         raise SystemExit(workspace.log[-3000:])
@@ -123,26 +126,26 @@ def _run_plain(directory: Path, base: Path, workspace: Workspace, seed: int) -> 
     log = directory / "log"
     command = [sys.executable, "-m", "bench.plain_trl", str(base), str(data), str(directory)]
     command += [str(_PLAIN_BATCH), str(seed)]
-    began = time.monotonic()
+    started = time.monotonic()
     with log.open("w") as out:
         process = subprocess.Popen(command, stdout=out, stderr=out)
-    startup = _wait_for_first_step(process, log, began)
+    startup = _wait_for_first_step(process, log, started)
     if process.wait() != 0:
         raise SystemExit(log.read_text()[-3000:])
     seconds = float(re.findall(r'"seconds": ([0-9.]+)', log.read_text())[-1])
     return Run(_count_tokens(workspace) / seconds, startup, directory)
 
 
-def _wait_for_first_step(process: "subprocess.Popen[Any]", log: Path, began: float) -> float:
+def _wait_for_first_step(process: "subprocess.Popen[Any]", log: Path, started: float) -> float:
     while "step 1 of" not in log.read_text():
         if process.poll() not in (None, 0):
             raise SystemExit(log.read_text()[-3000:])
         time.sleep(0.02)
-    return time.monotonic() - began
+    return time.monotonic() - started
 
 
 def _measure_loss(base: Path, adapter: Path, heldout: Path) -> float:
-    """Return the mean loss of the held-out rows' answers, in nats a token."""
+    """Return the mean loss on the completions of the held-out rows, in nats per token."""
     import torch
     from finetune_trainer.tokenizer import Tokenizer
     from peft import PeftModel
@@ -150,10 +153,10 @@ def _measure_loss(base: Path, adapter: Path, heldout: Path) -> float:
 
     tokenizer = Tokenizer(base, "base")
     model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), adapter).eval()
-    found = []
+    losses = []
     for line in heldout.read_text().splitlines():
         ((ids, labels),) = tokenizer.encode_all([tokenizer.render(json.loads(line))])
         with torch.no_grad():
             output = model(input_ids=torch.tensor([ids]), labels=torch.as_tensor(labels)[None])
-        found.append(output.loss.item())
-    return float(mean(found))
+        losses.append(output.loss.item())
+    return float(mean(losses))

@@ -91,7 +91,7 @@ async def connect(cluster: Cluster) -> AsyncIterator[Client]:
         async with aiohttp.ClientSession(connector=connector, read_bufsize=_READ_BUFFER_BYTES) as session:
             yield Client(session, cluster.server, token)
     finally:
-        # aiohttp drops connections of cancelled requests while TLS still shuts down; Python warns if the loop ends then.
+        # aiohttp drops connections of cancelled requests during the TLS shutdown; Python warns if the loop ends then.
         await asyncio.to_thread(
             wait_for, lambda: all(connection.fileno() < 0 for connection in sockets), "connections to close"
         )
