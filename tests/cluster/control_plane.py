@@ -2,7 +2,6 @@
 
 import fcntl
 import json
-import secrets
 import shutil
 import ssl
 import subprocess
@@ -15,17 +14,9 @@ from itertools import count
 from pathlib import Path
 
 from cluster import processes
-from cluster.layout import API_PORT, BIN, CACHE, NODE_NAME, ROOT, SERVICE_NETWORK, ClusterError
+from cluster.credentials import create_credentials, write_kubeconfigs
+from cluster.layout import API_PORT, BIN, CACHE, ROOT, SERVICE_NETWORK, ClusterError
 from cluster.packages import install_kubernetes
-
-_USERS = {
-    "admin": ("admin", "system:masters"),
-    "controllers": ("system:kube-controller-manager", "system:masters"),
-    "scheduler": ("system:kube-scheduler", ""),
-    "proxy": ("system:kube-proxy", "system:node-proxier"),
-    "kubelet": (f"system:node:{NODE_NAME}", "system:nodes"),
-    "dns": ("dns", "system:masters"),
-}
 
 OPERATOR_NAMESPACE = "finetune-system"
 _AUDIT_POLICY = {
@@ -130,65 +121,15 @@ def start_control_plane(
     for part in ("etcd", "pki", "kubeconfigs"):
         (directory / part).mkdir(parents=True, exist_ok=True)
     cluster = Cluster(directory, f"https://{address}:{ports.api}")
-    _make_credentials(directory)
+    create_credentials(directory)
     (directory / "audit-policy.yaml").write_text(json.dumps(_AUDIT_POLICY))
-    etcd_url, peer_url = f"http://127.0.0.1:{ports.etcd}", f"http://127.0.0.1:{ports.etcd + 1}"
-    processes.start(
-        directory,
-        "etcd",
-        [
-            BIN / "etcd",
-            f"--data-dir={directory / 'etcd'}",
-            f"--listen-client-urls={etcd_url}",
-            f"--advertise-client-urls={etcd_url}",
-            f"--listen-peer-urls={peer_url}",
-            f"--initial-advertise-peer-urls={peer_url}",
-            f"--initial-cluster=default={peer_url}",
-            "--unsafe-no-fsync",
-            "--log-level=warn",
-        ],
-    )
-    pki = directory / "pki"
-    processes.start(
-        directory,
-        "kube-apiserver",
-        [
-            BIN / "kube-apiserver",
-            f"--etcd-servers={etcd_url}",
-            f"--bind-address={address}",
-            f"--advertise-address={address}",
-            f"--secure-port={ports.api}",
-            f"--cert-dir={pki}",
-            f"--token-auth-file={pki / 'tokens.csv'}",
-            "--authorization-mode=Node,RBAC",
-            "--allow-privileged",
-            *([f"--enable-admission-plugins={','.join(plugins)}"] if plugins else []),
-            f"--audit-policy-file={directory / 'audit-policy.yaml'}",
-            f"--audit-log-path={cluster.audit_log}",
-            f"--service-cluster-ip-range={SERVICE_NETWORK}",
-            "--service-account-issuer=https://kubernetes.default.svc",
-            f"--service-account-key-file={pki / 'service-account.key'}",
-            f"--service-account-signing-key-file={pki / 'service-account.key'}",
-            "--kubelet-preferred-address-types=InternalIP",
-            "--endpoint-reconciler-type=" + ("master-count" if scheduler else "none"),
-        ],
-    )
+    _start_etcd(directory, ports)
+    _start_api_server(cluster, address, ports, plugins, is_endpoint=scheduler)
     processes.wait_until(lambda: is_ready(cluster), f"the API server (see {directory}/logs)", 120)
-    _write_kubeconfigs(cluster)
+    write_kubeconfigs(directory, cluster.server)
     start_controllers(cluster, ports)
     if scheduler:
-        processes.start(
-            directory,
-            "kube-scheduler",
-            [
-                BIN / "kube-scheduler",
-                f"--kubeconfig={directory / 'kubeconfigs' / 'scheduler'}",
-                f"--secure-port={ports.scheduler}",
-                "--bind-address=127.0.0.1",
-                f"--cert-dir={directory / 'pki-scheduler'}",
-                "--leader-elect=false",
-            ],
-        )
+        _start_scheduler(directory, ports)
     processes.wait_until(lambda: _has_default_account(cluster), "the default service account", 60)
     return cluster
 
@@ -211,6 +152,72 @@ def start_controllers(cluster: Cluster, ports: Ports, requests_per_second: int =
             "--leader-elect=false",
             f"--kube-api-qps={requests_per_second}",
             f"--kube-api-burst={requests_per_second * 3 // 2}",
+        ],
+    )
+
+
+def _start_etcd(directory: Path, ports: Ports) -> None:
+    client_url, peer_url = f"http://127.0.0.1:{ports.etcd}", f"http://127.0.0.1:{ports.etcd + 1}"
+    processes.start(
+        directory,
+        "etcd",
+        [
+            BIN / "etcd",
+            f"--data-dir={directory / 'etcd'}",
+            f"--listen-client-urls={client_url}",
+            f"--advertise-client-urls={client_url}",
+            f"--listen-peer-urls={peer_url}",
+            f"--initial-advertise-peer-urls={peer_url}",
+            f"--initial-cluster=default={peer_url}",
+            "--unsafe-no-fsync",
+            "--log-level=warn",
+        ],
+    )
+
+
+def _start_api_server(
+    cluster: Cluster, address: str, ports: Ports, plugins: tuple[str, ...], *, is_endpoint: bool
+) -> None:
+    """Start the API server; `is_endpoint`: the Service `kubernetes` gets its address."""
+    directory = cluster.directory
+    pki = directory / "pki"
+    processes.start(
+        directory,
+        "kube-apiserver",
+        [
+            BIN / "kube-apiserver",
+            f"--etcd-servers=http://127.0.0.1:{ports.etcd}",
+            f"--bind-address={address}",
+            f"--advertise-address={address}",
+            f"--secure-port={ports.api}",
+            f"--cert-dir={pki}",
+            f"--token-auth-file={pki / 'tokens.csv'}",
+            "--authorization-mode=Node,RBAC",
+            "--allow-privileged",
+            *([f"--enable-admission-plugins={','.join(plugins)}"] if plugins else []),
+            f"--audit-policy-file={directory / 'audit-policy.yaml'}",
+            f"--audit-log-path={cluster.audit_log}",
+            f"--service-cluster-ip-range={SERVICE_NETWORK}",
+            "--service-account-issuer=https://kubernetes.default.svc",
+            f"--service-account-key-file={pki / 'service-account.key'}",
+            f"--service-account-signing-key-file={pki / 'service-account.key'}",
+            "--kubelet-preferred-address-types=InternalIP",
+            "--endpoint-reconciler-type=" + ("master-count" if is_endpoint else "none"),
+        ],
+    )
+
+
+def _start_scheduler(directory: Path, ports: Ports) -> None:
+    processes.start(
+        directory,
+        "kube-scheduler",
+        [
+            BIN / "kube-scheduler",
+            f"--kubeconfig={directory / 'kubeconfigs' / 'scheduler'}",
+            f"--secure-port={ports.scheduler}",
+            "--bind-address=127.0.0.1",
+            f"--cert-dir={directory / 'pki-scheduler'}",
+            "--leader-elect=false",
         ],
     )
 
@@ -282,41 +289,3 @@ def _has_default_account(cluster: Cluster) -> bool:
     except ClusterError:
         return False
     return True
-
-
-def _make_credentials(directory: Path) -> None:
-    pki = directory / "pki"
-    if (pki / "service-account.key").exists():
-        return
-    lines = []
-    for name, (user, group) in _USERS.items():
-        token = secrets.token_hex(24)
-        (pki / f"{name}.token").write_text(token)
-        lines.append(f'{token},{user},{name},"{group}"')
-    (pki / "tokens.csv").write_text("\n".join(lines) + "\n")
-    key = pki / "service-account.key"
-    subprocess.run(["openssl", "genrsa", "-out", key, "2048"], check=True, capture_output=True)
-
-
-def _write_kubeconfigs(cluster: Cluster) -> None:
-    pki = cluster.directory / "pki"
-    for name in _USERS:
-        config = {
-            "apiVersion": "v1",
-            "kind": "Config",
-            "current-context": "embedded",
-            "clusters": [
-                {
-                    "name": "embedded",
-                    "cluster": {
-                        "server": cluster.server,
-                        "certificate-authority": str(pki / "apiserver.crt"),
-                    },
-                }
-            ],
-            "users": [{"name": name, "user": {"token": (pki / f"{name}.token").read_text()}}],
-            "contexts": [{"name": "embedded", "context": {"cluster": "embedded", "user": name}}],
-        }
-        path = cluster.kubeconfig if name == "admin" else cluster.directory / "kubeconfigs" / name
-        path.write_text(json.dumps(config, indent=1))
-        path.chmod(0o600)
