@@ -18,7 +18,7 @@ import pytest
 import yaml
 from finetune_api.conditions import Reason
 from finetune_trainer.failures import StageError
-from finetune_trainer.prepare.files import LONGEST_ROW
+from finetune_trainer.prepare.files import MAX_ROW_BYTES
 from finetune_trainer.prepare.stage import prepare
 from model.tiny import make_tiny_model
 from workspace import make_workspace
@@ -42,7 +42,7 @@ MADE: dict[str, tuple[str, bytes]] = {
     "UTF-16": ("data.jsonl", LINE.decode().encode("utf-16")),
     "Latin-1": ("data.jsonl", '{"text": "où est le thé?"}\n'.encode("latin-1")),
     "Latin-1 table": ("data.csv", "prompt,completion\noù est le thé?,là\n".encode("latin-1")),
-    "a long line": ("data.jsonl", b'{"text": "' + b"x" * LONGEST_ROW + b'"}\n'),
+    "a long line": ("data.jsonl", b'{"text": "' + b"x" * MAX_ROW_BYTES + b'"}\n'),
     "a long number": ("data.jsonl", b'{"text": "x", "n": ' + b"1" * 5000 + b"}\n"),
     "many brackets": ("data.jsonl", b"[" * 100_000 + b"\n"),
     "many lists": ("data.jsonl", b'{"prompt": "x", "completion": "y", "n": ' + b"[" * 1000 + b"\n"),

@@ -155,8 +155,8 @@ def _measure_loss(base: Path, adapter: Path, heldout: Path) -> float:
     model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), adapter).eval()
     losses = []
     for line in heldout.read_text().splitlines():
-        ((ids, labels),) = tokenizer.encode_all([tokenizer.render(json.loads(line))])
+        (encoded,) = tokenizer.encode([tokenizer.render(json.loads(line))])
         with torch.no_grad():
-            output = model(input_ids=torch.tensor([ids]), labels=torch.as_tensor(labels)[None])
+            output = model(input_ids=torch.tensor([encoded.ids]), labels=torch.as_tensor(encoded.labels)[None])
         losses.append(output.loss.item())
     return float(mean(losses))

@@ -186,7 +186,7 @@ def test_a_proven_adapter_goes_to_a_bucket_and_to_the_hub(store: ObjectStore, hu
 @pytest.mark.usefixtures("store")
 def test_a_missing_bucket_is_told_before_the_training(tmp_path: Path) -> None:
     place, _ = lay_out(tmp_path, {"bucket": BUCKET["bucket"] | {"uri": "s3://none/team"}})
-    message = "s3://none/team/job-01234567 is not there: check the bucket, the key and the endpoint"
+    message = "s3://none/team/job-01234567 does not exist: check the bucket, the key and the endpoint"
     assert prepare(place) == (66, Reason.OUTPUT_NOT_FOUND, message)
 
 

@@ -139,7 +139,7 @@ def test_trainer_and_server_get_the_same_model(store: ObjectStore, tmp_path: Pat
 
 
 @pytest.mark.usefixtures("store", "with_keys")
-@pytest.mark.parametrize(("name", "message"), [("code", "brings code of its own"), ("pickles", "no .*safetensors")])
+@pytest.mark.parametrize(("name", "message"), [("code", "contains its own code"), ("pickles", "no .*safetensors")])
 def test_models_with_code_or_pickles_are_refused_by_trainer_and_server(name: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(StageError, match=message) as error:
         find_model(Model(uri=f"s3://models/{name}"), tmp_path, weights=False)

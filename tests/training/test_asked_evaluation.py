@@ -14,9 +14,9 @@ from workspace import make_price_chats, make_workspace
     [
         (
             {"gates": [{"metric": "ToolCallValid", "minGain": 0.1}]},
-            "evaluation.gates asks for ToolCallValid, which judges calls of tools, and no held-out answer calls one",
+            "evaluation.gates asks for ToolCallValid, which checks tool calls; no held-out answer has one",
         ),
-        ({"jsonSchema": '{"type": "objekt"}'}, "evaluation.jsonSchema is no JSON schema: 'objekt' is not valid"),
+        ({"jsonSchema": '{"type": "objekt"}'}, "evaluation.jsonSchema is not a JSON schema: 'objekt' is not valid"),
     ],
 )
 def test_an_evaluation_that_the_data_cannot_give_is_refused(

@@ -17,7 +17,7 @@ from finetune_trainer.failures import StageError
 from finetune_trainer.prepare.estimate import estimate_memory
 from finetune_trainer.prepare.shape import read_shape
 from finetune_trainer.prepare.stage import prepare
-from finetune_trainer.prepare.step_geometry import ExampleLengths, build_setup
+from finetune_trainer.prepare.step_geometry import ExampleLengths, build_geometry
 from finetune_trainer.train.schedule import choose
 from peft import LoraConfig
 from safetensors import safe_open
@@ -143,8 +143,8 @@ def test_the_formula_is_near_what_torch_allocates(
         }
     )
     examples = np.full(100, ROW)
-    setup = build_setup(spec, choose(spec, 100), shape, ExampleLengths(examples, examples))
-    memory = estimate_memory(shape, setup)
+    geometry = build_geometry(spec, choose(spec, 100), shape, ExampleLengths(examples, examples))
+    memory = estimate_memory(shape, geometry)
     found = measure(tmp_path, model, packing=packing)
     assert memory.total - memory.overhead - memory.logits == pytest.approx(found, rel=0.1)
 
@@ -155,16 +155,20 @@ def test_the_formula_is_near_what_torch_allocates(
         (
             {"max_position_embeddings": 32},
             Reason.INVALID_SPEC,
-            "hyperparameters.maxLength is 64, pvc://models/tiny was made for 32 tokens at most: lower it",
+            "hyperparameters.maxLength is 64, but pvc://models/tiny supports 32 tokens at most: lower it",
         ),
-        ({"vocab_size": 100}, Reason.MODEL_UNSUPPORTED, "its embedding has 100 rows: they are not of one model"),
+        (
+            {"vocab_size": 100},
+            Reason.MODEL_UNSUPPORTED,
+            "its embedding has 100 rows: use tokenizer and weights of the same model",
+        ),
         (
             {"architectures": ["BloomForCausalLM"]},
             Reason.NOT_SERVABLE,
-            "pvc://models/tiny is a BloomForCausalLM, for which vLLM takes no adapters: use another base model",
+            "pvc://models/tiny is a BloomForCausalLM, for which vLLM does not support adapters: use another base model",
         ),
         ({"model_type": "gpt_neox"}, Reason.MODEL_UNSUPPORTED, "has no linear layers q_proj, k_proj"),
-        ({"hidden_size": "wide"}, Reason.MODEL_UNSUPPORTED, "its config.json makes no model"),
+        ({"hidden_size": "wide"}, Reason.MODEL_UNSUPPORTED, "transformers cannot build a model from its config.json"),
     ],
 )
 def test_a_model_that_could_not_be_trained_or_served_is_refused(
@@ -190,7 +194,7 @@ def test_a_model_that_could_not_be_trained_or_served_is_refused(
         (
             1,
             Reason.GPU_TOO_SMALL,
-            "GiB of memory a GPU, even one sequence of 64 tokens at a time, and a GPU has 0.1 GiB: lower",
+            "GiB of memory per GPU, even with one sequence of 64 tokens at a time, but a GPU has 0.1 GiB: lower",
         ),
         (3, Reason.INVALID_SPEC, "batchSize 2 is no multiple of 3 processes"),
     ],

@@ -72,12 +72,12 @@ MODELS: dict[str, tuple[Callable[[Path], object], Reason, str]] = {
     "pickles only": (
         lambda model: (model / WEIGHTS).rename(model / "pytorch_model.bin"),
         Reason.MODEL_UNSAFE,
-        "pickles are not loaded, convert them",
+        "pickles are never loaded, convert them",
     ),
     "code in its configuration": (
         lambda model: set_config(model, auto_map={"AutoModelForCausalLM": "own.Model"}),
         Reason.MODEL_UNSAFE,
-        "brings code of its own, which is never run",
+        "contains its own code, which is never run",
     ),
     "no configuration": (
         lambda model: (model / "config.json").unlink(),

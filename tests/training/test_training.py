@@ -50,7 +50,7 @@ def test_the_model_card_names_data_and_result(trained: Workspace) -> None:
     statistics = json.loads(trained.directory.report("prepare").read_text())["statistics"]
     assert statistics["digest"] in card
     assert digest_directory(trained.directory.adapter(1)) in card
-    assert "not compared yet" in card
+    assert "have not been compared yet" in card
 
 
 def test_the_estimate_of_prepare_is_what_training_did(trained: Workspace) -> None:
@@ -150,12 +150,16 @@ def children_of(pid: int) -> list[int]:
     ("lines", "reason", "message"),
     [
         (["not json", *make_price_chats(3)], Reason.DATASET_INVALID, "1 of 4 lines are wrong: line 1: not JSON"),
-        (make_price_chats(2), Reason.DATASET_INVALID, "2 different examples cannot be split"),
+        (
+            make_price_chats(2),
+            Reason.DATASET_INVALID,
+            "at least 3 different examples are needed to hold some out, and there are 2",
+        ),
         ([], Reason.DATASET_INVALID, "is empty"),
         (
             [{"messages": [{"role": "user", "content": "x " * 200}, {"role": "assistant", "content": "y"}]}],
             Reason.DATASET_INVALID,
-            "its first 64 tokens hold no answer: raise hyperparameters.maxLength",
+            "the first 64 tokens contain no part of an answer: raise hyperparameters.maxLength",
         ),
     ],
 )
@@ -243,5 +247,5 @@ def test_a_model_with_code_of_its_own_is_never_loaded(model: Path, tmp_path: Pat
     assert status == ExitCode.BAD_CONFIG
     assert report is not None
     assert report.reason is Reason.MODEL_UNSAFE
-    assert "code of its own" in report.message
+    assert "contains its own code" in report.message
     assert not witness.exists()

@@ -1,1 +1,1 @@
-"""What the pods of trainer and server share. The operator does not import it."""
+"""Code that the trainer image and the serving image share. The operator does not import it."""

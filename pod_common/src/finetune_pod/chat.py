@@ -1,6 +1,6 @@
-"""How a conversation becomes text, and which part of the text the model is to learn.
+"""How a conversation becomes text and tokens, and which of them are training targets.
 
-Training and evaluation agree on it here; the tokenizer's own chat template does the rendering.
+Training and evaluation both use it, so that they agree. The tokenizer's own chat template renders the text.
 """
 
 import json
@@ -8,27 +8,91 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 Message = dict[str, Any]
 Render = Callable[[list[Message], bool], str]
-"""Renders messages through the chat template; the flag asks for the opening of an assistant's turn."""
+"""Renders messages with the chat template; the flag is the template's `add_generation_prompt`."""
+
+IGNORED_LABEL = -100
+"""The label of a token that is not a target: the default `ignore_index` of torch's cross entropy."""
 
 
 class TemplateError(Exception):
-    """The model's chat template cannot render the conversation, or loses a part of it."""
+    """The model's chat template cannot render the conversation, or omits a part of it."""
 
 
 @dataclass(frozen=True)
 class Rendered:
-    """A conversation as text, with the character spans of the assistant's turns: [start, end)."""
+    """A conversation as text."""
 
     text: str
     spans: tuple[tuple[int, int], ...]
+    """The targets as character spans, [start, end): the assistant's turns."""
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A rendered text as tokens."""
+
+    ids: list[int]
+    is_target: NDArray[np.bool_]
+    """Whether each token is a target; as long as `ids`."""
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """The ids of the targets, IGNORED_LABEL elsewhere; as long as `ids`."""
+        return np.where(self.is_target, np.asarray(self.ids, dtype=np.int64), IGNORED_LABEL)
+
+
+def apply_template(tokenizer: Any, messages: list[Message], tools: Any, add_generation_prompt: bool) -> str:  # noqa: FBT001
+    """Return messages and tools as text, by the chat template of a transformers tokenizer."""
+    return str(
+        tokenizer.apply_chat_template(
+            messages, tools=tools, tokenize=False, add_generation_prompt=add_generation_prompt
+        )
+    )
+
+
+def encode(tokenizer: Any, rendered: list[Rendered]) -> list[Encoded]:
+    """Return the tokens of each text and which of them are targets: those that begin in a span and are not empty.
+
+    Args:
+        tokenizer: a fast tokenizer of transformers; it gets all texts in one call.
+        rendered: the texts, which contain all special tokens already.
+    """
+    if not rendered:
+        return []
+    texts = [one.text for one in rendered]
+    batch = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True)
+    return [
+        Encoded(ids, _find_targets(offsets, one.spans))
+        for one, ids, offsets in zip(rendered, batch["input_ids"], batch["offset_mapping"], strict=True)
+    ]
+
+
+def _find_targets(offsets: list[tuple[int, int]], spans: tuple[tuple[int, int], ...]) -> NDArray[np.bool_]:
+    starts, ends = np.asarray(offsets, dtype=np.int64).reshape(-1, 2).T
+    is_target = np.zeros(len(starts), dtype=bool)
+    for start, end in spans:
+        is_target |= (start <= starts) & (starts < end)
+    return is_target & (starts < ends)
+
+
+def find_last_answer(messages: list[Message]) -> int:
+    """Return the index of the assistant's last message.
+
+    Raises:
+        ValueError: the assistant has none.
+    """
+    return max(index for index, message in enumerate(messages) if message["role"] == "assistant")
 
 
 def parse_arguments(messages: list[Message]) -> list[Message]:
     """Return the messages with the arguments of tool calls as objects.
 
-    OpenAI's format has them as a JSON string, which most chat templates would encode a second time.
+    In OpenAI's format they are JSON strings, which most chat templates would encode a second time.
     """
     return [_parse_message(message) for message in messages]
 
@@ -45,79 +109,79 @@ def _parse_message(message: Message) -> Message:
     return message | {"tool_calls": calls}
 
 
-def render_example(example: dict[str, Any], render: Render, end: str) -> Rendered:
-    """Return a prepared example as text: a conversation, or plain text, which is learnt whole.
+def render_example(example: dict[str, Any], render: Render, eos_token: str) -> Rendered:
+    """Return a prepared example as text: a conversation, or plain text, all of which is a target.
 
     Args:
         example: `{"messages": [...]}` or `{"text": "..."}`.
-        render: renders messages through the chat template.
-        end: the token that ends a text.
+        render: renders messages with the chat template.
+        eos_token: ends a plain text.
 
     Raises:
-        TemplateError: the template cannot render it.
+        TemplateError: the template cannot render the example.
     """
     if "text" not in example:
         return render_conversation(example["messages"], render)
-    text = example["text"] + end
+    text = example["text"] + eos_token
     return Rendered(text, ((0, len(text)),))
 
 
-def render_all(example: dict[str, Any], render: Render, end: str) -> dict[str, Rendered]:
-    """Return every sequence that training reads of a prepared example, by the field that it ends with.
+def render_all(example: dict[str, Any], render: Render, eos_token: str) -> dict[str, Rendered]:
+    """Return every sequence that training reads of a prepared example, by the field that the sequence ends with.
 
-    A conversation or a text is one sequence; so is a prompt that is still to be answered, of which nothing is learnt;
-    of a preference each answer is one, its prompt before it.
+    A conversation and a text are one sequence each. A prompt without an answer is one sequence without targets. A
+    preference is one sequence for each answer, with the prompt before it.
 
     Raises:
-        TemplateError: the template cannot render it.
+        TemplateError: the template cannot render the example.
     """
     for field in ("text", "messages"):
         if field in example:
-            return {field: render_example(example, render, end)}
+            return {field: render_example(example, render, eos_token)}
     prompt = example["prompt"]
     answers = {field: example[field] for field in ("chosen", "rejected", "completion") if field in example}
-    opened = _render(prompt, render, opening=True)
+    rendered_prompt = _render(prompt, render, add_generation_prompt=True)
     if not answers:
-        return {"prompt": Rendered(opened, ())}
-    return {field: _render_answer(opened, [*prompt, *answer], render) for field, answer in answers.items()}
+        return {"prompt": Rendered(rendered_prompt, ())}
+    return {field: _render_answer(rendered_prompt, [*prompt, *answer], render) for field, answer in answers.items()}
 
 
-def _render_answer(opened: str, messages: list[Message], render: Render) -> Rendered:
-    """Render a prompt with its answer, of which everything after the rendered prompt is learnt."""
-    text = _render(messages, render, opening=False)
-    if not text.startswith(opened) or len(text) <= len(opened):
+def _render_answer(rendered_prompt: str, messages: list[Message], render: Render) -> Rendered:
+    """Render a prompt with its answer; everything after the rendered prompt is a target."""
+    text = _render(messages, render, add_generation_prompt=False)
+    if not text.startswith(rendered_prompt) or len(text) <= len(rendered_prompt):
         raise TemplateError("the chat template renders the prompt differently with and without its answer")
-    return Rendered(text, ((len(opened), len(text)),))
+    return Rendered(text, ((len(rendered_prompt), len(text)),))
 
 
 def render_conversation(messages: list[Message], render: Render) -> Rendered:
-    """Render a whole conversation and find the assistant's turns in it.
+    """Render a whole conversation and find the assistant's turns in the text.
 
-    A turn whose `weight` is 0 is not learnt, as OpenAI has it. A turn spans from where the template opens
-    it to the end of what it renders for it, the stop token included. Where the template renders earlier
-    turns differently than later ones (some drop old reasoning), only the last turn counts.
+    A turn whose `weight` is 0 is not a target, as in OpenAI's format. A turn spans everything that the template renders
+    for it after the generation prompt, the stop token included. Some templates render earlier turns differently than
+    the last one, for example without reasoning: such turns are not targets.
 
     Raises:
-        TemplateError: the template fails, or the last turn cannot be told apart.
+        TemplateError: the template fails, or the last turn cannot be found in the text.
     """
-    text = _render(messages, render, opening=False)
+    text = _render(messages, render, add_generation_prompt=False)
     spans = []
     for index, message in enumerate(messages):
         if message["role"] != "assistant" or message.get("weight") == 0:
             continue
-        before = _render(messages[:index], render, opening=True)
-        after = _render(messages[: index + 1], render, opening=False)
+        before = _render(messages[:index], render, add_generation_prompt=True)
+        after = _render(messages[: index + 1], render, add_generation_prompt=False)
         if text.startswith(before) and text.startswith(after) and len(before) < len(after):
             spans.append((len(before), len(after)))
         elif index == len(messages) - 1:
             raise TemplateError("the chat template renders the last turn differently with and without its answer")
     if not spans:
-        raise TemplateError("the chat template leaves no assistant turn to learn")
+        raise TemplateError("the chat template renders no assistant turn that can be found in the text")
     return Rendered(text, tuple(spans))
 
 
-def _render(messages: list[Message], render: Render, *, opening: bool) -> str:
+def _render(messages: list[Message], render: Render, *, add_generation_prompt: bool) -> str:
     try:
-        return render(messages, opening)
+        return render(messages, add_generation_prompt)
     except Exception as error:
         raise TemplateError(f"the chat template fails: {error}") from error

@@ -1,4 +1,4 @@
-"""What all downloads and uploads have in common: how they fail, and the lines that say how far they are."""
+"""Errors, retries and progress logs of all downloads and uploads."""
 
 import logging
 import time
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from tenacity import Retrying
 
 _LOG = logging.getLogger(__name__)
-_SECONDS_BETWEEN_LINES = 5.0
+_LOG_INTERVAL_SECONDS = 5.0
 _ATTEMPTS = 6
 FIRST_WAIT = 1.0
-"""Seconds before the second attempt; each wait is twice the one before."""
+"""Seconds before the second attempt; each wait is twice the previous one."""
 
 
 class FetchError(Exception):
@@ -26,9 +26,9 @@ class FetchError(Exception):
         """Store both.
 
         Args:
-            reason: for the status; None where the source does not exist, since only the caller knows whether it is a
+            reason: for the status; None if the source does not exist, since only the caller knows whether it is a
                 model, a dataset or an output.
-            message: begins with the URI.
+            message: starts with the URI.
         """
         super().__init__(message)
         self.reason = reason
@@ -40,49 +40,55 @@ class FetchError(Exception):
 
 
 def retry_transient() -> "Retrying":
-    """Return tenacity's loop that calls again after a FetchError that is worth it: six times in about a minute."""
+    """Return a tenacity loop that retries transient FetchErrors: six attempts in about a minute."""
     from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
 
-    def tell(state: Any) -> None:
-        _LOG.warning("%s; again in %.0f s", state.outcome.exception(), state.upcoming_sleep)
+    def log_retry(state: Any) -> None:
+        _LOG.warning("%s; retrying in %.0f s", state.outcome.exception(), state.upcoming_sleep)
 
     return Retrying(
         retry=retry_if_exception(lambda error: isinstance(error, FetchError) and error.is_transient),
         stop=stop_after_attempt(_ATTEMPTS),
         wait=wait_exponential_jitter(multiplier=FIRST_WAIT, max=30, jitter=FIRST_WAIT),
-        before_sleep=tell,
+        before_sleep=log_retry,
         reraise=True,
     )
 
 
-class Progress:
-    """Logs every few seconds how far a download is; several threads may share it."""
+class DownloadProgress:
+    """Logs the progress of a download or upload every few seconds. Thread-safe."""
 
-    def __init__(self, what: str, total: int | None, clock: Callable[[], float] = time.monotonic) -> None:
-        """Begin a download of so many bytes in all; None where nobody knows."""
-        self.total, self._what, self._clock = total, what, clock
+    def __init__(self, name: str, total: int | None, clock: Callable[[], float] = time.monotonic) -> None:
+        """Start with 0 bytes.
+
+        Args:
+            name: starts each log line.
+            total: bytes in total; None if unknown.
+            clock: returns seconds.
+        """
+        self.total, self._name, self._clock = total, name, clock
         self._done = 0
-        self._began = self._said = clock()
+        self._start = self._last_log = clock()
         self._lock = Lock()
 
     def add(self, count: int) -> None:
-        """Count bytes that have come, and say so when it is time."""
+        """Add transferred bytes; log the progress if the last log line is old enough."""
         with self._lock:
             self._done += count
             now = self._clock()
-            if now - self._said < _SECONDS_BETWEEN_LINES:
+            if now - self._last_log < _LOG_INTERVAL_SECONDS:
                 return
-            self._said = now
-            _LOG.info("%s: %s", self._what, describe_progress(self._done, self.total, now - self._began))
+            self._last_log = now
+            _LOG.info("%s: %s", self._name, describe_progress(self._done, self.total, now - self._start))
 
     def finish(self, verb: str = "fetched") -> None:
-        """Say how much it was in all."""
-        seconds = self._clock() - self._began
-        _LOG.info("%s: %s, %s in %.0f s", self._what, verb, format_bytes(self._done), seconds)
+        """Log the total."""
+        seconds = self._clock() - self._start
+        _LOG.info("%s: %s, %s in %.0f s", self._name, verb, format_bytes(self._done), seconds)
 
 
 def describe_progress(done: int, total: int | None, seconds: float) -> str:
-    """Return bytes, percentage where the whole is known, and rate as people write them."""
+    """Return bytes, percentage (if the total is known) and rate in readable units."""
     rate = f"{format_bytes(done / max(seconds, 0.001))}/s"
     if not total:
         return f"{format_bytes(done)}, {rate}"

@@ -1,4 +1,4 @@
-"""Computes graders: what one answer is worth. Pure; the images of trainer and server bring the libraries."""
+"""Computes graders: the score of one answer. No I/O."""
 
 import json
 from collections.abc import Mapping
@@ -8,24 +8,24 @@ from typing import Any
 from finetune_api.graders import Grader, Similarity, StringCheck, TextSimilarity, WeightedGrader
 
 ANSWER_FIELD = "answer"
-"""The field that is the reference where a grader names none; of a conversation it is the last answer."""
+"""The reference field if a grader names none. In conversations, it is the last answer."""
 _ROUGE: dict[Similarity, str] = {"Rouge1": "rouge1", "Rouge2": "rouge2", "RougeL": "rougeL"}
 
 
 class MissingReferenceError(Exception):
-    """A row lacks the field that a grader compares with; the message names both."""
+    """A row does not have the field that a grader needs."""
 
 
 def grade(grader: Grader | WeightedGrader, answer: str, reference: Mapping[str, Any]) -> float:
-    """Return what an answer is worth, from 0 to 1.
+    """Return the score of an answer, from 0 to 1.
 
     Args:
-        grader: how to tell.
-        answer: what the model wrote.
-        reference: the row's other fields; of a conversation `{"answer": its last answer}`.
+        grader: how to score.
+        answer: of the model.
+        reference: the row's other fields; for a conversation `{"answer": its last answer}`.
 
     Raises:
-        MissingReferenceError: the row lacks the field that the grader names.
+        MissingReferenceError: the row does not have the field that the grader names.
     """
     if grader.string_check is not None:
         return _check_string(grader.string_check, answer, reference)
@@ -37,21 +37,21 @@ def grade(grader: Grader | WeightedGrader, answer: str, reference: Mapping[str, 
 
 
 def check_reference(grader: Grader | WeightedGrader, reference: Mapping[str, Any]) -> None:
-    """Check before any answer is there that a row has what a grader compares with.
+    """Check that a row has the fields that a grader needs, before there is an answer.
 
     Raises:
-        MissingReferenceError: it has not.
+        MissingReferenceError: it does not have one of them.
     """
     for part in grader.multi or [] if isinstance(grader, Grader) else []:
         check_reference(part, reference)
     if grader.string_check is not None and grader.string_check.reference is None:
-        _find(reference, grader.string_check.reference_field)
+        _get_field(reference, grader.string_check.reference_field)
     if grader.text_similarity is not None:
-        _find(reference, grader.text_similarity.reference_field)
+        _get_field(reference, grader.text_similarity.reference_field)
 
 
 def similarity(metric: Similarity, answer: str, reference: str) -> float:
-    """Return how alike two texts are, from 0 to 1."""
+    """Return the similarity of two texts, from 0 to 1."""
     if metric == "FuzzyMatch":
         from rapidfuzz import fuzz
 
@@ -64,38 +64,40 @@ def similarity(metric: Similarity, answer: str, reference: str) -> float:
 
 
 def rouge(answer: str, reference: str) -> dict[Similarity, float]:
-    """Return the F-measures of all three, on stemmed words (rouge_score)."""
+    """Return the F-measures of all three ROUGE metrics, on stemmed words (rouge_score)."""
     scores = _rouge_scorer().score(reference, answer)
-    return {name: float(scores[theirs].fmeasure) for name, theirs in _ROUGE.items()}
+    return {name: float(scores[rouge_name].fmeasure) for name, rouge_name in _ROUGE.items()}
 
 
 def _check_string(check: StringCheck, answer: str, reference: Mapping[str, Any]) -> float:
-    wanted = check.reference if check.reference is not None else _find(reference, check.reference_field)
-    wanted, answer = wanted.strip(), answer.strip()
+    expected = check.reference if check.reference is not None else _get_field(reference, check.reference_field)
+    expected, answer = expected.strip(), answer.strip()
     match check.operation:
         case "eq":
-            passed = answer == wanted
+            passed = answer == expected
         case "ne":
-            passed = answer != wanted
+            passed = answer != expected
         case "like":
-            passed = wanted in answer
+            passed = expected in answer
         case "ilike":
-            passed = wanted.casefold() in answer.casefold()
+            passed = expected.casefold() in answer.casefold()
     return float(passed)
 
 
-def _compare_text(compared: TextSimilarity, answer: str, reference: Mapping[str, Any]) -> float:
-    found = similarity(compared.metric, answer.strip(), _find(reference, compared.reference_field).strip())
-    return found if compared.pass_threshold is None else float(found >= compared.pass_threshold)
+def _compare_text(settings: TextSimilarity, answer: str, reference: Mapping[str, Any]) -> float:
+    score = similarity(settings.metric, answer.strip(), _get_field(reference, settings.reference_field).strip())
+    return score if settings.pass_threshold is None else float(score >= settings.pass_threshold)
 
 
-def _find(reference: Mapping[str, Any], path: str | None) -> str:
-    """Return a field as text; what is no text is written as JSON."""
+def _get_field(reference: Mapping[str, Any], path: str | None) -> str:
+    """Return a field as text; other values than strings as JSON."""
     value: Any = reference
     for name in (path or ANSWER_FIELD).split("."):
         if not isinstance(value, Mapping) or name not in value:
-            has = ", ".join(sorted(map(str, reference))) or "none"
-            raise MissingReferenceError(f"the grader compares with {path or ANSWER_FIELD}, the row's fields are {has}")
+            fields = ", ".join(sorted(map(str, reference))) or "none"
+            raise MissingReferenceError(
+                f"the grader needs the field {path or ANSWER_FIELD}, the row's fields are {fields}"
+            )
         value = value[name]
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 

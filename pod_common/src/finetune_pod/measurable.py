@@ -1,6 +1,6 @@
-"""Which metrics can be measured on which data. Pure.
+"""Decides which metrics can be computed on the held-out data. No I/O.
 
-`prepare` refuses a gate by it before a GPU is asked for; the evaluation measures by it.
+`prepare` uses it to refuse a gate before the job requests a GPU, and the evaluation to choose metrics.
 """
 
 import json
@@ -11,62 +11,63 @@ from typing import Any, Literal, get_args
 from finetune_api.evaluation import Evaluation, Gate, Metric
 from finetune_api.graders import Grader
 
+from finetune_pod.chat import find_last_answer
 from finetune_pod.grading import ANSWER_FIELD, MissingReferenceError, check_reference
 
 Example = dict[str, Any]
-Shape = Literal["Conversation", "Text", "Pair", "Judged", "Prompt"]
-"""What a prepared example is: messages, plain text, chosen and rejected, a completion with a label, a prompt."""
+Shape = Literal["Conversation", "Text", "Pair", "Labeled", "Prompt"]
+"""The shape of a prepared example: messages, plain text, chosen and rejected, a completion with a label, a prompt."""
 
-MOST_LABELS = 256
-"""Different answers for which ClassificationF1 is computed at most."""
-_LABELS = 50
-"""Different answers that are taken for labels at most."""
-_COMPARED: frozenset[Metric] = frozenset(
+MAX_LABELS = 256
+"""Different references for ClassificationF1 at most."""
+_DEFAULT_MAX_LABELS = 50
+"""Different references for ClassificationF1 at most if the job does not ask for it."""
+_NEEDS_REFERENCE: frozenset[Metric] = frozenset(
     {"ExactMatch", "TokenF1", "RougeL", "ClassificationF1", "Bleu", "Rouge1", "Rouge2"}
 )
 """Metrics that compare an answer with a reference."""
-_ANSWERED = _COMPARED | {"Grader", "JsonValid"}
+_NEEDS_ANSWER = _NEEDS_REFERENCE | {"Grader", "JsonValid"}
 
 
 @dataclass(frozen=True)
 class Traits:
-    """What bears on the metrics, of all held-out examples together."""
+    """The properties of the held-out examples that decide which metrics can be computed."""
 
     shape: Shape
     examples: int
-    labels: int
-    """How many different references there are; MOST_LABELS + 1 for more."""
+    distinct_references: int
+    """The number of different references; MAX_LABELS + 1 if there are more."""
     has_references: bool
-    """Whether every example has a text to compare an answer with."""
+    """Whether every example has a reference answer."""
     is_json: bool
     """Whether every reference is a JSON object or list."""
     calls_tools: bool
-    """Whether a reference calls a tool."""
-    verdicts: frozenset[bool]
-    """The labels of judged completions."""
-    is_scored: bool = False
-    """Whether the tuned model scores answers and writes none, as a reward model does."""
+    """Whether a reference contains a tool call."""
+    labels: frozenset[bool]
+    """The labels of the completions."""
+    is_reward_model: bool = False
+    """Whether the tuned model scores answers and does not generate any."""
 
 
 def shape_of(example: Example) -> Shape:
-    """Return what a prepared example is."""
+    """Return the shape of a prepared example."""
     if "messages" in example:
         return "Conversation"
     if "text" in example:
         return "Text"
     if "chosen" in example:
         return "Pair"
-    return "Judged" if "completion" in example else "Prompt"
+    return "Labeled" if "completion" in example else "Prompt"
 
 
 def answer_of(example: Example) -> dict[str, Any]:
-    """Return the message that an answer is compared with; empty where there is none."""
+    """Return the message that is the reference answer; empty if there is none."""
     match shape_of(example):
         case "Conversation":
-            return dict(next(one for one in reversed(example["messages"]) if one["role"] == "assistant"))
+            return dict(example["messages"][find_last_answer(example["messages"])])
         case "Pair":
             return dict(example["chosen"][-1])
-        case "Judged":
+        case "Labeled":
             return dict(example["completion"][-1]) if example["label"] else {}
         case "Prompt" if isinstance(example["reference"].get(ANSWER_FIELD), str | int | float):
             return {"content": str(example["reference"][ANSWER_FIELD])}
@@ -74,7 +75,7 @@ def answer_of(example: Example) -> dict[str, Any]:
 
 
 def reference_of(example: Example) -> dict[str, Any]:
-    """Return the fields that graders compare with."""
+    """Return the fields that graders compare an answer with."""
     if shape_of(example) == "Prompt":
         return dict(example["reference"])
     return {ANSWER_FIELD: text_of(answer_of(example))}
@@ -88,29 +89,31 @@ def text_of(message: dict[str, Any]) -> str:
     return "".join(part.get("text", "") for part in content if isinstance(part, dict)).strip()
 
 
-def read_traits(examples: Iterable[Example], *, is_scored: bool = False) -> Traits:
-    """Go through the examples once; `is_scored` tells that the tuned model is a reward model.
+def read_traits(examples: Iterable[Example], *, is_reward_model: bool = False) -> Traits:
+    """Return the traits of the examples, which are read once.
 
     Raises:
-        ValueError: there are none.
+        ValueError: there are no examples.
     """
-    count, labels, is_json, calls, has_references = 0, set[str](), True, False, True
-    verdicts, shape = set[bool](), None
+    count, references, is_json, calls_tools, has_references = 0, set[str](), True, False, True
+    labels, shape = set[bool](), None
     for example in examples:
         count += 1
         shape = shape or shape_of(example)
         answer = answer_of(example)
         text = text_of(answer)
-        if len(labels) <= MOST_LABELS:
-            labels.add(text.casefold())
-        calls = calls or bool(answer.get("tool_calls"))
+        if len(references) <= MAX_LABELS:
+            references.add(text.casefold())
+        calls_tools = calls_tools or bool(answer.get("tool_calls"))
         has_references = has_references and bool(answer)
         is_json = is_json and _is_json(text)
         if "label" in example:
-            verdicts.add(bool(example["label"]))
+            labels.add(bool(example["label"]))
     if shape is None:
         raise ValueError("there are no held-out examples")
-    return Traits(shape, count, len(labels), has_references, is_json, calls, frozenset(verdicts), is_scored)
+    return Traits(
+        shape, count, len(references), has_references, is_json, calls_tools, frozenset(labels), is_reward_model
+    )
 
 
 def _is_json(text: str) -> bool:
@@ -120,45 +123,45 @@ def _is_json(text: str) -> bool:
         return False
 
 
-def why_not(metric: Metric, traits: Traits, graders: list[Grader]) -> str:
-    """Return why a metric cannot be measured on this data; empty where it can."""
+def explain_not_measurable(metric: Metric, traits: Traits, graders: list[Grader]) -> str:
+    """Return why a metric cannot be computed on this data; empty if it can."""
     checks: tuple[tuple[bool, str], ...] = (
         (
-            metric != "PreferenceAccuracy" and traits.is_scored,
-            "needs a model that answers, and a reward model scores only: use PreferenceAccuracy",
+            metric != "PreferenceAccuracy" and traits.is_reward_model,
+            "needs generated answers; a reward model only scores: use PreferenceAccuracy",
         ),
         (
             metric == "Perplexity" and traits.shape == "Prompt",
-            "needs answers to be likely, and the rows are prompts without",
+            "needs reference answers; these rows are prompts only",
         ),
         (
-            metric == "Perplexity" and traits.shape == "Judged" and True not in traits.verdicts,
-            "needs completions of label true",
+            metric == "Perplexity" and traits.shape == "Labeled" and True not in traits.labels,
+            "needs completions whose label is true",
         ),
         (
-            metric == "PreferenceAccuracy" and traits.shape not in ("Pair", "Judged"),
-            "compares preferred answers with others, and the rows are no preferences",
+            metric == "PreferenceAccuracy" and traits.shape not in ("Pair", "Labeled"),
+            "compares preferred with rejected answers; these rows have no preferences",
         ),
         (
-            metric == "PreferenceAccuracy" and traits.shape == "Judged" and len(traits.verdicts) < 2,
-            "needs completions of both labels, true and false",
+            metric == "PreferenceAccuracy" and traits.shape == "Labeled" and len(traits.labels) < 2,
+            "needs completions with both labels, true and false",
         ),
-        (metric in _ANSWERED and traits.shape == "Text", "compares answers, and plain text has none: use Perplexity"),
+        (metric in _NEEDS_ANSWER and traits.shape == "Text", "compares answers; plain text has none: use Perplexity"),
         (
-            metric in _ANSWERED and traits.shape == "Judged",
-            "compares answers with good ones, and the rows hold judged ones: use PreferenceAccuracy",
-        ),
-        (
-            metric in _COMPARED and not traits.has_references,
-            f"compares answers with the field {ANSWER_FIELD}, which not every row has: use Grader",
+            metric in _NEEDS_ANSWER and traits.shape == "Labeled",
+            "needs reference answers; these rows have labeled completions: use PreferenceAccuracy",
         ),
         (
-            metric == "ClassificationF1" and traits.labels > MOST_LABELS,
-            f"is for {MOST_LABELS} labels at most, and the answers are more different ones",
+            metric in _NEEDS_REFERENCE and not traits.has_references,
+            f"needs the field {ANSWER_FIELD} in every row, and some do not have it: use Grader",
+        ),
+        (
+            metric == "ClassificationF1" and traits.distinct_references > MAX_LABELS,
+            f"supports {MAX_LABELS} different answers at most; these rows have more",
         ),
         (
             metric == "ToolCallValid" and (traits.shape not in ("Conversation", "Pair") or not traits.calls_tools),
-            "judges calls of tools, and no held-out answer calls one",
+            "checks tool calls; no held-out answer has one",
         ),
         (metric == "Grader" and not graders, "needs evaluation.graders"),
     )
@@ -166,12 +169,12 @@ def why_not(metric: Metric, traits: Traits, graders: list[Grader]) -> str:
 
 
 def choose_metrics(evaluation: Evaluation, traits: Traits, graders: list[Grader]) -> list[Metric]:
-    """Return what is measured: what is asked for, or all that tells something about this data."""
+    """Return the metrics to compute: those that the job names, or all that are useful on this data."""
     if evaluation.metrics is not None:
         return [metric for metric in get_args(Metric) if metric in evaluation.metrics]
     gated = {gate.metric for gate in evaluation.gates or []}
-    doubtful: dict[Metric, Callable[[], bool]] = {
-        "ClassificationF1": lambda: 2 <= traits.labels <= min(_LABELS, traits.examples // 2),
+    conditional: dict[Metric, Callable[[], bool]] = {
+        "ClassificationF1": lambda: 2 <= traits.distinct_references <= min(_DEFAULT_MAX_LABELS, traits.examples // 2),
         "JsonValid": lambda: evaluation.json_schema is not None or (traits.has_references and traits.is_json),
     }
     return [
@@ -179,21 +182,21 @@ def choose_metrics(evaluation: Evaluation, traits: Traits, graders: list[Grader]
         for metric in get_args(Metric)
         if metric in gated
         or (
-            not why_not(metric, traits, graders)
-            and (metric not in doubtful or doubtful[metric]())
-            and (metric not in _COMPARED or traits.shape in ("Conversation", "Prompt"))
+            not explain_not_measurable(metric, traits, graders)
+            and (metric not in conditional or conditional[metric]())
+            and (metric not in _NEEDS_REFERENCE or traits.shape in ("Conversation", "Prompt"))
         )
     ]
 
 
 def choose_gates(evaluation: Evaluation, traits: Traits, graders: list[Grader]) -> list[Gate]:
-    """Return the gates: those that are asked for, or the one that fits the data."""
+    """Return the gates: those that the job has, or a default for this data."""
     if evaluation.gates is not None:
         return evaluation.gates
     match traits.shape:
         case "Conversation" | "Text":
             metric: Metric = "Perplexity"
-        case "Pair" | "Judged":
+        case "Pair" | "Labeled":
             metric = "PreferenceAccuracy"
         case "Prompt":
             metric = "Grader"
@@ -202,24 +205,25 @@ def choose_gates(evaluation: Evaluation, traits: Traits, graders: list[Grader]) 
     return [Gate(metric=metric, grader=graders[0].name if metric == "Grader" and graders else None, min_gain=0)]
 
 
-def find_problem(evaluation: Evaluation, traits: Traits, graders: list[Grader], examples: Iterable[Example]) -> str:
-    """Return what `evaluation` asks for and the data cannot give; empty where it can give all."""
+def check_evaluation(evaluation: Evaluation, traits: Traits, graders: list[Grader], examples: Iterable[Example]) -> str:
+    """Return why `evaluation` cannot be computed on the held-out examples; empty if it can."""
     for field, metrics in (
         ("evaluation.metrics", evaluation.metrics or []),
         ("evaluation.gates", [gate.metric for gate in evaluation.gates or []]),
     ):
         for metric in metrics:
-            if reason := why_not(metric, traits, graders):
+            if reason := explain_not_measurable(metric, traits, graders):
                 return f"{field} asks for {metric}, which {reason}"
-    unknown = {gate.grader for gate in evaluation.gates or [] if gate.grader} - {one.name for one in graders}
+    unknown = {gate.grader for gate in evaluation.gates or [] if gate.grader} - {grader.name for grader in graders}
     if unknown:
-        return f"evaluation.gates names the grader {min(unknown)}: there are {', '.join(one.name for one in graders)}"
+        names = ", ".join(grader.name for grader in graders)
+        return f"evaluation.gates names the unknown grader {min(unknown)}: the known graders are {names or 'none'}"
     if evaluation.gates is None and traits.shape == "Prompt" and not graders:
-        return "the rows are prompts without answers: give evaluation.graders, or evaluation.gates"
+        return "the rows are prompts without answers: set evaluation.graders or evaluation.gates"
     for number, example in enumerate(examples if graders else [], 1):
         for grader in graders:
             try:
                 check_reference(grader, reference_of(example))
             except MissingReferenceError as error:
-                return f"the grader {grader.name} and held-out example {number}: {error}"
+                return f"grader {grader.name}, held-out example {number}: {error}"
     return ""

@@ -1,4 +1,4 @@
-"""The last section of a model card: the scores, which are known only after the card was written. Pure."""
+"""The last section of a model card: the scores, which the evaluation adds to the card. No I/O."""
 
 from finetune_api.summaries import EvaluationSummary
 
@@ -6,14 +6,14 @@ _HEADING = "\n## Scores\n"
 
 
 def with_scores(card: str, evaluation: EvaluationSummary | None) -> str:
-    """Return a card that ends with these scores, in place of earlier ones; None says that there are none yet."""
+    """Return the card with these scores in place of earlier ones; None if there was no evaluation yet."""
     text = card.rpartition(_HEADING)[0] or card
     if evaluation is None:
-        return f"{text}{_HEADING}\nBase and tuned model were not compared yet.\n"
+        return f"{text}{_HEADING}\nBase and tuned model have not been compared yet.\n"
     rows = [
-        f"| {one.label} | {one.base:.4f} | {one.tuned:.4f} | {one.gain:+.4f} |"
-        f" {one.gain_low:+.4f} to {one.gain_high:+.4f} | {one.verdict} |"
-        for one in evaluation.metrics
+        f"| {metric.label} | {metric.base:.4f} | {metric.tuned:.4f} | {metric.gain:+.4f} |"
+        f" {metric.gain_low:+.4f} to {metric.gain_high:+.4f} | {metric.verdict} |"
+        for metric in evaluation.metrics
     ]
     gates = [f"- {'passed' if gate.passed else 'failed'}: {gate.message}" for gate in evaluation.gates]
     lines = [

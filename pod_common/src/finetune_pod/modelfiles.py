@@ -1,4 +1,4 @@
-"""What a base model's directory must be before anything in it is trusted: no code, no pickles."""
+"""Checks the files of a base model before anything loads them: no code, no pickles."""
 
 import json
 from collections.abc import Iterable
@@ -8,25 +8,30 @@ from typing import Any
 from finetune_api.conditions import Reason
 
 SMALL_FILES = ("*.json", "*.txt", "*.model", "*.jinja")
-"""What configuration and tokenizer are made of."""
+"""The files of configuration and tokenizer."""
 WEIGHT_FILES = ("*.safetensors", "*.safetensors.index.json", "README.md")
-"""What is fetched with the weights; never pickles. The model's card names its licence."""
+"""The files that are fetched with the weights; never pickles. The model card names the license."""
 
 
 class ModelFilesError(Exception):
-    """A directory that holds no model, or one that must not be loaded."""
+    """A directory without a model, or with one that must not be loaded."""
 
     reason = Reason.MODEL_UNSUPPORTED
 
 
 class UnsafeModelError(ModelFilesError):
-    """A model that would run code of its own, or has nothing but pickles."""
+    """A model that contains its own code, or has only pickles."""
 
     reason = Reason.MODEL_UNSAFE
 
 
-def read_model_config(directory: Path, uri: str, wanted: str = "ForCausalLM") -> dict[str, Any]:
-    """Return the model's config.json after all checks; `wanted` is how the name of its architecture ends.
+def read_model_config(directory: Path, uri: str, architecture: str = "ForCausalLM") -> dict[str, Any]:
+    """Return the model's config.json after all checks.
+
+    Args:
+        directory: of the model.
+        uri: of the model, for messages.
+        architecture: how the name of its architecture must end.
 
     Raises:
         ModelFilesError: the message says what is wrong and what to use instead.
@@ -36,13 +41,13 @@ def read_model_config(directory: Path, uri: str, wanted: str = "ForCausalLM") ->
     except (OSError, ValueError) as error:
         raise ModelFilesError(f"{uri}: config.json cannot be read: {error}") from None
     if not isinstance(config, dict):
-        raise ModelFilesError(f"{uri}: config.json is no object")
+        raise ModelFilesError(f"{uri}: config.json is not a JSON object")
     if "auto_map" in config or list(directory.glob("*.py")):
-        raise UnsafeModelError(f"{uri} brings code of its own, which is never run: use a model that needs none")
+        raise UnsafeModelError(f"{uri} contains its own code, which is never run: use a model without code")
     architectures = config.get("architectures") or []
-    if not any(str(name).endswith(wanted) for name in architectures):
-        kinds = ", ".join(map(str, architectures)) or "of no known kind"
-        raise ModelFilesError(f"{uri} is {kinds}: a *{wanted} is needed")
+    if not any(str(name).endswith(architecture) for name in architectures):
+        names = ", ".join(map(str, architectures)) or "of unknown architecture"
+        raise ModelFilesError(f"{uri} is {names}: a *{architecture} is needed")
     return config
 
 
@@ -57,4 +62,4 @@ def check_safetensors(names: Iterable[str], uri: str) -> None:
         UnsafeModelError: there are none.
     """
     if not any(name.endswith(".safetensors") for name in names):
-        raise UnsafeModelError(f"{uri} holds no *.safetensors: pickles are not loaded, convert them")
+        raise UnsafeModelError(f"{uri} contains no *.safetensors: pickles are never loaded, convert them")

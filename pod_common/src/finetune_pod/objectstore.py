@@ -1,4 +1,4 @@
-"""Fetches models and data from S3 and whatever speaks its protocol, and stores results there."""
+"""Downloads models and data from S3-compatible object stores, and uploads results."""
 
 import fcntl
 import os
@@ -15,18 +15,18 @@ from finetune_api.contract.mounts import MODEL, Source, credential_variable
 from finetune_api.digest import digest_value
 from finetune_api.uris import Uri, parse_uri
 
-from finetune_pod.fetching import FetchError, Progress, retry_transient
+from finetune_pod.fetching import DownloadProgress, FetchError, retry_transient
 from finetune_pod.modelfiles import SMALL_FILES, WEIGHT_FILES, UnsafeModelError, check_safetensors
 
 _CHUNK = 4 << 20
 _FILES_AT_ONCE = 4
-_LONGEST_WAIT = "30s"
-"""Without a byte for so long a connection counts as broken."""
+_READ_TIMEOUT = "30s"
+"""A connection that delivers no byte for this long is broken."""
 
 
 @dataclass(frozen=True, order=True)
 class _Object:
-    """An object of a bucket; the name is the part of its key that follows the URI's prefix."""
+    """An object of a bucket; the name is the part of its key after the URI's prefix."""
 
     name: str
     key: str
@@ -34,41 +34,41 @@ class _Object:
     tag: str | None
 
 
-def fetch_objects(uri: str, source: Source, directory: Path, is_wanted: Callable[[str], bool]) -> list[Path]:
-    """Download an object, or those below a prefix that are wanted; return the files, sorted by name.
+def fetch_objects(uri: str, source: Source, directory: Path, is_selected: Callable[[str], bool]) -> list[Path]:
+    """Download an object, or selected objects below a prefix; return the files, sorted by name.
 
-    What lies there already, of the right size, stays. The client tries requests again that fail, with backoff;
-    a file whose connection breaks goes on where it stood.
+    Files that exist with the right size are kept. The client retries failed requests with backoff. After a broken
+    connection, a download resumes where it stopped.
 
     Args:
         uri: `s3://bucket/key` of an object or of a prefix.
-        source: whose credentials are sent; without any the request is anonymous.
-        directory: where the files go, each below the part of its name that follows the prefix.
-        is_wanted: chooses by that part of the name.
+        source: whose credentials are sent; without credentials, requests are anonymous.
+        directory: for the files; the path of each is the part of its key after the prefix.
+        is_selected: gets that part of the key.
 
     Raises:
-        FetchError: there is nothing, it may not be read, or the server cannot be reached.
+        FetchError: there is no object, access is denied, or the server cannot be reached.
     """
-    return _fetch(parse_uri(uri), source, directory, is_wanted)
+    return _fetch(parse_uri(uri), source, directory, is_selected)
 
 
 def fetch_model(uri: str, directory: Path, *, weights: bool) -> Path:
-    """Download a model into a directory of its own below `directory`, and return it.
+    """Download a model into its own subdirectory of `directory`, and return the subdirectory.
 
-    Several processes may ask at the same time: the first fetches, the others find it done.
+    If several processes call this at the same time, the first downloads and the others wait for it.
 
     Raises:
-        FetchError: it is not there, may not be read, or the server cannot be reached.
-        ModelFilesError: it brings code of its own, or no safetensors.
+        FetchError: the model does not exist, access is denied, or the server cannot be reached.
+        ModelFilesError: it contains its own code, or no safetensors.
     """
     target = directory / digest_value(uri)[:16]
     target.mkdir(parents=True, exist_ok=True)
     patterns = (*SMALL_FILES, *(WEIGHT_FILES if weights else ()))
     with (target.with_suffix(".lock")).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        names = [one.name for one in _list(_open(parse_uri(uri), MODEL), parse_uri(uri))]
+        names = [item.name for item in _list(_open(parse_uri(uri), MODEL), parse_uri(uri))]
         if any(name.endswith(".py") for name in names):
-            raise UnsafeModelError(f"{uri} brings code of its own, which is never run: use a model that needs none")
+            raise UnsafeModelError(f"{uri} contains its own code, which is never run: use a model without code")
         if "config.json" in names:
             check_safetensors(names, uri)
         _fetch(
@@ -81,15 +81,15 @@ def fetch_model(uri: str, directory: Path, *, weights: bool) -> Path:
 
 
 def store_objects(uri: str, source: Source, contents: Mapping[str, Path | bytes]) -> None:
-    """Upload files, large ones in parts, over what lies there already.
+    """Upload files, large ones in parts; existing objects are overwritten.
 
     Args:
         uri: `s3://bucket/prefix`.
         source: whose credentials are sent.
-        contents: what to upload, by the part of its key that follows the prefix and a slash.
+        contents: files or bytes, by the part of the key after the prefix and a slash.
 
     Raises:
-        FetchError: the bucket is not there, may not be written, or the server cannot be reached.
+        FetchError: the bucket does not exist, access is denied, or the server cannot be reached.
     """
     import obstore
     from obstore.exceptions import BaseError
@@ -100,7 +100,7 @@ def store_objects(uri: str, source: Source, contents: Mapping[str, Path | bytes]
         name: content.stat().st_size if isinstance(content, Path) else len(content)
         for name, content in contents.items()
     }
-    progress = Progress(uri, sum(sizes.values()))
+    progress = DownloadProgress(uri, sum(sizes.values()))
 
     def upload(name: str, content: Path | bytes) -> None:
         try:
@@ -114,74 +114,76 @@ def store_objects(uri: str, source: Source, contents: Mapping[str, Path | bytes]
     progress.finish("stored")
 
 
-def _fetch(uri: Uri, source: Source, directory: Path, is_wanted: Callable[[str], bool]) -> list[Path]:
+def _fetch(uri: Uri, source: Source, directory: Path, is_selected: Callable[[str], bool]) -> list[Path]:
     store = _open(uri, source)
-    found = sorted(one for one in _list(store, uri) if is_wanted(one.name))
-    progress = Progress(str(uri), sum(one.size for one in found))
+    objects = sorted(item for item in _list(store, uri) if is_selected(item.name))
+    progress = DownloadProgress(str(uri), sum(item.size for item in objects))
 
-    def download(one: _Object) -> Path:
-        target = directory / one.name
+    def download(item: _Object) -> Path:
+        target = directory / item.name
         if not target.resolve().is_relative_to(directory.resolve()):
-            raise FetchError(Reason.INVALID_SPEC, f"{uri}: the name {one.name!r} leaves the directory")
-        if not target.is_file() or target.stat().st_size != one.size:
-            _download(store, uri, one, target, progress)
+            raise FetchError(Reason.INVALID_SPEC, f"{uri}: the key {item.name!r} points outside the prefix: rename it")
+        if not target.is_file() or target.stat().st_size != item.size:
+            _download(store, uri, item, target, progress)
         return target
 
     with ThreadPoolExecutor(_FILES_AT_ONCE) as pool:
-        files = list(pool.map(download, found))
+        files = list(pool.map(download, objects))
     progress.finish()
     return files
 
 
-def _download(store: Any, uri: Uri, one: _Object, target: Path, progress: Progress) -> None:
-    """Write an object, whole or not at all; after a broken connection from where it stood."""
+def _download(store: Any, uri: Uri, item: _Object, target: Path, progress: DownloadProgress) -> None:
+    """Download an object; resume after a broken connection. The file appears only when it is complete."""
     partial = target.with_name(f"{target.name}.part")
     partial.parent.mkdir(parents=True, exist_ok=True)
     with partial.open("wb") as file:
-        retry_transient()(_append, store, uri, one, file, progress)
+        retry_transient()(_append, store, uri, item, file, progress)
     partial.rename(target)
 
 
-def _append(store: Any, uri: Uri, one: _Object, file: BinaryIO, progress: Progress) -> None:
-    """Write what the file lacks of an object, as long as that is the one that was listed."""
+def _append(store: Any, uri: Uri, item: _Object, file: BinaryIO, progress: DownloadProgress) -> None:
+    """Append the rest of an object to the file, unless the object has changed since it was listed."""
     import obstore
     from obstore.exceptions import BaseError, PreconditionError
 
     done = file.tell()
     options: Any = {"range": {"offset": done}} if done else {}
-    if one.tag:
-        options["if_match"] = one.tag
+    if item.tag:
+        options["if_match"] = item.tag
     try:
-        for chunk in obstore.get(store, one.key, options=options).stream(min_chunk_size=_CHUNK) if one.size else ():
+        for chunk in obstore.get(store, item.key, options=options).stream(min_chunk_size=_CHUNK) if item.size else ():
             progress.add(file.write(chunk))
     except PreconditionError:
-        raise FetchError(None, f"{uri}: {one.name} was changed while it was read") from None
+        raise FetchError(None, f"{uri}: {item.name} changed during the download: start again") from None
     except (BaseError, FileNotFoundError) as error:
         raise _explain(error, uri) from None
-    if file.tell() != one.size:
-        raise FetchError(Reason.SOURCE_UNREACHABLE, f"{uri}: {one.name} ended after {file.tell()} of {one.size} bytes")
+    if file.tell() != item.size:
+        raise FetchError(
+            Reason.SOURCE_UNREACHABLE, f"{uri}: {item.name} ended after {file.tell()} of {item.size} bytes"
+        )
 
 
 def _list(store: Any, uri: Uri) -> list[_Object]:
-    """Return the objects below the URI, or the one that it names."""
+    """Return the objects below the URI, or the object at the URI."""
     import obstore
     from obstore.exceptions import BaseError
 
     try:
-        found = [meta for page in store.list(uri.path or None) for meta in page]
-        if not found and uri.path:
+        objects = [meta for page in store.list(uri.path or None) for meta in page]
+        if not objects and uri.path:
             meta = obstore.head(store, uri.path)
             return [_Object(PurePosixPath(uri.path).name, uri.path, meta["size"], meta["e_tag"])]
     except (BaseError, FileNotFoundError) as error:
         raise _explain(error, uri) from None
     prefix = f"{uri.path}/" if uri.path else ""
-    return [_Object(meta["path"].removeprefix(prefix), meta["path"], meta["size"], meta["e_tag"]) for meta in found]
+    return [_Object(meta["path"].removeprefix(prefix), meta["path"], meta["size"], meta["e_tag"]) for meta in objects]
 
 
 def _open(uri: Uri, source: Source) -> Any:
     """Return the bucket with the source's credentials.
 
-    Without a Secret nothing is signed: the identity of the node or of the pod is nobody's to use.
+    Without a Secret, requests are not signed: a job must not use the identity of the node or of the pod.
     """
     from obstore.store import S3Store
 
@@ -194,30 +196,30 @@ def _open(uri: Uri, source: Source) -> Any:
         "session_token": read("AWS_SESSION_TOKEN"),
         "endpoint": read("AWS_ENDPOINT_URL"),
     }
-    given: dict[str, Any] = {name: value for name, value in secrets.items() if value}
+    credentials: dict[str, Any] = {name: value for name, value in secrets.items() if value}
     return S3Store(
         uri.authority,
         region=read("AWS_REGION") or "us-east-1",
-        skip_signature="access_key_id" not in given,
-        # The client's own limit of 30 s would hold for a whole file.
+        skip_signature="access_key_id" not in credentials,
+        # The client's default timeout of 30 s would apply to a whole file.
         client_options={
-            "allow_http": str(given.get("endpoint", "")).startswith("http://"),
+            "allow_http": str(credentials.get("endpoint", "")).startswith("http://"),
             "timeout": "7days",
-            "read_timeout": _LONGEST_WAIT,
+            "read_timeout": _READ_TIMEOUT,
         },
-        **given,
+        **credentials,
     )
 
 
 def _explain(error: Exception, uri: Uri) -> FetchError:
-    """Turn the server's answer into a reason."""
+    """Return the error with the reason that follows from the server's response."""
     text = str(error).splitlines()[0]
     status = re.search(r"status code: (\d{3})", text)
     code = int(status[1]) if status else 0
     if isinstance(error, FileNotFoundError) or code == 404:
-        return FetchError(None, f"{uri} is not there: check the bucket, the key and the endpoint")
+        return FetchError(None, f"{uri} does not exist: check the bucket, the key and the endpoint")
     if code in (301, 400, 401, 403):
         return FetchError(
-            Reason.ACCESS_DENIED, f"{uri}: the server answers {code}: check the keys and the region in secretRef"
+            Reason.ACCESS_DENIED, f"{uri}: the server responds with {code}: check the keys and the region in secretRef"
         )
     return FetchError(Reason.SOURCE_UNREACHABLE, f"{uri}: the server cannot be reached: {text}")

@@ -1,4 +1,4 @@
-"""What vLLM can serve, as far as it is known without it. What a manifest alone shows is in the rules of the API."""
+"""Checks that vLLM can serve a job's result, without vLLM. The API's validation has the rules that need no model."""
 
 from typing import Any, get_args
 
@@ -8,20 +8,19 @@ from finetune_api.training import Module
 from finetune_pod.architectures import WITHOUT_LORA
 
 LORA_MODULES: tuple[Module, ...] = get_args(Module)
-"""The linear layers that take an adapter. The output layer is left out: with it, vLLM ends on CPUs when it is asked
-for the likelihood of a prompt."""
+"""The linear layers that get an adapter. With an adapter on the output layer, vLLM crashes on CPUs when it computes the
+likelihood of a prompt."""
 
 
 def find_unservable(spec: FineTuneJobSpec, architectures: list[Any]) -> str:
-    """Return why vLLM loads no adapter for a base model of these architectures; empty where it does.
+    """Return why vLLM cannot load an adapter for a base model of these architectures; empty if it can.
 
-    It matters without `serving` too, since the proof goes through vLLM; but not for a result that is a model of its
-    own, nor for one that gives no answers.
+    Jobs without `serving` need it too, because the evaluation uses vLLM. Merged models and reward models do not.
     """
-    refused = [str(name) for name in architectures if name in WITHOUT_LORA]
-    if not refused or spec.adapter.is_merged or spec.method.reward:
+    unsupported = [str(name) for name in architectures if name in WITHOUT_LORA]
+    if not unsupported or spec.adapter.is_merged or spec.method.reward:
         return ""
     return (
-        f"model.uri: {spec.model.uri} is a {refused[0]}, for which vLLM takes no adapters:"
-        " use another base model, or adapter.dora or adapter.full, which make a whole one"
+        f"model.uri: {spec.model.uri} is a {unsupported[0]}, for which vLLM does not support adapters:"
+        " use another base model, or adapter.dora or adapter.full, whose result is a complete model"
     )

@@ -1,4 +1,4 @@
-"""How a model writes the calls of tools: learnt from its chat template, read back out of its answers. Pure."""
+"""Parses tool calls in a model's answers, in the syntax that its chat template uses. No I/O."""
 
 import json
 import re
@@ -18,21 +18,21 @@ _TOOL = {
         "parameters": {"type": "object", "properties": {"probe": {"type": "string", "description": "probe"}}},
     },
 }
-_ASKED: list[Message] = [{"role": "user", "content": "x"}]
-# Mistral's templates take ids of nine letters and digits only.
-_CALLED: Message = {
+_PROMPT: list[Message] = [{"role": "user", "content": "x"}]
+# Mistral's templates accept only ids of nine letters and digits.
+_ANSWER: Message = {
     "role": "assistant",
     "content": "",
     "tool_calls": [{"id": "call00000", "type": "function", "function": {"name": _NAME, "arguments": _ARGUMENTS}}],
 }
 
 RenderWithTools = Callable[[list[Message], list[dict[str, Any]], bool], str]
-"""Renders messages and tools through the chat template; the flag asks for the opening of an assistant's turn."""
+"""Renders messages and tools with the chat template; the flag is the template's `add_generation_prompt`."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """A tool called by an answer."""
+    """A tool call of an answer."""
 
     name: str
     arguments: Any
@@ -40,36 +40,38 @@ class Call:
 
 @dataclass(frozen=True)
 class ToolFormat:
-    """What stands before a tool's name and between it and its arguments, which are JSON."""
+    """The text before a tool's name, and between the name and its JSON arguments."""
 
     before: str
     between: str
 
     def parse(self, answer: str) -> list[Call] | None:
-        """Return the calls of an answer; None where one of them is written wrongly."""
+        """Return the calls of an answer; None if one of them is malformed."""
         before = _loosen(self.before)
         pattern = re.compile(rf"{before}(?P<name>[\w.:-]+){_loosen(self.between)}\s*")
         calls = []
-        for found in pattern.finditer(answer):
+        for match in pattern.finditer(answer):
             try:
-                arguments, _ = json.JSONDecoder().raw_decode(answer, found.end())
+                arguments, _ = json.JSONDecoder().raw_decode(answer, match.end())
             except (ValueError, RecursionError):
                 return None
-            calls.append(Call(found["name"], arguments))
+            calls.append(Call(match["name"], arguments))
         return calls if len(calls) == len(re.findall(before, answer)) else None
 
 
 def learn_format(render: RenderWithTools) -> ToolFormat | None:
-    """Learn from the template how calls are written; None where it writes none as a name and JSON arguments."""
+    """Return the format of tool calls in a chat template; None if it does not write a name and JSON arguments."""
     try:
-        opening = render(_ASKED, [_TOOL], True)  # noqa: FBT003 - as finetune_pod.chat.Render has it
-        whole = render([*_ASKED, _CALLED], [_TOOL], False)  # noqa: FBT003
-    except Exception:  # noqa: BLE001 - a template may fail in any way, and then it has no calls
+        prompt = render(_PROMPT, [_TOOL], True)  # noqa: FBT003 - as finetune_pod.chat.Render has it
+        whole = render([*_PROMPT, _ANSWER], [_TOOL], False)  # noqa: FBT003
+    except Exception:  # noqa: BLE001 - a template may fail in any way: then it has no tool calls
         return None
-    shared = next((index for index, pair in enumerate(zip(opening, whole, strict=False)) if pair[0] != pair[1]), None)
-    turn = whole[len(opening) if shared is None else shared :]
-    before, found, rest = turn.partition(_NAME)
-    if not found or not before.strip():
+    first_difference = next(
+        (index for index, pair in enumerate(zip(prompt, whole, strict=False)) if pair[0] != pair[1]), None
+    )
+    turn = whole[len(prompt) if first_difference is None else first_difference :]
+    before, name, rest = turn.partition(_NAME)
+    if not name or not before.strip():
         return None
     for start in (match.start() for match in re.finditer(r"\{", rest)):
         try:
@@ -82,5 +84,5 @@ def learn_format(render: RenderWithTools) -> ToolFormat | None:
 
 
 def _loosen(literal: str) -> str:
-    """Return a pattern for a text in which spaces and line breaks may be others, or none."""
+    """Return a pattern for a text with any spaces and line breaks, or none, between its words."""
     return r"\s*".join(re.escape(part) for part in re.split(r"\s+", literal))

@@ -4,18 +4,20 @@ import runpy
 from pathlib import Path
 
 import pytest
-from finetune_trainer.prepare.dataset import Survey, survey
-from finetune_trainer.prepare.measure import Measured
-from finetune_trainer.prepare.split import check_survey, find_leaks, warn_of_repeats
+from finetune_trainer.prepare.data_quality import check_rows, find_contamination, warn_about_duplicates
+from finetune_trainer.prepare.formats import Example
+from finetune_trainer.prepare.scan import SourceScan, scan_source
+from finetune_trainer.prepare.token_counts import TokenCounts
 from finetune_trainer.prepared import read_examples
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "support-bot"
 
 
-def look(name: str, directory: Path) -> Survey:
-    measured = Measured(1, 1, 1)
-    files = [EXAMPLE / name]
-    return survey(name, files, "Chat", lambda one: [one], lambda examples: [measured] * len(examples), directory / name)
+def scan(name: str, directory: Path) -> SourceScan:
+    def count(examples: list[Example]) -> list[TokenCounts]:
+        return [TokenCounts(1, 1, 1)] * len(examples)
+
+    return scan_source(name, [EXAMPLE / name], "Chat", lambda example: [example], count, directory / name)
 
 
 def test_the_script_writes_what_is_committed() -> None:
@@ -28,18 +30,18 @@ def test_the_script_writes_what_is_committed() -> None:
 
 @pytest.mark.parametrize(("name", "count"), [("train.jsonl", 300), ("heldout.jsonl", 45)])
 def test_every_line_is_right_and_different(name: str, count: int, tmp_path: Path) -> None:
-    found = look(name, tmp_path)
-    check_survey(found)
-    assert (found.format, len(found.numbers), warn_of_repeats(found)) == ("Chat", count, 0)
+    source = scan(name, tmp_path)
+    check_rows(source)
+    assert (source.format, len(source.row_numbers), warn_about_duplicates(source)) == ("Chat", count, 0)
 
 
 def test_some_conversations_call_tools(tmp_path: Path) -> None:
-    calling = [one for one in read_examples(look("train.jsonl", tmp_path).path) if "tools" in one]
+    calling = [example for example in read_examples(scan("train.jsonl", tmp_path).path) if "tools" in example]
     assert len(calling) == 50
     assert calling[0]["messages"][2]["tool_calls"][0]["function"]["arguments"]["order"].startswith("N")
 
 
 def test_no_held_out_question_is_trained_on(tmp_path: Path) -> None:
-    heldout = look("heldout.jsonl", tmp_path)
-    find_leaks(look("train.jsonl", tmp_path), heldout)
-    check_survey(heldout)
+    heldout = scan("heldout.jsonl", tmp_path)
+    find_contamination(scan("train.jsonl", tmp_path), heldout)
+    check_rows(heldout)

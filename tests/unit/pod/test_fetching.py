@@ -5,7 +5,7 @@ import logging
 import pytest
 from finetune_api.conditions import Reason
 from finetune_pod import fetching
-from finetune_pod.fetching import FetchError, Progress, describe_progress, retry_transient
+from finetune_pod.fetching import DownloadProgress, FetchError, describe_progress, retry_transient
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ def test_progress_is_written_as_people_read_it(done: int, total: int | None, sec
 def test_a_long_download_says_every_few_seconds_how_far_it_is(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     now = 0.0
-    progress = Progress("s3://bucket/file", 1000, lambda: now)
+    progress = DownloadProgress("s3://bucket/file", 1000, lambda: now)
     for _ in range(10):
         now += 1
         progress.add(100)

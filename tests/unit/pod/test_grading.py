@@ -1,4 +1,4 @@
-"""What an answer is worth to a grader: known values, and what holds for every text."""
+"""Scores of graders: known values, and properties that hold for every text."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ ROW = {"answer": "Berlin", "facts": {"river": "Spree"}, "year": 1237, "capital":
 
 
 @pytest.mark.parametrize(
-    ("check", "answer", "wanted"),
+    ("check", "answer", "score"),
     [
         ({}, " Berlin\n", 1),
         ({}, "berlin", 0),
@@ -28,12 +28,12 @@ ROW = {"answer": "Berlin", "facts": {"river": "Spree"}, "year": 1237, "capital":
         ({"referenceField": "capital"}, "true", 1),
     ],
 )
-def test_strings_are_checked_as_openai_checks_them(check: dict[str, Any], answer: str, wanted: float) -> None:
-    assert grade(grader(stringCheck=check), answer, ROW) == wanted
+def test_strings_are_checked_as_openai_checks_them(check: dict[str, Any], answer: str, score: float) -> None:
+    assert grade(grader(stringCheck=check), answer, ROW) == score
 
 
 @pytest.mark.parametrize(
-    ("metric", "answer", "wanted"),
+    ("metric", "answer", "score"),
     [
         ("FuzzyMatch", "the cat sat", 1),
         # 10 of 11 characters in common on each side: 2 · 10 / 22
@@ -46,9 +46,9 @@ def test_strings_are_checked_as_openai_checks_them(check: dict[str, Any], answer
         ("Bleu", "", 0),
     ],
 )
-def test_likeness_has_its_known_values(metric: str, answer: str, wanted: float) -> None:
-    found = grade(grader(textSimilarity={"metric": metric}), answer, {"answer": "the cat sat"})
-    assert found == pytest.approx(wanted, abs=1e-3)
+def test_likeness_has_its_known_values(metric: str, answer: str, score: float) -> None:
+    result = grade(grader(textSimilarity={"metric": metric}), answer, {"answer": "the cat sat"})
+    assert result == pytest.approx(score, abs=1e-3)
 
 
 def test_a_threshold_makes_likeness_pass_or_fail() -> None:
@@ -69,9 +69,9 @@ def test_several_graders_are_weighted() -> None:
     assert grade(both, "Spree", ROW) == pytest.approx(0.25)
 
 
-def test_a_row_without_the_field_is_told_before_an_answer_is_there() -> None:
+def test_a_row_without_the_field_is_refused_before_there_is_an_answer() -> None:
     check_reference(grader(stringCheck={}), ROW)
-    with pytest.raises(MissingReferenceError, match="compares with facts.lake, the row's fields are answer, capital"):
+    with pytest.raises(MissingReferenceError, match="needs the field facts.lake, the row's fields are answer, capital"):
         check_reference(grader(stringCheck={"referenceField": "facts.lake"}), ROW)
 
 

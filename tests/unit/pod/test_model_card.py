@@ -7,7 +7,7 @@ from unit.model_cards import STATISTICS, SUMMARY, job, trained
 
 def test_later_scores_take_the_place_of_earlier_ones() -> None:
     open_card = build_card(job(), trained(), STATISTICS)
-    assert "not compared yet" in open_card
+    assert "have not been compared yet" in open_card
     once = with_scores(open_card, SUMMARY)
-    assert "not compared yet" not in once
+    assert "have not been compared yet" not in once
     assert with_scores(once, SUMMARY) == once

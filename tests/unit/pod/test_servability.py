@@ -1,4 +1,4 @@
-"""What is refused because vLLM could not serve it."""
+"""Base models that are refused because vLLM cannot serve their adapters."""
 
 from typing import Any
 
@@ -31,7 +31,10 @@ def test_a_base_model_without_adapters_in_vllm_is_refused_for_adapters(
     problem = find_unservable(spec, [architecture])
     assert bool(problem) == is_refused
     if is_refused:
-        assert "model.uri: pvc://models/base is a BloomForCausalLM, for which vLLM takes no adapters: use" in problem
+        assert (
+            "model.uri: pvc://models/base is a BloomForCausalLM, for which vLLM does not support adapters: use"
+            in problem
+        )
 
 
 def test_a_reward_model_may_have_any_base_model() -> None:

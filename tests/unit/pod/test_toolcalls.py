@@ -1,4 +1,4 @@
-"""How calls of tools are learnt from a chat template and read out of answers."""
+"""The format of tool calls is found in a chat template and parsed in answers."""
 
 import json
 

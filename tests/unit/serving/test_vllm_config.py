@@ -16,6 +16,6 @@ def test_a_model_with_pickles_only_is_unsafe(tmp_path: Path) -> None:
     base.mkdir(parents=True)
     (base / "config.json").write_text('{"architectures": ["LlamaForCausalLM"]}')
     (base / "pytorch_model.bin").touch()
-    with pytest.raises(UnsafeModelError, match="pickles are not loaded, convert them"):
+    with pytest.raises(UnsafeModelError, match="pickles are never loaded, convert them"):
         resolve_model("pvc://models/base", tmp_path)
     assert resolve_model("pvc://models/base", tmp_path, weights=False) == str(base)

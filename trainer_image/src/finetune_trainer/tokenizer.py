@@ -5,14 +5,21 @@ import re
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from finetune_api.conditions import Reason
-from finetune_pod.chat import Message, Render, Rendered, TemplateError, render_all, render_example
+from finetune_pod.chat import (
+    Encoded,
+    Message,
+    Render,
+    Rendered,
+    TemplateError,
+    apply_template,
+    encode,
+    render_all,
+    render_example,
+)
 from finetune_pod.modelfiles import ModelFilesError, read_model_config
 
 from finetune_trainer.failures import StageError, refuse_model
-
-Labels = np.ndarray[Any, np.dtype[np.int64]]
 
 _SMALL_TALK = {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}
 """What every chat template renders."""
@@ -61,39 +68,21 @@ class Tokenizer:
         """
         return render_all(example, self._template(example.get("tools")), self.tokenizer.eos_token or "")
 
-    def apply(self, messages: list[Message], tools: Any, opening: bool) -> str:  # noqa: FBT001
-        """Render messages and tools through the chat template; the flag asks for the opening of an assistant's turn."""
-        return str(
-            self.tokenizer.apply_chat_template(messages, tools=tools, tokenize=False, add_generation_prompt=opening)
-        )
+    def apply(self, messages: list[Message], tools: Any, add_generation_prompt: bool) -> str:  # noqa: FBT001
+        """Return messages and tools as text, by the chat template."""
+        return apply_template(self.tokenizer, messages, tools, add_generation_prompt)
 
     def _template(self, tools: list[dict[str, Any]] | None) -> Render:
-        return lambda messages, opening: self.apply(messages, tools, opening)
+        return lambda messages, add_generation_prompt: self.apply(messages, tools, add_generation_prompt)
 
     @property
     def largest_token(self) -> int:
         """The largest id that a text can be given."""
         return int(max(self.tokenizer.get_vocab().values()))
 
-    def encode_all(self, rendered: list[Rendered]) -> list[tuple[list[int], Labels]]:
-        """Return token ids and labels of each text, both of its length in tokens; -100 is not learnt."""
-        if not rendered:
-            return []
-        texts = [one.text for one in rendered]
-        encoded = self.tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True)
-        return [
-            (ids, _label(ids, offsets, one.spans))
-            for one, ids, offsets in zip(rendered, encoded["input_ids"], encoded["offset_mapping"], strict=True)
-        ]
-
-
-def _label(ids: list[int], offsets: list[tuple[int, int]], spans: tuple[tuple[int, int], ...]) -> Labels:
-    """Label the tokens that begin inside a span and are not empty."""
-    begins, ends = np.asarray(offsets, dtype=np.int64).reshape(-1, 2).T
-    is_target = np.zeros(len(ids), dtype=bool)
-    for start, end in spans:
-        is_target |= (start <= begins) & (begins < end) & (begins < ends)
-    return np.where(is_target, np.asarray(ids, dtype=np.int64), -100)
+    def encode(self, rendered: list[Rendered]) -> list[Encoded]:
+        """Return the tokens of each text and which of them are targets."""
+        return encode(self.tokenizer, rendered)
 
 
 def check_model(directory: Path, uri: str) -> dict[str, Any]:

@@ -1,9 +1,10 @@
 """Turns held-out examples into token ids: what should be likely, and what is asked."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from finetune_pod.chat import Message, Rendered, render_all
+from finetune_pod.chat import Rendered, apply_template, encode, render_all
 from finetune_pod.measurable import Example, answer_of, reference_of, shape_of, text_of
 from finetune_pod.toolcalls import ToolFormat, learn_format
 
@@ -52,7 +53,9 @@ class Asker:
         tools = example.get("tools")
         rendered = render_all(
             example,
-            lambda messages, opening: self._apply(messages, tools, opening=opening),
+            lambda messages, add_generation_prompt: apply_template(
+                self._tokenizer, messages, tools, add_generation_prompt
+            ),
             self._tokenizer.eos_token or "",
         )
         if "text" in rendered:
@@ -74,27 +77,17 @@ class Asker:
 
     def learn_tool_format(self) -> ToolFormat | None:
         """Return how the model writes calls of tools; None where its template has no such thing."""
-        return learn_format(lambda messages, tools, opening: self._apply(messages, tools, opening=opening))
-
-    def _apply(self, messages: list[Message], tools: Any, *, opening: bool) -> str:
-        return str(
-            self._tokenizer.apply_chat_template(messages, tools=tools, tokenize=False, add_generation_prompt=opening)
-        )
+        return learn_format(partial(apply_template, self._tokenizer))
 
     def _ids(self, text: str) -> tuple[int, ...]:
         return tuple(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def _encode(self, rendered: Rendered) -> Sequence:
-        encoded = self._tokenizer(rendered.text, add_special_tokens=False, return_offsets_mapping=True)
-        targets = [_is_inside(begin, rendered) for begin, _ in encoded["offset_mapping"]]
-        return Sequence(encoded["input_ids"], targets)
+        (encoded,) = encode(self._tokenizer, [rendered])
+        return Sequence(encoded.ids, encoded.is_target.tolist())
 
 
 def graders_compare_with(question: Question) -> dict[str, Any]:
     """Return the fields that graders compare an answer with."""
     fields = reference_of(question.example)
     return fields if shape_of(question.example) == "Prompt" else fields | {"answer": question.reference}
-
-
-def _is_inside(begin: int, rendered: Rendered) -> bool:
-    return any(start <= begin < end for start, end in rendered.spans)

@@ -55,12 +55,12 @@ def score(question: Question, measured: Measured, scoring: Scoring, written: Too
     scores: dict[str, float] = {}
     if measured.rejected is not None:
         scores["PreferenceAccuracy"] = float(mean > measured.rejected)
-    if measured.answer is not None and shape != "Judged":
+    if measured.answer is not None and shape != "Labeled":
         scores |= _score_answer(question, measured.answer, scoring)
         if "ToolCallValid" in scoring.metrics and written and answer_of(example).get("tool_calls"):
             scores["ToolCallValid"] = tool_call_valid(measured.raw, example.get("tools") or [], written)
     is_answered = measured.answer is not None
-    is_unwanted = shape == "Judged" and not example["label"]
+    is_unwanted = shape == "Labeled" and not example["label"]
     return Sample(
         # What should not be written is no measure of how well a model writes.
         nll=0.0 if is_unwanted else measured.nll,
@@ -73,7 +73,7 @@ def score(question: Question, measured: Measured, scoring: Scoring, written: Too
         bleu=bleu_statistics(measured.answer or "", question.reference)
         if "Bleu" in scoring.metrics and is_answered
         else None,
-        judged=(example["label"], mean) if shape == "Judged" else None,
+        judged=(example["label"], mean) if shape == "Labeled" else None,
     )
 
 

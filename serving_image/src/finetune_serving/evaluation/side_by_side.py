@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from finetune_pod.chat import find_last_answer
+
 from finetune_serving.evaluation.estimators import Sample
 from finetune_serving.evaluation.questions import Question
 
@@ -58,5 +60,4 @@ def _question_of(example: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the messages before the answer; of plain text none."""
     if "messages" not in example:
         return list(example.get("prompt", []))
-    last = max(index for index, one in enumerate(example["messages"]) if one["role"] == "assistant")
-    return list(example["messages"][:last])
+    return list(example["messages"][: find_last_answer(example["messages"])])

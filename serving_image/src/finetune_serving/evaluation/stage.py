@@ -57,7 +57,7 @@ def evaluate(
     spec = job.spec
     asked = spec.evaluation
     examples = _read(directory.heldout_data, asked.max_examples)
-    traits = read_traits(examples, is_scored=spec.method.reward is not None)
+    traits = read_traits(examples, is_reward_model=spec.method.reward is not None)
     gates = choose_gates(asked, traits, spec.graders)
     scoring = Scoring(
         tuple(dict.fromkeys([*choose_metrics(asked, traits, spec.graders), *(gate.metric for gate in gates)])),

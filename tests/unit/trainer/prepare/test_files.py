@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from finetune_trainer.data_files import FORMATS
-from finetune_trainer.prepare.files import _READERS, LONGEST_ROW, Problem, Row, UnknownFileError, read_rows
+from finetune_trainer.prepare.files import _READERS, MAX_ROW_BYTES, Row, UnknownFileError, UnreadableRow, read_rows
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,7 +22,7 @@ ROWS: list[dict[str, Any]] = [
 ]
 
 
-def write(path: Path, content: bytes) -> list[Row | Problem]:
+def write(path: Path, content: bytes) -> list[Row | UnreadableRow]:
     path.write_bytes(content)
     return list(read_rows(path))
 
@@ -55,7 +55,7 @@ def table(rows: list[dict[str, str]], delimiter: str = ",") -> bytes:
     ],
 )
 def test_every_kind_of_file_gives_the_same_rows(name: str, content: bytes, numbers: list[int], tmp_path: Path) -> None:
-    assert write(tmp_path / name, content) == [Row(*one) for one in zip(numbers, ROWS, strict=True)]
+    assert write(tmp_path / name, content) == [Row(number, row) for number, row in zip(numbers, ROWS, strict=True)]
 
 
 def test_parquet_gives_only_the_fields_that_a_row_has(tmp_path: Path) -> None:
@@ -76,30 +76,38 @@ MESSAGE = pa.struct([("role", pa.string()), ("content", pa.string()), ("id", pa.
 @pytest.mark.parametrize(
     ("name", "content", "problem"),
     [
-        ("a.jsonl", b"not json", (1, "json", "not JSON: Expecting value (column 1): write one object on each line")),
+        ("a.jsonl", b"not json", (1, "json", "not JSON: Expecting value (column 1): write one JSON object per line")),
         ("a.jsonl", b"\xff", (1, "encoding", "not UTF-8 (byte 1): save the file as UTF-8")),
-        ("a.jsonl", b"[1]", (1, "object", "a list, not an object with named fields:")),
-        ("a.jsonl", b"[" * 100_000, (1, "json", "not JSON that can be read: nested too deeply")),
-        ("a.jsonl", b"x" * (LONGEST_ROW + 1), (1, "long", f"more than {LONGEST_ROW} bytes")),
-        ("a.json", b'{"data": []}', (1, "json", "not a list of objects: begin with [, or name the file .jsonl")),
-        ("a.json", b"", (1, "json", "not a list of objects: begin with [, or name the file .jsonl")),
-        ("a.json", b"[1]", (1, "object", "a number, not an object with named fields:")),
-        ("a.json", b'[{"a": 1}, {"a"', (2, "damaged", "the file cannot be read further, write it anew:")),
-        ("a.csv", b"a,a\n1,2\n", (1, "header", "the column 'a' has no name of its own")),
-        ("a.csv", b"a,\n1,2\n", (1, "header", "the column '' has no name of its own")),
-        ("a.csv", b"a,b\n1\n", (2, "columns", "1 columns, the header has 2")),
+        ("a.jsonl", b"[1]", (1, "object", "the row is a list, not an object:")),
+        ("a.jsonl", b"[" * 100_000, (1, "json", "cannot parse the JSON: it is nested too deeply")),
+        ("a.jsonl", b"x" * (MAX_ROW_BYTES + 1), (1, "long", f"more than {MAX_ROW_BYTES} bytes")),
+        (
+            "a.json",
+            b'{"data": []}',
+            (1, "json", "the file does not start with [: write a list of objects, or rename the file to .jsonl"),
+        ),
+        (
+            "a.json",
+            b"",
+            (1, "json", "the file does not start with [: write a list of objects, or rename the file to .jsonl"),
+        ),
+        ("a.json", b"[1]", (1, "object", "the row is a number, not an object:")),
+        ("a.json", b'[{"a": 1}, {"a"', (2, "damaged", "the rest of the file cannot be read, create it again:")),
+        ("a.csv", b"a,a\n1,2\n", (1, "header", "several columns are named 'a': give each")),
+        ("a.csv", b"a,\n1,2\n", (1, "header", "a column has no name: give each")),
+        ("a.csv", b"a,b\n1\n", (2, "columns", "the row has 1 columns, the header 2")),
         (
             "a.csv",
             b'a,b\n1,"2\n',
-            (2, "quotes", "the file cannot be read further: unexpected end of data: put"),
+            (2, "quotes", "the rest of the file cannot be read: unexpected end of data: put"),
         ),
         ("a.csv", b"a,b\n\xff,2\n", (2, "encoding", "not UTF-8: save the file as UTF-8")),
-        ("a.parquet", b"PAR1", (1, "damaged", "the file cannot be read further, write it anew:")),
-        ("a.jsonl.gz", b"no gzip", (1, "damaged", "the file cannot be read further, write it anew:")),
+        ("a.parquet", b"PAR1", (1, "damaged", "the rest of the file cannot be read, create it again:")),
+        ("a.jsonl.gz", b"no gzip", (1, "damaged", "the rest of the file cannot be read, create it again:")),
         (
             "a.jsonl.gz",
             gzip.compress(lines(ROWS))[:-9],
-            (None, "damaged", "the file cannot be read further, write it anew:"),
+            (None, "damaged", "the rest of the file cannot be read, create it again:"),
         ),
     ],
 )
@@ -107,23 +115,23 @@ def test_an_unreadable_file_or_row_is_named_with_the_reason(
     name: str, content: bytes, problem: tuple[int | None, str, str], tmp_path: Path
 ) -> None:
     last = write(tmp_path / name, content)[-1]
-    assert isinstance(last, Problem)
+    assert isinstance(last, UnreadableRow)
     number, kind, message = problem
     assert last.number == (number or last.number)
     assert last.kind == kind
     assert last.message.startswith(message)
 
 
-def test_a_long_line_is_passed_over_and_the_next_one_is_read(tmp_path: Path) -> None:
-    found = write(tmp_path / "a.jsonl", b"x" * (3 * LONGEST_ROW) + b"\n" + lines(ROWS[:1]))
-    assert [type(one) for one in found] == [Problem, Row]
-    assert found[1].number == 2
+def test_a_long_line_is_skipped_and_the_next_one_is_read(tmp_path: Path) -> None:
+    rows = write(tmp_path / "a.jsonl", b"x" * (3 * MAX_ROW_BYTES) + b"\n" + lines(ROWS[:1]))
+    assert [type(row) for row in rows] == [UnreadableRow, Row]
+    assert rows[1].number == 2
 
 
-def test_an_unknown_name_says_which_names_are_known(tmp_path: Path) -> None:
+def test_an_unknown_suffix_lists_the_known_ones(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("x")
     with pytest.raises(
-        UnknownFileError, match=r"a.txt: the name must end in .jsonl, .json, .csv, .tsv, .parquet, plain or"
+        UnknownFileError, match=r"a.txt: the name must end in one of .jsonl, .json, .csv, .tsv, .parquet, optionally"
     ):
         list(read_rows(tmp_path / "a.txt"))
 
@@ -137,5 +145,5 @@ def test_every_format_can_be_read() -> None:
     st.binary(max_size=300),
 )
 def test_any_file_gives_rows_or_messages(tmp_path_factory: pytest.TempPathFactory, name: str, content: bytes) -> None:
-    for one in write(tmp_path_factory.mktemp("any") / name, content):
-        assert isinstance(one, Row) or one.message
+    for row in write(tmp_path_factory.mktemp("any") / name, content):
+        assert isinstance(row, Row) or row.message

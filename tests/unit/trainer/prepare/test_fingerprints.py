@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from finetune_trainer.prepare.split import warn_of_repeats
-from unit.surveys import OTHER, chat, look
+from finetune_trainer.prepare.data_quality import warn_about_duplicates
+from unit.scans import OTHER, chat, scan
 
 
 @pytest.mark.parametrize(
@@ -17,11 +17,11 @@ from unit.surveys import OTHER, chat, look
         ("grpo", [{"prompt": "x", "answer": answer} for answer in "ab"]),
     ],
 )
-def test_what_contradicts_is_named(tmp_path: Path, method: str, rows: list[Any]) -> None:
-    found = look(tmp_path, rows, method=method)
-    assert warn_of_repeats(found) == 0
-    assert found.warnings.listed["contradiction"] == [
-        ("line 2", "answers what line 1 asks in another way: keep the better one")
+def test_contradictions_are_named(tmp_path: Path, method: str, rows: list[Any]) -> None:
+    source = scan(tmp_path, rows, method=method)
+    assert warn_about_duplicates(source) == 0
+    assert source.warnings.listed["contradiction"] == [
+        ("line 2", "contradicts line 1, which differs only in its answer or label: keep the better one")
     ]
 
 
@@ -36,7 +36,7 @@ def test_what_contradicts_is_named(tmp_path: Path, method: str, rows: list[Any])
         ),
     ],
 )
-def test_what_only_looks_alike_is_no_contradiction(tmp_path: Path, method: str, rows: list[Any]) -> None:
-    found = look(tmp_path, rows, method=method)
-    warn_of_repeats(found)
-    assert "contradiction" not in found.warnings.counts
+def test_similar_examples_do_not_contradict_each_other(tmp_path: Path, method: str, rows: list[Any]) -> None:
+    source = scan(tmp_path, rows, method=method)
+    warn_about_duplicates(source)
+    assert "contradiction" not in source.warnings.counts

@@ -1,4 +1,4 @@
-"""What rows mean, in every format; what is wrong with them is in tests/bad_inputs."""
+"""Rows of every format are parsed. tests/bad_inputs has the errors."""
 
 import json
 from typing import Any
@@ -101,12 +101,12 @@ PAIR = {"prompt": [USER], "chosen": [ANSWER], "rejected": [WORSE]}
         ({"prompt": "hello", "answer": 3}, "Prompt", {"prompt": [USER], "reference": {"answer": 3}}),
     ],
 )
-def test_every_format_is_told_by_its_fields_and_read(row: dict[str, Any], name: str, example: dict[str, Any]) -> None:
+def test_every_format_is_detected_and_parsed(row: dict[str, Any], name: str, example: dict[str, Any]) -> None:
     assert detect_format(row) == name
     assert parse_row(row, detect_format(row)) == example
 
 
-def test_fields_that_are_passed_over_are_known() -> None:
+def test_ignored_fields_are_known() -> None:
     assert unknown_fields(chat(USER, id=1), "Chat") == {"id"}
     assert unknown_fields({"prompt": "x", "answer": 1}, "Prompt") == set()
 
@@ -119,7 +119,7 @@ fields = st.sampled_from(["messages", "prompt", "completion", "chosen", "rejecte
 
 
 @given(st.dictionaries(fields, values, max_size=4))
-def test_any_row_is_read_or_refused_with_a_message(row: dict[str, Any]) -> None:
+def test_any_row_is_parsed_or_refused_with_a_message(row: dict[str, Any]) -> None:
     try:
         assert parse_row(row, detect_format(row))
     except RowError as error:

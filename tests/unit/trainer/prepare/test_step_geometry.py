@@ -1,11 +1,11 @@
-"""How a job trains, as far as its memory and its time depend on it."""
+"""The sizes of training steps."""
 
 from typing import Any
 
 import numpy as np
 import pytest
 from finetune_trainer.prepare.step_geometry import ExampleLengths
-from unit.setups import setup_of, spec
+from unit.geometries import geometry_of, spec
 
 
 @pytest.mark.parametrize(
@@ -21,11 +21,11 @@ from unit.setups import setup_of, spec
     ],
 )
 def test_an_adapter_has_as_many_parameters_as_peft_counts(adapter: Any, trained: int) -> None:
-    assert setup_of(spec(adapter=adapter)).trained == trained
+    assert geometry_of(spec(adapter=adapter)).trainable_parameters == trained
 
 
 @pytest.mark.parametrize(
-    ("method", "rows", "forwards", "all_logits"),
+    ("method", "sequences", "extra_forwards", "all_logits"),
     [
         ({"sft": {"packing": False}}, 8, 0, False),
         ({"sft": {"packing": True}}, 1, 0, False),
@@ -35,22 +35,24 @@ def test_an_adapter_has_as_many_parameters_as_peft_counts(adapter: Any, trained:
         ({"reward": {}}, 16, 0, False),
     ],
 )
-def test_methods_differ_in_rows_references_and_logits(method: Any, rows: int, forwards: int, all_logits: bool) -> None:
-    setup = setup_of(spec(method=method))
-    assert (setup.rows, setup.more_forwards, setup.all_logits) == (rows, forwards, all_logits)
-    copies = setup_of(spec(method=method, adapter={"full": {}})).copies
-    assert copies == (2 if forwards else 1)
+def test_methods_differ_in_sequences_references_and_logits(
+    method: Any, sequences: int, extra_forwards: int, all_logits: bool
+) -> None:
+    geometry = geometry_of(spec(method=method))
+    assert (geometry.sequences, geometry.extra_forwards, geometry.all_logits) == (sequences, extra_forwards, all_logits)
+    full = geometry_of(spec(method=method, adapter={"full": {}}))
+    assert full.model_copies == (2 if extra_forwards else 1)
 
 
-def test_batches_that_are_filled_up_are_computed_too() -> None:
+def test_padding_is_computed_too() -> None:
     values = np.array([100] * 50 + [300] * 50)
     mixed = ExampleLengths(values, values)
 
     def computed(**changes: Any) -> float:
-        return setup_of(spec(epochs=1, **changes), mixed).computed_tokens
+        return geometry_of(spec(epochs=1, **changes), mixed).computed_tokens
 
     assert computed(microBatchSize=1, batchSize=2) == 100 * 200
-    # Of two drawn by chance both are short with 1/4.
+    # Two examples drawn at random are both short with probability 1/4.
     assert computed(microBatchSize=2, batchSize=2) == pytest.approx(100 * (100 / 4 + 300 * 3 / 4))
     assert computed(method={"sft": {"packing": True}}) == 100 * 200
     assert computed(microBatchSize=1, batchSize=2, maxLength=200) == 50 * 100 + 50 * 200

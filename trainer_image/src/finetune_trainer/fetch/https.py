@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 
 from finetune_api.conditions import Reason
 from finetune_api.hosts import explain_refusal, find_host_entry
-from finetune_pod.fetching import FetchError, Progress, retry_transient
+from finetune_pod.fetching import DownloadProgress, FetchError, retry_transient
 
 _MOST_REDIRECTS = 5
 _SECONDS_WITHOUT_A_BYTE = 30
@@ -46,7 +46,7 @@ class _Download:
         # What a transfer is compressed with would get in the way of going on.
         self._headers = {"Accept-Encoding": "identity"} | ({"Authorization": f"Bearer {token}"} if token else {})
         self._version = ""
-        self._progress: Progress | None = None
+        self._progress: DownloadProgress | None = None
 
     def go_on(self) -> None:
         """Write what the file lacks; all of it where the server cannot go on, or has another file by now."""
@@ -63,7 +63,7 @@ class _Download:
             self._version = _version_of(response.headers)
             length = response.headers.get("Content-Length", "")
             total = self._file.tell() + int(length) if length.isdecimal() else None
-            self._progress = self._progress or Progress(self._uri, total)
+            self._progress = self._progress or DownloadProgress(self._uri, total)
             for block in response.iter_raw():
                 self._progress.add(self._file.write(block))
         self._progress.finish()

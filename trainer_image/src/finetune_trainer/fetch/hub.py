@@ -10,7 +10,7 @@ from finetune_api.contract.mounts import MODEL, Source, credential_variable
 from finetune_api.data import DataSource
 from finetune_api.modelserver import Model
 from finetune_api.uris import parse_uri
-from finetune_pod.fetching import FetchError, Progress, retry_transient
+from finetune_pod.fetching import DownloadProgress, FetchError, retry_transient
 from finetune_pod.modelfiles import SMALL_FILES, WEIGHT_FILES
 
 _Result = TypeVar("_Result")
@@ -80,7 +80,7 @@ def _follow(what: str) -> Any:
         def __init__(self, *args: Any, **options: Any) -> None:
             # The bytes of a snapshot have two bars: what came over the network, and what is on the disk.
             counts = options.get("unit") == "B" and options.get("desc") != "Downloading bytes"
-            self._progress = Progress(what, options.get("total")) if counts else None
+            self._progress = DownloadProgress(what, options.get("total")) if counts else None
             super().__init__(*args, **(options | {"disable": True}))
 
         def update(self, n: float | None = 1) -> None:

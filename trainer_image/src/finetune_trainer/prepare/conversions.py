@@ -1,7 +1,8 @@
-"""Makes examples of one shape into those that a method learns from. Pure."""
+"""Converts examples into those that a training method uses. No I/O."""
 
 from finetune_api.graders import Grader
 from finetune_api.training import Method
+from finetune_pod.chat import find_last_answer
 from finetune_pod.grading import MissingReferenceError, check_reference
 
 from finetune_trainer.prepare.formats import Example
@@ -9,24 +10,24 @@ from finetune_trainer.prepare.row_issues import RowError
 
 
 def convert_example(method: Method, example: Example) -> list[Example]:
-    """Return the examples that a method learns from, out of one that `parse_row` returned.
+    """Return the examples that a method trains on.
 
     Args:
-        method: the method.
-        example: of a format that it accepts.
+        method: the job's.
+        example: from `parse_row`, of a format that the method accepts.
 
     Raises:
-        RowError: the example lacks what the method needs.
+        RowError: the example lacks something that the method needs.
     """
     if method.kto:
         return _unpair(example)
     if method.grpo:
-        return [_ask_again(example, method.grpo.graders)]
+        return [_build_prompt(example, method.grpo.graders)]
     return [example]
 
 
 def _unpair(example: Example) -> list[Example]:
-    """A preference is two judged answers."""
+    """Convert a preference into two completions with labels."""
     if "label" in example:
         return [example]
     rest = {key: value for key, value in example.items() if key not in ("chosen", "rejected")}
@@ -36,24 +37,24 @@ def _unpair(example: Example) -> list[Example]:
     ]
 
 
-def _ask_again(example: Example, graders: list[Grader]) -> Example:
-    """Of a conversation the last answer is asked for again; the one that is there is for the graders."""
-    asked = example if "prompt" in example else _take_answer(example)
+def _build_prompt(example: Example, graders: list[Grader]) -> Example:
+    """Convert a conversation into a prompt with its last answer as the reference for the graders."""
+    prompt = example if "prompt" in example else _split_last_answer(example)
     try:
         for grader in graders:
-            check_reference(grader, asked["reference"])
+            check_reference(grader, prompt["reference"])
     except MissingReferenceError as error:
         raise RowError("reference", f"{error}: add the field, or correct method.grpo.graders") from None
-    return asked
+    return prompt
 
 
-def _take_answer(example: Example) -> Example:
+def _split_last_answer(example: Example) -> Example:
     messages = example["messages"]
-    last = max(index for index, message in enumerate(messages) if message["role"] == "assistant")
+    last = find_last_answer(messages)
     answer = messages[last].get("content")
     if last == 0 or messages[last - 1]["role"] == "assistant":
-        raise RowError("user", f"messages[{last}] answers nothing: begin with a message of role user")
+        raise RowError("user", f"messages[{last}] follows no question: add a message of role user before it")
     if not answer:
-        raise RowError("tool_calls", f"messages[{last}] is a call of a tool: end with an answer in text")
+        raise RowError("tool_calls", f"messages[{last}] has only tool calls: end with an answer that has content")
     rest = {key: value for key, value in example.items() if key != "messages"}
     return rest | {"prompt": messages[:last], "reference": {"answer": answer}}

@@ -1,4 +1,4 @@
-"""Refuses what the evaluation could not measure on the held-out data, before a GPU is taken."""
+"""Checks that the evaluation can be computed on the held-out data, before the job requests a GPU."""
 
 import json
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from pathlib import Path
 from finetune_api.conditions import Reason
 from finetune_api.evaluation import Evaluation
 from finetune_api.finetunejob import FineTuneJobSpec
-from finetune_pod.measurable import find_problem, read_traits
+from finetune_pod.measurable import check_evaluation, read_traits
 from finetune_pod.toolcalls import learn_format
 from jsonschema import Draft202012Validator, SchemaError
 
@@ -18,22 +18,22 @@ from finetune_trainer.prepared import read_examples
 from finetune_trainer.tokenizer import Tokenizer
 
 
-def check_evaluation(spec: FineTuneJobSpec, heldout: Path, tokenizer: Tokenizer) -> None:
+def check_evaluation_on_heldout(spec: FineTuneJobSpec, heldout: Path, tokenizer: Tokenizer) -> None:
     """Check `evaluation` against the prepared held-out data.
 
     Raises:
-        StageError: it asks for what the data or the model cannot give; the message names the field.
+        StageError: the data or the model does not allow a metric or a gate; the message names the field.
     """
-    asked = spec.evaluation
+    evaluation = spec.evaluation
 
     def read() -> Iterator[Example]:
-        return islice(read_examples(heldout), asked.max_examples)
+        return islice(read_examples(heldout), evaluation.max_examples)
 
-    traits = read_traits(read(), is_scored=spec.method.reward is not None)
+    traits = read_traits(read(), is_reward_model=spec.method.reward is not None)
     problem = (
-        _check_schema(asked.json_schema)
-        or find_problem(asked, traits, spec.graders, read())
-        or _check_calls(asked, tokenizer)
+        _check_schema(evaluation.json_schema)
+        or check_evaluation(evaluation, traits, spec.graders, read())
+        or _check_tool_calls(evaluation, tokenizer)
     )
     if problem:
         raise StageError(Reason.INVALID_SPEC, problem)
@@ -48,13 +48,16 @@ def _check_schema(text: str | None) -> str:
     except ValueError as error:
         return f"evaluation.jsonSchema is not JSON: {error}"
     except SchemaError as error:
-        return f"evaluation.jsonSchema is no JSON schema: {error.message}"
+        return f"evaluation.jsonSchema is not a JSON schema: {error.message}"
     return ""
 
 
-def _check_calls(asked: Evaluation, tokenizer: Tokenizer) -> str:
-    """Return why calls of tools cannot be told apart where they are to be judged."""
-    metrics = [*(asked.metrics or []), *(gate.metric for gate in asked.gates or [])]
+def _check_tool_calls(evaluation: Evaluation, tokenizer: Tokenizer) -> str:
+    """Return why ToolCallValid cannot be computed: the template's syntax of tool calls cannot be parsed."""
+    metrics = [*(evaluation.metrics or []), *(gate.metric for gate in evaluation.gates or [])]
     if "ToolCallValid" in metrics and learn_format(tokenizer.apply) is None:
-        return "evaluation asks for ToolCallValid, and the model's chat template writes no calls as name and JSON"
+        return (
+            "evaluation asks for ToolCallValid, but the model's chat template does not write tool calls as a name and"
+            " JSON arguments: use another metric"
+        )
     return ""

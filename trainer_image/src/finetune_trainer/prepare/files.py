@@ -1,6 +1,6 @@
-"""Reads rows out of data files, one at a time: JSONL, JSON, CSV, TSV and Parquet, plain or compressed.
+"""Reads rows from data files, one at a time: JSONL, JSON, CSV, TSV and Parquet, plain or compressed.
 
-It knows files, not what the rows mean: that is the business of `formats`.
+`formats` interprets the rows.
 """
 
 import csv
@@ -12,27 +12,28 @@ from pathlib import Path
 from typing import Any
 
 from finetune_trainer.data_files import COMPRESSIONS, format_of
-from finetune_trainer.prepare.row_issues import kind_of
+from finetune_trainer.prepare.row_issues import describe_type
 
-LONGEST_ROW = 1 << 22
-"""Bytes of a row at most: a longer one is a mistake, and would not fit into any model's context."""
+MAX_ROW_BYTES = 1 << 22
+"""A longer row is a mistake: it does not fit into any model's context."""
 _BOM = b"\xef\xbb\xbf"
 _BATCH = 1024
-"""Rows of a Parquet file that are read at a time, if they are short."""
+"""Rows of a Parquet file that are read at a time at most."""
 _BATCH_BYTES = 1 << 24
+"""Bytes of a Parquet file that are read at a time, as far as rows can be divided."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row and where it stands: the number of its line, or of itself where the file has no lines; from 1."""
+    """A row and its number, from 1: of its first line, or of the row itself in files without lines."""
 
     number: int
     value: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
-    """What is wrong with a row, for the author of the file. `kind` is the same for all mistakes of its sort."""
+class UnreadableRow:
+    """A row that cannot be read; `kind` and `message` are those of a RowError."""
 
     number: int
     kind: str
@@ -40,31 +41,36 @@ class Problem:
 
 
 class UnknownFileError(Exception):
-    """A file whose name tells of no known format."""
+    """A file whose name has an unknown suffix."""
 
 
-def read_rows(path: Path) -> Iterator[Row | Problem]:
-    """Yield the rows of a file in their order; a row that cannot be read is yielded as its problem.
+def read_rows(path: Path) -> Iterator[Row | UnreadableRow]:
+    """Yield the rows of a file in order.
 
-    What makes the rest unreadable (a damaged archive, a file cut short) is the last that is yielded.
+    If the rest of the file cannot be read, for example because it is truncated, the last one is an UnreadableRow.
 
     Raises:
-        UnknownFileError: the name tells of no known format; the message says which there are.
+        UnknownFileError: the name has an unknown suffix; the message lists the known ones.
     """
     read = _READERS.get(format_of(path))
     if read is None:
-        known = ", ".join(suffix for suffix in _READERS if suffix != ".ndjson")
-        raise UnknownFileError(f"{path.name}: the name must end in {known}, plain or with {', '.join(COMPRESSIONS)}")
+        suffixes = ", ".join(suffix for suffix in _READERS if suffix != ".ndjson")
+        raise UnknownFileError(
+            f"{path.name}: the name must end in one of {suffixes}, optionally followed by one of"
+            f" {', '.join(COMPRESSIONS)}"
+        )
     number = 0
     try:
         for row in read(path):
             number = row.number
             yield row
-    except _damage() as error:
-        yield Problem(number + 1, "damaged", f"the file cannot be read further, write it anew: {_first_line(error)}")
+    except _read_errors() as error:
+        yield UnreadableRow(
+            number + 1, "damaged", f"the rest of the file cannot be read, create it again: {_first_line(error)}"
+        )
 
 
-def _damage() -> tuple[type[Exception], ...]:
+def _read_errors() -> tuple[type[Exception], ...]:
     import ijson
     import pyarrow as pa
 
@@ -76,79 +82,83 @@ def _first_line(error: Exception) -> str:
 
 
 def _open(path: Path) -> io.BufferedReader:
-    """Open a file for reading, through its decompression; memory does not grow with the file."""
+    """Open a file for reading and decompress it as it is read; memory does not grow with the file."""
     import pyarrow as pa
 
     compression = COMPRESSIONS.get(path.suffix.lower())
     return io.BufferedReader(pa.input_stream(str(path), compression=compression), 1 << 20)
 
 
-def _read_jsonl(path: Path) -> Iterator[Row | Problem]:
+def _read_jsonl(path: Path) -> Iterator[Row | UnreadableRow]:
     with _open(path) as file:
         number = 0
-        while raw := file.readline(LONGEST_ROW + 1):
+        while raw := file.readline(MAX_ROW_BYTES + 1):
             number += 1
-            if len(raw) > LONGEST_ROW:
-                while not raw.endswith(b"\n") and (raw := file.readline(LONGEST_ROW)):
+            if len(raw) > MAX_ROW_BYTES:
+                while not raw.endswith(b"\n") and (raw := file.readline(MAX_ROW_BYTES)):
                     pass
-                yield Problem(number, "long", f"more than {LONGEST_ROW} bytes: divide it into several rows")
+                yield UnreadableRow(number, "long", f"more than {MAX_ROW_BYTES} bytes: split it into several rows")
                 continue
             line = (raw.removeprefix(_BOM) if number == 1 else raw).strip()
             if line:
                 yield _parse_line(number, line)
 
 
-def _parse_line(number: int, line: bytes) -> Row | Problem:
+def _parse_line(number: int, line: bytes) -> Row | UnreadableRow:
     try:
         value = json.loads(line.decode("utf-8"), object_pairs_hook=_build_object, parse_constant=_refuse_constant)
     except UnicodeDecodeError as error:
-        return Problem(number, "encoding", f"not UTF-8 (byte {error.start + 1}): save the file as UTF-8")
+        return UnreadableRow(number, "encoding", f"not UTF-8 (byte {error.start + 1}): save the file as UTF-8")
     except json.JSONDecodeError as error:
-        hint = "write one object on each line"
-        return Problem(number, "json", f"not JSON: {error.msg} (column {error.colno}): {hint}")
+        hint = "write one JSON object per line"
+        return UnreadableRow(number, "json", f"not JSON: {error.msg} (column {error.colno}): {hint}")
     except RecursionError:
-        return Problem(number, "json", "not JSON that can be read: nested too deeply, write it with fewer levels")
-    except _UnreadableError as error:
-        return Problem(number, "json", f"not JSON that can be read: {error}")
+        return UnreadableRow(number, "json", "cannot parse the JSON: it is nested too deeply, use fewer levels")
+    except _InvalidValueError as error:
+        return UnreadableRow(number, "json", f"cannot parse the JSON: {error}")
     except ValueError:
-        # Python reads integers of 4,300 digits at most.
-        return Problem(number, "json", "not JSON that can be read: a number of so many digits, write it as a text")
+        # Python parses integers of 4,300 digits at most.
+        return UnreadableRow(
+            number, "json", "cannot parse the JSON: a number has too many digits, write it as a string"
+        )
     return _check_object(number, value)
 
 
-class _UnreadableError(Exception):
-    """A value that cannot be taken as it is."""
+class _InvalidValueError(Exception):
+    """A value that a row must not contain."""
 
 
 def _build_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Build an object; one of two fields of the same name would be lost without a word."""
+    """Build an object; refuse duplicate fields, one of which would be lost."""
     built = dict(pairs)
     if len(built) < len(pairs):
         names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise _UnreadableError(f"the field {twice[:30]!r} stands twice in an object: keep one")
+        duplicate = next(name for name in names if names.count(name) > 1)
+        raise _InvalidValueError(f"an object has the field {duplicate[:30]!r} twice, remove one")
     return built
 
 
 def _refuse_constant(name: str) -> None:
-    raise _UnreadableError(f"JSON has no {name}: leave the field out")
+    raise _InvalidValueError(f"{name} is not a JSON value, remove the field")
 
 
-def _check_object(number: int, value: Any) -> Row | Problem:
+def _check_object(number: int, value: Any) -> Row | UnreadableRow:
     if not isinstance(value, dict):
-        return Problem(
-            number, "object", f'{kind_of(value)}, not an object with named fields: write {{"messages": [...]}}'
+        return UnreadableRow(
+            number, "object", f'the row is {describe_type(value)}, not an object: write {{"messages": [...]}}'
         )
     return Row(number, value)
 
 
-def _read_json(path: Path) -> Iterator[Row | Problem]:
+def _read_json(path: Path) -> Iterator[Row | UnreadableRow]:
     import ijson
 
     with _open(path) as file:
         start = file.peek(64).removeprefix(_BOM).lstrip()[:1]
         if start != b"[":
-            yield Problem(1, "json", "not a list of objects: begin with [, or name the file .jsonl")
+            yield UnreadableRow(
+                1, "json", "the file does not start with [: write a list of objects, or rename the file to .jsonl"
+            )
             return
         if file.peek(3).startswith(_BOM):
             file.read(len(_BOM))
@@ -156,33 +166,35 @@ def _read_json(path: Path) -> Iterator[Row | Problem]:
             yield _check_object(number, value)
 
 
-def _read_csv(path: Path, delimiter: str = ",") -> Iterator[Row | Problem]:
-    csv.field_size_limit(LONGEST_ROW)
+def _read_csv(path: Path, delimiter: str = ",") -> Iterator[Row | UnreadableRow]:
+    csv.field_size_limit(MAX_ROW_BYTES)
     with _open(path) as raw, io.TextIOWrapper(raw, "utf-8-sig", "surrogateescape", newline="") as file:
         reader = csv.reader(file, delimiter=delimiter, strict=True)
         header = next(reader, [])
-        repeated = next((name for name in header if header.count(name) > 1 or not name.strip()), None)
-        if repeated is not None:
-            yield Problem(1, "header", f"the column {repeated[:30]!r} has no name of its own: give each one")
+        invalid = next((name for name in header if header.count(name) > 1 or not name.strip()), None)
+        if invalid is not None:
+            problem = f"several columns are named {invalid[:30]!r}" if invalid.strip() else "a column has no name"
+            yield UnreadableRow(1, "header", f"{problem}: give each column its own name")
             return
-        begins = reader.line_num + 1
+        first_line = reader.line_num + 1
         try:
             for values in reader:
-                if not all(value.isascii() or _is_text(value) for value in values):
-                    yield Problem(begins, "encoding", "not UTF-8: save the file as UTF-8")
+                if not all(value.isascii() or _is_utf8(value) for value in values):
+                    yield UnreadableRow(first_line, "encoding", "not UTF-8: save the file as UTF-8")
                 elif len(values) == len(header):
-                    yield Row(begins, dict(zip(header, values, strict=True)))
+                    yield Row(first_line, dict(zip(header, values, strict=True)))
                 elif values:
-                    counts = f"{len(values)} columns, the header has {len(header)}"
-                    yield Problem(begins, "columns", f"{counts}: put texts with commas or line ends in double quotes")
-                begins = reader.line_num + 1
+                    counts = f"the row has {len(values)} columns, the header {len(header)}"
+                    hint = "put values with delimiters or line breaks in double quotes"
+                    yield UnreadableRow(first_line, "columns", f"{counts}: {hint}")
+                first_line = reader.line_num + 1
         except csv.Error as error:
-            hint = "put the whole text in double quotes, and one inside it twice"
-            yield Problem(begins, "quotes", f"the file cannot be read further: {error}: {hint}")
+            hint = "put the whole value in double quotes, and double each quote inside it"
+            yield UnreadableRow(first_line, "quotes", f"the rest of the file cannot be read: {error}: {hint}")
 
 
-def _is_text(value: str) -> bool:
-    """Tell whether a value was UTF-8: bytes that were not stand in it as lone surrogates."""
+def _is_utf8(value: str) -> bool:
+    """Return whether a value was UTF-8: other bytes were decoded to lone surrogates."""
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -190,40 +202,40 @@ def _is_text(value: str) -> bool:
     return True
 
 
-def _read_tsv(path: Path) -> Iterator[Row | Problem]:
+def _read_tsv(path: Path) -> Iterator[Row | UnreadableRow]:
     return _read_csv(path, "\t")
 
 
-def _read_parquet(path: Path) -> Iterator[Row | Problem]:
+def _read_parquet(path: Path) -> Iterator[Row | UnreadableRow]:
     import pyarrow.parquet as pq
 
     number = 0
     with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(_choose_batch(file.metadata)):
+        for batch in file.iter_batches(_choose_batch_size(file.metadata)):
             for value in batch.to_pylist():
                 number += 1
                 try:
-                    row = {name: _take_value(name, one) for name, one in value.items() if one is not None}
-                except _UnreadableError as error:
-                    yield Problem(number, "value", str(error))
+                    row = {name: _convert_value(name, cell) for name, cell in value.items() if cell is not None}
+                except _InvalidValueError as error:
+                    yield UnreadableRow(number, "value", str(error))
                 else:
                     yield Row(number, row)
 
 
-def _choose_batch(metadata: Any) -> int:
-    """Choose how many rows to read at a time, so that long ones do not fill the memory."""
+def _choose_batch_size(metadata: Any) -> int:
+    """Return how many rows to read at a time: fewer if they are long, to limit memory."""
     size = sum(metadata.row_group(index).total_byte_size for index in range(metadata.num_row_groups))
     return int(max(1, min(_BATCH, _BATCH_BYTES * metadata.num_rows // max(size, 1))))
 
 
-def _take_value(name: str, value: Any) -> Any:
-    """Return a column's value without fields that are null: Parquet gives each row every field that any row has."""
+def _convert_value(name: str, value: Any) -> Any:
+    """Return a column's value without null fields: in Parquet each row has all fields that any row has."""
     if isinstance(value, dict):
-        return {key: _take_value(name, one) for key, one in value.items() if one is not None}
+        return {key: _convert_value(name, nested) for key, nested in value.items() if nested is not None}
     if isinstance(value, list):
-        return [_take_value(name, one) for one in value]
+        return [_convert_value(name, item) for item in value]
     if value is not None and not isinstance(value, str | int | float):
-        raise _UnreadableError(f"the column {name} holds a {type(value).__name__}, which JSON has not: make it a text")
+        raise _InvalidValueError(f"the column {name} has the type {type(value).__name__}: convert it to strings")
     return value
 
 

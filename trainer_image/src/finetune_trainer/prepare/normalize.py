@@ -1,58 +1,57 @@
-"""Rewrites OpenAI's other ways to write messages into the one that training reads. Pure.
+"""Rewrites variants of OpenAI's message format into the one that training reads. No I/O.
 
-The old `functions`, `function_call` and role `function` become tools; parts of text become one text; fields without
-a value, which OpenAI's own programs write, go. Anything else stays as it is, for the checks.
+The old `functions`, `function_call` and role `function` become tools; a list of text parts becomes one text; null
+fields, which OpenAI's own programs write, are removed. Everything else stays as it is, for the checks.
 """
 
 from typing import Any
 
-from finetune_trainer.prepare.row_issues import RowError, kind_of
-
-_CALLED = "call_{}"
+from finetune_trainer.prepare.row_issues import RowError, describe_type
 
 
-def rewrite_messages(messages: Any, where: str) -> Any:
-    """Return messages in the one way.
+def rewrite_messages(messages: Any, field: str) -> Any:
+    """Return messages in the format that training reads.
 
     Raises:
-        RowError: a content has parts that are no text.
+        RowError: a content has parts other than text.
     """
     if not isinstance(messages, list):
         return messages
-    rewritten, called = [], ""
+    rewritten_messages, call_id = [], ""
     for index, message in enumerate(messages):
         if not isinstance(message, dict):
             return messages
-        one = {key: value for key, value in message.items() if not _is_empty(key, value)}
-        if isinstance(one.get("content"), list):
-            one["content"] = _join_parts(one["content"], f"{where}[{index}].content")
-        if "function_call" in one and "tool_calls" not in one:
-            called = _CALLED.format(index)
-            one["tool_calls"] = [{"id": called, "type": "function", "function": one.pop("function_call")}]
-        elif one.get("role") == "function":
-            one |= {"role": "tool", "tool_call_id": called}
-        rewritten.append(one)
-    return rewritten
+        rewritten = {key: value for key, value in message.items() if not _is_null_field(key, value)}
+        if isinstance(rewritten.get("content"), list):
+            rewritten["content"] = _join_parts(rewritten["content"], f"{field}[{index}].content")
+        if "function_call" in rewritten and "tool_calls" not in rewritten:
+            call_id = f"call_{index}"
+            function = rewritten.pop("function_call")
+            rewritten["tool_calls"] = [{"id": call_id, "type": "function", "function": function}]
+        elif rewritten.get("role") == "function":
+            rewritten |= {"role": "tool", "tool_call_id": call_id}
+        rewritten_messages.append(rewritten)
+    return rewritten_messages
 
 
 def rewrite_tools(tools: Any, functions: Any) -> Any:
-    """Return the tools, or the old functions as tools."""
+    """Return the tools, or the old `functions` as tools."""
     if tools is None and isinstance(functions, list):
         return [{"type": "function", "function": function} for function in functions]
     return functions if tools is None else tools
 
 
-def _is_empty(key: str, value: Any) -> bool:
+def _is_null_field(key: str, value: Any) -> bool:
     return (value is None and key not in ("role", "content")) or (value == [] and key == "annotations")
 
 
-def _join_parts(parts: list[Any], where: str) -> str:
-    """Join texts by line ends, as vLLM does with what clients send."""
+def _join_parts(parts: list[Any], field: str) -> str:
+    """Join texts with line breaks, as vLLM does with requests."""
     for index, part in enumerate(parts):
-        kind = part.get("type") if isinstance(part, dict) else kind_of(part)
-        if kind != "text" or not isinstance(part.get("text"), str):
+        if not isinstance(part, dict) or part.get("type") != "text" or not isinstance(part.get("text"), str):
+            kind = f"of type {part.get('type')}" if isinstance(part, dict) else describe_type(part)
             raise RowError(
                 "content",
-                f'{where}[{index}] is of type {kind}: give {{"type": "text", "text": ...}}, only text is learnt',
+                f'{field}[{index}] is {kind}: only text is supported, write {{"type": "text", "text": ...}}',
             )
     return "\n".join(part["text"] for part in parts)

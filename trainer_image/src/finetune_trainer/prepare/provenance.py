@@ -1,4 +1,4 @@
-"""What was read, so that it can be told later: names, sizes, digests, and the hub's commit."""
+"""Records which files were read: names, sizes, digests, and the commit on the hub."""
 
 import hashlib
 import os
@@ -12,7 +12,7 @@ _COMMIT = re.compile(r"/snapshots/([0-9a-f]{40})/")
 
 
 def describe_files(uri: str, files: list[Path]) -> dict[str, Any]:
-    """Return the URI, the commit where the hub's client fetched one, and name, bytes and SHA-256 of each file."""
+    """Return the URI, the commit if the hub's client fetched the files, and name, bytes and SHA-256 of each file."""
     root = Path(os.path.commonpath([file.parent for file in files]))
     commit = _COMMIT.search(files[0].as_posix())
     return {
@@ -30,7 +30,7 @@ def describe_files(uri: str, files: list[Path]) -> dict[str, Any]:
 
 
 def describe_model(uri: str, directory: Path) -> dict[str, Any]:
-    """Return the same of a model: of its configuration and tokenizer, whose weights nobody has read yet."""
+    """Return the same for a model's configuration and tokenizer; its weights are not read during prepare."""
     return describe_files(uri, sorted({path for pattern in SMALL_FILES for path in directory.glob(pattern)}))
 
 

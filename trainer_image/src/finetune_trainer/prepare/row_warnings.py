@@ -1,39 +1,41 @@
-"""Warns of what a row's author may not have meant, by the example alone. Pure."""
+"""Warnings that follow from an example alone. No I/O."""
 
 import re
 from collections.abc import Iterator
 
 from finetune_trainer.prepare.formats import Example
 from finetune_trainer.prepare.messages import Message
-from finetune_trainer.prepare.row_issues import Warned
+from finetune_trainer.prepare.row_issues import RowWarning
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufffd]")
-"""Control characters, and the sign that stands for bytes which could not be decoded."""
+"""Control characters, and the replacement character for bytes that could not be decoded."""
 
 
-def find_cautions(example: Example, *, is_chat: bool) -> Iterator[Warned]:
-    """Yield the warnings about an example; of a chat also those about who speaks."""
+def find_warnings(example: Example, *, is_chat: bool) -> Iterator[RowWarning]:
+    """Yield the warnings about an example; `is_chat` also checks which roles its messages have."""
     if is_chat and "messages" in example:
         yield from _find_missing_roles(example["messages"])
-    for place, content in contents_of(example):
-        found = _CONTROL.search(content)
-        if found:
-            code = f"U+{ord(found.group()):04X}"
-            yield Warned("control", f"{place} holds the character {code}: is the text damaged? Take it out")
+    for field, content in iterate_contents(example):
+        match = _CONTROL.search(content)
+        if match:
+            code = f"U+{ord(match.group()):04X}"
+            yield RowWarning("control", f"{field} contains the character {code}: is the text damaged? Remove it")
 
 
-def _find_missing_roles(messages: list[Message]) -> Iterator[Warned]:
+def _find_missing_roles(messages: list[Message]) -> Iterator[RowWarning]:
     roles = [message["role"] for message in messages]
     if "system" not in roles and "developer" not in roles:
-        yield Warned("system", "no message of role system: give the one that the model will be served with, if any")
+        yield RowWarning(
+            "system", "no message has the role system: add the system message that clients will send, if any"
+        )
     if "user" not in roles:
-        yield Warned("user", "no message of role user: the model answers to nothing")
+        yield RowWarning("user", "no message has the role user: the assistant answers no question")
     if roles[-1] != "assistant":
-        yield Warned("unanswered", f"the last message is of role {roles[-1]}: it is not learnt, add its answer")
+        yield RowWarning("unanswered", f"the last message has the role {roles[-1]} and is ignored: add its answer")
 
 
-def contents_of(example: Example) -> Iterator[tuple[str, str]]:
-    """Yield place and text of everything in an example that people wrote."""
+def iterate_contents(example: Example) -> Iterator[tuple[str, str]]:
+    """Yield the field and the text of every content in an example."""
     if "text" in example:
         yield "text", example["text"]
     for field in ("messages", "prompt", "completion", "chosen", "rejected"):

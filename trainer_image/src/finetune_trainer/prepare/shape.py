@@ -1,4 +1,4 @@
-"""The base model's shape: its layers and parameters, from config.json alone, without its weights."""
+"""The base model's layers and parameters, from its config.json, without its weights."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,35 +12,36 @@ from finetune_trainer.tokenizer import check_model
 
 @dataclass(frozen=True)
 class ModelShape:
-    """What the estimate needs to know of a base model."""
+    """The sizes of a base model."""
 
     parameters: int
-    active: int
-    """Parameters that multiply each token: without the embedding, of a mixture's experts only those that are chosen."""
-    linear: int
-    """Parameters of the linear layers, the output layer left out: what 4-bit quantisation takes."""
+    active_parameters: int
+    """Parameters that each token is multiplied with: not the embedding, and only the chosen experts of a mixture."""
+    linear_parameters: int
+    """Parameters of the linear layers without the output layer: 4-bit quantization applies to them."""
     layers: int
-    parameters_a_layer: int
-    """On average, embedding and output layer left out."""
-    hidden: int
-    rows: int
-    """Rows of the embedding: the tokens that the model knows."""
+    parameters_per_layer: int
+    """On average, without embedding and output layer."""
+    hidden_size: int
+    embedding_rows: int
+    """The number of tokens that the model knows."""
     layer_width: int
-    """Inputs and outputs of all linear layers of one layer together, on average."""
-    widest: int
-    """Inputs or outputs of the widest linear layer but the output layer."""
-    modules: dict[str, int]
-    """For each name of a linear layer the inputs and outputs of all of that name: times the rank, their adapter."""
-    positions: int | None
-    """Tokens of a sequence that the model was made for, where it says so."""
+    """Inputs and outputs of all linear layers of one layer, summed, on average."""
+    max_width: int
+    """Inputs or outputs of the widest linear layer without the output layer."""
+    module_sizes: dict[str, int]
+    """For each name of a linear layer, the inputs and outputs of all layers with that name, summed. Multiplied by the
+    rank, this is the size of their adapter."""
+    max_positions: int | None
+    """The longest sequence in tokens, if the configuration has it."""
     architectures: tuple[str, ...]
 
 
 def read_shape(directory: Path, uri: str) -> ModelShape:
-    """Build the model without memory, on torch's `meta` device, and measure it.
+    """Build the model on torch's `meta` device, without memory, and return its sizes.
 
     Raises:
-        StageError: the model brings code of its own, or transformers cannot build it.
+        StageError: the model contains its own code, or transformers cannot build it.
     """
     check_model(directory, uri)
     import torch
@@ -51,56 +52,58 @@ def read_shape(directory: Path, uri: str) -> ModelShape:
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     except Exception as error:
-        # Each model's code has errors of its own for a configuration that it does not understand.
-        message = f"{uri}: its config.json makes no model: {type(error).__name__}: {error}"
+        # Each architecture raises different errors for a configuration that it does not understand.
+        message = f"{uri}: transformers cannot build a model from its config.json: {type(error).__name__}: {error}"
         raise StageError(Reason.MODEL_UNSUPPORTED, message) from error
-    return _measure(model, config)
+    return _compute_shape(model, config)
 
 
-def _measure(model: Any, config: Any) -> ModelShape:
+def _compute_shape(model: Any, config: Any) -> ModelShape:
     from torch.nn import Linear
 
     text = config.get_text_config()
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
-    linears = [(name, one) for name, one in model.named_modules() if isinstance(one, Linear) and one is not head]
-    modules: dict[str, int] = {}
-    for name, one in linears:
+    linears = [
+        (name, layer) for name, layer in model.named_modules() if isinstance(layer, Linear) and layer is not head
+    ]
+    module_sizes: dict[str, int] = {}
+    for name, layer in linears:
         last = name.rpartition(".")[2]
-        modules[last] = modules.get(last, 0) + one.in_features + one.out_features
+        module_sizes[last] = module_sizes.get(last, 0) + layer.in_features + layer.out_features
     chosen, experts = _count_experts(text)
-    # Experts of a mixture are one tensor for all: (experts, inputs, outputs).
-    stacks = [weight for weight in model.parameters() if weight.dim() == 3 and weight.shape[0] == experts]
+    # All experts of a mixture are one tensor: (experts, inputs, outputs).
+    expert_weights = [weight for weight in model.parameters() if weight.dim() == 3 and weight.shape[0] == experts]
     parameters = sum(weight.numel() for weight in model.parameters())
-    resting = sum(weight.numel() for weight in stacks) * (experts - chosen) // experts
+    inactive = sum(weight.numel() for weight in expert_weights) * (experts - chosen) // experts
     is_tied = head is not None and head.weight is embedding.weight
-    own_head = 0 if head is None or is_tied else head.weight.numel()
-    widths = sum(modules.values()) + chosen * sum(sum(weight.shape[1:]) for weight in stacks)
+    head_parameters = 0 if head is None or is_tied else head.weight.numel()
+    widths = sum(module_sizes.values()) + chosen * sum(sum(weight.shape[1:]) for weight in expert_weights)
     return ModelShape(
         parameters=parameters,
-        active=parameters - resting - (0 if is_tied else embedding.weight.numel()),
-        linear=sum(one.weight.numel() for _, one in linears),
+        active_parameters=parameters - inactive - (0 if is_tied else embedding.weight.numel()),
+        linear_parameters=sum(layer.weight.numel() for _, layer in linears),
         layers=text.num_hidden_layers,
-        parameters_a_layer=(parameters - embedding.weight.numel() - own_head) // text.num_hidden_layers,
-        hidden=text.hidden_size,
-        rows=embedding.weight.shape[0],
+        parameters_per_layer=(parameters - embedding.weight.numel() - head_parameters) // text.num_hidden_layers,
+        hidden_size=text.hidden_size,
+        embedding_rows=embedding.weight.shape[0],
         layer_width=widths // text.num_hidden_layers,
-        widest=max([max(one.in_features, one.out_features) for _, one in linears], default=text.hidden_size),
-        modules=modules,
-        positions=_count_positions(text),
+        max_width=max([max(layer.in_features, layer.out_features) for _, layer in linears], default=text.hidden_size),
+        module_sizes=module_sizes,
+        max_positions=_count_positions(text),
         architectures=tuple(config.architectures or ()),
     )
 
 
 def _count_experts(config: Any) -> tuple[int, int]:
-    """Return how many experts of a mixture a token goes through, and how many there are; of other models 1 and 1."""
+    """Return how many experts of a mixture process a token, and how many exist; 1 and 1 for other models."""
     chosen = getattr(config, "num_experts_per_tok", None)
     names = ("num_local_experts", "num_experts", "n_routed_experts")
-    there = next((count for name in names if (count := getattr(config, name, None))), None)
-    return (chosen, there) if chosen and there else (1, 1)
+    total = next((count for name in names if (count := getattr(config, name, None))), None)
+    return (chosen, total) if chosen and total else (1, 1)
 
 
 def _count_positions(config: Any) -> int | None:
-    """Return the longest sequence; a factor by which the positions are stretched counts."""
+    """Return the longest sequence in tokens, including a factor that scales rotary positions."""
     positions = getattr(config, "max_position_embeddings", None)
     if not isinstance(positions, int):
         return None

@@ -1,4 +1,4 @@
-"""Checks the tools that a conversation declares and the calls it makes of them. Pure."""
+"""Checks the tools that a conversation declares, and its tool calls. No I/O."""
 
 import json
 import re
@@ -10,94 +10,92 @@ from jsonschema.protocols import Validator
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 
-from finetune_trainer.prepare.row_issues import RowError, kind_of, show
+from finetune_trainer.prepare.row_issues import RowError, describe_type, quote
 
-Schemas = dict[str, Validator]
-"""What judges the arguments of each tool, by the tool's name."""
+Validators = dict[str, Validator]
+"""The validators of the arguments of tool calls, by the name of the tool."""
 
 _TOOL = '{"type": "function", "function": {"name": ..., "parameters": {...}}}'
 _CALL = '{"id": ..., "type": "function", "function": {"name": ..., "arguments": "{...}"}}'
 
 
-def check_tools(tools: Any) -> Schemas:
-    """Return what judges the calls of the declared tools.
+def check_tools(tools: Any) -> Validators:
+    """Return the validators of the declared tools.
 
     Raises:
-        RowError: a tool is declared wrongly.
+        RowError: a declaration is invalid.
     """
     if tools is None:
         return {}
     if not isinstance(tools, list):
-        raise RowError("tools", f"tools is {kind_of(tools)}, not a list: write [{_TOOL}]")
-    # The rows of a file share their tools as a rule.
+        raise RowError("tools", f"tools is {describe_type(tools)}, not a list: write [{_TOOL}]")
+    # Usually all rows of a file have the same tools, hence the cache.
     return _check_tools(json.dumps(tools, default=str))
 
 
 @lru_cache(256)
-def _check_tools(tools: str) -> Schemas:
-    schemas: Schemas = {}
+def _check_tools(tools: str) -> Validators:
+    validators: Validators = {}
     for index, tool in enumerate(json.loads(tools)):
         function = tool.get("function") if isinstance(tool, dict) and tool.get("type") == "function" else None
         name = function.get("name") if isinstance(function, dict) else None
         if not isinstance(function, dict) or not isinstance(name, str) or not name:
-            raise RowError("tools", f"tools[{index}] is not {_TOOL}")
-        if name in schemas:
-            raise RowError("tools", f"tools[{index}].function.name {show(name)} is declared twice: give each a name")
-        schemas[name] = _build_validator(function.get("parameters") or {}, f"tools[{index}].function.parameters")
-    return schemas
+            raise RowError("tools", f"tools[{index}] is not a function: write {_TOOL}")
+        if name in validators:
+            raise RowError("tools", f"tools[{index}].function.name {quote(name)} is declared twice: rename one")
+        validators[name] = _build_validator(function.get("parameters") or {}, f"tools[{index}].function.parameters")
+    return validators
 
 
-def _build_validator(schema: Any, where: str) -> Validator:
+def _build_validator(schema: Any, field: str) -> Validator:
     if not isinstance(schema, dict):
-        raise RowError("tools", f"{where} is {kind_of(schema)}, not a JSON schema: write an object")
+        raise RowError("tools", f"{field} is {describe_type(schema)}, not a JSON schema: write an object")
     try:
         Draft202012Validator.check_schema(schema)
     except SchemaError as error:
-        raise RowError("tools", f"{where} is no JSON schema, correct it: {error.message[:120]}") from None
-    # An empty registry: a reference to another document is never fetched.
+        raise RowError("tools", f"{field} is not a JSON schema, correct it: {error.message[:120]}") from None
+    # The registry is empty, so that references to other documents are never fetched.
     return Draft202012Validator(schema, registry=Registry())
 
 
-def check_calls(calls: Any, where: str, schemas: Schemas) -> dict[str, str]:
-    """Return the names of the tools called, by the calls' ids.
+def check_calls(calls: Any, field: str, validators: Validators) -> dict[str, str]:
+    """Return the names of the called tools by the ids of the calls.
 
     Raises:
-        RowError: a call is not one, or not as its tool is declared.
+        RowError: a call is invalid, or does not match the declaration of its tool.
     """
     if not isinstance(calls, list) or not calls:
-        raise RowError("tool_calls", f"{where}.tool_calls is not a list with calls: leave it out, or write [{_CALL}]")
-    called: dict[str, str] = {}
+        raise RowError("tool_calls", f"{field}.tool_calls is not a non-empty list: remove it, or write [{_CALL}]")
+    tools: dict[str, str] = {}
     for index, call in enumerate(calls):
-        place = f"{where}.tool_calls[{index}]"
+        location = f"{field}.tool_calls[{index}]"
         function = call.get("function") if isinstance(call, dict) else None
         if not isinstance(function, dict) or not isinstance(call.get("id"), str) or call.get("type") != "function":
-            raise RowError("tool_calls", f"{place} is not {_CALL}")
+            raise RowError("tool_calls", f"{location} is not a tool call: write {_CALL}")
         name = function.get("name")
-        if not isinstance(name, str) or name not in schemas:
-            raise RowError(
-                "tool_calls", f"{place}.function.name {show(name)} is not declared in tools: declare the tool"
-            )
-        _check_arguments(function.get("arguments"), f"{place}.function.arguments", schemas[name])
-        if call["id"] in called:
-            raise RowError("tool_calls", f"{place}.id {show(call['id'])} is used twice: give each call its own")
-        called[call["id"]] = name
-    return called
+        if not isinstance(name, str) or name not in validators:
+            raise RowError("tool_calls", f"{location}.function.name {quote(name)} is not declared in tools: declare it")
+        _check_arguments(function.get("arguments"), f"{location}.function.arguments", validators[name])
+        if call["id"] in tools:
+            raise RowError("tool_calls", f"{location}.id {quote(call['id'])} is used twice: give each call its own id")
+        tools[call["id"]] = name
+    return tools
 
 
-def _check_arguments(given: Any, where: str, schema: Validator) -> None:
-    """Check arguments as OpenAI writes them, a string of JSON, or as the object itself."""
+def _check_arguments(value: Any, field: str, validator: Validator) -> None:
+    """Check arguments: a JSON string, as in OpenAI's format, or an object."""
     try:
-        arguments = given if isinstance(given, dict) else json.loads(given)
+        arguments = value if isinstance(value, dict) else json.loads(value)
     except (TypeError, ValueError, RecursionError):
-        raise RowError("tool_calls", f'{where} is not a string of JSON: write it as "{{\\"key\\": ...}}"') from None
+        raise RowError("tool_calls", f'{field} is not a JSON string: write it as "{{\\"key\\": ...}}"') from None
     if not isinstance(arguments, dict):
-        raise RowError("tool_calls", f"{where} holds {kind_of(arguments)}: write an object in JSON")
+        raise RowError("tool_calls", f"{field} contains {describe_type(arguments)}: write a JSON object")
     try:
-        problem = next(iter(schema.iter_errors(arguments)), None)
+        mismatch = next(iter(validator.iter_errors(arguments)), None)
     except (Unresolvable, re.error, RecursionError) as error:
-        hint = "a $ref must lie in the same schema, a pattern must be a regular expression"
-        raise RowError("tools", f"{where}: the tool's schema cannot be used ({str(error)[:80]}): {hint}") from None
-    if problem is not None:
+        hint = "a $ref must point into the same schema, and a pattern must be a regular expression"
+        raise RowError("tools", f"{field}: the tool's schema cannot be used ({str(error)[:80]}): {hint}") from None
+    if mismatch is not None:
         raise RowError(
-            "tool_calls", f"{where} does not fit the tool's parameters, correct one of them: {problem.message[:120]}"
+            "tool_calls", f"{field} does not match the tool's parameters, correct one of them: {mismatch.message[:120]}"
         )

@@ -46,8 +46,9 @@ def _tokenize(path: Path, tokenizer: Tokenizer, longest: int, *, learns_all: boo
     """Yield token ids and labels; a conversation that is too long loses its tail."""
     examples = read_examples(path)
     while batch := [tokenizer.render(example) for example in islice(examples, _BATCH)]:
-        for ids, labels in tokenizer.encode_all(batch):
-            yield {"input_ids": ids[:longest], "labels": ids[:longest] if learns_all else labels[:longest].tolist()}
+        for encoded in tokenizer.encode(batch):
+            ids = encoded.ids[:longest]
+            yield {"input_ids": ids, "labels": ids if learns_all else encoded.labels[:longest].tolist()}
 
 
 def _prompts(path: Path) -> Iterator[dict[str, Any]]:

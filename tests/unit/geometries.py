@@ -1,24 +1,24 @@
-"""Trainings of a model whose figures are published."""
+"""The geometries of trainings of a model whose figures are published."""
 
 from typing import Any
 
 import numpy as np
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_trainer.prepare.shape import ModelShape
-from finetune_trainer.prepare.step_geometry import ExampleLengths, Setup, build_setup
+from finetune_trainer.prepare.step_geometry import ExampleLengths, StepGeometry, build_geometry
 from finetune_trainer.train.schedule import choose
 
 LLAMA_8B = ModelShape(
     parameters=8_030_261_248,
-    active=7_504_924_672,
-    linear=6_979_321_856,
+    active_parameters=7_504_924_672,
+    linear_parameters=6_979_321_856,
     layers=32,
-    parameters_a_layer=218_112_000,
-    hidden=4096,
-    rows=128_256,
+    parameters_per_layer=218_112_000,
+    hidden_size=4096,
+    embedding_rows=128_256,
     layer_width=83_968,
-    widest=14_336,
-    modules={
+    max_width=14_336,
+    module_sizes={
         "q_proj": 262_144,
         "k_proj": 163_840,
         "v_proj": 163_840,
@@ -27,7 +27,7 @@ LLAMA_8B = ModelShape(
         "up_proj": 589_824,
         "down_proj": 589_824,
     },
-    positions=8192,
+    max_positions=8192,
     architectures=("LlamaForCausalLM",),
 )
 
@@ -55,5 +55,5 @@ def spec(
     )
 
 
-def setup_of(job: FineTuneJobSpec, data: ExampleLengths = LENGTHS) -> Setup:
-    return build_setup(job, choose(job, len(data.tokens)), LLAMA_8B, data)
+def geometry_of(job: FineTuneJobSpec, data: ExampleLengths = LENGTHS) -> StepGeometry:
+    return build_geometry(job, choose(job, len(data.tokens)), LLAMA_8B, data)

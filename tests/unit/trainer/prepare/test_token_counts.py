@@ -1,11 +1,11 @@
-"""Real tokenizers with chat templates of many kinds: what is counted, learnt and lost."""
+"""Real tokenizers with many kinds of chat templates: counts, targets, omissions."""
 
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-from finetune_trainer.prepare.measure import Measured, measure
+from finetune_trainer.prepare.token_counts import TokenCounts, count_tokens
 from finetune_trainer.tokenizer import Tokenizer
 from model.tiny import CHAT_TEMPLATE, make_tiny_tokenizer
 
@@ -48,17 +48,17 @@ def load(directory: Path, template: str = CHAT_TEMPLATE, **config: Any) -> Token
     return Tokenizer(directory, "pvc://models/tiny")
 
 
-def look(tokenizer: Tokenizer, example: dict[str, Any], limit: int = 200) -> Measured:
-    (measured,) = measure(tokenizer, limit, [example])
-    return measured
+def count(tokenizer: Tokenizer, example: dict[str, Any], max_length: int = 200) -> TokenCounts:
+    (counts,) = count_tokens(tokenizer, max_length, [example])
+    return counts
 
 
-def kinds(measured: Measured) -> list[str]:
-    return [warned.kind for warned in measured.warnings]
+def kinds(counts: TokenCounts) -> list[str]:
+    return [warning.kind for warning in counts.warnings]
 
 
 @pytest.mark.parametrize(
-    ("example", "learnt"),
+    ("example", "targets"),
     [
         (CHAT, ["good day<|end|>\n"]),
         (TOOL_CHAT, ['<|call|>find {"id": "N\\"1"}<|end|>\n', "good day<|end|>\n"]),
@@ -69,24 +69,24 @@ def kinds(measured: Measured) -> list[str]:
         ({"prompt": [SYSTEM, USER], "reference": {}}, []),
     ],
 )
-def test_of_every_shape_the_answers_are_learnt(tmp_path: Path, example: dict[str, Any], learnt: list[str]) -> None:
+def test_the_answers_of_every_shape_are_targets(tmp_path: Path, example: dict[str, Any], targets: list[str]) -> None:
     tokenizer = load(tmp_path)
-    measured = look(tokenizer, example)
-    assert measured.problem is None
-    assert measured.learnt == sum(len(tokenizer.tokenizer(text)["input_ids"]) for text in learnt)
+    counts = count(tokenizer, example)
+    assert counts.error is None
+    assert counts.targets == sum(len(tokenizer.tokenizer(text)["input_ids"]) for text in targets)
     rendered = tokenizer.render_all(example)
-    lengths = [len(tokenizer.tokenizer(one.text)["input_ids"]) for one in rendered.values()]
-    assert (measured.tokens, measured.longest) == (sum(lengths), max(lengths))
-    assert [one.text[start:end] for one in rendered.values() for start, end in one.spans] == learnt
+    lengths = [len(tokenizer.tokenizer(sequence.text)["input_ids"]) for sequence in rendered.values()]
+    assert (counts.total, counts.longest) == (sum(lengths), max(lengths))
+    assert [sequence.text[start:end] for sequence in rendered.values() for start, end in sequence.spans] == targets
 
 
 @pytest.mark.parametrize(
     ("template", "example", "message"),
     [
-        (NO_DEVELOPER, {"messages": [DEVELOPER, USER, ANSWER]}, "leaves out messages[0].content"),
-        (NO_DEVELOPER, {"prompt": [DEVELOPER, USER], "reference": {}}, "leaves out prompt[0].content"),
-        (NO_DEVELOPER, PAIR | {"prompt": [DEVELOPER, USER]}, "leaves out prompt[0].content"),
-        (NO_DEVELOPER, {"messages": [USER, ANSWER], "tools": TOOLS}, "leaves out tools[0]"),
+        (NO_DEVELOPER, {"messages": [DEVELOPER, USER, ANSWER]}, "omits messages[0].content"),
+        (NO_DEVELOPER, {"prompt": [DEVELOPER, USER], "reference": {}}, "omits prompt[0].content"),
+        (NO_DEVELOPER, PAIR | {"prompt": [DEVELOPER, USER]}, "omits prompt[0].content"),
+        (NO_DEVELOPER, {"messages": [USER, ANSWER], "tools": TOOLS}, "omits tools[0]"),
         (
             CHAT_TEMPLATE.replace("{{ call.function.name }}", ""),
             {"messages": [USER, CALL]},
@@ -97,7 +97,7 @@ def test_of_every_shape_the_answers_are_learnt(tmp_path: Path, example: dict[str
             {"messages": [USER, CALL]},
             "messages[1].tool_calls[0]",
         ),
-        ("{% for m in messages %}<|{{ m.role }}|>hello{% endfor %}", CHAT, "leaves out"),
+        ("{% for m in messages %}<|{{ m.role }}|>hello{% endfor %}", CHAT, "omits"),
         (ALTERNATING, {"messages": [USER, USER, ANSWER]}, "the chat template fails: roles must alternate"),
         (ALTERNATING, PAIR | {"prompt": [USER, USER]}, "the chat template fails: roles must alternate"),
         (
@@ -107,54 +107,66 @@ def test_of_every_shape_the_answers_are_learnt(tmp_path: Path, example: dict[str
         ),
     ],
 )
-def test_what_a_template_loses_or_refuses_is_said(
+def test_omissions_and_failures_of_a_template_are_reported(
     tmp_path: Path, template: str, example: dict[str, Any], message: str
 ) -> None:
-    problem = look(load(tmp_path, template), example).problem
-    assert problem is not None
-    assert problem.kind == "template"
-    assert message in str(problem)
+    error = count(load(tmp_path, template), example).error
+    assert error is not None
+    assert error.kind == "template"
+    assert message in str(error)
 
 
 @pytest.mark.parametrize(("template", "example"), [(SYSTEM_LAST, CHAT), (JSON_ANSWERS, TOOL_CHAT)])
-def test_what_a_template_moves_or_escapes_is_found_again(
+def test_moved_or_escaped_content_is_not_reported_as_omitted(
     tmp_path: Path, template: str, example: dict[str, Any]
 ) -> None:
-    problem = look(load(tmp_path, template), example).problem
-    assert problem is None or "leaves out" not in str(problem)
+    error = count(load(tmp_path, template), example).error
+    assert error is None or "omits" not in str(error)
 
 
 @pytest.mark.parametrize(
-    ("example", "limit", "message"),
+    ("example", "max_length", "message"),
     [
-        ({"messages": [{"role": "user", "content": "x" * 50}, ANSWER]}, 30, "its first 30 tokens hold no answer"),
-        (PAIR | {"prompt": [{"role": "user", "content": "x" * 50}]}, 30, "its first 30 tokens hold no answer"),
-        ({"prompt": [{"role": "user", "content": "x" * 50}], "reference": {}}, 30, "leave no room for an answer"),
+        (
+            {"messages": [{"role": "user", "content": "x" * 50}, ANSWER]},
+            30,
+            "the first 30 tokens contain no part of an answer",
+        ),
+        (
+            PAIR | {"prompt": [{"role": "user", "content": "x" * 50}]},
+            30,
+            "the first 30 tokens contain no part of an answer",
+        ),
+        (
+            {"prompt": [{"role": "user", "content": "x" * 50}], "reference": {}},
+            30,
+            "tokens, which leaves none for an answer",
+        ),
     ],
 )
-def test_an_example_whose_answer_lies_beyond_the_limit_is_refused(
-    tmp_path: Path, example: dict[str, Any], limit: int, message: str
+def test_an_example_whose_answer_is_truncated_away_is_refused(
+    tmp_path: Path, example: dict[str, Any], max_length: int, message: str
 ) -> None:
-    problem = look(load(tmp_path), example, limit).problem
-    assert problem is not None
-    assert message in str(problem)
+    error = count(load(tmp_path), example, max_length).error
+    assert error is not None
+    assert message in str(error)
 
 
-def test_where_questions_are_learnt_too_a_cut_answer_is_only_warned_of(tmp_path: Path) -> None:
+def test_a_truncated_answer_is_a_warning_if_prompts_are_targets(tmp_path: Path) -> None:
     example = {"messages": [{"role": "user", "content": "x" * 50}, ANSWER]}
-    (measured,) = measure(load(tmp_path), 30, [example], learns_all=True)
-    assert (measured.problem, measured.learnt, kinds(measured)) == (None, 30, ["truncated"])
+    (counts,) = count_tokens(load(tmp_path), 30, [example], train_on_prompts=True)
+    assert (counts.error, counts.targets, kinds(counts)) == (None, 30, ["truncated"])
 
 
-def test_an_answer_that_is_cut_is_warned_of_and_counted_as_far_as_it_is_learnt(tmp_path: Path) -> None:
+def test_the_targets_of_a_truncated_answer_are_counted_up_to_the_limit(tmp_path: Path) -> None:
     tokenizer = load(tmp_path)
-    whole, cut = (look(tokenizer, {"messages": [USER, ANSWER]}, limit) for limit in (200, 22))
-    assert (kinds(whole), kinds(cut)) == ([], ["truncated"])
-    assert whole.learnt - cut.learnt == whole.longest - 22
+    whole, truncated = (count(tokenizer, {"messages": [USER, ANSWER]}, max_length) for max_length in (200, 22))
+    assert (kinds(whole), kinds(truncated)) == ([], ["truncated"])
+    assert whole.targets - truncated.targets == whole.longest - 22
 
 
 @pytest.mark.parametrize(
-    ("template", "example", "warned"),
+    ("template", "example", "warnings"),
     [
         (PLAIN, {"messages": [USER, ANSWER]}, ["stop"]),
         (PLAIN, PAIR, ["stop", "stop"]),
@@ -165,18 +177,18 @@ def test_an_answer_that_is_cut_is_warned_of_and_counted_as_far_as_it_is_learnt(t
         (CHAT_TEMPLATE, {"messages": [{"role": "user", "content": "a <|end|> b"}, ANSWER]}, ["special"]),
     ],
 )
-def test_what_is_likely_a_mistake_is_warned_of(
-    tmp_path: Path, template: str, example: dict[str, Any], warned: list[str]
+def test_likely_mistakes_cause_warnings(
+    tmp_path: Path, template: str, example: dict[str, Any], warnings: list[str]
 ) -> None:
-    measured = look(load(tmp_path, template), example)
-    assert measured.problem is None
-    assert kinds(measured) == warned
+    counts = count(load(tmp_path, template), example)
+    assert counts.error is None
+    assert kinds(counts) == warnings
 
 
-def test_a_stop_token_may_be_named_by_any_of_the_models_files(tmp_path: Path) -> None:
+def test_a_stop_token_may_be_in_any_file_of_the_model(tmp_path: Path) -> None:
     template = CHAT_TEMPLATE.replace("<|end|>", "<|pad|>")
-    assert kinds(look(load(tmp_path / "a", template), {"messages": [USER, ANSWER]})) == ["stop"]
-    assert kinds(look(load(tmp_path / "b", template, eos_token_id=[0, 1]), {"messages": [USER, ANSWER]})) == []
+    assert kinds(count(load(tmp_path / "a", template), {"messages": [USER, ANSWER]})) == ["stop"]
+    assert kinds(count(load(tmp_path / "b", template, eos_token_id=[0, 1]), {"messages": [USER, ANSWER]})) == []
     (tmp_path / "c").mkdir()
     (tmp_path / "c" / "generation_config.json").write_text('{"eos_token_id": 0}')
-    assert kinds(look(load(tmp_path / "c", template), {"messages": [USER, ANSWER]})) == []
+    assert kinds(count(load(tmp_path / "c", template), {"messages": [USER, ANSWER]})) == []

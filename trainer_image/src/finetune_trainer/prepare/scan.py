@@ -1,0 +1,239 @@
+"""Reads a data source once: checks every row, writes the examples for training, and keeps a few numbers of each.
+
+A million rows take about 40 MB of memory, whatever their length.
+"""
+
+import json
+from array import array
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+from finetune_api.conditions import Reason
+from finetune_api.data import Format
+from finetune_pod.chat import parse_arguments
+
+from finetune_trainer.data_files import unit_of
+from finetune_trainer.failures import StageError
+from finetune_trainer.prepare.files import MAX_ROW_BYTES, Row, UnknownFileError, UnreadableRow, read_rows
+from finetune_trainer.prepare.fingerprints import hash_example, hash_input, hash_prompt
+from finetune_trainer.prepare.formats import Example, check_format, detect_format, parse_row, unknown_fields
+from finetune_trainer.prepare.row_issues import RowError, RowIssues
+from finetune_trainer.prepare.row_warnings import find_warnings
+from finetune_trainer.prepare.token_counts import TokenCounts
+
+_BATCH = 256
+_MESSAGES = ("messages", "prompt", "chosen", "rejected", "completion")
+
+
+Convert = Callable[[Example], list[Example]]
+CountTokens = Callable[[list[Example]], list[TokenCounts]]
+
+
+@dataclass
+class SourceScan:
+    """The content of one data source. All arrays have one value for each example, in the order of the examples."""
+
+    uri: str
+    unit: str
+    """What messages call a row: `line` or `row`."""
+    path: Path
+    """The file to which the examples are written, one JSON object per line."""
+    format: Format | None = None
+    rows: int = 0
+    errors: RowIssues = field(default_factory=RowIssues)
+    """Rows that cannot be used, each with its first error only."""
+    warnings: RowIssues = field(default_factory=RowIssues)
+    ignored_fields: Counter[str] = field(default_factory=Counter)
+    """The number of rows with each field that is ignored."""
+    labels: Counter[bool] = field(default_factory=Counter)
+    """The number of examples with each label, if the format has labels."""
+    files: list[tuple[int, str]] = field(default_factory=list)
+    """The index of each file's first example, and its name."""
+    row_numbers: "array[int]" = field(default_factory=lambda: array("I"))
+    """The number of the example's row in its file."""
+    tokens: "array[int]" = field(default_factory=lambda: array("I"))
+    """Tokens of all sequences of the example."""
+    longest: "array[int]" = field(default_factory=lambda: array("I"))
+    """Tokens of the example's longest sequence."""
+    target_tokens: "array[int]" = field(default_factory=lambda: array("I"))
+    message_counts: "array[int]" = field(default_factory=lambda: array("I"))
+    prompt_hashes: "array[int]" = field(default_factory=lambda: array("Q"))
+    """See `hash_prompt`."""
+    input_hashes: "array[int]" = field(default_factory=lambda: array("Q"))
+    """See `hash_input`."""
+    example_hashes: "array[int]" = field(default_factory=lambda: array("Q"))
+
+    @property
+    def wrong_rows(self) -> int:
+        """The number of rows that cannot be used."""
+        return self.errors.counts.total()
+
+    def locate(self, index: int) -> str:
+        """Return the location of an example's row."""
+        name = self.files[bisect_right(self.files, index, key=lambda file: file[0]) - 1][1]
+        return self.describe_location(name, self.row_numbers[index])
+
+    def describe_location(self, name: str, number: int) -> str:
+        """Return file and number of a row; without the file if there is only one."""
+        prefix = f"{name} " if len(self.files) > 1 else ""
+        return f"{prefix}{self.unit} {number}"
+
+
+def detect_source_format(uri: str, files: list[Path]) -> Format | None:
+    """Return the format of the first row that has one; None if no row has.
+
+    Raises:
+        StageError: a file name has an unknown suffix.
+    """
+    try:
+        for row in chain.from_iterable(map(read_rows, files)):
+            if isinstance(row, Row):
+                with suppress(RowError):
+                    return detect_format(row.value)
+    except UnknownFileError as error:
+        raise dataset_invalid(f"{uri}: {error}") from None
+    return None
+
+
+def scan_source(
+    uri: str, files: list[Path], name: Format | None, convert: Convert, count_tokens: CountTokens, path: Path
+) -> SourceScan:
+    """Scan the files of a data source.
+
+    Args:
+        uri: the source, for messages.
+        files: its files.
+        name: the format of its rows; None if `detect_source_format` found none.
+        convert: converts an example into those that the job's method trains on.
+        count_tokens: counts the tokens of a batch of examples.
+        path: the file for the examples. It appears only when it is complete.
+
+    Raises:
+        StageError: a file name has an unknown suffix.
+    """
+    scan = SourceScan(uri, unit_of(files[0]), path, name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".part")
+    with partial.open("w", encoding="utf-8") as out:
+        for file in files:
+            scan.files.append((len(scan.row_numbers), file.name))
+            parsed = _parse_file(scan, file, convert)
+            while batch := list(islice(parsed, _BATCH)):
+                _add_examples(scan, file.name, batch, count_tokens, out.write)
+    partial.replace(path)
+    return scan
+
+
+@dataclass(frozen=True, slots=True)
+class _ParsedExample:
+    row_number: int
+    example: Example
+    text: str
+    """The example as JSON."""
+
+
+def _parse_file(scan: SourceScan, file: Path, convert: Convert) -> Iterator[_ParsedExample]:
+    """Yield the examples of each row that can be used, and add the errors of all others to the scan."""
+    try:
+        for row in read_rows(file):
+            scan.rows += 1
+            location = scan.describe_location(file.name, row.number)
+            if isinstance(row, UnreadableRow):
+                scan.errors.add(location, row.kind, row.message)
+                continue
+            try:
+                examples = _parse_row(scan, row.value, convert)
+                parsed = [_ParsedExample(row.number, example, _serialize(example)) for example in examples]
+            except RowError as error:
+                scan.errors.add(location, error.kind, str(error))
+            else:
+                yield from parsed
+    except UnknownFileError as error:
+        raise dataset_invalid(f"{scan.uri}: {error}") from None
+
+
+def _parse_row(scan: SourceScan, row: dict[str, Any], convert: Convert) -> list[Example]:
+    name = scan.format or detect_format(row)
+    check_format(row, name)
+    scan.ignored_fields.update(unknown_fields(row, name))
+    try:
+        examples = convert(parse_row(row, name))
+        return [
+            {key: parse_arguments(value) if key in _MESSAGES else value for key, value in example.items()}
+            for example in examples
+        ]
+    except RecursionError:
+        raise RowError("json", "the row is nested too deeply: use fewer levels") from None
+
+
+def _serialize(example: Example) -> str:
+    """Return an example as JSON.
+
+    Raises:
+        RowError: JSON or UTF-8 cannot represent it, or it is too long.
+    """
+    try:
+        text = json.dumps(example, ensure_ascii=False, allow_nan=False)
+        size = len(text.encode())
+    except UnicodeEncodeError as error:
+        code = f"\\u{ord(error.object[error.start]):04x}"
+        raise RowError(
+            "encoding", f"the row contains only one half of a character ({code}): write both halves"
+        ) from None
+    except RecursionError:
+        raise RowError("json", "the row is nested too deeply: use fewer levels") from None
+    except ValueError:
+        raise RowError("value", f"{_find_non_finite(example)} is NaN or infinite: remove the field") from None
+    if size > MAX_ROW_BYTES:
+        raise RowError("long", f"the row has more than {MAX_ROW_BYTES} bytes: split it into several rows")
+    return text
+
+
+def _find_non_finite(example: Example) -> str:
+    """Return the first field of a row whose value JSON cannot represent."""
+    for name, value in (example | example.get("reference", {})).items():
+        try:
+            json.dumps(value if name != "reference" else None, allow_nan=False)
+        except ValueError:
+            return str(name)
+    return "a value"
+
+
+def _add_examples(
+    scan: SourceScan,
+    file_name: str,
+    batch: list[_ParsedExample],
+    count_tokens: CountTokens,
+    write: Callable[[str], Any],
+) -> None:
+    """Count the tokens of examples, and write those that fit and add them to the scan."""
+    for parsed, counts in zip(batch, count_tokens([parsed.example for parsed in batch]), strict=True):
+        example = parsed.example
+        location = scan.describe_location(file_name, parsed.row_number)
+        if counts.error is not None:
+            scan.errors.add(location, counts.error.kind, str(counts.error))
+            continue
+        for warning in (*find_warnings(example, is_chat=scan.format == "Chat"), *counts.warnings):
+            scan.warnings.add(location, *warning)
+        write(parsed.text + "\n")
+        scan.row_numbers.append(parsed.row_number)
+        scan.tokens.append(counts.total)
+        scan.longest.append(counts.longest)
+        scan.target_tokens.append(counts.targets)
+        scan.message_counts.append(sum(len(example.get(key, ())) for key in _MESSAGES))
+        scan.prompt_hashes.append(hash_prompt(example))
+        scan.input_hashes.append(hash_input(example))
+        scan.example_hashes.append(hash_example(example))
+        if "label" in example:
+            scan.labels[example["label"]] += 1
+
+
+def dataset_invalid(message: str) -> StageError:
+    """Return the failure of data that cannot be used."""
+    return StageError(Reason.DATASET_INVALID, message)
