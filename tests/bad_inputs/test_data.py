@@ -1,8 +1,7 @@
-"""Bad data, each file with its message: refused by the real `prepare` before anything is trained.
+"""Bad data and the messages with which `prepare` refuses it.
 
-`data/*.yaml` holds the cases: `content` of one file, `files` by their names, or the name of a file that is `made` here
-because it is not text; the `method` that is to learn from it, where it is not sft; the `reason`, where it is not
-DatasetInvalid; the `message`.
+`data/*.yaml` has the cases: the `content` of one file, `files` by their names, or the name of a binary file that is `made`
+here; the `method`, if it is not sft; the `reason`, if it is not DatasetInvalid; the `message`.
 """
 
 import bz2
@@ -73,7 +72,7 @@ def test_bad_data_is_refused(model: Path, tmp_path: Path, group: str, case: dict
 
 
 def run(model: Path, root: Path, case: dict[str, Any]) -> tuple[str, str]:
-    """Prepare the case's data; return reason and message of the refusal."""
+    """Prepare the data of a case; return reason and message of the failure."""
     files: dict[str, Any] = case.get("files", {"data.jsonl": case.get("content")})
     if "made" in case:
         name, content = MADE[case["made"]]
@@ -93,7 +92,7 @@ def run(model: Path, root: Path, case: dict[str, Any]) -> tuple[str, str]:
     return error.value.reason, str(error.value)
 
 
-def test_every_case_has_a_name_of_its_own_and_every_made_file_a_case() -> None:
+def test_case_names_are_unique_and_every_made_file_has_a_case() -> None:
     names = [(group, case["case"]) for group, case in CASES]
     assert len(set(names)) == len(names) >= 120
     assert {case["made"] for _, case in CASES if "made" in case} == set(MADE)

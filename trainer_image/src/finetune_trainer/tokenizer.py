@@ -53,7 +53,7 @@ class Tokenizer:
         """Finds what the tokenizer reads as a sign of its own, also in the middle of a text."""
 
     def render(self, example: dict[str, Any]) -> Rendered:
-        """Return a conversation or a plain text as text, with the spans of it that are learnt.
+        """Return a conversation or a plain text as text, with the spans of its targets.
 
         Raises:
             TemplateError: the chat template cannot do it.
