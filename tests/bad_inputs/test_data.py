@@ -1,7 +1,7 @@
 """Bad data and the messages with which `prepare` refuses it.
 
-`data/*.yaml` has the cases: the `content` of one file, `files` by their names, or the name of a binary file that is `made`
-here; the `method`, if it is not sft; the `reason`, if it is not DatasetInvalid; the `message`.
+`data/*.yaml` has the cases: the `content` of one file, `files` by their names, or the name of a binary file that is
+`made` here; the `method`, if it is not sft; the `reason`, if it is not DatasetInvalid; the `message`.
 """
 
 import bz2
