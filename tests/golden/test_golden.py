@@ -126,7 +126,7 @@ def _plan_server(observed: dict[str, Any]) -> Plan:
             one["pod"],
             ROUTES_ANNOTATION,
             LoadedReport.model_validate(one["loaded"]) if one.get("loaded") else None,
-            is_unheard=one.get("isUnheard", False),
+            not_yet_observed=one.get("notYetObserved", False),
         )
         for one in observed.get("pods", [])
     ]

@@ -33,7 +33,14 @@ from finetune_operator.manifests.names import routes_name
 from finetune_operator.server.plan import ServerSnapshot
 from finetune_operator.server.routes import versions_by_name
 from finetune_operator.settings import Limit, Settings
-from finetune_operator.state.child_jobs import Attempt, State, attempt_of, running_ip, view_attempt, view_server_pod
+from finetune_operator.state.child_jobs import (
+    Attempt,
+    AttemptState,
+    attempt_of,
+    running_ip,
+    view_attempt,
+    view_server_pod,
+)
 from finetune_operator.state.conditions import true_conditions
 from finetune_operator.state.views import JobView, view_job, view_server
 
@@ -75,7 +82,7 @@ class SnapshotReader:
         addresses = [
             attempt.pod_ip
             for attempt in attempts
-            if attempt.stage is Stage.TRAIN and attempt.state is State.ACTIVE and attempt.pod_ip
+            if attempt.stage is Stage.TRAIN and attempt.state is AttemptState.ACTIVE and attempt.pod_ip
         ]
         progress = await self.pods.read_progress(addresses[-1]) if addresses else None
         manifest = self.cache.get(key)
@@ -196,7 +203,7 @@ class SnapshotReader:
         self._reports = {pod: report for pod, report in self._reports.items() if self.cache.get(pod)}
         reports = await asyncio.gather(*map(self._read_loaded, pods))
         views = [
-            view_server_pod(pod, ROUTES_ANNOTATION, report, is_unheard=not_yet_observed)
+            view_server_pod(pod, ROUTES_ANNOTATION, report, not_yet_observed=not_yet_observed)
             for pod, (report, not_yet_observed) in zip(pods, reports, strict=True)
         ]
         has_autoscaler = self.cache.get(Key("HorizontalPodAutoscaler", key.namespace, key.name)) is not None

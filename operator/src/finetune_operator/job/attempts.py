@@ -12,7 +12,7 @@ from finetune_api.contract.reports import StageReport
 from finetune_api.jobstatus import MAX_ATTEMPTS, Attempts
 from finetune_api.stage import Stage
 
-from finetune_operator.state.child_jobs import IMAGE_PULL_ERRORS, Attempt, State
+from finetune_operator.state.child_jobs import IMAGE_PULL_ERRORS, Attempt, AttemptState
 
 _FAILED = {
     Stage.PREPARE: Reason.PREPARE_FAILED,
@@ -80,10 +80,10 @@ def next_step(
         start_time: when the last attempt started; None to retry at once if its Job no longer exists.
     """
     existing = sorted(
-        (attempt for attempt in attempts if attempt.stage is stage and not attempt.is_going),
+        (attempt for attempt in attempts if attempt.stage is stage and not attempt.is_terminating),
         key=lambda attempt: attempt.number,
     )
-    if existing and existing[-1].state is State.ACTIVE:
+    if existing and existing[-1].state is AttemptState.ACTIVE:
         # Whatever the status says: a stage never runs twice at the same time.
         return _explain_wait(existing[-1], now)
     if not existing or existing[-1].number < started:
@@ -93,12 +93,12 @@ def next_step(
             return Wait(Reason.RETRYING, message, due)
         return _start(stage, started + 1)
     last = existing[-1]
-    if last.state is State.SUCCEEDED and last.report and last.report.outcome == "Succeeded":
+    if last.state is AttemptState.SUCCEEDED and last.report and last.report.outcome == "Succeeded":
         return Done(last.report)
     reason, message = _diagnose(last)
-    if last.state is State.FAILED and find_failure(reason).is_terminal:
+    if last.state is AttemptState.FAILED and find_failure(reason).is_terminal:
         return GiveUp(reason, message)
-    failures = sum(attempt.state is not State.DISRUPTED for attempt in existing)
+    failures = sum(attempt.state is not AttemptState.DISRUPTED for attempt in existing)
     if failures > retries:
         return GiveUp(
             _FAILED[stage] if reason is Reason.RETRYING else reason,
@@ -144,7 +144,7 @@ def count_attempts(attempts: list[Attempt], known: Attempts) -> Attempts:
     counted = known
     for attempt in attempts:
         counted = counted.with_count(attempt.stage, max(counted.of(attempt.stage), attempt.number))
-    disruptions = sum(attempt.state is State.DISRUPTED and not attempt.is_going for attempt in attempts)
+    disruptions = sum(attempt.state is AttemptState.DISRUPTED and not attempt.is_terminating for attempt in attempts)
     return counted.model_copy(update={"disruptions": max(known.disruptions, disruptions)})
 
 
@@ -173,12 +173,12 @@ def _explain_wait(attempt: Attempt, now: datetime) -> Wait:
 
 def _diagnose(attempt: Attempt) -> tuple[Reason, str]:
     """Return why an attempt ended; the program's own report takes precedence over the container's state."""
-    if attempt.state is State.DISRUPTED:
+    if attempt.state is AttemptState.DISRUPTED:
         return Reason.RETRYING, "its pod was disrupted"
     if attempt.report and attempt.report.outcome == "Failed":
         return attempt.report.reason, attempt.report.message
     if attempt.out_of_memory or attempt.exit_code == ExitCode.OUT_OF_MEMORY:
         return Reason.OUT_OF_MEMORY, "the container ran out of memory: raise compute.resources.memory"
-    if attempt.state is State.SUCCEEDED:
+    if attempt.state is AttemptState.SUCCEEDED:
         return _FAILED[attempt.stage], "the pod wrote no report"
     return _FAILED[attempt.stage], f"the container exited with code {attempt.exit_code} and without a report"

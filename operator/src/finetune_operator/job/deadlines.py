@@ -11,14 +11,14 @@ from finetune_api.jobstatus import ActiveTime
 
 from finetune_operator.job.acceptance import Problem
 from finetune_operator.job.plan_builder import PlanBuilder
-from finetune_operator.state.child_jobs import Attempt, State
+from finetune_operator.state.child_jobs import Attempt, AttemptState
 from finetune_operator.state.plan import REQUEUE_SOON_SECONDS
 
 
 def find_running(attempts: list[Attempt]) -> Attempt | None:
     """Return the running attempt; one that is in Kueue's queue or is being deleted does not run."""
     for attempt in attempts:
-        if attempt.state is State.ACTIVE and attempt.queue is None and not attempt.is_going:
+        if attempt.state is AttemptState.ACTIVE and attempt.queue is None and not attempt.is_terminating:
             return attempt
     return None
 

@@ -7,7 +7,7 @@ from finetune_api.jobstatus import TrainingProgress
 from finetune_api.stage import Phase, Stage
 
 from finetune_operator.kube.kinds import FINETUNEJOB, JOB, Manifest
-from finetune_operator.state.child_jobs import Attempt, State
+from finetune_operator.state.child_jobs import Attempt, AttemptState
 from finetune_operator.state.conditions import STAGE_CONDITIONS, Conditions, changed_conditions
 from finetune_operator.state.plan import REQUEUE_SOON_SECONDS, Deletion, Plan
 from finetune_operator.state.views import JobView
@@ -66,7 +66,7 @@ class PlanBuilder:
     def delete_active(self, attempts: list[Attempt]) -> None:
         """Delete the Jobs that have not finished; their pods get SIGTERM."""
         for attempt in attempts:
-            if attempt.state is State.ACTIVE and not attempt.is_going:
+            if attempt.state is AttemptState.ACTIVE and not attempt.is_terminating:
                 self._deletions.append(Deletion(JOB, attempt.name, attempt.uid, attempt.version))
 
     def update_progress(self, progress: TrainingProgress | None) -> None:

@@ -8,7 +8,7 @@ from finetune_api.conditions import ConditionType, Reason
 
 from finetune_operator.job.acceptance import Problem
 from finetune_operator.job.plan_builder import PlanBuilder
-from finetune_operator.state.child_jobs import Attempt, State
+from finetune_operator.state.child_jobs import Attempt, AttemptState
 
 _MAX_NAMES = 3
 
@@ -20,7 +20,7 @@ def name_stopping(attempts: list[Attempt], lingering_pods: list[str]) -> str:
         attempts: the job's attempts, of all stages.
         lingering_pods: pods whose Job no longer exists.
     """
-    names = [f"Job {attempt.name}" for attempt in attempts if attempt.is_going]
+    names = [f"Job {attempt.name}" for attempt in attempts if attempt.is_terminating]
     names += [f"pod {name}" for name in lingering_pods]
     more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
     return ", ".join(names[:_MAX_NAMES]) + more
@@ -33,7 +33,11 @@ def explain_stopping(names: str) -> Problem:
 
 def explain_suspension(attempts: list[Attempt], lingering_pods: list[str]) -> Problem:
     """Return whether a suspended job has stopped or is still stopping, as a reason and a message."""
-    active = [f"Job {attempt.name}" for attempt in attempts if attempt.state is State.ACTIVE and not attempt.is_going]
+    active = [
+        f"Job {attempt.name}"
+        for attempt in attempts
+        if attempt.state is AttemptState.ACTIVE and not attempt.is_terminating
+    ]
     names = name_stopping(attempts, lingering_pods) or ", ".join(active)
     return explain_stopping(names) if names else (Reason.SUSPENDED, "set spec.suspend to false to resume")
 

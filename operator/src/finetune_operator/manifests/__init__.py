@@ -1,1 +1,1 @@
-"""One pure builder for each child. Nothing here talks to a cluster."""
+"""Builders of the desired child objects, and how they differ from the live ones. No I/O."""

@@ -1,21 +1,21 @@
-"""What keeps a server's pods enough, reachable and apart: a disruption budget, an autoscaler, a network policy."""
+"""The disruption budget, the autoscaler and the network policy of a ModelServer."""
 
 from finetune_api.meta import IN_FLIGHT_METRIC, SERVER_PORT
 from finetune_api.modelserver import ModelServerSpec
 from finetune_api.uris import parse_uri
 
 from finetune_operator.kube.kinds import Manifest
-from finetune_operator.manifests.isolation import DNS_RULE, build_way_out
+from finetune_operator.manifests.isolation import DNS_RULE, build_external_egress
 from finetune_operator.manifests.names import build_metadata, server_labels
 from finetune_operator.settings import Settings
 from finetune_operator.state.views import ServerView
 
 _STEADY_SECONDS = 300
-"""How long fewer requests must last before pods go: loading a model anew takes minutes."""
+"""How long load must stay low before pods are removed: loading a model again takes minutes."""
 
 
 def build_disruption_budget(server: ServerView) -> Manifest:
-    """Return the budget: one pod at a time is drained, so that a server of several goes on answering."""
+    """Return the PodDisruptionBudget: one pod is drained at a time, so that a server of several keeps serving."""
     labels = server_labels(server)
     return {
         "apiVersion": "policy/v1",
@@ -26,9 +26,11 @@ def build_disruption_budget(server: ServerView) -> Manifest:
 
 
 def build_network_policy(server: ServerView, spec: ModelServerSpec, settings: Settings) -> Manifest:
-    """Return the policy: requests come in at one port; out goes what fetches the model, and nothing else."""
+    """Return the NetworkPolicy: ingress to the HTTP port; egress to DNS, and to where the model is fetched from."""
     labels = server_labels(server)
-    outside: list[Manifest] = [] if parse_uri(spec.model.uri).scheme == "pvc" else [build_way_out(settings.network)]
+    external: list[Manifest] = (
+        [] if parse_uri(spec.model.uri).scheme == "pvc" else [build_external_egress(settings.network)]
+    )
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
@@ -37,24 +39,24 @@ def build_network_policy(server: ServerView, spec: ModelServerSpec, settings: Se
             "podSelector": {"matchLabels": labels},
             "policyTypes": ["Ingress", "Egress"],
             "ingress": [{"ports": [{"protocol": "TCP", "port": SERVER_PORT}]}],
-            "egress": [DNS_RULE, *outside],
+            "egress": [DNS_RULE, *external],
         },
     }
 
 
 def build_autoscaler(server: ServerView, spec: ModelServerSpec) -> Manifest:
-    """Return the autoscaler, by the requests in flight of a pod; without `autoscaling` it holds `replicas`."""
-    wanted = spec.autoscaling
-    least, most = (wanted.min_replicas, wanted.max_replicas) if wanted else (max(spec.replicas, 1),) * 2
-    value = str(wanted.requests_per_pod if wanted else 1)
+    """Return the autoscaler on a pod's requests in flight; without `autoscaling` it keeps `replicas` pods."""
+    scaling = spec.autoscaling
+    minimum, maximum = (scaling.min_replicas, scaling.max_replicas) if scaling else (max(spec.replicas, 1),) * 2
+    value = str(scaling.requests_per_pod if scaling else 1)
     return {
         "apiVersion": "autoscaling/v2",
         "kind": "HorizontalPodAutoscaler",
         "metadata": build_metadata(server, server.name, server_labels(server)),
         "spec": {
             "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": server.name},
-            "minReplicas": least,
-            "maxReplicas": most,
+            "minReplicas": minimum,
+            "maxReplicas": maximum,
             "metrics": [
                 {
                     "type": "Pods",

@@ -9,30 +9,30 @@ from finetune_operator.kube.kinds import OWNED_LABEL, Manifest
 from finetune_operator.state.views import JobView, ServerView
 
 MANAGED_BY = {"app.kubernetes.io/managed-by": "finetune-operator"}
-"""On everything that the operator makes."""
+"""Label of everything that the operator creates."""
 
 
 def stage_job_name(job: JobView, stage: Stage, attempt: int) -> str:
-    """Return the name of an attempt's Job: another attempt, spec or object has another name."""
+    """Return the name of an attempt's Job, which differs for another attempt, spec or uid."""
     spec = job.spec.dump_without_scheduling() if job.spec else {}
     return f"{job.name}-{stage.lower()}-{attempt}-{digest_value([job.uid, spec])[:6]}"
 
 
 def training_service_name(job: JobView) -> str:
-    """Return the name of the Service by which the pods of a training on several nodes find each other."""
+    """Return the name of the headless Service for the pods of a training on several nodes."""
     return f"{job.name}-train-{digest_value(job.uid)[:6]}"
 
 
 def routes_name(server: str) -> str:
-    """Return the name of the ConfigMap with a server's routes."""
+    """Return the name of the ConfigMap with the routes of a server."""
     return f"{server}-routes"
 
 
 def job_file(job: JobView) -> JobFile:
-    """Return the FineTuneJob as its pods read it.
+    """Return the file in which pods read their FineTuneJob.
 
     Raises:
-        ValueError: the spec could not be read.
+        ValueError: the spec is invalid.
     """
     if job.spec is None:
         raise ValueError(f"{job.name}: {job.problem}")
@@ -55,7 +55,7 @@ def server_labels(server: ServerView) -> dict[str, str]:
 
 
 def build_metadata(owner: JobView | ServerView, name: str, labels: dict[str, str]) -> Manifest:
-    """Return the metadata of a child that its owner controls."""
+    """Return the metadata of a child, with its owner as the controller."""
     kind = "FineTuneJob" if isinstance(owner, JobView) else "ModelServer"
     return {
         "name": name,

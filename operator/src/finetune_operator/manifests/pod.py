@@ -1,4 +1,4 @@
-"""What all pods have in common: the restricted profile, mounts from a list, no Kubernetes token."""
+"""The common parts of all pods: restricted security context, volumes, credentials; no service account token."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
@@ -23,9 +23,9 @@ from finetune_operator.kube.kinds import Manifest
 from finetune_operator.settings import Settings
 
 Remote = Model | DataSource | Bucket | HubRepository
-"""What may have a Secret."""
+"""A source or destination that can have a Secret."""
 USER = 65532
-"""The user of every image of ours."""
+"""Numeric user of all our images."""
 
 
 def build_pod_spec(
@@ -37,7 +37,7 @@ def build_pod_spec(
 ) -> Manifest:
     """Return the spec of a pod that the `restricted` Pod Security Standard admits.
 
-    `container` holds what is special to it: name, image, args, ports, probes.
+    `container` holds the fields that differ: name, image, args, ports, probes.
     """
     on_gpu = placement.resources.gpus > 0
     gpu_tolerations = [one.to_dict() for one in settings.gpu.tolerations] if on_gpu else []
@@ -64,7 +64,7 @@ def build_pod_spec(
 
 
 def _build_common(settings: Settings, placement: Placement, volumes: "Volumes", env: list[dict[str, Any]]) -> Manifest:
-    """Return what every container of ours has."""
+    """Return the fields that all our containers share."""
     return {
         "imagePullPolicy": settings.images.pull_policy,
         "env": [
@@ -84,7 +84,7 @@ def _build_common(settings: Settings, placement: Placement, volumes: "Volumes", 
 
 
 def build_resources(settings: Settings, resources: Resources) -> Manifest:
-    """Return requests and limits: the same, but for the cores, of which idle ones may be used."""
+    """Return requests and limits: equal, except that CPU has no limit, so that idle cores can be used."""
     limited = {"memory": resources.memory}
     if resources.gpus:
         limited[settings.gpu.resource_name] = str(resources.gpus)
@@ -92,28 +92,28 @@ def build_resources(settings: Settings, resources: Resources) -> Manifest:
 
 
 def build_credential_env(sources: Mapping[Source, Remote]) -> list[dict[str, Any]]:
-    """Return the keys of each source's Secret as the kubelet hands them over; the operator sees none."""
+    """Return environment variables that refer to the keys of each source's Secret; the operator never reads them."""
     env = []
-    for source, one in sources.items():
-        if one.secret_ref is None:
+    for source, remote in sources.items():
+        if remote.secret_ref is None:
             continue
-        scheme = parse_uri(one.uri).scheme
+        scheme = parse_uri(remote.uri).scheme
         required, optional = REQUIRED_KEYS.get(scheme, ()), OPTIONAL_KEYS.get(scheme, ())
         for key in (*required, *optional):
-            reference = {"name": one.secret_ref.name, "key": key} | ({"optional": True} if key in optional else {})
+            reference = {"name": remote.secret_ref.name, "key": key} | ({"optional": True} if key in optional else {})
             env.append({"name": credential_variable(source, key), "valueFrom": {"secretKeyRef": reference}})
     return env
 
 
 class Volumes:
-    """The volumes of one pod: what it may write, and what it may only read."""
+    """The volumes and mounts of one pod, writable or read-only."""
 
     def __init__(self, writable: Iterable[str] = (), readable: Iterable[str] = ()) -> None:
-        """Mount the claims and ConfigMaps of URIs.
+        """Mount the claims and ConfigMaps that URIs name.
 
         Args:
-            writable: `pvc://` URIs below which the pod writes.
-            readable: URIs that it reads; those of other schemes are fetched and need no mount.
+            writable: `pvc://` URIs that the pod writes below.
+            readable: URIs that the pod reads; other schemes than `pvc` and `configmap` need no mount.
         """
         self.volumes: list[Manifest] = [
             {"name": "scratch", "emptyDir": {}},
@@ -134,20 +134,20 @@ class Volumes:
             self._add(f"data-{number}", {"configMap": {"name": name}}, str(CONFIG_MAPS / name), read_only=True)
 
     def add_claim(self, name: str, claim: str, path: str) -> None:
-        """Mount a claim of the user's, to write."""
+        """Mount a user's claim, writable."""
         self._add(name, {"persistentVolumeClaim": {"claimName": claim}}, path, read_only=False)
 
     def add_config_map(self, name: str, config_map: str, path: str) -> None:
-        """Mount a ConfigMap of the operator's."""
+        """Mount a ConfigMap, read-only."""
         self._add(name, {"configMap": {"name": config_map}}, path, read_only=True)
 
     def add_annotation(self, name: str, annotation: str, file: PurePosixPath) -> None:
-        """Mount an annotation of the pod itself, as a file."""
+        """Mount an annotation of the pod as a file."""
         item = {"path": file.name, "fieldRef": {"fieldPath": f"metadata.annotations['{annotation}']"}}
         self._add(name, {"downwardAPI": {"items": [item]}}, str(file.parent), read_only=True)
 
     def add_secret(self, name: str, secret: str, path: str) -> None:
-        """Mount a Secret of the user's, as files."""
+        """Mount a user's Secret as files, read-only."""
         self._add(name, {"secret": {"secretName": secret}}, path, read_only=True)
 
     def _add(self, name: str, source: Manifest, path: str, *, read_only: bool) -> None:

@@ -1,4 +1,4 @@
-"""The children of a ModelServer, and the ModelServer that a FineTuneJob makes for itself."""
+"""The children of a ModelServer, and the ModelServer that a FineTuneJob creates for itself."""
 
 import json
 from collections.abc import Iterable
@@ -18,36 +18,36 @@ from finetune_operator.settings import Settings
 from finetune_operator.state.views import JobView, ServerView
 
 _DRAIN_SECONDS = 240
-"""Longest time for requests in flight before vLLM is told to stop."""
+"""Maximum time for requests in flight before vLLM gets SIGTERM."""
 _STOP_SECONDS = _DRAIN_SECONDS + 60
-"""Longer than the drain, and the time that vLLM has for requests that still came."""
+"""Termination grace period: the drain, and time for vLLM to finish late requests."""
 _START_SECONDS = 1800
-"""Time for a large model to be fetched and loaded."""
+"""Time to fetch and load a large model."""
 
 
 def build_model_server(job: JobView) -> Manifest:
-    """Return the server of the job's own, named like the job: of its base model, or of the whole model that it made.
+    """Return a job's own ModelServer, which has the job's name and serves its base model or the full model it trained.
 
     Raises:
-        ValueError: the job asks for none.
+        ValueError: the job has no `serving.template`.
     """
     if job.spec is None or job.spec.serving is None or job.spec.serving.template is None:
         raise ValueError(f"{job.name} has no serving.template")
-    made = job.status.artifact
+    artifact = job.status.artifact
     base = Model.model_validate(job_file(job).base.to_dict())
-    model = Model(uri=made.uri) if made and made.kind == "Model" else base
+    model = Model(uri=artifact.uri) if artifact and artifact.kind == "Model" else base
     spec = ModelServerSpec(model=model, **dict(job.spec.serving.template))
     return {
         "apiVersion": API_VERSION,
         "kind": "ModelServer",
         "metadata": build_metadata(job, job.name, job_labels(job)),
-        # What it pins is not the job's to say.
+        # Pins belong to the user.
         "spec": {name: value for name, value in spec.to_dict().items() if name != "pins"},
     }
 
 
 def build_routes_file(server: ServerView, routes: Routes) -> Manifest:
-    """Return the ConfigMap that tells the server's pods what to host."""
+    """Return the ConfigMap with the routes that the server's pods host."""
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
@@ -62,15 +62,15 @@ def digest_routes(routes: Routes) -> str:
 
 
 def build_deployment(server: ServerView, artifact_uris: Iterable[str], settings: Settings) -> Manifest:
-    """Return the Deployment. Routes are not part of it: a new adapter restarts no pod.
+    """Return the Deployment. It does not depend on the routes, so that a new adapter restarts no pod.
 
     Args:
         server: the ModelServer.
-        artifact_uris: `pvc://` URIs of every job that names the server; their claims are mounted.
-        settings: the administrator's.
+        artifact_uris: `pvc://` URIs of the artifacts of the server's jobs, whose claims are mounted.
+        settings: the administrator's settings.
 
     Raises:
-        ValueError: the spec could not be read.
+        ValueError: the spec is invalid.
     """
     spec = server.spec
     if spec is None:
@@ -99,7 +99,7 @@ def build_deployment(server: ServerView, artifact_uris: Iterable[str], settings:
         "kind": "Deployment",
         "metadata": build_metadata(server, server.name, labels),
         "spec": {
-            # Where pods come and go with the requests, their number is the autoscaler's.
+            # With `autoscaling` the autoscaler sets the number of pods.
             **({} if spec.autoscaling else {"replicas": spec.replicas}),
             "progressDeadlineSeconds": _START_SECONDS + 60,
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
@@ -110,7 +110,7 @@ def build_deployment(server: ServerView, artifact_uris: Iterable[str], settings:
 
 
 def build_service(server: ServerView) -> Manifest:
-    """Return the Service behind the stable address."""
+    """Return the Service with the stable address."""
     labels = server_labels(server)
     return {
         "apiVersion": "v1",

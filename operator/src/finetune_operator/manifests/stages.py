@@ -1,4 +1,4 @@
-"""The children of a FineTuneJob: its claim, and one Job for each attempt at a stage."""
+"""The children of a FineTuneJob: the claim, the training Service, and one Job per attempt at a stage."""
 
 from typing import Any
 
@@ -40,13 +40,13 @@ from finetune_operator.state.child_jobs import API_KEY
 from finetune_operator.state.views import JobView
 
 _SMALL = Placement(resources=Resources(cpu="1", memory="3Gi"))
-"""Checking data and copying files takes one core and no GPU."""
+"""For stages that check data or copy files: one core, no GPU."""
 _STOP_SECONDS = 120
-"""Time for a checkpoint after SIGTERM."""
+"""Termination grace period: time to save a checkpoint after SIGTERM."""
 
 
 def build_claim(job: JobView, settings: Settings) -> Manifest:
-    """Return the namespace's claim for artifacts. No job owns it: it outlives them all."""
+    """Return the namespace's claim for artifacts. No job owns it, so it outlives every job."""
     spec: Manifest = {
         "accessModes": [settings.artifacts.access_mode],
         "resources": {"requests": {"storage": settings.artifacts.size}},
@@ -63,7 +63,7 @@ def build_claim(job: JobView, settings: Settings) -> Manifest:
 
 
 def build_training_service(job: JobView) -> Manifest:
-    """Return the headless Service that gives each pod of a training on several nodes a name."""
+    """Return the headless Service that gives each pod of a training on several nodes a DNS name."""
     return {
         "apiVersion": "v1",
         "kind": "Service",
@@ -77,10 +77,10 @@ def build_training_service(job: JobView) -> Manifest:
 
 
 def build_stage_job(job: JobView, stage: Stage, attempt: int, settings: Settings) -> Manifest:
-    """Return the Job of one attempt. It never restarts a pod: what follows a failure, the operator decides.
+    """Return the Job of one attempt. It never restarts a pod: the operator decides how to handle a failure.
 
     Raises:
-        ValueError: the spec could not be read.
+        ValueError: the spec is invalid.
     """
     file = job_file(job)
     spec = file.spec
@@ -107,7 +107,7 @@ def build_stage_job(job: JobView, stage: Stage, attempt: int, settings: Settings
         "kind": "Job",
         "metadata": build_metadata(job, name, labels | queue),
         "spec": {
-            # Kueue lets it begin, and stops it again; after it was made this field is Kueue's alone.
+            # Kueue resumes the Job, and suspends it again to preempt it; after creation only Kueue changes this field.
             **({"suspend": True} if queue else {}),
             "completions": nodes,
             "parallelism": nodes,
@@ -134,12 +134,15 @@ def build_stage_job(job: JobView, stage: Stage, attempt: int, settings: Settings
 
 
 def names_default_claim(job: JobView) -> bool:
-    """Tell whether the job's artifact goes to the claim that the operator makes."""
+    """Tell whether the job writes its artifact to the claim that the operator creates."""
     return parse_uri(job_file(job).output_uri).authority == DEFAULT_CLAIM
 
 
 def _place(job: JobView, spec: FineTuneJobSpec, stage: Stage) -> Placement:
-    """Return where a stage runs. Merging needs the training's memory, but no GPU; asking a server needs neither."""
+    """Return resources and placement of a stage.
+
+    Merging needs the memory of the training but no GPU; an evaluation on a server needs neither.
+    """
     match stage:
         case Stage.EVALUATE if job.status.evaluation_server:
             return _SMALL
@@ -152,9 +155,9 @@ def _place(job: JobView, spec: FineTuneJobSpec, stage: Stage) -> Placement:
 
 
 def _sources(spec: FineTuneJobSpec, stage: Stage) -> dict[Source, Remote]:
-    """Return what a stage reads from where the user put it, and writes to where the user wants it.
+    """Return the user's sources that a stage reads, and the destinations that it writes to or checks.
 
-    The data only `prepare` reads: later stages read what it wrote.
+    Only `prepare` reads the data: later stages read its result.
     """
     sources: dict[Source, Remote] = {}
     if stage is not Stage.EXPORT or (spec.output and spec.output.merged):
@@ -172,32 +175,32 @@ def _sources(spec: FineTuneJobSpec, stage: Stage) -> dict[Source, Remote]:
 
 
 def _build_env(sources: dict[Source, Remote], settings: Settings) -> list[dict[str, Any]]:
-    """Return the credentials of the sources, and for those that need it the administrator's list of hosts."""
+    """Return the credentials of the sources, and the allowed hosts if a source is `https`."""
     env = build_credential_env(sources)
-    if any(parse_uri(one.uri).scheme == "https" for one in sources.values()):
+    if any(parse_uri(source.uri).scheme == "https" for source in sources.values()):
         env.append({"name": HTTPS_HOSTS, "value": ",".join(settings.sources.https_hosts)})
     return env
 
 
 def _tracker_env(tracking: Tracking | None) -> list[Manifest]:
-    """Return the trackers' credentials as the kubelet hands them over.
+    """Return environment variables that refer to the keys of the trackers' Secrets.
 
-    A Secret for MLflow holds a user or a token, so each key may be missing; a tracker that lacks one is given up.
+    All keys are optional: a Secret for MLflow has a user or a token, and a missing key only disables the tracker.
     """
-    wanted = (
+    secrets = (
         (tracking.wandb.secret_ref if tracking and tracking.wandb else None, WANDB_KEYS),
         (tracking.mlflow.secret_ref if tracking and tracking.mlflow else None, MLFLOW_KEYS),
     )
     return [
         {"name": key, "valueFrom": {"secretKeyRef": {"name": secret.name, "key": key, "optional": True}}}
-        for secret, keys in wanted
+        for secret, keys in secrets
         if secret
         for key in keys
     ]
 
 
 def _server_env(server: EvaluationServer | None) -> list[Manifest]:
-    """Return the API key of the server that evaluates, under the name that OpenAI's client reads."""
+    """Return the API key of the evaluation server, as the variable that OpenAI's client reads."""
     if server is None or server.secret_ref is None:
         return []
     reference = {"name": server.secret_ref.name, "key": server.key}
@@ -205,7 +208,7 @@ def _server_env(server: EvaluationServer | None) -> list[Manifest]:
 
 
 def _build_container(job: JobView, stage: Stage, attempt: int, settings: Settings) -> Manifest:
-    """Return what is special to a stage's container."""
+    """Return the fields of a stage's container that differ between stages."""
     container: Manifest = {"name": stage.lower()}
     match stage:
         case Stage.PREPARE:
@@ -254,7 +257,7 @@ def _artifact_of(job: JobView) -> Artifact:
 
 
 def _incumbent_uri(job: JobView, stage: Stage) -> list[str]:
-    """Return where the evaluation finds the incumbent's artifact, where there is one."""
+    """Return the URI of the incumbent's artifact for an evaluation; empty if there is none."""
     incumbent = job.status.incumbent
     if stage is not Stage.EVALUATE or incumbent is None or incumbent.artifact is None:
         return []
@@ -262,7 +265,7 @@ def _incumbent_uri(job: JobView, stage: Stage) -> list[str]:
 
 
 def _queue_label(job: JobView, stage: Stage, compute: Compute) -> dict[str, str]:
-    """Put the stages that may take a GPU into Kueue's queue."""
+    """Return the label that puts stages that may request a GPU into the Kueue queue."""
     is_small = stage is Stage.EVALUATE and job.status.evaluation_server
     if compute.queue_name is None or is_small or stage not in (Stage.TRAIN, Stage.EVALUATE):
         return {}

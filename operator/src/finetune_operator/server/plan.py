@@ -77,7 +77,7 @@ def plan_server(server: ServerView, snapshot: ServerSnapshot, settings: Settings
     is_changing = (
         any(model.loaded_pods < len(ready) and not model.message for model in models)
         or any(model.weight != route.weight for model, route in zip(models, public, strict=True))
-        or any(pod.is_unheard for pod in ready)
+        or any(pod.not_yet_observed for pod in ready)
         or len(ready) < replicas
         or any(rollout.candidate for rollout in rollouts)
     )

@@ -106,10 +106,10 @@ def describe_served(route: Route, pods: list[ServerPod], before: list[ServedMode
             weights.append(route.weight if model.weight is None else model.weight)
         message = message or (model.message if model.state == "Refused" else "")
     known = next((model for model in before if (model.name, model.job, model.digest) == version), None)
-    unheard = sum(pod.ready and pod.is_unheard for pod in pods)
+    unobserved = sum(pod.ready and pod.not_yet_observed for pod in pods)
     loaded = len(weights)
-    if known and unheard:
-        loaded = max(loaded, min(known.loaded_pods, loaded + unheard))
+    if known and unobserved:
+        loaded = max(loaded, min(known.loaded_pods, loaded + unobserved))
         weights.append(known.weight)
     return ServedModel(
         name=route.model_name,

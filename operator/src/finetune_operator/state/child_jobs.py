@@ -1,7 +1,4 @@
-"""What Jobs and pods say of the stages of a job and of a server, as values: raw manifests in, facts out.
-
-Pure. Decisions are made elsewhere, from these facts alone.
-"""
+"""Child Jobs and pods as typed values: the attempts of a FineTuneJob, the pods of a ModelServer."""
 
 import re
 from dataclasses import dataclass
@@ -25,7 +22,7 @@ from finetune_operator.kube.kinds import Manifest, label_of
 from finetune_operator.state.conditions import raw_true_conditions
 
 API_KEY = "OPENAI_API_KEY"
-"""Where an evaluation finds the key for that server."""
+"""Environment variable of an evaluation with the API key of the server that it evaluates on."""
 IMAGE_PULL_ERRORS = frozenset({"ImagePullBackOff", "ErrImagePull", "ErrImageNeverPull", "InvalidImageName"})
 """The kubelet's reasons why a container waits for its image."""
 _INDEX_ANNOTATION = "batch.kubernetes.io/job-completion-index"
@@ -33,8 +30,8 @@ _TIME = TypeAdapter(Time)
 _ATTEMPT_NAME = re.compile(rf"-(?P<stage>{'|'.join(Stage).lower()})-(?P<number>[0-9]{{1,5}})-[0-9a-f]{{6}}$")
 
 
-class State(StrEnum):
-    """How an attempt stands. Disrupted is the cluster's doing, Failed the program's."""
+class AttemptState(StrEnum):
+    """The state of an attempt. The cluster causes Disrupted, the program causes Failed."""
 
     ACTIVE = "Active"
     SUCCEEDED = "Succeeded"
@@ -44,84 +41,87 @@ class State(StrEnum):
 
 @dataclass(frozen=True)
 class Attempt:
-    """One child Job of a FineTuneJob with its newest pod."""
+    """An attempt at a stage of a FineTuneJob: one child Job with its pods."""
 
     stage: Stage
     number: int
     name: str
-    state: State
+    state: AttemptState
     uid: str = ""
     version: str = ""
     """The Job's resource version."""
-    is_going: bool = False
-    """Whether the Job is deleted and waits for its pods to end."""
+    is_terminating: bool = False
+    """Whether the Job is being deleted and waits for its pods to end."""
     queue: str | None = None
-    """Kueue's queue that the Job waits in, suspended; None where it does not wait."""
+    """The Kueue queue in which the suspended Job waits, empty if unknown; None if the Job is not suspended."""
     pods_ended: bool = False
-    """Whether all its pods ended, so that the Job is about to."""
+    """Whether all its pods have ended, so that the Job is about to end."""
     started: datetime | None = None
     has_pod: bool = True
-    """Whether the Job's controller has made a pod: a quota or a policy may forbid it."""
+    """Whether the Job controller has created a pod: a quota or a policy may forbid it."""
     finished: datetime | None = None
     report: StageReport | None = None
     exit_code: int | None = None
     out_of_memory: bool = False
     waiting: str = ""
-    """Why the pod does not run yet: the kubelet's or the scheduler's reason and message."""
+    """Why a pod does not run yet: reason and message of the kubelet or the scheduler; empty if it runs."""
     pod_ip: str | None = None
     """Address of a running pod."""
     incumbent: Incumbent | None = None
-    """What an evaluation compares with, as it was told."""
+    """The incumbent in the arguments of an evaluation."""
     server: EvaluationServer | None = None
-    """The ModelServer that an evaluation asks, as it was told."""
+    """The ModelServer in the arguments of an evaluation."""
 
 
 @dataclass(frozen=True)
 class ServerPod:
-    """A pod of a ModelServer and what it says is loaded; None where it did not answer."""
+    """A pod of a ModelServer."""
 
     name: str
     ready: bool
     address: str | None
     routes_annotation: str | None
     loaded: LoadedReport | None = None
-    is_unheard: bool = False
-    """Whether this operator has asked it for a moment only, and in vain: what its server said before still stands."""
+    """What it reports as loaded; None if it does not respond."""
+    not_yet_observed: bool = False
+    """Whether the operator has just started and has no report of the pod yet: the server's status stays valid."""
     waiting: str = ""
 
 
 def attempt_of(job: Manifest) -> tuple[Stage, int] | None:
-    """Return the stage and the number of the attempt that a child Job is for; None where it is for none.
+    """Return the stage and the number of the attempt that a child Job runs; None if it runs none.
 
-    Its name says so: labels anybody may change.
+    Reads them from the name, since users can change labels.
     """
-    found = _ATTEMPT_NAME.search(job["metadata"]["name"])
-    if found is None or int(found["number"]) > MAX_ATTEMPTS:
+    match = _ATTEMPT_NAME.search(job["metadata"]["name"])
+    if match is None or int(match["number"]) > MAX_ATTEMPTS:
         return None
-    return Stage(found["stage"].capitalize()), int(found["number"])
+    return Stage(match["stage"].capitalize()), int(match["number"])
 
 
 def view_attempt(job: Manifest, pods: list[Manifest]) -> Attempt | None:
-    """Read a child Job with its pods; None where its name is none of ours."""
-    named = attempt_of(job)
-    if named is None:
+    """Return the attempt of a child Job with its pods; None if the name is not that of an attempt."""
+    stage_and_number = attempt_of(job)
+    if stage_and_number is None:
         return None
-    stage, number = named
-    pod = _telling_pod(pods)
+    stage, number = stage_and_number
+    pod = _decisive_pod(pods)
     status = job.get("status", {})
     conditions = raw_true_conditions(job)
     terminated = _terminated(pod)
-    vanished = len(pods) < job.get("spec", {}).get("parallelism", 1)
+    pods_missing = len(pods) < job.get("spec", {}).get("parallelism", 1)
     return Attempt(
         stage=stage,
         number=number,
         name=job["metadata"]["name"],
         uid=job["metadata"].get("uid", ""),
         version=job["metadata"].get("resourceVersion", ""),
-        state=State.ACTIVE if any(map(_runs_on, pods)) else _state(conditions, pod, terminated, vanished=vanished),
-        is_going="deletionTimestamp" in job["metadata"],
+        state=AttemptState.ACTIVE
+        if any(map(_may_run, pods))
+        else _state(conditions, pod, terminated, pods_missing=pods_missing),
+        is_terminating="deletionTimestamp" in job["metadata"],
         queue=_queue(job, conditions),
-        pods_ended=not vanished and all(map(_terminated, pods)),
+        pods_ended=not pods_missing and all(map(_terminated, pods)),
         started=_time(status.get("startTime")),
         has_pod=bool(pods),
         finished=_time(status.get("completionTime") or conditions.get("Failed", {}).get("lastTransitionTime")),
@@ -136,13 +136,13 @@ def view_attempt(job: Manifest, pods: list[Manifest]) -> Attempt | None:
 
 
 def _queue(job: Manifest, conditions: dict[str, Any]) -> str | None:
-    """Return where a Job waits: Kueue suspends it until there is room, and again when it must give way."""
+    """Return the queue of a suspended Job: Kueue suspends it until it has quota, and again to preempt it."""
     is_suspended = job.get("spec", {}).get("suspend") or "Suspended" in conditions
     return label_of(job, QUEUE_LABEL) or "" if is_suspended else None
 
 
 def _read_server(job: Manifest) -> EvaluationServer | None:
-    """Return the ModelServer that an evaluation asks; None where it asks none."""
+    """Return the ModelServer that an evaluation uses; None if it uses none."""
     name = read_server_name(_arguments(job))
     if not name:
         return None
@@ -165,10 +165,10 @@ def _containers(job: Manifest) -> list[Manifest]:
     return list(job.get("spec", {}).get("template", {}).get("spec", {}).get("containers", []))
 
 
-def _telling_pod(pods: list[Manifest]) -> Manifest | None:
-    """Return the pod that says how an attempt went: the first that failed, else the one that leads the others.
+def _decisive_pod(pods: list[Manifest]) -> Manifest | None:
+    """Return the pod whose result is that of the attempt: the first that failed, else the one with index 0.
 
-    Of several nodes the first failure is the cause; the others only lost their peer.
+    On several nodes the first failure is the cause; the other pods only lost their peer.
     """
     failed = [pod for pod in pods if _terminated(pod).get("exitCode")]
     if failed:
@@ -176,8 +176,10 @@ def _telling_pod(pods: list[Manifest]) -> Manifest | None:
     return min(pods, key=lambda pod: pod["metadata"].get("annotations", {}).get(_INDEX_ANNOTATION, "0"), default=None)
 
 
-def view_server_pod(pod: Manifest, annotation: str, loaded: LoadedReport | None, *, is_unheard: bool) -> ServerPod:
-    """Read a pod of a ModelServer."""
+def view_server_pod(
+    pod: Manifest, annotation: str, loaded: LoadedReport | None, *, not_yet_observed: bool
+) -> ServerPod:
+    """Return a pod of a ModelServer with its report; `annotation` is the one with the digest of its routes."""
     ready = "Ready" in raw_true_conditions(pod) and not pod["metadata"].get("deletionTimestamp")
     return ServerPod(
         name=pod["metadata"]["name"],
@@ -185,35 +187,40 @@ def view_server_pod(pod: Manifest, annotation: str, loaded: LoadedReport | None,
         address=running_ip(pod),
         routes_annotation=pod["metadata"].get("annotations", {}).get(annotation),
         loaded=loaded,
-        is_unheard=is_unheard,
+        not_yet_observed=not_yet_observed,
         waiting=_waiting(pod),
     )
 
 
-def _state(conditions: dict[str, Any], pod: Manifest | None, terminated: dict[str, Any], *, vanished: bool) -> State:
-    """Return how an attempt stands; `vanished` tells that there are fewer pods than it had."""
+def _state(
+    conditions: dict[str, Any], pod: Manifest | None, terminated: dict[str, Any], *, pods_missing: bool
+) -> AttemptState:
+    """Return the state of an attempt without active pods; `pods_missing`: it has fewer pods than its parallelism."""
     if "Complete" in conditions:
-        return State.SUCCEEDED
+        return AttemptState.SUCCEEDED
     if "Failed" not in conditions:
-        return State.ACTIVE
-    if pod is None or vanished or "PodFailurePolicy" in conditions["Failed"].get("reason", ""):
-        # A pod was taken away, or the Job's policy met the DisruptionTarget condition.
-        return State.DISRUPTED
+        return AttemptState.ACTIVE
+    if pod is None or pods_missing or "PodFailurePolicy" in conditions["Failed"].get("reason", ""):
+        # A pod was deleted, or the pod failure policy matched the DisruptionTarget condition.
+        return AttemptState.DISRUPTED
     if terminated.get("exitCode") == ExitCode.STOPPED or "DisruptionTarget" in raw_true_conditions(pod):
-        return State.DISRUPTED
+        return AttemptState.DISRUPTED
     if pod["metadata"].get("deletionTimestamp") or not terminated:
-        return State.DISRUPTED
-    return State.FAILED
+        return AttemptState.DISRUPTED
+    return AttemptState.FAILED
 
 
-def _runs_on(pod: Manifest) -> bool:
-    """Tell whether a pod has not ended as far as is known. A Job ends after its pods, so theirs is to be heard.
+def _may_run(pod: Manifest) -> bool:
+    """Tell whether the cache has not seen the pod end.
 
-    Judged before that, a training that ended well would have left no report, and one that failed would be disrupted.
+    A Job ends after its pods, so the pod's last event must follow. Without it a successful training would have no
+    report, and a failed one would count as disrupted.
     """
-    is_going = pod.get("status", {}).get("phase") in ("Pending", "Running")
+    is_started = pod.get("status", {}).get("phase") in ("Pending", "Running")
     return (
-        is_going and not pod["metadata"].get("deletionTimestamp") and "DisruptionTarget" not in raw_true_conditions(pod)
+        is_started
+        and not pod["metadata"].get("deletionTimestamp")
+        and "DisruptionTarget" not in raw_true_conditions(pod)
     )
 
 
@@ -226,7 +233,7 @@ def _terminated(pod: Manifest | None) -> dict[str, Any]:
 
 
 def _waiting(pod: Manifest | None) -> str:
-    """Say why a pod does not run, as `Reason: message`; empty where it runs or is about to."""
+    """Return why a pod does not run, as `Reason: message`; empty if it runs or is about to."""
     if pod is None:
         return ""
     status = pod.get("status", {})
@@ -241,7 +248,7 @@ def _waiting(pod: Manifest | None) -> str:
 
 
 def running_ip(pod: Manifest | None) -> str | None:
-    """Return the address of a pod that runs."""
+    """Return the address of a running pod; None if it does not run."""
     status = (pod or {}).get("status", {})
     if status.get("phase") == "Running" and isinstance(status.get("podIP"), str):
         return str(status["podIP"])
@@ -249,7 +256,7 @@ def running_ip(pod: Manifest | None) -> str | None:
 
 
 def _time(text: str | None) -> datetime | None:
-    """Read a time of the API server's; it takes years that no calendar here has."""
+    """Return a time of the API server; None if Python's calendar lacks it, such as year 0 or a leap second."""
     try:
         return _TIME.validate_python(text) if text else None
     except ValidationError:

@@ -1,7 +1,4 @@
-"""Builds the next status: conditions by the API conventions, times that change only with the state.
-
-Pure: the clock is an argument.
-"""
+"""Builds conditions by the Kubernetes API conventions, and the events about their changes. The clock is an argument."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -14,11 +11,9 @@ from finetune_api.stage import Stage
 from finetune_operator.kube.kinds import Manifest
 
 _NORMAL = NORMAL_REASONS | {Reason.SUPERSEDED}
-"""What is told without a warning."""
-
-
+"""Reasons whose events have type Normal."""
 _SILENT = {Reason.ACCEPTED, Reason.PREPARING}
-"""What happens to every job at its start, and is seen in its status."""
+"""Reasons without an event: every job has them at its start, in its status."""
 
 
 STAGE_CONDITIONS = {
@@ -51,16 +46,16 @@ class Conditions:
 
     @classmethod
     def start(cls, current: list[Condition], generation: int, now: datetime) -> "Conditions":
-        """Begin with those that the object has; one that is not the operator's own would stay for ever."""
-        ours = list(ConditionType)
-        return cls(generation, now, {condition.type: condition for condition in current if condition.type in ours})
+        """Start from the object's conditions, without those of unknown types, which the operator would never update."""
+        known = list(ConditionType)
+        return cls(generation, now, {condition.type: condition for condition in current if condition.type in known})
 
     def is_true(self, kind: ConditionType) -> bool:
-        """Tell whether a condition holds."""
+        """Tell whether a condition is true."""
         return kind in true_conditions(self.by_type.values())
 
     def set(self, kind: ConditionType, *, status: bool, reason: Reason, message: str = "") -> None:
-        """Set a condition; its transition time stays where the status stays."""
+        """Set a condition; the transition time changes only if the status changes."""
         text = "True" if status else "False"
         before = self.by_type.get(kind)
         self.by_type[kind] = Condition(
@@ -73,14 +68,14 @@ class Conditions:
         )
 
     def listed(self) -> list[Condition]:
-        """Return the conditions in the order of the way."""
+        """Return the conditions in the order of `ConditionType`."""
         order = [str(kind) for kind in ConditionType]
         return sorted(self.by_type.values(), key=lambda condition: order.index(condition.type))
 
 
 @dataclass(frozen=True)
 class Event:
-    """Something that a person should know, told after the status was written."""
+    """A Kubernetes Event about a changed condition, to publish once the status is written."""
 
     type: str
     reason: str
@@ -95,7 +90,7 @@ def changed_conditions(before: list[Condition], after: list[Condition]) -> list[
         if known.get(condition.type) == (condition.status, condition.reason):
             continue
         if condition.type == ConditionType.READY and condition.status == "False":
-            # It repeats what the condition of the stage says.
+            # It repeats the condition of the stage.
             continue
         if condition.reason in _SILENT:
             continue
@@ -106,7 +101,7 @@ def changed_conditions(before: list[Condition], after: list[Condition]) -> list[
 
 
 def format_seconds(seconds: int) -> str:
-    """Return a length of time as people write it: `45s`, `3m20s`, `2h05m`."""
+    """Return a duration as text: `45s`, `3m20s`, `2h05m`."""
     if seconds < 60:
         return f"{seconds}s"
     if seconds < 3600:

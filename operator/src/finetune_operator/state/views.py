@@ -1,4 +1,4 @@
-"""FineTuneJobs and ModelServers as values, also where a part of them cannot be read. Pure."""
+"""FineTuneJobs and ModelServers as typed values, even if a part of them is invalid."""
 
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -18,7 +18,7 @@ _Model = TypeVar("_Model", bound=ApiModel)
 
 @dataclass(frozen=True)
 class JobView:
-    """A FineTuneJob. `spec` is None where it could not be read; `problem` says why."""
+    """A FineTuneJob. `spec` is None if it is invalid; `problem` says why."""
 
     name: str
     namespace: str
@@ -30,12 +30,12 @@ class JobView:
     version: str = ""
     """The object's resource version."""
     created: str = ""
-    """When it was made, as the API server writes it."""
+    """`metadata.creationTimestamp`."""
 
 
 @dataclass(frozen=True)
 class ServerView:
-    """A ModelServer. `spec` is None where it could not be read; `problem` says why."""
+    """A ModelServer. `spec` is None if it is invalid; `problem` says why."""
 
     name: str
     namespace: str
@@ -47,7 +47,7 @@ class ServerView:
 
 
 def view_job(manifest: Manifest) -> JobView:
-    """Read a FineTuneJob; the model that a `finetunejob://` stood for when it began takes its place."""
+    """Return a FineTuneJob; the model that the job recorded for a `finetunejob://` URI replaces the URI."""
     parsed, problem = _parse(FineTuneJob, {"spec": manifest.get("spec")})
     status = _read_status(FineTuneJobStatus, manifest.get("status"))
     spec = parsed.spec if parsed else None
@@ -64,7 +64,7 @@ def view_job(manifest: Manifest) -> JobView:
 
 
 def view_server(manifest: Manifest) -> ServerView:
-    """Read a ModelServer."""
+    """Return a ModelServer."""
     parsed, problem = _parse(ModelServer, {"spec": manifest.get("spec")})
     status = _read_status(ModelServerStatus, manifest.get("status"))
     return ServerView(
@@ -76,7 +76,7 @@ def view_server(manifest: Manifest) -> ServerView:
 
 
 def _parse(model: type[_Model], value: Any) -> tuple[_Model | None, str]:
-    """Return a part of the API, or None and what is wrong with it."""
+    """Return a parsed object; None and the validation errors if it is invalid."""
     try:
         return model.model_validate(value), ""
     except ValidationError as error:
@@ -84,17 +84,17 @@ def _parse(model: type[_Model], value: Any) -> tuple[_Model | None, str]:
 
 
 def _read_status(model: type[_Model], value: Any) -> _Model:
-    """Return a status; what cannot be read of it, as another version or another writer left it, is not there."""
-    left = dict(value) if isinstance(value, dict) else {}
+    """Return a status without its invalid parts, which another version or another writer may have left."""
+    readable = dict(value) if isinstance(value, dict) else {}
     while True:
         try:
-            return model.model_validate(left)
+            return model.model_validate(readable)
         except ValidationError as error:
-            field, *place = error.errors(include_url=False, include_input=False)[0]["loc"]
-            if isinstance(left[str(field)], list) and place:
-                left[str(field)] = [part for index, part in enumerate(left[str(field)]) if index != place[0]]
+            field, *path = error.errors(include_url=False, include_input=False)[0]["loc"]
+            if isinstance(readable[str(field)], list) and path:
+                readable[str(field)] = [item for index, item in enumerate(readable[str(field)]) if index != path[0]]
             else:
-                del left[str(field)]
+                del readable[str(field)]
 
 
 def _identity(manifest: Manifest) -> dict[str, Any]:

@@ -63,7 +63,7 @@ async def test_the_last_report_stays_valid_for_a_moment(monkeypatch: pytest.Monk
         scene = Scene(session, monkeypatch)
         assert (await scene.read(REPORT)).loaded == REPORT
         late = [await scene.read(None, after) for after in (10, 4, 2, 100)]
-        assert [(pod.loaded, pod.is_unheard) for pod in late] == [(REPORT, False)] * 2 + [(None, False)] * 2
+        assert [(pod.loaded, pod.not_yet_observed) for pod in late] == [(REPORT, False)] * 2 + [(None, False)] * 2
         assert (await scene.read(REPORT)).loaded == REPORT
 
 
@@ -73,6 +73,6 @@ async def test_a_pod_that_never_responded_counts_as_not_yet_observed_for_a_momen
     async with aiohttp.ClientSession() as session:
         scene = Scene(session, monkeypatch)
         reads = [await scene.read(None, after) for after in (0, 14, 2)]
-        assert [(pod.loaded, pod.is_unheard) for pod in reads] == [(None, True)] * 2 + [(None, False)]
+        assert [(pod.loaded, pod.not_yet_observed) for pod in reads] == [(None, True)] * 2 + [(None, False)]
         pod = await scene.read(REPORT)
-        assert (pod.loaded, pod.is_unheard) == (REPORT, False)
+        assert (pod.loaded, pod.not_yet_observed) == (REPORT, False)

@@ -9,37 +9,42 @@ from finetune_api.contract.reports import StageReport
 from finetune_api.jobstatus import MAX_ATTEMPTS, Attempts
 from finetune_api.stage import Stage
 from finetune_operator.job.attempts import GiveUp, StartAttempt, Wait, last_start_time, next_step
-from finetune_operator.state.child_jobs import Attempt, State
+from finetune_operator.state.child_jobs import Attempt, AttemptState
 from hypothesis import given
 from hypothesis import strategies as st
 from unit.objects import NOW
 
 
-@given(st.lists(st.sampled_from([State.FAILED, State.DISRUPTED]), max_size=12), st.integers(0, 5))
-def test_disruptions_never_use_up_retries(states: list[State], retries: int) -> None:
+@given(st.lists(st.sampled_from([AttemptState.FAILED, AttemptState.DISRUPTED]), max_size=12), st.integers(0, 5))
+def test_disruptions_never_use_up_retries(states: list[AttemptState], retries: int) -> None:
     attempts = [
         Attempt(Stage.TRAIN, number, f"t-{number}", state, finished=NOW - timedelta(hours=1))
         for number, state in enumerate(states, 1)
     ]
     step = next_step(Stage.TRAIN, attempts, len(attempts), retries, NOW)
-    failures = states.count(State.FAILED)
+    failures = states.count(AttemptState.FAILED)
     if failures <= retries:
         assert step == StartAttempt(len(states) + 1)
-    elif states[-1] is State.FAILED:
+    elif states[-1] is AttemptState.FAILED:
         assert not isinstance(step, StartAttempt | Wait)
 
 
 def test_an_attempt_that_the_status_does_not_record_started_when_its_job_says() -> None:
     recorded, later = NOW - timedelta(hours=1), NOW - timedelta(minutes=1)
-    attempts = [Attempt(Stage.TRAIN, number, f"train-{number}", State.ACTIVE, started=later) for number in (1, 2)]
+    attempts = [
+        Attempt(Stage.TRAIN, number, f"train-{number}", AttemptState.ACTIVE, started=later) for number in (1, 2)
+    ]
     assert last_start_time(attempts, Attempts(train=2), recorded, NOW) == recorded
     assert last_start_time(attempts, Attempts(train=1), recorded, NOW) == later
-    assert last_start_time([Attempt(Stage.PREPARE, 1, "prepare-1", State.ACTIVE)], Attempts(), None, NOW) == NOW
+    assert last_start_time([Attempt(Stage.PREPARE, 1, "prepare-1", AttemptState.ACTIVE)], Attempts(), None, NOW) == NOW
     assert last_start_time([], Attempts(), None, NOW) is None
 
 
 def disrupted(count: int) -> list[Attempt]:
-    return [Attempt(Stage.TRAIN, number, f"t{number}", State.DISRUPTED, finished=NOW) for number in range(1, count + 1)]
+    return [
+        Attempt(Stage.TRAIN, number, f"t{number}", AttemptState.DISRUPTED, finished=NOW)
+        for number in range(1, count + 1)
+    ]
 
 
 @given(st.integers(1, 5_000))
@@ -60,7 +65,7 @@ def test_a_stage_whose_job_vanished_waits_before_its_next_attempt() -> None:
 
 
 def test_a_job_that_is_being_deleted_does_not_count_as_an_attempt() -> None:
-    going = Attempt(Stage.TRAIN, 1, "t1", State.FAILED, is_going=True, finished=NOW)
+    going = Attempt(Stage.TRAIN, 1, "t1", AttemptState.FAILED, is_terminating=True, finished=NOW)
     assert next_step(Stage.TRAIN, [going], 1, 0, NOW) == StartAttempt(2)
 
 
@@ -86,7 +91,7 @@ def test_only_failures_that_may_pass_are_retried(stage: Stage, reason: Reason) -
         stage,
         1,
         "a",
-        State.FAILED,
+        AttemptState.FAILED,
         exit_code=report.exit_code,
         report=report,
         finished=NOW - timedelta(hours=1),
@@ -97,7 +102,7 @@ def test_only_failures_that_may_pass_are_retried(stage: Stage, reason: Reason) -
 
 @pytest.mark.parametrize("code", [*ExitCode, 1, 137])
 def test_without_a_report_only_the_exit_code_for_memory_ends_the_stage(code: int) -> None:
-    failed = Attempt(Stage.TRAIN, 1, "a", State.FAILED, exit_code=code, finished=NOW - timedelta(hours=1))
+    failed = Attempt(Stage.TRAIN, 1, "a", AttemptState.FAILED, exit_code=code, finished=NOW - timedelta(hours=1))
     step = next_step(Stage.TRAIN, [failed], 1, 3, NOW)
     if code == ExitCode.OUT_OF_MEMORY:
         assert isinstance(step, GiveUp)
@@ -110,18 +115,18 @@ LAST_YEAR = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 
 
 def test_an_end_in_the_future_delays_nothing() -> None:
-    failed = Attempt(Stage.TRAIN, 1, "a", State.FAILED, finished=LAST_YEAR)
+    failed = Attempt(Stage.TRAIN, 1, "a", AttemptState.FAILED, finished=LAST_YEAR)
     step = next_step(Stage.TRAIN, [failed], 1, 3, NOW)
     assert isinstance(step, Wait)
     assert step.until == NOW + timedelta(seconds=10)
-    unborn = Attempt(Stage.TRAIN, 1, "a", State.ACTIVE, started=LAST_YEAR, has_pod=False)
+    unborn = Attempt(Stage.TRAIN, 1, "a", AttemptState.ACTIVE, started=LAST_YEAR, has_pod=False)
     step = next_step(Stage.TRAIN, [unborn], 1, 3, NOW)
     assert isinstance(step, Wait)
     assert step.until == NOW + timedelta(minutes=1)
 
 
 def test_a_stage_never_runs_twice_at_a_time() -> None:
-    running = Attempt(Stage.TRAIN, 1, "a", State.ACTIVE)
+    running = Attempt(Stage.TRAIN, 1, "a", AttemptState.ACTIVE)
     assert isinstance(next_step(Stage.TRAIN, [running], 5, 3, NOW), Wait)
 
 

@@ -5,7 +5,7 @@ from datetime import timedelta
 from finetune_api.jobstatus import ActiveTime
 from finetune_api.stage import Stage
 from finetune_operator.job.deadlines import count_active_time
-from finetune_operator.state.child_jobs import Attempt, State
+from finetune_operator.state.child_jobs import Attempt, AttemptState
 from hypothesis import given
 from hypothesis import strategies as st
 from unit.objects import NOW
@@ -19,9 +19,9 @@ def test_active_time_is_counted_once_and_only_while_a_stage_runs(steps: list[str
             Stage.TRAIN,
             1,
             "t1",
-            State.SUCCEEDED if step == "end" else State.ACTIVE,
+            AttemptState.SUCCEEDED if step == "end" else AttemptState.ACTIVE,
             queue="gpus" if step == "queue" else None,
-            is_going=step == "stop",
+            is_terminating=step == "stop",
             finished=at if step == "end" else None,
         )
         # A second reconciliation at the same time makes no difference.
@@ -33,6 +33,6 @@ def test_active_time_is_counted_once_and_only_while_a_stage_runs(steps: list[str
 
 
 def test_an_attempt_that_ended_between_reconciliations_counts_until_its_end() -> None:
-    ended = Attempt(Stage.TRAIN, 1, "t1", State.SUCCEEDED, finished=NOW + timedelta(seconds=30))
+    ended = Attempt(Stage.TRAIN, 1, "t1", AttemptState.SUCCEEDED, finished=NOW + timedelta(seconds=30))
     active = count_active_time(ActiveTime(seconds=5, since=NOW), [ended], NOW + timedelta(hours=1))
     assert active == ActiveTime(seconds=35)

@@ -19,7 +19,7 @@ from finetune_operator.job.evaluation import (
 from finetune_operator.job.plan_builder import PlanBuilder
 from finetune_operator.manifests.stages import build_stage_job
 from finetune_operator.settings import Settings
-from finetune_operator.state.child_jobs import Attempt, State, view_attempt
+from finetune_operator.state.child_jobs import Attempt, AttemptState, view_attempt
 from finetune_operator.state.views import JobView, ServerView, view_job, view_server
 
 ARTIFACT = {"uri": "pvc://out/shop/adapter/1", "digest": f"sha256:{'a' * 64}", "bytes": 1}
@@ -169,7 +169,7 @@ def test_the_incumbent_is_empty_where_serving_or_the_server_is_missing() -> None
 def test_the_incumbent_that_was_chosen_first_stays() -> None:
     first, second = Incumbent(job="first"), Incumbent(job="second")
     attempts = [
-        Attempt(Stage.EVALUATE, number, f"e{number}", State.FAILED, incumbent=one)
+        Attempt(Stage.EVALUATE, number, f"e{number}", AttemptState.FAILED, incumbent=one)
         for number, one in ((2, second), (1, first))
     ]
     assert find_recorded_incumbent(None, []) is None

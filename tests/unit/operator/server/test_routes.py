@@ -20,7 +20,7 @@ def pod(weight: int | None, *, state: str = "Loaded", ready: bool = True) -> Ser
     return ServerPod("a", ready=ready, address=None, routes_annotation=None, loaded=LoadedReport(models=[said]))
 
 
-UNHEARD = ServerPod("b", ready=True, address=None, routes_annotation=None, is_unheard=True)
+NOT_YET_OBSERVED = ServerPod("b", ready=True, address=None, routes_annotation=None, not_yet_observed=True)
 HALF = ServedModel(name="bot", job="job", digest=DIGEST, weight=50, loaded_pods=2)
 
 
@@ -35,9 +35,9 @@ HALF = ServedModel(name="bot", job="job", digest=DIGEST, weight=50, loaded_pods=
         # An older server does not report weights.
         ([pod(None)], [HALF], 100, 1),
         # A restarted operator uses the status for a pod that it has not heard of yet.
-        ([pod(100), UNHEARD], [HALF], 50, 2),
-        ([UNHEARD], [HALF], 50, 1),
-        ([pod(100), UNHEARD], [], 100, 1),
+        ([pod(100), NOT_YET_OBSERVED], [HALF], 50, 2),
+        ([NOT_YET_OBSERVED], [HALF], 50, 1),
+        ([pod(100), NOT_YET_OBSERVED], [], 100, 1),
         ([], [HALF], 100, 0),
     ],
 )

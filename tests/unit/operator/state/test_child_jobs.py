@@ -3,29 +3,29 @@
 from typing import Any
 
 import pytest
-from finetune_operator.state.child_jobs import State, view_attempt
+from finetune_operator.state.child_jobs import AttemptState, view_attempt
 
 
 @pytest.mark.parametrize(
     ("ended", "pod", "state"),
     [
-        ("Complete", {"phase": "Running"}, State.ACTIVE),
-        ("Complete", {"phase": "Succeeded"}, State.SUCCEEDED),
-        ("Failed", {"phase": "Running"}, State.ACTIVE),
+        ("Complete", {"phase": "Running"}, AttemptState.ACTIVE),
+        ("Complete", {"phase": "Succeeded"}, AttemptState.SUCCEEDED),
+        ("Failed", {"phase": "Running"}, AttemptState.ACTIVE),
         (
             "Failed",
             {"phase": "Failed", "containerStatuses": [{"state": {"terminated": {"exitCode": 1}}}]},
-            State.FAILED,
+            AttemptState.FAILED,
         ),
         (
             "Failed",
             {"phase": "Running", "conditions": [{"type": "DisruptionTarget", "status": "True"}]},
-            State.DISRUPTED,
+            AttemptState.DISRUPTED,
         ),
     ],
 )
 def test_an_attempt_is_judged_when_its_pod_is_known_to_have_ended(
-    ended: str, pod: dict[str, Any], state: State
+    ended: str, pod: dict[str, Any], state: AttemptState
 ) -> None:
     conditions = [{"type": ended, "status": "True", "reason": "BackoffLimitExceeded"}]
     job = {"metadata": {"name": "job-train-1-abcdef"}, "status": {"conditions": conditions}}
