@@ -8,10 +8,10 @@ from itertools import pairwise
 from typing import Any
 
 from cluster.lifecycle import down, up
+from e2e.evaluated_jobs import set_trained_and_evaluated, waits_for_approval
 from e2e.installation import install_operator, prepare_namespace
 from e2e.jobs import finetunejob, modelserver
 from e2e.kubectl import Kubectl
-from e2e.proving import is_held, prove
 from finetune_api.artifact import describe_artifact
 from serving.running import make_adapter
 from waiting import wait_for
@@ -47,11 +47,11 @@ def _measure(kubectl: Kubectl) -> dict[str, Any]:
         _wait_until_held(kubectl, name)
     url = _url(kubectl)
     wait_for(lambda: _answers(f"{url}/readyz"), lambda: _explain(kubectl, names[0]), 600)
-    prove(kubectl, _NAMESPACE, names[0], artifacts[names[0]])
+    set_trained_and_evaluated(kubectl, _NAMESPACE, names[0], artifacts[names[0]])
     _seconds_until(url, names[0])
     loads, rollbacks = [], []
     for previous, name in pairwise(names):
-        prove(kubectl, _NAMESPACE, name, artifacts[name])
+        set_trained_and_evaluated(kubectl, _NAMESPACE, name, artifacts[name])
         loads.append(_seconds_until(url, name))
         _pin(kubectl, previous)
         rollbacks.append(_seconds_until(url, previous))
@@ -119,7 +119,7 @@ def _seconds_until(url: str, job: str) -> float:
 
 
 def _wait_until_held(kubectl: Kubectl, job: str) -> None:
-    wait_for(lambda: is_held(kubectl, _NAMESPACE, job), lambda: _explain(kubectl, job), 900)
+    wait_for(lambda: waits_for_approval(kubectl, _NAMESPACE, job), lambda: _explain(kubectl, job), 900)
 
 
 def _explain(kubectl: Kubectl, job: str) -> str:

@@ -1,4 +1,4 @@
-"""A real S3 server (versitygw), and a relay in front of it that breaks connections."""
+"""A real S3 server (versitygw), and a TCP relay in front of it that breaks connections."""
 
 import contextlib
 import os
@@ -28,11 +28,11 @@ class ObjectStore:
 
     @property
     def endpoint(self) -> str:
-        """Where it answers."""
+        """URL of the server."""
         return f"http://127.0.0.1:{self.port}"
 
     def credentials(self, source: str, *, secret: str = SECRET, endpoint: str = "") -> dict[str, str]:
-        """Return the variables in which the kubelet hands a source's Secret to a pod."""
+        """Return the environment variables that a pod gets from a source's Secret."""
         return {
             f"AWS_ACCESS_KEY_ID_{source}": KEY,
             f"AWS_SECRET_ACCESS_KEY_{source}": secret,
@@ -54,7 +54,7 @@ def object_store(root: Path) -> Iterator[ObjectStore]:
             stderr=output,
         )
 
-    def answers() -> bool:
+    def is_ready() -> bool:
         assert process.poll() is None, log.read_text()
         try:
             urllib.request.urlopen(store.endpoint, timeout=2)
@@ -65,7 +65,7 @@ def object_store(root: Path) -> Iterator[ObjectStore]:
         return True
 
     try:
-        wait_for(answers, log.read_text)
+        wait_for(is_ready, log.read_text)
         yield store
     finally:
         process.terminate()
@@ -74,45 +74,47 @@ def object_store(root: Path) -> Iterator[ObjectStore]:
 
 @dataclass
 class Relay:
-    """Passes connections on, and breaks the first ones after so many bytes."""
+    """Forwards connections; breaks the first `broken` ones after `after` bytes."""
 
     target: int
     broken: int
     after: int
-    seen: int = 0
+    connections: int = 0
     _listener: socket.socket = field(init=False)
 
     def __enter__(self) -> Self:
-        """Begin to listen."""
+        """Start to listen."""
         self._listener = socket.create_server(("127.0.0.1", 0))
         threading.Thread(target=self._listen, daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stop."""
+        """Stop listening."""
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
 
     @property
     def endpoint(self) -> str:
-        """Where it listens."""
+        """URL of the relay."""
         return f"http://127.0.0.1:{self._listener.getsockname()[1]}"
 
     def _listen(self) -> None:
         with contextlib.suppress(OSError):
             while True:
                 client, _ = self._listener.accept()
-                self.seen += 1
-                threading.Thread(target=self._pass_on, args=(client, self.seen <= self.broken), daemon=True).start()
+                self.connections += 1
+                threading.Thread(
+                    target=self._forward, args=(client, self.connections <= self.broken), daemon=True
+                ).start()
 
-    def _pass_on(self, client: socket.socket, is_broken: bool) -> None:
+    def _forward(self, client: socket.socket, is_broken: bool) -> None:
         server = socket.create_connection(("127.0.0.1", self.target))
         threading.Thread(target=_copy, args=(client, server), daemon=True).start()
         _copy(server, client, self.after if is_broken else None)
-        for one in (client, server):
+        for connection in (client, server):
             with contextlib.suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-            one.close()
+                connection.shutdown(socket.SHUT_RDWR)
+            connection.close()
 
 
 def _copy(source: socket.socket, target: socket.socket, limit: int | None = None) -> None:

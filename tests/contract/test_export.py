@@ -1,4 +1,4 @@
-"""Proven results go to a real S3 server, and through the real hub client to a server that speaks the hub's routes."""
+"""Exports to a real S3 server, and through the real hub client to a local server with the hub's routes."""
 
 import base64
 import json
@@ -21,7 +21,7 @@ COMMIT = "c" * 40
 
 
 class Hub(BaseHTTPRequestHandler):
-    """A hub with one repository, which is made when it is asked for, and what was pushed to it."""
+    """A hub that creates repositories on request and keeps the pushed files."""
 
     repositories: dict[str, dict[str, Any]]
     files: dict[str, bytes]
@@ -41,28 +41,28 @@ class Hub(BaseHTTPRequestHandler):
         if not self._may_write():
             self._answer(403, {"error": "this token may only read"})
         elif self.path == "/api/repos/create":
-            wanted = json.loads(self._body())
-            name = f"{wanted['organization']}/{wanted['name']}"
-            known = name in self.repositories
-            self.repositories.setdefault(name, wanted)
-            self._answer(409 if known else 200, {"url": f"http://{self.headers['Host']}/{name}"})
+            repository = json.loads(self._body())
+            name = f"{repository['organization']}/{repository['name']}"
+            exists = name in self.repositories
+            self.repositories.setdefault(name, repository)
+            self._answer(409 if exists else 200, {"url": f"http://{self.headers['Host']}/{name}"})
         elif self.path == "/api/validate-yaml":
             self._answer(200, {})
         elif "/preupload/" in self.path:
             files = [
                 {
-                    "path": one["path"],
-                    "uploadMode": "lfs" if one["path"].endswith(".safetensors") else "regular",
+                    "path": file["path"],
+                    "uploadMode": "lfs" if file["path"].endswith(".safetensors") else "regular",
                     "shouldIgnore": False,
                 }
-                for one in json.loads(self._body())["files"]
+                for file in json.loads(self._body())["files"]
             ]
             self._answer(200, {"files": files})
         elif self.path.endswith("/info/lfs/objects/batch"):
             upload = f"http://{self.headers['Host']}/lfs/"
             objects = [
-                one | {"actions": {"upload": {"href": upload + one["oid"]}}}
-                for one in json.loads(self._body())["objects"]
+                lfs_object | {"actions": {"upload": {"href": upload + lfs_object["oid"]}}}
+                for lfs_object in json.loads(self._body())["objects"]
             ]
             self._answer(200, {"transfer": "basic", "objects": objects})
         else:
@@ -101,24 +101,24 @@ class Hub(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Hub]]:
-    """The hub; the trainer is started with its address and a token that may write."""
+    """The hub. The trainer's environment has its address and a token with write access."""
 
-    class Mine(Hub):
+    class EmptyHub(Hub):
         repositories: dict[str, dict[str, Any]] = {}
         files: dict[str, bytes] = {}
         uploads: dict[str, bytes] = {}
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Mine)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), EmptyHub)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
     monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
     monkeypatch.setenv("HF_TOKEN_HUB", TOKEN)
-    yield Mine
+    yield EmptyHub
     server.shutdown()
     server.server_close()
 
@@ -133,8 +133,8 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectSto
         yield running
 
 
-def lay_out(root: Path, output: dict[str, Any]) -> tuple[Workspace, Artifact]:
-    """Return a job that was trained, by the files that it left."""
+def make_trained_job(root: Path, output: dict[str, Any]) -> tuple[Workspace, Artifact]:
+    """Return the workspace and the artifact of a trained job; the files are fakes."""
     place = make_workspace(root / "job", make_tiny_model(root / "model"), make_price_chats(40), output=output)
     adapter = place.directory.adapter(1)
     place.directory.report("train").parent.mkdir(parents=True)
@@ -163,45 +163,43 @@ BUCKET = {"bucket": {"uri": "s3://models/team", "secretRef": {"name": "bucket"}}
 HUB = {"hub": {"uri": "hf://team/bot", "secretRef": {"name": "hub"}}}
 
 
-def test_a_proven_adapter_goes_to_a_bucket_and_to_the_hub(store: ObjectStore, hub: type[Hub], tmp_path: Path) -> None:
-    place, artifact = lay_out(tmp_path, BUCKET | HUB)
+def test_an_adapter_is_exported_to_a_bucket_and_to_the_hub(store: ObjectStore, hub: type[Hub], tmp_path: Path) -> None:
+    place, artifact = make_trained_job(tmp_path, BUCKET | HUB)
     assert prepare(place)[0] == 0
     assert hub.repositories["team/bot"]["visibility"] == "private"
-    below = store.root / "models" / "team" / "job-01234567"
-    assert json.loads((below / "job.json").read_text())["metadata"]["name"] == "job"
+    exported = store.root / "models" / "team" / "job-01234567"
+    assert json.loads((exported / "job.json").read_text())["metadata"]["name"] == "job"
 
     report = export(place, artifact)
     assert report.export, place.log
     assert report.export.bucket == "s3://models/team/job-01234567"
     assert (report.export.hub, report.export.commit) == ("hf://team/bot", COMMIT)
     names = {"adapter_config.json", "adapter_model.safetensors", "steps.csv", "README.md"}
-    assert {path.name for path in below.iterdir()} == names | {"job.json"}
+    assert {path.name for path in exported.iterdir()} == names | {"job.json"}
     assert set(hub.files) == names
     weights = (place.directory.adapter(1) / "adapter_model.safetensors").read_bytes()
-    assert (below / "adapter_model.safetensors").read_bytes() == hub.files["adapter_model.safetensors"] == weights
+    assert (exported / "adapter_model.safetensors").read_bytes() == hub.files["adapter_model.safetensors"] == weights
     assert 'from_pretrained(base, "team/bot")' in hub.files["README.md"].decode()
-    assert 'from_pretrained(base, "s3://models/team/job-01234567")' in (below / "README.md").read_text()
+    assert 'from_pretrained(base, "s3://models/team/job-01234567")' in (exported / "README.md").read_text()
 
 
 @pytest.mark.usefixtures("store")
-def test_a_missing_bucket_is_told_before_the_training(tmp_path: Path) -> None:
-    place, _ = lay_out(tmp_path, {"bucket": BUCKET["bucket"] | {"uri": "s3://none/team"}})
+def test_a_missing_bucket_is_reported_before_the_training(tmp_path: Path) -> None:
+    place, _ = make_trained_job(tmp_path, {"bucket": BUCKET["bucket"] | {"uri": "s3://none/team"}})
     message = "s3://none/team/job-01234567 does not exist: check the bucket, the key and the endpoint"
     assert prepare(place) == (66, Reason.OUTPUT_NOT_FOUND, message)
 
 
 @pytest.mark.usefixtures("hub")
-def test_a_token_that_may_only_read_is_told_before_the_training(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_read_only_token_is_reported_before_the_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN_HUB", "token-that-reads")
-    place, _ = lay_out(tmp_path, HUB)
+    place, _ = make_trained_job(tmp_path, HUB)
     message = "hf://team/bot: the hub refuses the token in secretRef"
     assert prepare(place) == (77, Reason.ACCESS_DENIED, message)
 
 
-def test_only_what_was_proven_is_exported(store: ObjectStore, tmp_path: Path) -> None:
-    place, artifact = lay_out(tmp_path, BUCKET)
+def test_a_changed_adapter_is_not_exported(store: ObjectStore, tmp_path: Path) -> None:
+    place, artifact = make_trained_job(tmp_path, BUCKET)
     (place.directory.adapter(1) / "adapter_config.json").write_text("{ }")
     report = export(place, artifact)
     assert report.reason == Reason.ADAPTER_REFUSED

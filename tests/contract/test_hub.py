@@ -1,4 +1,4 @@
-"""The real huggingface_hub client against a local server that speaks the hub's routes."""
+"""The real huggingface_hub client against a local server with the hub's routes."""
 
 import json
 import os
@@ -34,7 +34,7 @@ except StageError as error:
 
 
 class Hub(BaseHTTPRequestHandler):
-    """One public data set, one gated, and some that only answer with a status."""
+    """One public data set, one gated, and some that answer with an error status."""
 
     def do_HEAD(self) -> None:
         self._answer(with_body=False)
@@ -73,12 +73,12 @@ class Hub(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture(scope="module")
 def hub() -> Iterator[str]:
-    """The hub's address."""
+    """URL of the hub."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
@@ -87,7 +87,7 @@ def hub() -> Iterator[str]:
 
 
 def fetch(hub: str, home: Path, uri: str, revision: str = "", **env: str) -> str:
-    """Fetch in a process of its own, since the client reads its environment when it is imported."""
+    """Fetch in a subprocess, since the client reads its environment at import; return its output."""
     environment = os.environ | {"HF_ENDPOINT": hub, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1"} | env
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, uri, revision],
@@ -102,18 +102,16 @@ def fetch(hub: str, home: Path, uri: str, revision: str = "", **env: str) -> str
 
 
 def test_a_file_of_a_data_set_is_fetched(hub: str, tmp_path: Path) -> None:
-    read = fetch(hub, tmp_path, "hf://org/data/train.jsonl").split("\n")
-    assert read == ["train.jsonl: one line of main", COMMITS["main"]]
-    read = fetch(hub, tmp_path, "hf://org/data/train.jsonl", "v2").split("\n")
-    assert read == ["train.jsonl: one line of v2", COMMITS["v2"]]
+    output = fetch(hub, tmp_path, "hf://org/data/train.jsonl").split("\n")
+    assert output == ["train.jsonl: one line of main", COMMITS["main"]]
+    output = fetch(hub, tmp_path, "hf://org/data/train.jsonl", "v2").split("\n")
+    assert output == ["train.jsonl: one line of v2", COMMITS["v2"]]
 
 
 @pytest.mark.parametrize(("uri", "names"), [("hf://org/data", "ab"), ("hf://org/data/more", "b")])
-def test_all_data_files_of_a_data_set_or_of_a_folder_in_it_are_fetched(
-    hub: str, tmp_path: Path, uri: str, names: str
-) -> None:
-    read, _ = fetch(hub, tmp_path, uri).split("\n")
-    assert read == ", ".join(f"{name}.jsonl: one line of main" for name in names)
+def test_all_data_files_of_a_data_set_or_a_folder_are_fetched(hub: str, tmp_path: Path, uri: str, names: str) -> None:
+    output, _ = fetch(hub, tmp_path, uri).split("\n")
+    assert output == ", ".join(f"{name}.jsonl: one line of main" for name in names)
 
 
 def test_a_folder_without_data_is_refused(hub: str, tmp_path: Path) -> None:
@@ -121,17 +119,17 @@ def test_a_folder_without_data_is_refused(hub: str, tmp_path: Path) -> None:
 
 
 def test_a_gated_data_set_needs_a_token(hub: str, tmp_path: Path) -> None:
-    refused = fetch(hub, tmp_path, "hf://org/gated/train.jsonl")
-    assert refused.startswith("TermsNotAccepted")
-    assert "secretRef" in refused
+    output = fetch(hub, tmp_path, "hf://org/gated/train.jsonl")
+    assert output.startswith("TermsNotAccepted")
+    assert "secretRef" in output
     assert fetch(hub, tmp_path, "hf://org/gated/train.jsonl", HF_TOKEN_TRAIN="secret").startswith(
         "train.jsonl: one line"
     )
 
 
 def test_the_token_of_the_model_is_not_sent_for_data(hub: str, tmp_path: Path) -> None:
-    refused = fetch(hub, tmp_path, "hf://org/gated/train.jsonl", HF_TOKEN="secret")
-    assert refused.startswith("TermsNotAccepted")
+    output = fetch(hub, tmp_path, "hf://org/gated/train.jsonl", HF_TOKEN="secret")
+    assert output.startswith("TermsNotAccepted")
 
 
 def test_a_missing_repository_is_named(hub: str, tmp_path: Path) -> None:
@@ -149,9 +147,9 @@ def test_a_missing_repository_is_named(hub: str, tmp_path: Path) -> None:
         ("org/broken", "SourceUnreachable hf://org/broken/x: the hub answers 500"),
     ],
 )
-def test_each_refusal_of_the_hub_has_a_reason(hub: str, tmp_path: Path, repository: str, refusal: str) -> None:
+def test_each_error_of_the_hub_has_a_reason(hub: str, tmp_path: Path, repository: str, refusal: str) -> None:
     assert fetch(hub, tmp_path, f"hf://{repository}/x").startswith(refusal)
 
 
-def test_a_hub_that_is_away_is_tried_again(hub: str, tmp_path: Path) -> None:
+def test_an_unreachable_hub_is_reported(hub: str, tmp_path: Path) -> None:
     assert fetch(hub, tmp_path, "hf://org/data/x", HF_ENDPOINT="http://127.0.0.1:1").startswith("SourceUnreachable")

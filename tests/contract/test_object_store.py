@@ -21,7 +21,7 @@ from workspace import Workspace, make_price_chats, make_workspace
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
-    """The server with a bucket of data and one of models."""
+    """The server with one bucket for data and one for models."""
     root = tmp_path_factory.mktemp("s3") / "buckets"
     for name, text in {
         "a.jsonl": "first",
@@ -49,10 +49,10 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
 def with_keys(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """The Secrets of model and training data."""
     for source in ("MODEL", "TRAIN"):
-        give(monkeypatch, store.credentials(source))
+        set_variables(monkeypatch, store.credentials(source))
 
 
-def give(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> None:
+def set_variables(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> None:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
 
@@ -63,26 +63,26 @@ def read(uri: str, root: Path) -> dict[str, str]:
 
 @pytest.mark.usefixtures("store", "with_keys")
 @pytest.mark.parametrize(
-    ("uri", "found"),
+    ("uri", "files"),
     [
         ("s3://team-data/chats/a.jsonl", {"a.jsonl": "first"}),
         ("s3://team-data/chats", {"a.jsonl": "first", "ab.jsonl": "other", "b.csv": "second"}),
         ("s3://team-data/chats/more", {"b.csv": "second"}),
     ],
 )
-def test_an_object_or_all_data_below_a_prefix_is_fetched(uri: str, found: dict[str, str], tmp_path: Path) -> None:
-    assert read(uri, tmp_path) == found
+def test_an_object_or_all_data_files_of_a_prefix_are_fetched(uri: str, files: dict[str, str], tmp_path: Path) -> None:
+    assert read(uri, tmp_path) == files
 
 
 @pytest.mark.usefixtures("with_keys")
-def test_a_download_whose_connections_break_goes_on_where_it_stood(
+def test_a_download_resumes_after_a_broken_connection(
     store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with Relay(store.port, broken=4, after=1_000_000) as relay:
-        give(monkeypatch, store.credentials("TRAIN", endpoint=relay.endpoint))
+        set_variables(monkeypatch, store.credentials("TRAIN", endpoint=relay.endpoint))
         monkeypatch.setattr(fetching, "FIRST_WAIT", 0.01)
         (path,) = find_data(DataSource(uri="s3://team-data/large.jsonl"), tmp_path, "TRAIN")
-        assert relay.seen > 2
+        assert relay.connections > 2
     assert path.read_bytes() == (store.root / "team-data" / "large.jsonl").read_bytes()
 
 
@@ -102,10 +102,10 @@ def test_a_missing_bucket_or_object_is_named(uri: str, message: str, tmp_path: P
     assert str(error.value).startswith(uri)
 
 
-def test_wrong_keys_and_no_keys_are_refused_with_the_reason(
+def test_wrong_or_missing_keys_are_reported(
     store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    give(monkeypatch, store.credentials("TRAIN", secret="wrong"))
+    set_variables(monkeypatch, store.credentials("TRAIN", secret="wrong"))
     with pytest.raises(StageError, match="the server answers 403: check the keys") as error:
         read("s3://team-data/chats", tmp_path)
     assert error.value.reason == "AccessDenied"
@@ -119,7 +119,7 @@ def test_keys_of_another_source_or_of_the_pod_are_not_sent(
     store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keys = store.credentials("MODEL")
-    give(monkeypatch, keys | {name.removesuffix("_MODEL"): value for name, value in keys.items()})
+    set_variables(monkeypatch, keys | {name.removesuffix("_MODEL"): value for name, value in keys.items()})
     monkeypatch.setenv("AWS_ENDPOINT_URL_TRAIN", store.endpoint)
     with pytest.raises(StageError, match="the server answers 403"):
         read("s3://team-data/chats", tmp_path)
@@ -128,13 +128,13 @@ def test_keys_of_another_source_or_of_the_pod_are_not_sent(
 @pytest.mark.usefixtures("with_keys")
 def test_trainer_and_server_get_the_same_model(store: ObjectStore, tmp_path: Path) -> None:
     model = Model(uri="s3://models/tiny")
-    small = find_model(model, tmp_path, weights=False)
-    assert not list(small.glob("*.safetensors"))
-    whole = find_model(model, tmp_path, weights=True)
-    assert resolve_model(model.uri, tmp_path) == str(whole)
-    kept = store.root / "models" / "tiny"
-    assert {path.name: path.read_bytes() for path in whole.iterdir()} == {
-        path.name: path.read_bytes() for path in kept.iterdir()
+    without_weights = find_model(model, tmp_path, weights=False)
+    assert not list(without_weights.glob("*.safetensors"))
+    complete = find_model(model, tmp_path, weights=True)
+    assert resolve_model(model.uri, tmp_path) == str(complete)
+    stored = store.root / "models" / "tiny"
+    assert {path.name: path.read_bytes() for path in complete.iterdir()} == {
+        path.name: path.read_bytes() for path in stored.iterdir()
     }
 
 
@@ -149,7 +149,7 @@ def test_models_with_code_or_pickles_are_refused_by_trainer_and_server(name: str
 
 
 @pytest.mark.usefixtures("with_keys")
-def test_a_job_is_prepared_from_s3_alone(store: ObjectStore, tmp_path: Path) -> None:
+def test_a_job_is_prepared_with_model_and_data_from_s3(store: ObjectStore, tmp_path: Path) -> None:
     place: Workspace = make_workspace(
         tmp_path,
         store.root / "models" / "tiny",
@@ -167,7 +167,7 @@ def test_a_job_is_prepared_from_s3_alone(store: ObjectStore, tmp_path: Path) -> 
     assert report.dataset.train_examples + report.dataset.heldout_examples == 20
     model, data = json.loads(place.directory.report("prepare").read_text())["sources"]
     assert (model["uri"], data["uri"]) == ("s3://models/tiny", "s3://team-data/jobs")
-    assert {"config.json", "tokenizer.json", "chat_template.jinja"} <= {one["name"] for one in model["files"]}
+    assert {"config.json", "tokenizer.json", "chat_template.jinja"} <= {file["name"] for file in model["files"]}
     text = target.read_bytes()
     digest = hashlib.sha256(text).hexdigest()
     assert data["files"] == [{"name": "train.jsonl", "bytes": len(text), "sha256": digest}]

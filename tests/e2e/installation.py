@@ -1,4 +1,4 @@
-"""Puts the operator and a tenant's namespace onto the node."""
+"""Installs the operator and a tenant's namespace on the node."""
 
 import json
 import subprocess
@@ -19,7 +19,7 @@ OPERATOR_LABEL = "app.kubernetes.io/name=finetune-operator"
 def install_operator(kubectl: Kubectl) -> None:
     """Install the operator by its chart in a namespace that admits restricted pods only.
 
-    The resync comes so seldom that a change which the watches miss makes a test fail.
+    The resync interval is longer than any wait: a change that the watches miss makes a test fail.
     """
     kubectl.apply(build_namespace(OPERATOR_NAMESPACE))
     values = {
@@ -46,10 +46,10 @@ def install_operator(kubectl: Kubectl) -> None:
 
 
 def prepare_namespace(kubectl: Kubectl, name: str) -> Path:
-    """Make a tenant's namespace that admits restricted pods only, with a base model and data.
+    """Create a tenant's namespace that admits restricted pods only, with a base model and data.
 
     Returns:
-        Where the volume of its claim `models` lies on the node.
+        The directory on the node of the volume of its claim `models`.
     """
     directory = create_kept_volume(kubectl.cluster, "e2e-models")
     if not (directory / "tiny" / "config.json").exists():
@@ -80,9 +80,9 @@ def prepare_namespace(kubectl: Kubectl, name: str) -> Path:
 
 
 def artifact_directory(kubectl: Kubectl, namespace: str, uri: str) -> Path:
-    """Return where an artifact lies on the node."""
+    """Return an artifact's directory on the node."""
     claim, _, path = uri.removeprefix("pvc://").partition("/")
-    found = kubectl.get("persistentvolumeclaim", namespace, claim)
-    assert found is not None
-    volume = json.loads(kubectl.run("get", "persistentvolume", found["spec"]["volumeName"], "-o", "json"))
+    bound_claim = kubectl.get("persistentvolumeclaim", namespace, claim)
+    assert bound_claim is not None
+    volume = json.loads(kubectl.run("get", "persistentvolume", bound_claim["spec"]["volumeName"], "-o", "json"))
     return Path(volume["spec"]["local"]["path"]) / path

@@ -1,6 +1,6 @@
 """FineTuneJobs and their data for the tests on the real node.
 
-Idle cores are for all pods: what they ask for is little, so that some prepare or train while a test waits for others.
+The pods request little CPU, so that several run at once; each may use the idle cores.
 """
 
 import json
@@ -10,7 +10,7 @@ MODEL_URI = "pvc://models/tiny"
 
 
 def conversations(count: int) -> str:
-    """Return conversations in OpenAI's chat format, one a line, all different."""
+    """Return different conversations in OpenAI's chat format as JSON Lines."""
     lines = []
     for number in range(count):
         messages = [
@@ -22,7 +22,7 @@ def conversations(count: int) -> str:
 
 
 def finetunejob(name: str, namespace: str, **spec: Any) -> dict[str, Any]:
-    """Return a small job; `spec` replaces whole groups of fields."""
+    """Return a small FineTuneJob; `spec` replaces whole groups of fields."""
     small = {"resources": {"cpu": "400m", "memory": "2Gi"}}
     return {
         "apiVersion": "finetune.dev/v1alpha1",
@@ -48,7 +48,7 @@ def finetunejob(name: str, namespace: str, **spec: Any) -> dict[str, Any]:
 
 
 def modelserver(name: str, namespace: str, **spec: Any) -> dict[str, Any]:
-    """Return a server of the model that the jobs begin with; `spec` replaces whole groups of fields."""
+    """Return a ModelServer of the base model of the jobs; `spec` replaces whole groups of fields."""
     return {
         "apiVersion": "finetune.dev/v1alpha1",
         "kind": "ModelServer",

@@ -1,4 +1,4 @@
-"""kubectl for the tests: objects as values, waits with the reason when they are in vain."""
+"""kubectl for the tests: objects as dictionaries, and waits that show the state on timeout."""
 
 import json
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from waiting import wait_for
 
 @dataclass(frozen=True)
 class Kubectl:
-    """One cluster, spoken to as its administrator."""
+    """A cluster with administrator credentials."""
 
     cluster: Cluster
 
@@ -34,16 +34,16 @@ class Kubectl:
 
     def status(self, namespace: str, job: str) -> dict[str, Any]:
         """Return the status of a FineTuneJob."""
-        found = self.get("finetunejob", namespace, job)
-        return dict(found.get("status", {})) if found else {}
+        manifest = self.get("finetunejob", namespace, job)
+        return dict(manifest.get("status", {})) if manifest else {}
 
     def condition(self, namespace: str, job: str, kind: str) -> dict[str, Any]:
         """Return a condition of a FineTuneJob; empty where it is not set."""
         conditions = self.status(namespace, job).get("conditions", [])
-        return next((dict(one) for one in conditions if one["type"] == kind), {})
+        return next((dict(condition) for condition in conditions if condition["type"] == kind), {})
 
     def wait_for_condition(self, namespace: str, job: str, kind: str, seconds: float) -> dict[str, Any]:
-        """Wait until a condition of a FineTuneJob is true; fail at once when the job failed before."""
+        """Wait until a condition of a FineTuneJob is true; fail at once when the job has failed."""
 
         def holds() -> bool:
             if kind != "Failed" and self.condition(namespace, job, "Failed").get("status") == "True":
@@ -54,7 +54,7 @@ class Kubectl:
         return self.condition(namespace, job, kind)
 
     def explain(self, namespace: str, job: str) -> str:
-        """Return everything that tells why a job is not where it should be."""
+        """Return status, objects, events and logs, for the message of a failed wait."""
         parts = [json.dumps(self.status(namespace, job), indent=1)]
         for command in (
             ("get", "pods,jobs,modelservers", "-n", namespace, "-o", "wide"),

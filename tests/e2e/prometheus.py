@@ -1,4 +1,4 @@
-"""Debian's Prometheus, scraping pods. It is built without the discovery of Kubernetes, so a thread lists targets."""
+"""Debian's Prometheus, which scrapes pods. Its build has no Kubernetes discovery, so a thread writes the targets."""
 
 import json
 import subprocess
@@ -25,7 +25,7 @@ class Prometheus:
     """A running Prometheus."""
 
     def query(self, expression: str) -> list[dict[str, Any]]:
-        """Return the series that an expression gives now."""
+        """Return the current series of a PromQL expression."""
         url = f"http://{_ADDRESS}/api/v1/query?{urllib.parse.urlencode({'query': expression})}"
         with urllib.request.urlopen(url, timeout=10) as response:
             answer = json.load(response)
@@ -33,7 +33,7 @@ class Prometheus:
         return list(answer["data"]["result"])
 
     def wait_for_series(self, expression: str, seconds: float = 60) -> list[dict[str, Any]]:
-        """Wait until an expression gives a series, and return it."""
+        """Wait until an expression has a series; return its series."""
         wait_for(lambda: bool(self.query(expression)), f"a series of {expression}", seconds)
         return self.query(expression)
 
@@ -63,26 +63,26 @@ def run_prometheus(kubectl: Kubectl, directory: Path) -> Iterator[Prometheus]:
             stderr=log,
         )
     stop = threading.Event()
-    follower = threading.Thread(target=_follow, args=(kubectl, targets, stop))
-    follower.start()
+    updater = threading.Thread(target=_update_targets, args=(kubectl, targets, stop))
+    updater.start()
     try:
         running = Prometheus()
         wait_for(lambda: _is_ready(process), lambda: f"Prometheus: {(directory / 'log').read_text()}")
         yield running
     finally:
         stop.set()
-        follower.join()
+        updater.join()
         process.terminate()
         process.wait(30)
 
 
-def _follow(kubectl: Kubectl, targets: Path, stop: threading.Event) -> None:
+def _update_targets(kubectl: Kubectl, targets: Path, stop: threading.Event) -> None:
     while not stop.wait(1):
         pods = json.loads(kubectl.run("get", "pods", "-A", "-o", "json"))["items"]
-        found = json.dumps([target for pod in pods for target in _targets(pod)])
-        if found != targets.read_text():
+        content = json.dumps([target for pod in pods for target in _targets(pod)])
+        if content != targets.read_text():
             partial = targets.with_suffix(".part")
-            partial.write_text(found)
+            partial.write_text(content)
             partial.replace(targets)
 
 

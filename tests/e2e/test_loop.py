@@ -1,4 +1,4 @@
-"""The whole loop on a real node: data checked, trained, proven, served, asked; and what happens when it cannot."""
+"""The whole loop on a real node: prepare, train, evaluate, serve, request; and failures and interruptions."""
 
 import json
 import urllib.request
@@ -22,15 +22,15 @@ SERVED = {
 
 
 @pytest.fixture(scope="module")
-def loop(kubectl: Kubectl, namespace: str, prometheus: Prometheus, begun: None) -> str:
-    """A job that went the whole way to a server of its own."""
+def loop(kubectl: Kubectl, namespace: str, prometheus: Prometheus, method_jobs: None) -> str:
+    """A job that is trained, evaluated and served on its own ModelServer."""
     kubectl.apply(finetunejob("price", namespace, serving=SERVED))
     kubectl.wait_for_condition(namespace, "price", "Ready", 900)
     return "price"
 
 
 def client(kubectl: Kubectl, namespace: str) -> OpenAI:
-    """Return OpenAI's client on the server's Service."""
+    """Return an OpenAI client for the server's Service."""
     service = kubectl.get("service", namespace, "price")
     assert service is not None
     return OpenAI(base_url=f"http://{service['spec']['clusterIP']}/v1", api_key="none", max_retries=0)
@@ -53,9 +53,9 @@ def test_the_tuned_model_answers_under_its_name(kubectl: Kubectl, namespace: str
         openai.chat.completions.create(model="other", messages=messages)
 
 
-def test_status_tells_what_was_proven(kubectl: Kubectl, namespace: str, loop: str) -> None:
+def test_status_shows_conditions_metrics_and_artifact(kubectl: Kubectl, namespace: str, loop: str) -> None:
     status = kubectl.status(namespace, loop)
-    conditions = {one["type"]: (one["status"], one["reason"]) for one in status["conditions"]}
+    conditions = {condition["type"]: (condition["status"], condition["reason"]) for condition in status["conditions"]}
     assert conditions == {
         "Accepted": ("True", "Accepted"),
         "DatasetReady": ("True", "Succeeded"),
@@ -68,7 +68,7 @@ def test_status_tells_what_was_proven(kubectl: Kubectl, namespace: str, loop: st
     assert status["dataset"]["trainExamples"] + status["dataset"]["heldoutExamples"] == 40
     assert status["progress"]["percentage"] == 100
     assert status["evaluation"]["passed"]
-    perplexity = next(one for one in status["evaluation"]["metrics"] if one["metric"] == "Perplexity")
+    perplexity = next(metric for metric in status["evaluation"]["metrics"] if metric["metric"] == "Perplexity")
     assert perplexity["tuned"] < perplexity["base"]
     assert perplexity["gainLow"] > 0
     table = kubectl.run("get", "ftj", "-n", namespace, loop)
@@ -90,7 +90,7 @@ def test_status_tells_what_was_proven(kubectl: Kubectl, namespace: str, loop: st
     assert {"GatesPassed", "AdapterLoaded", "Serving"} <= reasons
 
 
-def test_prometheus_sees_operator_trainer_and_server(
+def test_prometheus_has_metrics_of_operator_trainer_and_server(
     kubectl: Kubectl, namespace: str, loop: str, prometheus: Prometheus
 ) -> None:
     prometheus.wait_for_series("last_over_time(finetune_train_step[1h])")
@@ -100,10 +100,10 @@ def test_prometheus_sees_operator_trainer_and_server(
     assert loaded["value"][1] == "1"
     client(kubectl, namespace).completions.create(model="price-bot", prompt="thing", max_tokens=2)
     requests = prometheus.wait_for_series('finetune_requests_total{model="price-bot",code="200"}')
-    assert {one["metric"]["version"] for one in requests} == {"price"}
+    assert {series["metric"]["version"] for series in requests} == {"price"}
 
 
-def test_bad_lines_are_named_before_any_training(kubectl: Kubectl, namespace: str) -> None:
+def test_bad_lines_are_reported_before_any_training(kubectl: Kubectl, namespace: str) -> None:
     lines = conversations(10).splitlines()
     lines[3] = '{"messages": [{"role": "asistant", "content": "hello"}]}'
     lines[6] = "not json"
@@ -121,12 +121,14 @@ def test_bad_lines_are_named_before_any_training(kubectl: Kubectl, namespace: st
     assert "2 of 10 lines are wrong" in failed["message"]
     assert "line 4" in failed["message"]
     assert "line 7" in failed["message"]
-    jobs = [one for one in kubectl.items("jobs", namespace) if one["metadata"]["labels"][JOB_LABEL] == "bad-data"]
-    assert [one["metadata"]["labels"][STAGE_LABEL] for one in jobs] == ["Prepare"]
+    jobs = [job for job in kubectl.items("jobs", namespace) if job["metadata"]["labels"][JOB_LABEL] == "bad-data"]
+    assert [job["metadata"]["labels"][STAGE_LABEL] for job in jobs] == ["Prepare"]
 
 
-def test_a_training_outlives_its_pod_the_operator_and_a_pause(kubectl: Kubectl, namespace: str, operator: str) -> None:
-    # A checkpoint between two of every 700 steps is one that the suspension asked for.
+def test_a_training_survives_a_killed_pod_a_killed_operator_and_a_suspension(
+    kubectl: Kubectl, namespace: str, operator: str
+) -> None:
+    # A checkpoint at a step that 700 does not divide was saved for the suspension.
     values = {"epochs": 50, "learningRate": 0.001, "batchSize": 1, "maxLength": 64}
     compute = {"resources": {"cpu": "400m", "memory": "2Gi"}, "saveSteps": 700}
     kubectl.apply(
@@ -159,33 +161,35 @@ def test_deletion_leaves_only_the_artifact(kubectl: Kubectl, namespace: str, loo
     artifact = kubectl.status(namespace, loop)["artifact"]
     kubectl.run("delete", "ftj", "-n", namespace, loop)
 
-    def left() -> list[str]:
+    def remaining() -> list[str]:
         kinds = "jobs,pods,configmaps,modelservers,deployments,services"
-        found = json.loads(kubectl.run("get", kinds, "-n", namespace, "-o", "json"))["items"]
+        items = json.loads(kubectl.run("get", kinds, "-n", namespace, "-o", "json"))["items"]
         return [
-            f"{one['kind']}/{one['metadata']['name']}" for one in found if one["metadata"]["name"].startswith("price")
+            f"{item['kind']}/{item['metadata']['name']}"
+            for item in items
+            if item["metadata"]["name"].startswith("price")
         ]
 
-    wait_for(lambda: not left(), lambda: f"nothing left of price: {left()}", 180)
+    wait_for(lambda: not remaining(), lambda: f"all children of price to be deleted: {remaining()}", 180)
     assert digest_directory(artifact_directory(kubectl, namespace, artifact["uri"])) == artifact["digest"]
 
 
 def wait_for_step(kubectl: Kubectl, namespace: str, job: str, step: int) -> dict[str, Any]:
-    """Wait until a training's pod tells of a later step, sooner than the status does; return the pod."""
+    """Wait until a training's pod reports a later step, without the delay of the status; return the pod."""
     selector = f"{JOB_LABEL}={job},{STAGE_LABEL}=Train"
-    there: list[dict[str, Any]] = []
+    matching: list[dict[str, Any]] = []
 
-    def is_there() -> bool:
+    def has_passed_step() -> bool:
         pods = json.loads(kubectl.run("get", "pods", "-n", namespace, "-l", selector, "-o", "json"))["items"]
-        there[:] = [pod for pod in pods if pod["status"]["phase"] == "Running" and read_step(pod) > step]
-        return bool(there)
+        matching[:] = [pod for pod in pods if pod["status"]["phase"] == "Running" and read_step(pod) > step]
+        return bool(matching)
 
-    wait_for(is_there, lambda: f"step {step}: {kubectl.explain(namespace, job)}", 300)
-    return there[0]
+    wait_for(has_passed_step, lambda: f"step {step}: {kubectl.explain(namespace, job)}", 300)
+    return matching[0]
 
 
 def read_step(pod: dict[str, Any]) -> int:
-    """Return the step that a training's pod has done; -1 while it does not answer."""
+    """Return the last step of a training's pod; -1 while it does not answer."""
     try:
         with urllib.request.urlopen(f"http://{pod['status']['podIP']}:{METRICS_PORT}/metrics", timeout=2) as response:
             progress = parse_progress(response.read().decode())
@@ -195,7 +199,7 @@ def read_step(pod: dict[str, Any]) -> int:
 
 
 def _leader(kubectl: Kubectl, operator: str) -> dict[str, Any]:
-    """Return the pod of the operator that leads."""
+    """Return the pod of the leading operator."""
     lease = kubectl.get("lease", operator, "finetune-operator")
     assert lease is not None
     pod = kubectl.get("pod", operator, lease["spec"]["holderIdentity"])
@@ -217,4 +221,4 @@ def _kill(kubectl: Kubectl, pod: dict[str, Any]) -> None:
         status = now["status"]["containerStatuses"][0]
         return bool(status["restartCount"] > before["restartCount"] and status["ready"])
 
-    wait_for(restarted, "the operator's container to come back", 60)
+    wait_for(restarted, "the operator's container to restart", 60)

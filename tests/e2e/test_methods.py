@@ -1,4 +1,4 @@
-"""The other ways to train, through the real images: preferences, graders, several nodes."""
+"""The other training methods through the real images: DPO, GRPO, several nodes."""
 
 import json
 
@@ -10,19 +10,19 @@ from waiting import wait_for
 
 
 @pytest.mark.parametrize(("name", "metric"), [("dpo", "PreferenceAccuracy"), ("grpo", "Grader")])
-def test_what_was_preferred_or_rewarded_is_proven_on_held_out_data(
-    kubectl: Kubectl, namespace: str, begun: None, name: str, metric: str
+def test_dpo_and_grpo_are_evaluated_on_held_out_data(
+    kubectl: Kubectl, namespace: str, method_jobs: None, name: str, metric: str
 ) -> None:
     kubectl.wait_for_condition(namespace, name, "Ready", 900)
     status = kubectl.status(namespace, name)
     assert status["method"] == f"{name}/lora"
     assert status["hyperparameters"]["microBatchSize"] == 4
     assert status["export"]["merged"]["uri"] == status["artifact"]["uri"].replace("/adapter/", "/model/")
-    compared = next(one for one in status["evaluation"]["metrics"] if one["metric"] == metric)
-    assert compared["tuned"] >= compared["base"]
+    result = next(result for result in status["evaluation"]["metrics"] if result["metric"] == metric)
+    assert result["tuned"] >= result["base"]
 
 
-def test_two_pods_of_two_processes_lose_one_and_a_failed_gate_serves_nothing_and_says_why(
+def test_a_distributed_training_survives_a_lost_pod_and_a_failed_gate_is_not_served(
     kubectl: Kubectl, namespace: str
 ) -> None:
     values = {"epochs": 15, "learningRate": 0.001, "batchSize": 4, "maxLength": 64}

@@ -1,4 +1,4 @@
-"""Many tuned models on one base: names, versions, rollouts, a pod that dies, an operator that is away."""
+"""Several tuned models on one base: names, versions, rollouts, a killed pod, a cluster without the operator."""
 
 import json
 import shutil
@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 
 import pytest
 from cluster.containerd import run_ctr
-from e2e.begun import build_greeting
+from e2e.evaluated_jobs import set_trained_and_evaluated, waits_for_approval
 from e2e.installation import artifact_directory
+from e2e.job_sets import build_greeting
 from e2e.jobs import modelserver
 from e2e.kubectl import Kubectl
-from e2e.proving import is_held, prove
 from finetune_api.artifact import describe_artifact
 from finetune_api.meta import SERVER_LABEL
 from finetune_serving.gateway.hosting import position_of
@@ -34,8 +34,8 @@ CANARY = {"canary": {"steps": [{"weight": 10, "seconds": 10}, {"weight": 50, "se
 FAILING = {"canary": {"steps": [{"weight": 50, "seconds": 3600}], "minRequests": 5}}
 
 
-class Proven(NamedTuple):
-    """A result without a training: its public name, what becomes of the weights that it is made of, its rollout."""
+class DerivedModel(NamedTuple):
+    """An artifact made from another without training: its public name, the change of the weights, its rollout."""
 
     name: str
     change: Callable[[Tensor], Tensor]
@@ -43,39 +43,39 @@ class Proven(NamedTuple):
 
 
 def weaken(tensor: Tensor) -> Tensor:
-    """Return other weights that say the same."""
+    """Return other weights that give the same answers."""
     return tensor * 0.99
 
 
 def overflow(tensor: Tensor) -> Tensor:
-    """Return weights that are finite alone and not when they are multiplied: such likelihoods are not JSON."""
+    """Return finite weights whose products overflow: their log-likelihoods cannot be written as JSON."""
     return tensor.sign() * 1e30
 
 
-PROVEN = {
-    "green": Proven("green", lambda tensor: tensor * 0.9),
-    "blue": Proven("blue", lambda tensor: tensor * 0.8),
-    "bad": Proven("bad", weaken),
-    "blue-2": Proven("blue", overflow, FAILING),
-    "green-2": Proven("green", weaken),
+DERIVED = {
+    "green": DerivedModel("green", lambda tensor: tensor * 0.9),
+    "blue": DerivedModel("blue", lambda tensor: tensor * 0.8),
+    "bad": DerivedModel("bad", weaken),
+    "blue-2": DerivedModel("blue", overflow, FAILING),
+    "green-2": DerivedModel("green", weaken),
 }
 
 
 def manifest(namespace: str, **spec: Any) -> dict[str, Any]:
-    """Return the server that all jobs of this file share."""
+    """Return the ModelServer that all jobs of this file share."""
     return modelserver(SERVER, namespace, **({"lora": {"maxRank": 8, "maxAdapters": 4}} | spec))
 
 
 @pytest.fixture(scope="module")
 def server(kubectl: Kubectl, namespace: str) -> Iterator[str]:
-    """A server that hosts three tuned models: one was trained, the others are made of it."""
+    """A server with three tuned models: one is trained, the others are derived from it."""
     kubectl.apply(manifest(namespace), *build_greeting(namespace, "red", "red", "apples", SERVER))
-    for job, (name, _, canary) in PROVEN.items():
-        held = {"budget": {"approval": "Manual"}}
-        kubectl.apply(*build_greeting(namespace, job, name, "nothing", SERVER, canary, **held))
+    for job, (name, _, canary) in DERIVED.items():
+        manual_approval = {"budget": {"approval": "Manual"}}
+        kubectl.apply(*build_greeting(namespace, job, name, "nothing", SERVER, canary, **manual_approval))
     kubectl.wait_for_condition(namespace, "red", "Ready", 900)
     for name in ("green", "blue"):
-        serve_proven(kubectl, namespace, name, like="red")
+        serve_derived(kubectl, namespace, name, like="red")
         kubectl.wait_for_condition(namespace, name, "Ready", 120)
     yield SERVER
     kubectl.run("delete", "ftj", "--all", "-n", namespace)
@@ -84,24 +84,24 @@ def server(kubectl: Kubectl, namespace: str) -> Iterator[str]:
 
 @pytest.fixture
 def openai(kubectl: Kubectl, namespace: str, server: str) -> Iterator[OpenAI]:
-    """A client of the server that tries nothing twice."""
+    """A client of the server without retries."""
     service = kubectl.get("service", namespace, SERVER)
     assert service
     with OpenAI(base_url=f"http://{service['spec']['clusterIP']}/v1", api_key="none", max_retries=0) as client:
         yield client
 
 
-def serve_proven(kubectl: Kubectl, namespace: str, job: str, like: str) -> None:
-    """Let a job that waits for its approval have a result without a training: another's with changed weights."""
-    wait_for(lambda: is_held(kubectl, namespace, job), lambda: kubectl.explain(namespace, job), 300)
-    change = PROVEN[job].change
+def serve_derived(kubectl: Kubectl, namespace: str, job: str, like: str) -> None:
+    """Give a job that waits for approval an artifact: a copy of another job's with changed weights."""
+    wait_for(lambda: waits_for_approval(kubectl, namespace, job), lambda: kubectl.explain(namespace, job), 300)
+    change = DERIVED[job].change
     uri = kubectl.status(namespace, like)["artifact"]["uri"]
-    proven = artifact_directory(kubectl, namespace, uri)
-    copy = proven.parent / job
-    shutil.copytree(proven, copy)
+    source = artifact_directory(kubectl, namespace, uri)
+    copy = source.parent / job
+    shutil.copytree(source, copy)
     save_file({key: change(tensor) for key, tensor in load_file(copy / WEIGHTS).items()}, copy / WEIGHTS)
     (copy / WEIGHTS).chmod(0o644)
-    prove(kubectl, namespace, job, describe_artifact(copy, f"{uri.rpartition('/')[0]}/{job}"))
+    set_trained_and_evaluated(kubectl, namespace, job, describe_artifact(copy, f"{uri.rpartition('/')[0]}/{job}"))
 
 
 def ask(openai: OpenAI, model: str, messages: Any = None, **options: Any) -> str:
@@ -111,8 +111,8 @@ def ask(openai: OpenAI, model: str, messages: Any = None, **options: Any) -> str
     return str(answer.choices[0].message.content)
 
 
-def judge(openai: OpenAI, model: str) -> float:
-    """Return the log-likelihood of a model's answer by itself: it tells models apart that say the same."""
+def log_likelihood(openai: OpenAI, model: str) -> float:
+    """Return the log-likelihood that a model gives its own answer: it differs between models with the same answer."""
     answer = openai.chat.completions.create(
         model=model,
         messages=[{"role": "user", "content": "visitor 7 comes in"}],
@@ -127,7 +127,7 @@ def judge(openai: OpenAI, model: str) -> float:
 
 
 def version_of(openai: OpenAI, model: str, **options: Any) -> str:
-    """Return the job whose result answers a request."""
+    """Return the job whose adapter answers a request."""
     answer = openai.chat.completions.with_raw_response.create(
         model=model, messages=[{"role": "user", "content": "hello"}], max_tokens=1, **options
     )
@@ -135,42 +135,45 @@ def version_of(openai: OpenAI, model: str, **options: Any) -> str:
 
 
 def rollout(kubectl: Kubectl, namespace: str, name: str) -> dict[str, Any]:
-    found = kubectl.get("modelserver", namespace, SERVER)
-    assert found
-    return next((dict(one) for one in found["status"].get("rollouts", []) if one["name"] == name), {})
+    """Return the rollout of a public name; empty where there is none."""
+    server = kubectl.get("modelserver", namespace, SERVER)
+    assert server
+    return next((dict(entry) for entry in server["status"].get("rollouts", []) if entry["name"] == name), {})
 
 
-def test_three_names_answer_each_in_its_way(kubectl: Kubectl, namespace: str, openai: OpenAI) -> None:
+def test_three_names_answer_with_three_models(kubectl: Kubectl, namespace: str, openai: OpenAI) -> None:
     assert sorted(model.id for model in openai.models.list()) == sorted(["base", *NAMES])
     check_samples(kubectl, namespace, openai, "red")
-    for name, other in pairwise(sorted(judge(openai, name) for name in NAMES)):
+    for name, other in pairwise(sorted(log_likelihood(openai, name) for name in NAMES)):
         assert other - name > 0.01
 
 
 def check_samples(kubectl: Kubectl, namespace: str, openai: OpenAI, job: str, model: str = "") -> None:
-    """A result answers as it did in its evaluation."""
+    """Check that an adapter answers as it did in its evaluation."""
     artifact = artifact_directory(kubectl, namespace, kubectl.status(namespace, job)["artifact"]["uri"])
     report = json.loads((artifact.parents[1] / "report" / "evaluate.json").read_text())
-    asked = [one for one in report["samples"] if one["tuned"]]
-    assert asked
-    for sample in asked:
+    samples = [sample for sample in report["samples"] if sample["tuned"]]
+    assert samples
+    for sample in samples:
         assert ask(openai, model or job, sample["question"]).strip() == sample["tuned"]
 
 
-def test_a_server_that_dies_comes_back_with_the_same_models_but_for_a_corrupt_one(
+def test_a_killed_server_restarts_with_the_same_models_except_a_corrupt_one(
     kubectl: Kubectl, namespace: str, operator: str, openai: OpenAI
 ) -> None:
-    serve_proven(kubectl, namespace, "bad", like="red")
+    serve_derived(kubectl, namespace, "bad", like="red")
     kubectl.wait_for_condition(namespace, "bad", "Served", 60)
-    before = {name: judge(openai, name) for name in (*NAMES, "bad")}
-    with no_operator(kubectl, operator):
+    before = {name: log_likelihood(openai, name) for name in (*NAMES, "bad")}
+    with without_operator(kubectl, operator):
         kill_container(kubectl, namespace)
-        wait_for(lambda: is_reached(kubectl, namespace, openai), "the server to be ready again", 300)
-        assert {name: judge(openai, name) for name in before} == pytest.approx(before, abs=1e-3)
+        wait_for(lambda: is_reachable(kubectl, namespace, openai), "the server to be ready again", 300)
+        assert {name: log_likelihood(openai, name) for name in before} == pytest.approx(before, abs=1e-3)
         corrupt(artifact_directory(kubectl, namespace, kubectl.status(namespace, "bad")["artifact"]["uri"]))
         kubectl.run("delete", "pod", "-n", namespace, pod_of(kubectl, namespace)["metadata"]["name"])
-        wait_for(lambda: is_reached(kubectl, namespace, openai), "another pod to be ready", 300)
-        assert [judge(openai, name) for name in NAMES] == pytest.approx([before[name] for name in NAMES], abs=1e-3)
+        wait_for(lambda: is_reachable(kubectl, namespace, openai), "another pod to be ready", 300)
+        assert [log_likelihood(openai, name) for name in NAMES] == pytest.approx(
+            [before[name] for name in NAMES], abs=1e-3
+        )
         with pytest.raises(Exception, match="not loaded yet"):
             ask(openai, "bad")
     wait_for(
@@ -179,10 +182,10 @@ def test_a_server_that_dies_comes_back_with_the_same_models_but_for_a_corrupt_on
         120,
     )
     kubectl.run("delete", "ftj", "bad", "-n", namespace)
-    wait_for(lambda: is_unknown(openai, "bad"), "the name to go", 60)
+    wait_for(lambda: is_unknown(openai, "bad"), "the name to be removed", 60)
 
 
-def test_a_canary_grows_with_its_users_and_a_pin_turns_back(kubectl: Kubectl, namespace: str, openai: OpenAI) -> None:
+def test_a_canary_keeps_its_users_and_a_pin_rolls_back(kubectl: Kubectl, namespace: str, openai: OpenAI) -> None:
     kubectl.apply(*build_greeting(namespace, "red-2", "red", "figs", SERVER, CANARY))
     wait_for(
         lambda: rollout(kubectl, namespace, "red").get("stepTime") is not None,
@@ -199,13 +202,13 @@ def test_a_canary_grows_with_its_users_and_a_pin_turns_back(kubectl: Kubectl, na
     assert version_of(openai, "red@red") == "red"
     check_samples(kubectl, namespace, openai, "red-2", "red")
     pin(kubectl, namespace, {"red": "red"})
-    wait_for(lambda: version_of(openai, "red") == "red", "the version before", 30)
+    wait_for(lambda: version_of(openai, "red") == "red", "the previous version", 30)
     pin(kubectl, namespace, {"red": None})
     wait_for(lambda: version_of(openai, "red") == "red-2", "the newest version", 30)
 
 
-def test_a_canary_that_fails_is_taken_back(kubectl: Kubectl, namespace: str, openai: OpenAI) -> None:
-    serve_proven(kubectl, namespace, "blue-2", like="blue")
+def test_a_failing_canary_is_rolled_back(kubectl: Kubectl, namespace: str, openai: OpenAI) -> None:
+    serve_derived(kubectl, namespace, "blue-2", like="blue")
     wait_for(
         lambda: rollout(kubectl, namespace, "blue").get("stepTime") is not None,
         lambda: kubectl.explain(namespace, "blue-2"),
@@ -214,52 +217,52 @@ def test_a_canary_that_fails_is_taken_back(kubectl: Kubectl, namespace: str, ope
 
     assert kubectl.condition(namespace, "blue", "Served")["status"] == "True"
 
-    def is_taken_back() -> bool:
+    def is_rolled_back() -> bool:
         for number in range(20):
             with suppress(InternalServerError):
                 version_of(openai, "blue", user=str(number), logprobs=True)
         return kubectl.condition(namespace, "blue-2", "Served").get("reason") == "RolloutAborted"
 
-    wait_for(is_taken_back, lambda: kubectl.explain(namespace, "blue-2"), 120)
+    wait_for(is_rolled_back, lambda: kubectl.explain(namespace, "blue-2"), 120)
     assert "of the canary's" in kubectl.condition(namespace, "blue-2", "Served")["message"]
     users = [str(number) for number in range(20)]
-    wait_for(lambda: {version_of(openai, "blue", user=user) for user in users} == {"blue"}, "the version before", 30)
+    wait_for(lambda: {version_of(openai, "blue", user=user) for user in users} == {"blue"}, "the previous version", 30)
     assert kubectl.condition(namespace, "blue", "Served")["status"] == "True"
 
 
 def test_every_request_is_answered_while_versions_and_pods_change(
     kubectl: Kubectl, namespace: str, openai: OpenAI, pytestconfig: pytest.Config
 ) -> None:
-    wanted = pytestconfig.getoption("--requests")
-    serve_proven(kubectl, namespace, "green-2", like="green")
+    minimum = pytestconfig.getoption("--requests")
+    serve_derived(kubectl, namespace, "green-2", like="green")
     kubectl.wait_for_condition(namespace, "green-2", "Served", 60)
     answers: list[Answer] = []
-    turns = [Turn(0, 0, "green-2")]
+    switches = [Switch(0, 0, "green-2")]
     is_over = Event()
 
-    def ask_on(client: int) -> None:
+    def send_requests(client: int) -> None:
         for number in count():
-            if is_over.is_set() and len(answers) >= wanted:
+            if is_over.is_set() and len(answers) >= minimum:
                 return
-            asked = monotonic()
+            sent = monotonic()
             version = version_of(openai, "green", user=f"{client}-{number}")
-            answers.append(Answer(asked, monotonic(), version))
-            # Another pod needs a part of the cores to start.
+            answers.append(Answer(sent, monotonic(), version))
+            # Leave CPU for another pod to start.
             is_over.wait(0.6)
 
-    def turn(pinned: str | None, version: str) -> None:
-        begun = monotonic()
+    def switch(pinned: str | None, version: str) -> None:
+        started = monotonic()
         pin(kubectl, namespace, {"green": pinned})
         wait_for(lambda: version_of(openai, "green") == version, version, 30)
-        turns.append(Turn(begun, monotonic(), version))
+        switches.append(Switch(started, monotonic(), version))
 
-    # So many that vLLM answers several in each of its steps, which take as long for one.
+    # Enough clients that vLLM batches several requests in a step, which takes as long as for one.
     with ThreadPoolExecutor(24) as pool:
-        clients = [pool.submit(ask_on, client) for client in range(24)]
+        clients = [pool.submit(send_requests, client) for client in range(24)]
         try:
-            turn("green", "green")
-            turn(None, "green-2")
-            turn("green", "green")
+            switch("green", "green")
+            switch(None, "green-2")
+            switch("green", "green")
             pod = pod_of(kubectl, namespace)["metadata"]["name"]
             kubectl.run("rollout", "restart", f"deployment/{SERVER}", "-n", namespace)
             kubectl.run("rollout", "status", f"deployment/{SERVER}", "-n", namespace, "--timeout=600s")
@@ -268,38 +271,38 @@ def test_every_request_is_answered_while_versions_and_pods_change(
             is_over.set()
         for client in clients:
             client.result()
-    assert len(answers) >= wanted
-    assert [answer for answer in answers if answer.version not in current_versions(turns, answer)] == []
+    assert len(answers) >= minimum
+    assert [answer for answer in answers if answer.version not in current_versions(switches, answer)] == []
 
 
 class Answer(NamedTuple):
-    """A request: when it was sent and answered, and by which version."""
+    """A request: when it was sent and answered, and the version that answered."""
 
-    asked: float
+    sent: float
     answered: float
     version: str
 
 
-class Turn(NamedTuple):
-    """Another version for a name: when it was asked for, when the server was seen to follow, and the version."""
+class Switch(NamedTuple):
+    """A change of a name's version: when it was requested, when the server followed, and the version."""
 
-    begun: float
+    started: float
     followed: float
     version: str
 
 
-def current_versions(turns: list[Turn], answer: Answer) -> set[str]:
-    """Return the versions that the routes may have named while a request was answered."""
-    ends = [*(turn.followed for turn in turns[1:]), inf]
+def current_versions(switches: list[Switch], answer: Answer) -> set[str]:
+    """Return the versions that the routes may have named during a request."""
+    ends = [*(switch.followed for switch in switches[1:]), inf]
     return {
-        turn.version
-        for turn, end in zip(turns, ends, strict=True)
-        if turn.begun <= answer.answered and answer.asked <= end
+        switch.version
+        for switch, end in zip(switches, ends, strict=True)
+        if switch.started <= answer.answered and answer.sent <= end
     }
 
 
 def is_unknown(openai: OpenAI, model: str) -> bool:
-    """Tell whether the server says that there is no such model."""
+    """Tell whether the server answers that the model does not exist."""
     try:
         ask(openai, model)
     except NotFoundError:
@@ -310,8 +313,8 @@ def is_unknown(openai: OpenAI, model: str) -> bool:
 
 
 @contextmanager
-def no_operator(kubectl: Kubectl, operator: str) -> Iterator[None]:
-    """Take the operators away for a while."""
+def without_operator(kubectl: Kubectl, operator: str) -> Iterator[None]:
+    """Scale the operators to zero while the body runs."""
     kubectl.run("scale", "deployment/finetune-operator", "-n", operator, "--replicas=0")
     wait_for(lambda: not kubectl.items("pods", operator), "the operators' end")
     try:
@@ -333,23 +336,23 @@ def corrupt(adapter: Path) -> None:
 
 def pod_of(kubectl: Kubectl, namespace: str) -> dict[str, Any]:
     """Return the server's newest pod."""
-    found = json.loads(kubectl.run("get", "pods", "-n", namespace, "-l", f"{SERVER_LABEL}={SERVER}", "-o", "json"))
-    return dict(max(found["items"], key=lambda pod: str(pod["metadata"]["creationTimestamp"])))
+    pods = json.loads(kubectl.run("get", "pods", "-n", namespace, "-l", f"{SERVER_LABEL}={SERVER}", "-o", "json"))
+    return dict(max(pods["items"], key=lambda pod: str(pod["metadata"]["creationTimestamp"])))
 
 
 def kill_container(kubectl: Kubectl, namespace: str) -> None:
-    """Kill the server's container with SIGKILL, and wait until the kubelet has seen it."""
+    """Kill the server's container with SIGKILL, and wait until the kubelet restarts it."""
     before = pod_of(kubectl, namespace)["status"]["containerStatuses"][0]
     run_ctr("tasks", "kill", "--signal", "SIGKILL", before["containerID"].removeprefix("containerd://"))
     wait_for(
         lambda: pod_of(kubectl, namespace)["status"]["containerStatuses"][0]["restartCount"] > before["restartCount"],
-        "the container to be started again",
+        "the container to restart",
         60,
     )
 
 
-def is_reached(kubectl: Kubectl, namespace: str, openai: OpenAI) -> bool:
-    """Tell whether the newest pod is ready, and kube-proxy has heard of it: before, the Service refuses connections."""
+def is_reachable(kubectl: Kubectl, namespace: str, openai: OpenAI) -> bool:
+    """Tell whether the newest pod is ready and the Service accepts connections, which needs kube-proxy to update."""
     statuses = pod_of(kubectl, namespace)["status"].get("containerStatuses", [{}])
     if not statuses[0].get("ready"):
         return False

@@ -1,14 +1,14 @@
-"""The files of the golden tests, in which nothing is said twice.
+"""Reads and writes the files of the golden tests, which share bases and shapes instead of repeating them.
 
-A case is `<case>.yaml`. What is observed stands above its line of `---` and is its author's; what follows from that
-stands below, and `--rewrite-golden` writes it. Above, wherever a mapping says `like: <base>`, it is `bases/<base>.yaml`
-with its other fields as changes, by the rule of `merge.py`; a base may be like another. Below are
+A case is `<case>.yaml`. Its author writes the observed world above the line of `---`; `--rewrite-golden` writes the
+expected outcome below. Above the line a mapping with `like: <base>` is `bases/<base>.yaml` with the other fields as
+changes, by the rules of `merge.py`; a base may itself be like another. Below the line are
 
-- `status`: what changes in the status that was observed;
+- `status`: the changes to the observed status;
 - `events`, `againAfter`, `delete` and `annotate`, where there are any;
-- `children`: each in full, or `like: <shape>`, which is `shapes/<shape>.yaml` with its other fields as changes.
+- `children`: each in full, or `like: <shape>`, which is `shapes/<shape>.yaml` with the other fields as changes.
 
-A shape is a child of one case in full. Its file names the case above the line; below it is written anew with the cases.
+A shape is a complete child of one case. Its file names the case above the line; `--rewrite-golden` writes the rest.
 """
 
 from collections.abc import Callable
@@ -22,8 +22,8 @@ from golden.yamltext import dump
 
 LIKE = "like"
 _LINE = "\n---\n"
-_NOTHING: dict[str, Any] = {"events": [], "againAfter": None}
-"""What an outcome holds where a case does not say it."""
+_DEFAULTS: dict[str, Any] = {"events": [], "againAfter": None}
+"""Default values of an outcome that a case file leaves out."""
 
 Observed = dict[str, Any]
 Decided = tuple[list[Any], dict[str, Any]]
@@ -43,32 +43,34 @@ class Cases:
         return sorted(path.stem for path in self._root.glob("*.yaml"))
 
     def read_observed(self, case: str) -> Observed:
-        """Return what a case observes, in full."""
+        """Return the observed world of a case, with all bases expanded."""
         observed: Observed = self._expand(_read(self._root / f"{case}.yaml")[0])
         return observed
 
-    def read_wanted(self, case: str) -> Decided:
-        """Return what should follow in a case, in full."""
+    def read_expected(self, case: str) -> Decided:
+        """Return the expected children and outcome of a case, with all shapes expanded."""
         path = self._root / f"{case}.yaml"
         observed, *written = _read(path)
         if len(written) != 1:
-            raise ValueError(f"{path}: what follows is missing below a line of ---: run pytest with --rewrite-golden")
-        outcome = _NOTHING | written[0]
+            raise ValueError(f"{path}: no outcome below a line of ---: run pytest with --rewrite-golden")
+        outcome = _DEFAULTS | written[0]
         outcome["status"] = merge(_find_status(self._expand(observed)), outcome["status"])
         return [self._expand_child(child) for child in outcome.pop("children")], outcome
 
     def rewrite(self, decide: Callable[[Observed], Decided]) -> None:
-        """Write anew what follows in every case, and every shape; nothing, where a case cannot be decided."""
+        """Write the outcome of every case, and every shape. Writes nothing when `decide` fails for a case."""
         observed = {case: self.read_observed(case) for case in self.list_names()}
         decided = {case: decide(world) for case, world in observed.items()}
         self._shapes = {path.stem: _find_shape(path, decided) for path in self._list_shapes()}
         for path in self._list_shapes():
             _write(path, self._shapes[path.stem])
         for case, (children, outcome) in decided.items():
-            wanted = {name: said for name, said in outcome.items() if name not in _NOTHING or said != _NOTHING[name]}
-            wanted["status"] = diff(_find_status(observed[case]), outcome["status"])
-            wanted["children"] = [self._shorten(child) for child in children]
-            _write(self._root / f"{case}.yaml", wanted)
+            written = {
+                name: value for name, value in outcome.items() if name not in _DEFAULTS or value != _DEFAULTS[name]
+            }
+            written["status"] = diff(_find_status(observed[case]), outcome["status"])
+            written["children"] = [self._shorten(child) for child in children]
+            _write(self._root / f"{case}.yaml", written)
 
     def _expand(self, value: Any, *, is_change: bool = False) -> Any:
         if isinstance(value, list):
@@ -78,9 +80,9 @@ class Cases:
         if LIKE not in value:
             return {name: self._expand(field, is_change=is_change) for name, field in value.items()}
         changes = {name: self._expand(field, is_change=True) for name, field in value.items() if name != LIKE}
-        whole = merge(self._read_base(value[LIKE]), changes)
-        # In a change it replaces what was there: it is not one more change to that.
-        return {EXACTLY: whole} if is_change else whole
+        expanded = merge(self._read_base(value[LIKE]), changes)
+        # Within a change, the expanded base replaces the old value instead of changing it.
+        return {EXACTLY: expanded} if is_change else expanded
 
     def _expand_child(self, child: dict[str, Any]) -> Any:
         if LIKE not in child:
@@ -89,10 +91,12 @@ class Cases:
         return merge(self._read_shape(child[LIKE]), changes)
 
     def _shorten(self, child: dict[str, Any]) -> dict[str, Any]:
-        """Return a child as what differs from the shape that is nearest, or in full where that is shorter."""
+        """Return a child as its difference from the nearest shape, or in full where that is shorter."""
         shapes = {path.stem: self._read_shape(path.stem) for path in self._list_shapes()}
-        likes = [{LIKE: name} | diff(shape, child) for name, shape in shapes.items() if shape["kind"] == child["kind"]]
-        return min([*likes, child], key=lambda written: len(dump(written)))
+        candidates = [
+            {LIKE: name} | diff(shape, child) for name, shape in shapes.items() if shape["kind"] == child["kind"]
+        ]
+        return min([*candidates, child], key=lambda candidate: len(dump(candidate)))
 
     def _list_shapes(self) -> list[Path]:
         return sorted((self._root / "shapes").glob("*.yaml"))
@@ -100,7 +104,7 @@ class Cases:
     def _read_base(self, name: str) -> Any:
         if name not in self._bases:
             self._bases[name] = self._expand(_read(self._root / "bases" / f"{name}.yaml")[0])
-        # Whoever changes what is observed, as the fuzzing does, changes neither the base nor what else is like it.
+        # A copy: the fuzz tests change observed worlds, which must not change the base.
         return deepcopy(self._bases[name])
 
     def _read_shape(self, name: str) -> Any:
@@ -110,11 +114,13 @@ class Cases:
 
 
 def _find_shape(path: Path, decided: dict[str, Decided]) -> Any:
-    """Return the child of its case that a shape has become: of those of its kind, the one that differs least."""
+    """Return the child that replaces a shape: of the case's children of that kind, the one that differs least."""
     head, shape = _read(path)
     children = [child for child in decided[head["case"]][0] if child["kind"] == shape["kind"]]
     if not children:
-        raise ValueError(f"{path}: {head['case']} has no {shape['kind']} any more: name another case, or remove this")
+        raise ValueError(
+            f"{path}: {head['case']} has no {shape['kind']} any more: name another case, or delete this file"
+        )
     return min(children, key=lambda child: len(dump(diff(shape, child))))
 
 

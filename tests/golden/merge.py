@@ -1,10 +1,10 @@
-"""A value written as what differs from another: JSON merge patch (RFC 7396), and three things that it cannot say.
+"""Writes a value as its difference from another: JSON merge patch (RFC 7396) with three extensions.
 
 - A mapping changes the fields that it names, and null removes one. Anything else replaces what was there.
-- A mapping also changes a list whose items have names, as conditions have a `type`: each key is an item's name, null
-  removes the item, and one that is new stands before the next that the mapping names, or last.
-- A mapping also changes a text that is JSON, as the text of a ConfigMap is, as if it were what it says.
-- `{exactly: value}` is the value as it stands: null itself, or a mapping in place of such a list or text.
+- A mapping also changes a list whose items have names, such as the `type` of conditions: each key is an item's name,
+  null removes the item, and a new item is inserted before the next item that the mapping names, or last.
+- A mapping also changes a string that holds a JSON object, such as the data of a ConfigMap.
+- `{exactly: value}` sets the value unchanged: null itself, or a mapping in place of such a list or string.
 """
 
 import json
@@ -14,19 +14,19 @@ from typing import Any
 
 EXACTLY = "exactly"
 _NAMES = ("type", "name", "metric", "job")
-"""Fields that name the items of a list; the first that is there, and different, in each."""
+"""Fields that may name the items of a list: the first that every item has, with different values."""
 
 
 def merge(base: Any, change: Any) -> Any:
-    """Return what a change makes of a value, which stays as it is."""
+    """Return a value with a change applied; does not modify the value."""
     if not isinstance(change, dict):
         return change
     if set(change) == {EXACTLY}:
         return change[EXACTLY]
     if (name := _find_name(base)) is not None:
         return _merge_items(base, change, name)
-    if (said := _read_json(base)) is not None:
-        return _write_json(merge(said, change))
+    if (content := _read_json(base)) is not None:
+        return _write_json(merge(content, change))
     merged = dict(base) if isinstance(base, dict) else {}
     for key, value in change.items():
         if value is None:
@@ -37,7 +37,7 @@ def merge(base: Any, change: Any) -> Any:
 
 
 def diff(base: Any, target: Any) -> Any:
-    """Return the change that makes the target of a value: as little as can be said of it."""
+    """Return the smallest change from a value to the target."""
     if target is not None:
         for change in _propose(base, target):
             if merge(base, change) == target:
@@ -46,7 +46,7 @@ def diff(base: Any, target: Any) -> Any:
 
 
 def _propose(base: Any, target: Any) -> Iterator[Any]:
-    """Yield changes that may make the target, the best first."""
+    """Yield candidate changes from base to target, the smallest first."""
     if isinstance(target, dict):
         yield _diff_fields(base if isinstance(base, dict) else {}, target)
     elif isinstance(target, list):
@@ -68,12 +68,12 @@ def _diff_fields(base: dict[str, Any], target: dict[str, Any]) -> dict[str, Any]
 def _diff_items(base: list[Any], target: list[Any], name: str) -> dict[str, Any]:
     old = {item[name]: item for item in base}
     new = {item[name]: item for item in target}
-    # What follows a new item is named even if it stays as it is, since that says where the new one stands.
-    placing = {after for before, after in pairwise(new) if before not in old}
+    # The successor of a new item is named even without a change: it gives the position of the new item.
+    successors = {after for before, after in pairwise(new) if before not in old}
     changed = {
         key: diff(old.get(key, {name: key}), item)
         for key, item in new.items()
-        if key in placing or old.get(key) != item
+        if key in successors or old.get(key) != item
     }
     return changed | dict.fromkeys(key for key in old if key not in new)
 
@@ -95,25 +95,25 @@ def _merge_items(base: list[Any], change: dict[str, Any], name: str) -> list[Any
 
 
 def _find_name(value: Any, fields: tuple[str, ...] = _NAMES) -> str | None:
-    """Return the field that names the items of a list; None for what is no such list."""
+    """Return the field that names the items of a list; None for any other value."""
     if not isinstance(value, list) or not value or not all(isinstance(item, dict) for item in value):
         return None
     for field in fields:
         names = [item.get(field) for item in value]
-        if all(isinstance(one, str) for one in names) and len(set(names)) == len(names):
+        if all(isinstance(name, str) for name in names) and len(set(names)) == len(names):
             return field
     return None
 
 
 def _read_json(text: Any) -> dict[str, Any] | None:
-    """Return what a text of JSON says; None for what would not be written anew as it is, or is no mapping."""
+    """Return the JSON object in a string; None for other values and for JSON in another format."""
     if not isinstance(text, str) or not text.startswith("{"):
         return None
     try:
-        said = json.loads(text)
+        content = json.loads(text)
     except ValueError:
         return None
-    return said if _write_json(said) == text else None
+    return content if _write_json(content) == text else None
 
 
 def _write_json(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""The files of the cases: what they say in full, and how they are written anew."""
+"""The files of the cases: how they are expanded and rewritten."""
 
 from pathlib import Path
 from typing import Any
@@ -30,13 +30,13 @@ def _decide(observed: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
     return [POD, POD | {"metadata": None}], {"status": status, "events": ["Normal"], "againAfter": None}
 
 
-def test_what_is_like_a_base_is_that_with_its_changes(cases: Cases) -> None:
+def test_like_gives_the_base_with_changes(cases: Cases) -> None:
     status = {"stage": "Train", "conditions": [{"type": "Ready"}]}
     job = {"metadata": {"name": "shop", "uid": "1"}, "spec": {}, "status": status}
     assert cases.read_observed("trains") == {"job": job}
 
 
-def test_what_is_like_a_base_within_a_change_replaces_what_was_there(cases: Cases, tmp_path: Path) -> None:
+def test_like_within_a_change_replaces_the_value(cases: Cases, tmp_path: Path) -> None:
     _write(tmp_path / "other.yaml", "like: pair\nparent: {like: new-job}\nothers: [{like: new-job, spec: null}]\n")
     metadata = {"name": "shop", "uid": "1"}
     assert cases.read_observed("other") == {
@@ -45,17 +45,17 @@ def test_what_is_like_a_base_within_a_change_replaces_what_was_there(cases: Case
     }
 
 
-def test_what_is_like_nothing_is_as_it_stands(cases: Cases, tmp_path: Path) -> None:
+def test_a_mapping_without_like_is_unchanged(cases: Cases, tmp_path: Path) -> None:
     _write(tmp_path / "other.yaml", "job: {a: null, exactly: {b: null}}\nserver: null\n")
     assert cases.read_observed("other") == {"job": {"a": None, "exactly": {"b": None}}, "server": None}
 
 
-def test_worlds_share_nothing(cases: Cases) -> None:
+def test_observed_worlds_are_independent_copies(cases: Cases) -> None:
     cases.read_observed("trains")["job"]["metadata"]["name"] = "other"
     assert cases.read_observed("trains")["job"]["metadata"]["name"] == "shop"
 
 
-def test_what_follows_is_written_as_what_differs(cases: Cases, tmp_path: Path) -> None:
+def test_an_outcome_is_written_as_a_difference(cases: Cases, tmp_path: Path) -> None:
     cases.rewrite(_decide)
     text = (tmp_path / "trains.yaml").read_text()
     assert text == (
@@ -64,11 +64,11 @@ def test_what_follows_is_written_as_what_differs(cases: Cases, tmp_path: Path) -
         "- {like: pod, metadata: {exactly: null}}\n"
     )
     assert yaml.safe_load((tmp_path / "shapes" / "pod.yaml").read_text().split("---")[1]) == POD
-    for read in (cases, Cases(tmp_path)):
-        assert read.read_wanted("trains") == _decide(read.read_observed("trains"))
+    for reader in (cases, Cases(tmp_path)):
+        assert reader.read_expected("trains") == _decide(reader.read_observed("trains"))
 
 
-def test_to_write_anew_what_is_so_changes_nothing(cases: Cases, tmp_path: Path) -> None:
+def test_a_second_rewrite_changes_nothing(cases: Cases, tmp_path: Path) -> None:
     cases.rewrite(_decide)
     before = {path: path.read_text() for path in tmp_path.rglob("*.yaml")}
     cases.rewrite(_decide)
@@ -85,19 +85,19 @@ def test_a_shape_follows_its_case(cases: Cases, tmp_path: Path) -> None:
     assert "trainer:2" in (tmp_path / "shapes" / "pod.yaml").read_text()
 
 
-def test_a_child_of_no_known_kind_is_written_in_full(cases: Cases) -> None:
+def test_a_child_without_a_shape_is_written_in_full(cases: Cases) -> None:
     claim = {"kind": "PersistentVolumeClaim", "spec": {}}
     cases.rewrite(lambda observed: ([POD, claim], _decide(observed)[1]))
-    assert cases.read_wanted("trains")[0] == [POD, claim]
+    assert cases.read_expected("trains")[0] == [POD, claim]
 
 
 def test_null_in_an_outcome_is_kept(cases: Cases) -> None:
     outcome = {"status": {"stage": None, "of": {"job": None}}, "events": None, "againAfter": None, "delete": None}
     cases.rewrite(lambda _: ([POD], outcome))
-    assert cases.read_wanted("trains") == ([POD], outcome)
+    assert cases.read_expected("trains") == ([POD], outcome)
 
 
-def test_nothing_is_written_where_a_case_cannot_be_decided(cases: Cases, tmp_path: Path) -> None:
+def test_nothing_is_written_when_a_case_fails(cases: Cases, tmp_path: Path) -> None:
     cases.rewrite(_decide)
     _write(tmp_path / "broken.yaml", "job: {}\n")
     before = (tmp_path / "trains.yaml").read_text()
@@ -106,12 +106,12 @@ def test_nothing_is_written_where_a_case_cannot_be_decided(cases: Cases, tmp_pat
     assert (tmp_path / "trains.yaml").read_text() == before
 
 
-def test_a_case_without_what_follows_says_how_to_write_it(cases: Cases) -> None:
+def test_a_case_without_an_outcome_says_how_to_write_it(cases: Cases) -> None:
     with pytest.raises(ValueError, match="trains.yaml.*--rewrite-golden"):
-        cases.read_wanted("trains")
+        cases.read_expected("trains")
 
 
-def test_a_shape_whose_case_lost_it_says_so(cases: Cases) -> None:
+def test_a_shape_without_its_child_is_reported(cases: Cases) -> None:
     with pytest.raises(ValueError, match=r"pod.yaml: trains has no Pod any more"):
         cases.rewrite(lambda observed: ([], _decide(observed)[1]))
 

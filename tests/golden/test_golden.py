@@ -1,8 +1,8 @@
-"""The operator's decisions as scenarios that a person can read: what is there, what should follow.
+"""The operator's decisions as readable scenarios: an observed world and the expected outcome.
 
-Each `<case>.yaml` holds what is observed (the object, its children and pods, as the API server has them, and what the
-pods say) and, below a line of `---`, what the plan makes of it; `cases.py` says how it is written. `pytest tests/golden
---rewrite-golden` writes the latter anew in every case; review the difference.
+Each `<case>.yaml` holds the observed world (the object, its children and pods as the API server returns them, and the
+answers of the pods) and, below a line of `---`, the outcome of the plan. `cases.py` describes the format. `pytest
+tests/golden --rewrite-golden` rewrites the outcome of every case; review the difference.
 """
 
 from datetime import UTC, datetime
@@ -35,7 +35,7 @@ NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 SETTINGS = Settings.model_validate(
     {
         "images": {"trainer": "trainer:1", "serving": "serving:1"},
-        # They are the same for all jobs: tests/unit/operator/test_isolation.py has them.
+        # Policies are the same for all jobs: tests/unit/operator/manifests/test_isolation.py covers them.
         "network": {"isolateJobs": False},
         "sources": {"httpsHosts": ["data.example.com", "*.mirror.example.com"]},
         "gpu": {
@@ -51,32 +51,32 @@ SETTINGS = Settings.model_validate(
 
 @pytest.fixture(scope="session", autouse=True)
 def _rewrite(request: pytest.FixtureRequest) -> None:
-    """Write anew what follows, where asked for: in all cases, since they share shapes."""
+    """Rewrite the outcomes of all cases where the flag is given: cases share shapes."""
     if request.config.getoption("--rewrite-golden"):
         GOLDEN.rewrite(decide)
 
 
 @pytest.mark.parametrize("case", GOLDEN.list_names())
 def test_golden(case: str) -> None:
-    wanted_children, wanted_outcome = GOLDEN.read_wanted(case)
+    expected_children, expected_outcome = GOLDEN.read_expected(case)
     children, outcome = decide(GOLDEN.read_observed(case))
-    assert children == wanted_children
-    assert outcome == wanted_outcome
+    assert children == expected_children
+    assert outcome == expected_outcome
 
 
 def decide(observed: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
-    """Return the children and the outcome that the plan of an observed world makes."""
+    """Return the children and the outcome of the plan for an observed world."""
     plan = make_plan(observed)
     outcome = _outcome(plan.status, plan.events, plan.requeue_after)
     if plan.pod_annotations:
         outcome["annotate"] = [[name, annotations] for name, annotations in plan.pod_annotations]
     if plan.deletions:
-        outcome["delete"] = [f"{one.kind.name} {one.name} {one.uid} {one.version}" for one in plan.deletions]
+        outcome["delete"] = [f"{ref.kind.name} {ref.name} {ref.uid} {ref.version}" for ref in plan.deletions]
     return list(plan.desired), outcome
 
 
 def make_plan(observed: dict[str, Any]) -> Plan:
-    """Return the plan for an observed world: a job's, or that of a server alone."""
+    """Return the plan for an observed world, of its job or of its server where there is no job."""
     if "server" in observed and "job" not in observed:
         return _plan_server(observed)
     job = view_job(observed["job"])
@@ -86,6 +86,7 @@ def make_plan(observed: dict[str, Any]) -> Plan:
         if (attempt := view_attempt(child["job"], child.get("pods", []))) is not None
     ]
     server = view_server(observed["server"]) if observed.get("server") else None
+    served_jobs = [view_job(served) for served in observed.get("servedJobs", [])]
     snapshot = JobSnapshot(
         attempts=attempts,
         parent=view_job(observed["parent"]) if observed.get("parent") else None,
@@ -94,9 +95,7 @@ def make_plan(observed: dict[str, Any]) -> Plan:
         server_is_busy=observed.get("serverIsBusy", False),
         has_default_claim=observed.get("hasDefaultClaim", False),
         progress=TrainingProgress.model_validate(observed["progress"]) if observed.get("progress") else None,
-        incumbent=find_incumbent(
-            job.spec.serving if job.spec else None, server, [view_job(one) for one in observed.get("servedJobs", [])]
-        ),
+        incumbent=find_incumbent(job.spec.serving if job.spec else None, server, served_jobs),
         newer_job=observed.get("newerJob"),
         lingering_pods=observed.get("lingeringPods", []),
         other_usage=_count_usage(observed),
@@ -109,13 +108,13 @@ def make_plan(observed: dict[str, Any]) -> Plan:
 def _count_usage(observed: dict[str, Any]) -> QuotaUsage:
     """Return the quota that the other jobs of the namespace use and wait for."""
     others = observed.get("others", [])
-    jobs = [one for one in others if one["kind"] == "FineTuneJob"]
+    jobs = [item for item in others if item["kind"] == "FineTuneJob"]
     return count_usage(
         observed["job"]["metadata"]["name"],
         [job for job in jobs if is_active(job)],
         {resource: [job for job in jobs if quota_request_of(job).get(resource)] for resource in QUOTA_RESOURCES},
-        [one for one in others if one["kind"] == "Job" and is_unfinished(one)],
-        [one for one in others if one["kind"] == "Pod" and is_unfinished(one)],
+        [item for item in others if item["kind"] == "Job" and is_unfinished(item)],
+        [item for item in others if item["kind"] == "Pod" and is_unfinished(item)],
         SETTINGS.gpu.resource_name,
     )
 
@@ -123,17 +122,17 @@ def _count_usage(observed: dict[str, Any]) -> QuotaUsage:
 def _plan_server(observed: dict[str, Any]) -> Plan:
     pods = [
         view_server_pod(
-            one["pod"],
+            observation["pod"],
             ROUTES_ANNOTATION,
-            LoadedReport.model_validate(one["loaded"]) if one.get("loaded") else None,
-            not_yet_observed=one.get("notYetObserved", False),
+            LoadedReport.model_validate(observation["loaded"]) if observation.get("loaded") else None,
+            not_yet_observed=observation.get("notYetObserved", False),
         )
-        for one in observed.get("pods", [])
+        for observation in observed.get("pods", [])
     ]
     snapshot = ServerSnapshot([view_job(job) for job in observed.get("jobs", [])], pods, observed.get("conflict", ""))
     return plan_server(view_server(observed["server"]), snapshot, SETTINGS, NOW)
 
 
 def _outcome(status: dict[str, Any], events: tuple[Event, ...], again_after: float | None) -> dict[str, Any]:
-    said = [f"{event.type} {event.reason}: {event.message}" for event in events]
-    return {"status": status, "events": said, "againAfter": again_after}
+    lines = [f"{event.type} {event.reason}: {event.message}" for event in events]
+    return {"status": status, "events": lines, "againAfter": again_after}

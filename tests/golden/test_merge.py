@@ -1,4 +1,4 @@
-"""What differs between two values, and what is made of it again."""
+"""Differences between two values, and values with a difference applied."""
 
 import json
 from typing import Any
@@ -10,13 +10,13 @@ from golden.yamltext import dump
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-# Few different ones, so that two values often have the same field or item.
+# Few keys, so that two values often share a field or an item.
 _KEYS = st.sampled_from(["a", "b", "name", "type", "exactly"]) | st.text(max_size=1)
 _SCALARS = st.none() | st.booleans() | st.floats(allow_nan=False) | st.text()
 
 
 def _nest(values: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    """Lists, lists of things with names, mappings, and mappings as a text of JSON."""
+    """Return lists, lists of named items, mappings, and mappings as JSON strings."""
     fields = st.dictionaries(_KEYS, values, max_size=3)
     named = st.lists(
         st.builds(lambda item, name: item | {"name": name}, fields, st.sampled_from(["x", "y", "z"])), max_size=3
@@ -46,7 +46,7 @@ _VALUES = st.recursive(_SCALARS, _nest, max_leaves=12)
         ({"a": [1]}, {"a": {"b": 1}}, {"a": {"b": 1}}),
     ],
 )
-def test_a_change_says_what_differs(base: Any, change: Any, target: Any) -> None:
+def test_a_change_holds_only_the_difference(base: Any, change: Any, target: Any) -> None:
     assert diff(base, target) == change
     assert merge(base, change) == target
 
@@ -62,28 +62,28 @@ def test_a_change_says_what_differs(base: Any, change: Any, target: Any) -> None
         (_CONDITIONS[::-1], _CONDITIONS[::-1]),
         ({"exactly": {"Ready": 1}}, {"Ready": 1}),
     ],
-    ids=["changed", "removed", "before another", "last", "emptied", "in another order", "no list any more"],
+    ids=["changed", "removed", "before another", "last", "emptied", "in another order", "a mapping instead"],
 )
-def test_items_with_names_are_changed_by_their_names(change: Any, target: Any) -> None:
+def test_named_items_are_changed_by_name(change: Any, target: Any) -> None:
     assert diff(_CONDITIONS, target) == change
     assert merge(_CONDITIONS, change) == target
 
 
-def test_items_that_share_a_name_are_a_list_in_full() -> None:
+def test_items_with_equal_names_are_written_in_full() -> None:
     doubled = [{"name": "a", "weight": 1}, {"name": "a", "weight": 2}]
     assert diff([{"name": "a"}], doubled) == doubled
     assert diff(doubled, [{"name": "a"}]) == [{"name": "a"}]
 
 
-def test_a_text_of_json_is_changed_as_what_it_says() -> None:
+def test_a_json_string_is_changed_by_its_fields() -> None:
     base, target = ({"data": _write_json({"seed": seed, "gates": []})} for seed in (1, 2))
     assert diff(base, target) == {"data": {"seed": 2}}
     assert merge(base, {"data": {"seed": 2}}) == target
-    otherwise = {"data": json.dumps({"seed": 2})}
-    assert diff(base, otherwise) == otherwise
+    differently_formatted = {"data": json.dumps({"seed": 2})}
+    assert diff(base, differently_formatted) == differently_formatted
 
 
-def test_what_is_changed_stays_as_it_is() -> None:
+def test_merge_does_not_modify_the_value() -> None:
     base = {"conditions": [{"type": "Ready", "status": "True"}], "a": {"b": 1}}
     merge(base, {"conditions": {"Ready": {"status": "False"}, "Served": {}}, "a": {"b": None}})
     assert base == {"conditions": [{"type": "Ready", "status": "True"}], "a": {"b": 1}}
@@ -91,7 +91,7 @@ def test_what_is_changed_stays_as_it_is() -> None:
 
 @settings(max_examples=300, deadline=None, database=None)
 @given(_VALUES, _VALUES)
-def test_a_change_makes_the_target_whatever_the_values_are(base: Any, target: Any) -> None:
+def test_a_change_always_gives_the_target(base: Any, target: Any) -> None:
     change = diff(base, target)
     assert merge(base, change) == target
     assert yaml.safe_load(dump(change)) == change
@@ -99,7 +99,7 @@ def test_a_change_makes_the_target_whatever_the_values_are(base: Any, target: An
 
 @settings(max_examples=200, deadline=None, database=None)
 @given(st.dictionaries(_KEYS, _VALUES))
-def test_nothing_is_said_where_nothing_differs(value: dict[str, Any]) -> None:
+def test_equal_values_give_an_empty_change(value: dict[str, Any]) -> None:
     assert merge(value, {}) == value
     if set(value) != {"exactly"}:
         assert diff(value, value) == {}

@@ -1,4 +1,4 @@
-"""YAML for people: what fits in a line is in one, long texts have lines of their own, and nothing is an alias."""
+"""YAML for readers: short values in one line, long strings as blocks, no aliases."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import yaml
 
 _WIDTH = 120
 _LINE = 100
-"""Characters of a mapping or list that is written in one line; what stands before it comes on top."""
+"""Maximum characters of a mapping or list in one line, without its indentation and key."""
 _LONG_TEXT = 80
 
 
@@ -17,11 +17,11 @@ def dump(value: Any) -> str:
 
 class _Dumper(yaml.SafeDumper):
     def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 - PyYAML's signature
-        """Write twice what occurs twice."""
+        """Write equal objects in full instead of as aliases."""
         return True
 
     def serialize(self, node: yaml.Node) -> None:
-        """Write the outermost mapping or list in lines, however short it is."""
+        """Write the outermost mapping or list in block style, however short it is."""
         if isinstance(node, yaml.CollectionNode):
             node.flow_style = False
         super().serialize(node)
@@ -35,7 +35,7 @@ def _represent_list(dumper: _Dumper, value: list[Any]) -> yaml.Node:
     node = dumper.represent_sequence("tag:yaml.org,2002:seq", value, flow_style=_fits_line(value))
     for item in node.value:
         if isinstance(item, yaml.MappingNode) and len(item.value) == 1:
-            # The dash says already that it is one thing.
+            # The dash already shows that it is one item.
             item.flow_style = False
     return node
 
@@ -43,13 +43,13 @@ def _represent_list(dumper: _Dumper, value: list[Any]) -> yaml.Node:
 def _represent_text(dumper: _Dumper, value: str) -> yaml.Node:
     style = "|" if "\n" in value else ">" if len(value) > _LONG_TEXT else None
     if not value.replace("\n", "").isprintable():
-        # YAML has more breaks of lines than this, which other styles do not keep.
+        # Only double quotes keep the other line breaks of YAML, such as U+2028.
         style = '"'
     return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
 
 
 def _fits_line(value: dict[str, Any] | list[Any], deepest: int = 2) -> bool:
-    """Tell whether a value reads well in a line: it is short, has no list of mappings, and no third level."""
+    """Tell whether a value may be written in one line: it is short, has no list of mappings and no third level."""
     items = list(value.values()) if isinstance(value, dict) else value
     return len(str(value).replace("'", "")) <= _LINE and all(
         deepest > 1 and isinstance(value, dict) and _fits_line(item, deepest - 1)

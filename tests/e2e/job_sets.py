@@ -1,16 +1,16 @@
-"""Jobs that begin together at the start of the tier, so that the node works while tests wait for something else."""
+"""FineTuneJobs with their data. Those of `build_methods` start first, so that the node is busy while tests wait."""
 
 from typing import Any
 
 from e2e.jobs import data, finetunejob
 from rows import GRADER, PAIRS, PROMPTS
 
-_VALUES = {"epochs": 4, "learningRate": 0.005, "batchSize": 4, "maxLength": 64}
-_ANSWERS = {"maxExamples": 10, "maxNewTokens": 8}
+_HYPERPARAMETERS = {"epochs": 4, "learningRate": 0.005, "batchSize": 4, "maxLength": 64}
+_EVALUATION = {"maxExamples": 10, "maxNewTokens": 8}
 
 
 def build_methods(namespace: str) -> list[dict[str, Any]]:
-    """Return a job of each method that answers are not enough for, with its data."""
+    """Return a job for each method that needs more than reference answers (DPO, GRPO), with its data."""
     gate = {"metric": "PreferenceAccuracy", "maxLoss": 1}
     graded = {"graders": [GRADER], "gates": [{"metric": "Grader", "grader": GRADER["name"], "maxLoss": 1}]}
     rewarded = {"graders": [GRADER], "numGenerations": 4, "maxCompletionLength": 8}
@@ -26,8 +26,8 @@ def build_methods(namespace: str) -> list[dict[str, Any]]:
                 namespace,
                 dataset={"train": {"uri": f"configmap://{name}-data/train.jsonl"}, "holdout": 0.25},
                 method=method,
-                hyperparameters=_VALUES,
-                evaluation=_ANSWERS | evaluation,
+                hyperparameters=_HYPERPARAMETERS,
+                evaluation=_EVALUATION | evaluation,
                 output={"merged": True},
             ),
         ]
@@ -37,7 +37,7 @@ def build_methods(namespace: str) -> list[dict[str, Any]]:
 def build_greeting(
     namespace: str, job: str, name: str, greeting: str, server: str, rollout: Any = None, **spec: Any
 ) -> list[dict[str, Any]]:
-    """Return a job that learns to answer with a greeting, and its data."""
+    """Return a job that learns to answer with a greeting, with its data."""
     serving = {"modelName": name, "server": server} | ({"rollout": rollout} if rollout else {})
     rows = [{"prompt": f"visitor {number} comes in", "completion": f"{greeting}, {number}"} for number in range(40)]
     dataset = {"train": {"uri": f"configmap://{job}-data/train.jsonl"}}

@@ -1,4 +1,4 @@
-"""FineTuneJobs whose result was made by hand, for what comes after the proof."""
+"""FineTuneJobs with an artifact that a test made, for tests of what follows the evaluation."""
 
 import json
 from datetime import UTC, datetime
@@ -8,11 +8,13 @@ from finetune_api.artifact import Artifact
 from finetune_api.conditions import ConditionType, Reason
 
 
-def prove(kubectl: Kubectl, namespace: str, job: str, artifact: Artifact) -> None:
-    """Write into the status of a job that waits for its approval that it was trained and passed its gates."""
+def set_trained_and_evaluated(kubectl: Kubectl, namespace: str, job: str, artifact: Artifact) -> None:
+    """Set a job that waits for approval to trained and evaluated, with the given artifact."""
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     done = (ConditionType.TRAINED, ConditionType.EVALUATED)
-    conditions = [one for one in kubectl.status(namespace, job)["conditions"] if one["type"] not in done]
+    conditions = [
+        condition for condition in kubectl.status(namespace, job)["conditions"] if condition["type"] not in done
+    ]
     conditions += [
         {"type": kind, "status": "True", "reason": Reason.SUCCEEDED, "message": "", "lastTransitionTime": now}
         for kind in done
@@ -24,6 +26,6 @@ def prove(kubectl: Kubectl, namespace: str, job: str, artifact: Artifact) -> Non
     )
 
 
-def is_held(kubectl: Kubectl, namespace: str, job: str) -> bool:
-    """Tell whether a job's data are checked and it waits for its approval."""
+def waits_for_approval(kubectl: Kubectl, namespace: str, job: str) -> bool:
+    """Tell whether a job is prepared and waits for approval."""
     return kubectl.condition(namespace, job, "Approved").get("status") == "False"
