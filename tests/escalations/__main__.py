@@ -1,4 +1,4 @@
-"""`python -m escalations`: every attempt of a tenant to get more than he has; one line of JSON says how they ended."""
+"""`python -m escalations`: all attempts of a tenant to get more rights; prints the outcomes as one line of JSON."""
 
 import json
 import sys
@@ -15,7 +15,7 @@ from operator_log import check_log
 
 
 def main() -> int:
-    """Try everything; return 1 where an attempt succeeded."""
+    """Run all attempts; return 1 if one succeeded."""
     with control_plane() as cluster, tempfile.TemporaryDirectory() as directory:
         install_crds(cluster)
         account = install_account(cluster)
@@ -31,7 +31,7 @@ def main() -> int:
     attempts = [attempt for group in groups.values() for attempt in group]
     for attempt in attempts:
         if attempt.outcome == SUCCEEDED:
-            sys.stderr.write(f"SUCCEEDED: {attempt.what}: {attempt.seen}\n")
+            sys.stderr.write(f"SUCCEEDED: {attempt.description}: {attempt.evidence}\n")
     summary = summarize(attempts) | {"groups": {name: summarize(group) for name, group in groups.items()}}
     print(json.dumps(summary))
     return 1 if summary["successes"] else 0

@@ -1,4 +1,4 @@
-"""Every group of attempts."""
+"""The groups of attempts, and their summary."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -26,7 +26,7 @@ GROUPS: dict[str, Callable[[Scene], Iterator[Attempt]]] = {
 
 
 def summarize(attempts: Iterable[Attempt]) -> dict[str, Any]:
-    """Return how many attempts there were and how they ended."""
+    """Return the number of attempts by outcome."""
     outcomes = Counter(attempt.outcome for attempt in attempts)
     succeeded = outcomes.pop(SUCCEEDED, 0)
     return {"attempts": outcomes.total() + succeeded, "successes": succeeded} | dict(sorted(outcomes.items()))

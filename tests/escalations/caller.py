@@ -1,4 +1,4 @@
-"""Speaks with the API server as somebody, without a client that would check what he writes."""
+"""Sends requests to the API server as a user, without a client that validates them."""
 
 import http.client
 import json
@@ -13,24 +13,24 @@ FINETUNE = "/apis/finetune.dev/v1alpha1/namespaces"
 
 @dataclass(frozen=True)
 class Answer:
-    """What the API server said."""
+    """An answer of the API server."""
 
     code: int
     body: dict[str, Any]
 
     @property
     def is_refused(self) -> bool:
-        """Whether nothing was done."""
+        """Whether the API server refused the request."""
         return self.code >= 400
 
     @property
     def message(self) -> str:
-        """Why not."""
+        """The message of the answer, at most 300 characters."""
         return str(self.body.get("message", self.body))[:300]
 
 
 class Caller:
-    """One connection as one user."""
+    """A connection of one user."""
 
     def __init__(self, kubeconfig: Path) -> None:
         config = json.loads(kubeconfig.read_text())
@@ -52,10 +52,10 @@ class Caller:
         content_type: str = "application/json",
         **headers: str,
     ) -> Answer:
-        """Send one request."""
+        """Send a request; keyword arguments are more headers, with `_` for `-`."""
         text = None if body is None else json.dumps(body).encode()
-        named = {name.replace("_", "-"): value for name, value in headers.items()}
-        self._connection.request(method, path, text, self._headers | {"Content-Type": content_type} | named)
+        extra_headers = {name.replace("_", "-"): value for name, value in headers.items()}
+        self._connection.request(method, path, text, self._headers | {"Content-Type": content_type} | extra_headers)
         response = self._connection.getresponse()
         answer = response.read()
         try:
@@ -65,21 +65,21 @@ class Caller:
         return Answer(response.status, parsed)
 
     def create(self, manifest: dict[str, Any], *, dry_run: bool = False) -> Answer:
-        """Create an object of ours, or of the kinds that `path_of` knows."""
+        """Create an object of any kind whose plural `path_of` can build."""
         return self.call("POST", path_of(manifest) + ("?dryRun=All" if dry_run else ""), manifest)
 
     def get(self, manifest: dict[str, Any]) -> dict[str, Any]:
-        """Return an object as it is now.
+        """Return the current object.
 
         Raises:
-            AssertionError: it is not there.
+            AssertionError: it does not exist.
         """
-        found = self.find(manifest)
-        assert found is not None, f"there is no {manifest['kind']} {manifest['metadata']['name']}"
-        return found
+        current = self.find(manifest)
+        assert current is not None, f"{manifest['kind']} {manifest['metadata']['name']} does not exist"
+        return current
 
     def find(self, manifest: dict[str, Any]) -> dict[str, Any] | None:
-        """Return an object as it is now; None where it is not there."""
+        """Return the current object; None where it does not exist."""
         answer = self.call("GET", f"{path_of(manifest)}/{manifest['metadata']['name']}")
         assert answer.code in (200, 404), answer.message
         return answer.body if answer.code == 200 else None
@@ -92,7 +92,7 @@ class Caller:
 
 
 def path_of(manifest: dict[str, Any]) -> str:
-    """Return where the API server keeps the objects of a manifest's kind."""
+    """Return the path of the objects of a manifest's kind and namespace."""
     group = manifest["apiVersion"]
     root = f"/apis/{group}" if "/" in group else f"/api/{group}"
     kind = manifest["kind"].lower()

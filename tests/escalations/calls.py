@@ -1,4 +1,4 @@
-"""What the API server itself must refuse: requests for what the tenant has no right to."""
+"""Requests that the API server itself must refuse: the tenant has no right to them."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -66,36 +66,38 @@ CALLS: tuple[tuple[str, str, Any], ...] = (
 
 
 def attempt_calls(scene: Scene) -> Iterator[Attempt]:
-    """Ask for each."""
-    for method, where, body in CALLS:
-        answer = scene.tenant.call(method, where, body, _MERGE if method == "PATCH" else "application/json")
-        # A body that names another namespace than the path is a bad request.
+    """Send each request as the tenant."""
+    for method, url, body in CALLS:
+        answer = scene.tenant.call(method, url, body, _MERGE if method == "PATCH" else "application/json")
+        # A body with another namespace than the path gives 400.
         outcome = REFUSED if answer.code in (400, 403) else SUCCEEDED
-        yield Attempt(f"{method} {where}", outcome, f"{answer.code}: {answer.message}")
-    for who in ("admin", "system:serviceaccount:finetune-system:finetune-operator"):
-        answer = scene.tenant.call("GET", f"{_CORE}/secrets", Impersonate_User=who)
-        yield Attempt(f"speaking as {who}", REFUSED if answer.code == 403 else SUCCEEDED, answer.message)
+        yield Attempt(f"{method} {url}", outcome, f"{answer.code}: {answer.message}")
+    for user in ("admin", "system:serviceaccount:finetune-system:finetune-operator"):
+        answer = scene.tenant.call("GET", f"{_CORE}/secrets", Impersonate_User=user)
+        yield Attempt(f"impersonating {user}", REFUSED if answer.code == 403 else SUCCEEDED, answer.message)
     yield from _attempt_status(scene)
 
 
 def _attempt_status(scene: Scene) -> Iterator[Attempt]:
-    """Write a status along with the spec: it must be dropped, and the stages must begin with the first."""
-    held = {"type": "Evaluated", "status": "True", "reason": "GatesPassed", "message": ""}
+    """Write a status with the spec: the API server must drop it, so that the job starts with its first stage."""
+    condition = {"type": "Evaluated", "status": "True", "reason": "GatesPassed", "message": ""}
     conditions = [
-        held | {"type": kind, "lastTransitionTime": "2020-01-01T00:00:00Z"} for kind in ("Trained", "Evaluated")
+        condition | {"type": kind, "lastTransitionTime": "2020-01-01T00:00:00Z"} for kind in ("Trained", "Evaluated")
     ]
     forged = _STATUS["status"] | {"conditions": conditions, "stage": "Serve"}
     for number, manifest in enumerate((job("status-0"), server("status-1"))):
         answer = scene.tenant.create(manifest | {"status": forged})
         assert not answer.is_refused, answer.message
-        what = f"a status given with the spec of a {manifest['kind']}"
+        description = f"a status given with the spec of a {manifest['kind']}"
         scene.wait_for_operator([manifest])
         status = scene.admin.get(manifest)["status"]
         kept = "pvc://others/x" in str(status) or "2020-01-01" in str(status)
-        yield Attempt(what, SUCCEEDED if kept else "declined", f"{number}: {status.get('stage', status.get('reason'))}")
+        yield Attempt(
+            description, SUCCEEDED if kept else "declined", f"{number}: {status.get('stage', status.get('reason'))}"
+        )
         plural = f"{manifest['kind'].lower()}s"
-        where = path(plural, manifest["metadata"]["name"])
+        url = path(plural, manifest["metadata"]["name"])
         body = {"status": {"artifact": {"uri": "pvc://others/y"}, "endpoint": "http://evil"}}
-        scene.tenant.call("PATCH", where, body, _MERGE)
+        scene.tenant.call("PATCH", url, body, _MERGE)
         kept = "others/y" in str(scene.admin.get(manifest)) or "evil" in str(scene.admin.get(manifest))
         yield Attempt(f"a status patched with a {manifest['kind']}", SUCCEEDED if kept else "declined", "dropped")

@@ -1,4 +1,4 @@
-"""The tenant's attempts against a real API server and the operator with the chart's own rights."""
+"""The tenant's attempts against a real API server, and the operator with the rights of the chart."""
 
 from collections.abc import Iterator
 
@@ -13,7 +13,7 @@ from operator_log import check_log
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
-    """The API server with our kinds."""
+    """The API server with our CRDs."""
     with control_plane() as running:
         install_crds(running)
         yield running
@@ -27,14 +27,14 @@ def account(cluster: Cluster) -> Account:
 
 @pytest.fixture(scope="session")
 def scene(cluster: Cluster, account: Account) -> Iterator[Scene]:
-    """The tenant, and what belongs to others."""
+    """The tenant, and the objects of others."""
     with open_scene(cluster, is_thorough=False) as opened:
         yield opened
 
 
 @pytest.fixture(scope="session")
 def operator(account: Account, scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
-    """The running operator; at its end it must have told of no unexpected error."""
+    """The running operator. Its log must hold no unexpected error at the end."""
     running = Operator(account.kubeconfig, tmp_path_factory.mktemp("operator"), account.argument, settings=SETTINGS)
     running.start()
     yield running
@@ -44,7 +44,7 @@ def operator(account: Account, scene: Scene, tmp_path_factory: pytest.TempPathFa
 
 @pytest.fixture(scope="session")
 def player(cluster: Cluster, scene: Scene) -> Iterator[Player]:
-    """Plays the pods, those of the tenant as the scene wants it."""
-    with Player(cluster) as playing:
-        playing.play(TENANT, scene.play)
-        yield playing
+    """Simulates the pods; those of the tenant follow the script of the scene."""
+    with Player(cluster) as running:
+        running.play(TENANT, scene.play)
+        yield running

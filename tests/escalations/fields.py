@@ -1,4 +1,4 @@
-"""Fields of pods that the API does not have, wherever one might look for them."""
+"""Pod fields that the API does not have, at every level of both specs."""
 
 import copy
 from collections.abc import Iterator
@@ -53,41 +53,47 @@ POD_FIELDS: dict[str, Any] = {
 }
 _SERVING = {"modelName": "bot", "template": {}}
 LEVELS: tuple[tuple[Manifest, tuple[str, ...]], ...] = (
-    *((job("fields"), way) for way in ((), ("model",), ("dataset", "train"), ("compute",), ("compute", "resources"))),
-    *((job("fields"), way) for way in (("method", "sft"), ("adapter", "lora"), ("hyperparameters",), ("evaluation",))),
-    *((job("fields", serving=_SERVING), way) for way in (("serving",), ("serving", "template"))),
-    *((server("fields"), way) for way in ((), ("model",), ("engine",), ("resources",), ("lora",), ("limits",))),
+    *(
+        (job("fields"), parents)
+        for parents in ((), ("model",), ("dataset", "train"), ("compute",), ("compute", "resources"))
+    ),
+    *(
+        (job("fields"), parents)
+        for parents in (("method", "sft"), ("adapter", "lora"), ("hyperparameters",), ("evaluation",))
+    ),
+    *((job("fields", serving=_SERVING), parents) for parents in (("serving",), ("serving", "template"))),
+    *((server("fields"), parents) for parents in ((), ("model",), ("engine",), ("resources",), ("lora",), ("limits",))),
 )
 
 
 def attempt_fields(scene: Scene) -> Iterator[Attempt]:
-    """Give all fields at each level to a client that does not check; then look what was kept and what was made."""
-    made: list[tuple[Manifest, tuple[str, ...], Any]] = []
-    for number, (base, way) in enumerate(LEVELS):
+    """Send all fields at each level without client-side validation; check the stored specs and the created pods."""
+    created: list[tuple[Manifest, tuple[str, ...], Any]] = []
+    for number, (base, parents) in enumerate(LEVELS):
         manifest = copy.deepcopy(base)
         manifest["metadata"]["name"] = f"fields-{number}"
         part = manifest["spec"]
-        for step in way:
+        for step in parents:
             part = part.setdefault(step, {})
-        # A field that this level really has is not an attempt: what it does is tried elsewhere.
-        known = {"template"} if way == ("serving",) else set()
-        part |= {name: value for name, value in POD_FIELDS.items() if name not in known}
-        made.append((manifest, way, scene.tenant.create(manifest)))
-    scene.wait_for_operator([manifest for manifest, _, answer in made if not answer.is_refused])
-    for manifest, way, answer in made:
-        where = ".".join((manifest["kind"], "spec", *way))
-        kept = _part(answer.body.get("spec", {}), way)
+        # A field that this level has is not an attempt; other groups cover it.
+        existing = {"template"} if parents == ("serving",) else set()
+        part |= {name: value for name, value in POD_FIELDS.items() if name not in existing}
+        created.append((manifest, parents, scene.tenant.create(manifest)))
+    scene.wait_for_operator([manifest for manifest, _, answer in created if not answer.is_refused])
+    for manifest, parents, answer in created:
+        field_path = ".".join((manifest["kind"], "spec", *parents))
+        kept = _part(answer.body.get("spec", {}), parents)
         gains = scene.gains_of(manifest["metadata"]["name"])
         for name in POD_FIELDS:
             if answer.is_refused:
-                yield Attempt(f"{where}.{name}", REFUSED, answer.message)
+                yield Attempt(f"{field_path}.{name}", REFUSED, answer.message)
             elif gains or (name in kept and name != "template"):
-                yield Attempt(f"{where}.{name}", SUCCEEDED, f"kept {kept.get(name)}; {gains}")
+                yield Attempt(f"{field_path}.{name}", SUCCEEDED, f"kept {kept.get(name)}; {gains}")
             else:
-                yield Attempt(f"{where}.{name}", DECLINED, "the field is dropped")
+                yield Attempt(f"{field_path}.{name}", DECLINED, "the field is dropped")
 
 
-def _part(spec: Manifest, way: tuple[str, ...]) -> Manifest:
-    for step in way:
+def _part(spec: Manifest, parents: tuple[str, ...]) -> Manifest:
+    for step in parents:
         spec = spec.get(step, {})
     return spec

@@ -1,4 +1,4 @@
-"""What no author of a FineTuneJob or ModelServer may ever get into a pod. Pure: looks at what the API server holds."""
+"""Finds in a pod template what no author of a FineTuneJob or ModelServer may get into a pod. No I/O."""
 
 import re
 from collections.abc import Iterator
@@ -50,7 +50,7 @@ _ROLES = ("node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/mast
 
 
 def find_gains(template: Manifest, images: set[str]) -> list[str]:
-    """Return everything in a pod template that its author should not have got."""
+    """Return descriptions of all settings of a pod template that its author must not control."""
     return [*_in_metadata(template.get("metadata", {})), *_in_pod(template["spec"]), *_in_containers(template, images)]
 
 
@@ -65,7 +65,7 @@ def _in_metadata(metadata: Manifest) -> Iterator[str]:
 def _in_pod(pod: Manifest) -> Iterator[str]:
     yield from (f"spec.{field}={pod[field]}" for field in pod.keys() - _FIELDS)
     if pod.get("automountServiceAccountToken") is not False:
-        yield "a token of Kubernetes"
+        yield "a service account token"
     if pod.get("schedulerName", "default-scheduler") != "default-scheduler":
         yield "another scheduler"
     if pod.get("priorityClassName", "").startswith("system-"):
@@ -75,16 +75,18 @@ def _in_pod(pod: Manifest) -> Iterator[str]:
     kinds = {kind for volume in pod.get("volumes", []) for kind in volume.keys() - {"name"}}
     yield from (f"a volume of kind {kind}" for kind in kinds - _VOLUMES)
     for role in _ROLES:
-        if role in pod.get("nodeSelector", {}) or role in [one.get("key") for one in pod.get("tolerations", [])]:
-            yield f"a place at {role}"
-    if any(not one.get("key") for one in pod.get("tolerations", [])):
+        if role in pod.get("nodeSelector", {}) or role in [
+            toleration.get("key") for toleration in pod.get("tolerations", [])
+        ]:
+            yield f"scheduling on {role}"
+    if any(not toleration.get("key") for toleration in pod.get("tolerations", [])):
         yield "a toleration of everything"
 
 
 def _in_containers(template: Manifest, images: set[str]) -> Iterator[str]:
     pod = template["spec"]
     if len(pod["containers"]) != 1:
-        yield "a container more"
+        yield "an additional container"
     for container in pod["containers"]:
         for field in container.keys() - _CONTAINER_FIELDS:
             yield f"the container's {field}"
@@ -94,9 +96,9 @@ def _in_containers(template: Manifest, images: set[str]) -> Iterator[str]:
         if command not in _COMMANDS:
             yield f"the command {command}"
         yield from (f"the argument {flag!r}" for flag in flags if not _FLAG.fullmatch(flag) or "$(" in flag)
-        for one in container.get("env", []):
-            if not _ENV.fullmatch(one["name"]) or _FORBIDDEN_ENV.fullmatch(one["name"]):
-                yield f"the variable {one['name']}"
+        for variable in container.get("env", []):
+            if not _ENV.fullmatch(variable["name"]) or _FORBIDDEN_ENV.fullmatch(variable["name"]):
+                yield f"the variable {variable['name']}"
         security = container.get("securityContext", {})
         if (
             security.get("privileged")

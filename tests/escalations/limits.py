@@ -1,4 +1,4 @@
-"""Places that are the cluster's own, names that mean something else, and objects that are too large."""
+"""Scheduling reserved for the cluster, names with a second meaning, and objects that are too large."""
 
 import copy
 from collections.abc import Iterator
@@ -45,27 +45,28 @@ _HUGE: tuple[tuple[str, dict[str, Any]], ...] = (
     ("retries", {"retries": 10**9}),
     ("a schema", {"evaluation": {"jsonSchema": "x" * 20_000}}),
     ("a URI", {"model": {"uri": "hf://org/" + "x" * 600}}),
-    ("a field that there is not", {"unknown": "x" * 1_000_000}),
+    ("an unknown field", {"unknown": "x" * 1_000_000}),
     ("depth", {"unknown": _DEEP}),
-    ("more than a request may hold", {"unknown": "x" * 4_000_000}),
+    ("more than the request limit", {"unknown": "x" * 4_000_000}),
 )
 
 
 def attempt_places(scene: Scene) -> Iterator[Attempt]:
-    """Ask for places and priorities that are the cluster's own."""
+    """Request nodes and priorities that are reserved for the cluster."""
     for part in _PLACES:
         for base in (
             job("place", compute=part),
             job("place", serving={"modelName": "bot", "template": part}),
             server("place", **part),
         ):
-            where = "spec" if base["kind"] == "ModelServer" else "compute" if "compute" in base["spec"] else "template"
-            what = f"{base['kind']} {where}: {part}"
-            yield from _try_all(scene, [(what, base)])
+            section = (
+                "spec" if base["kind"] == "ModelServer" else "compute" if "compute" in base["spec"] else "template"
+            )
+            yield from _try_all(scene, [(f"{base['kind']} {section}: {part}", base)])
 
 
 def attempt_names(scene: Scene) -> Iterator[Attempt]:
-    """Give names that are routes, paths or somebody else's."""
+    """Use names that look like routes, paths or objects of others."""
     tried: list[tuple[str, Manifest]] = [
         (f"modelName {name[:50]!r}", job("name", serving={"modelName": name, "template": {}})) for name in _MODEL_NAMES
     ]
@@ -88,21 +89,23 @@ def attempt_names(scene: Scene) -> Iterator[Attempt]:
 
 
 def attempt_sizes(scene: Scene) -> Iterator[Attempt]:
-    """Make objects as large as they are let be; the operator goes on, and nothing of theirs reaches a pod."""
-    tried = [(f"huge: {what}", job(f"huge-{number}", **spec)) for number, (what, spec) in enumerate(_HUGE)]
-    for number, (what, mark) in enumerate((("annotations", "x" * 200_000), ("labels", ""))):
+    """Create objects as large as the API server admits: the operator keeps working and no pod gets their content."""
+    tried = [
+        (f"huge: {description}", job(f"huge-{number}", **spec)) for number, (description, spec) in enumerate(_HUGE)
+    ]
+    for number, (field, value) in enumerate((("annotations", "x" * 200_000), ("labels", ""))):
         manifest = job(f"marked-{number}")
-        pairs = {"x": mark} if mark else {f"label-{one}": "x" for one in range(3_000)}
-        manifest["metadata"][what] = pairs
-        tried.append((f"huge: {what}", manifest))
+        pairs = {"x": value} if value else {f"label-{index}": "x" for index in range(3_000)}
+        manifest["metadata"][field] = pairs
+        tried.append((f"huge: {field}", manifest))
     yield from _try_all(scene, tried)
 
 
 def _try_all(scene: Scene, tried: list[tuple[str, Manifest]]) -> Iterator[Attempt]:
-    """Create each under its name; what is admitted is judged once the operator has looked at it."""
-    answers = [(what, copy.deepcopy(one), scene.tenant.create(one)) for what, one in tried]
+    """Create each object as the tenant; assess the admitted ones once the operator has reconciled them."""
+    answers = [(description, copy.deepcopy(manifest), scene.tenant.create(manifest)) for description, manifest in tried]
     scene.wait_for_operator([manifest for _, manifest, answer in answers if not answer.is_refused])
-    for what, manifest, answer in answers:
-        yield scene.judge(what, answer, manifest["metadata"]["name"])
+    for description, manifest, answer in answers:
+        yield scene.assess(description, answer, manifest["metadata"]["name"])
         if not answer.is_refused:
             scene.tenant.call("DELETE", f"{path_of(manifest)}/{manifest['metadata']['name']}")

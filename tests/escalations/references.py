@@ -1,4 +1,4 @@
-"""URIs and names that lead elsewhere: out of their place, into the node's network, to what others own."""
+"""URIs and names that point outside their volume, into the node's network, or to objects of others."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -72,7 +72,7 @@ ADDRESSES = (
     "evilmirror.example/x",
     "evil.com\\@data.example.com/x",
 )
-"""None is a host that the test's administrator lists."""
+"""None of these hosts is in the operator's list of HTTPS hosts."""
 _PLACES: tuple[tuple[str, ...], ...] = (
     ("dataset", "train", "uri"),
     ("dataset", "validation", "uri"),
@@ -84,24 +84,24 @@ _PLACES: tuple[tuple[str, ...], ...] = (
 
 
 def attempt_uris(scene: Scene) -> Iterator[Attempt]:
-    """Try each URI wherever a URI may stand; what is admitted must be declined before a pod is made."""
+    """Try each URI in each URI field; the operator must decline an admitted one before it creates a pod."""
     tried: list[tuple[str, Manifest, Answer]] = []
     for place in _PLACES:
-        for uri in (*TRAVERSALS, *(f"https://{one}" for one in ADDRESSES)):
+        for uri in (*TRAVERSALS, *(f"https://{address}" for address in ADDRESSES)):
             manifest = _put(job(f"uri-{len(tried)}"), place, uri)
             tried.append((f"{'.'.join(place)}: {uri}", manifest, scene.tenant.create(manifest)))
     for address in ADDRESSES:
         if address.startswith(("127.", "localhost", "10.", "kubernetes", "data.", "evil", "mirror")):
-            continue  # A tracker may be at any host that the network lets the pod reach, the pod itself included.
+            continue  # A tracker may be at any host that the network policies allow, including the pod itself.
         mlflow = {"trackingUri": f"http://{address}", "experiment": "x"}
         manifest = job(f"uri-{len(tried)}", tracking={"mlflow": mlflow})
         tried.append((f"tracking.mlflow.trackingUri: {address}", manifest, scene.tenant.create(manifest)))
     scene.wait_for_operator([manifest for _, manifest, answer in tried if not answer.is_refused])
-    for what, manifest, answer in tried:
-        made = [] if answer.is_refused else scene.templates_of(manifest["metadata"]["name"])
-        seen = answer.message if answer.is_refused else str(scene.reason_of(manifest, "Accepted"))
+    for description, manifest, answer in tried:
+        templates = [] if answer.is_refused else scene.templates_of(manifest["metadata"]["name"])
+        evidence = answer.message if answer.is_refused else str(scene.reason_of(manifest, "Accepted"))
         outcome = REFUSED if answer.is_refused else DECLINED
-        yield Attempt(what, SUCCEEDED if made else outcome, seen)
+        yield Attempt(description, SUCCEEDED if templates else outcome, evidence)
 
 
 def _put(manifest: Manifest, place: tuple[str, ...], value: str) -> Manifest:
@@ -115,30 +115,30 @@ def _put(manifest: Manifest, place: tuple[str, ...], value: str) -> Manifest:
 
 
 def attempt_secrets(scene: Scene) -> Iterator[Attempt]:
-    """Name what the author may not get, in every field that names a Secret or a ConfigMap, in every way to write it."""
+    """Name a Secret or ConfigMap that the author may not get, in every field and with every write method."""
     for kind, base in (("finetunejobs", job("secrets")), ("modelservers", server("secrets"))):
         for field in sorted(secret_fields(kind)):
-            manifest = build_naming(base, field, OTHERS)
-            yield _judge(f"{kind} {field} = {OTHERS}", scene, manifest, scene.tenant.create(manifest))
-            where = path(kind, "secrets")
-            answer = scene.tenant.call("PATCH", f"{where}?fieldManager=x", manifest, _APPLY)
-            yield _judge(f"{kind} {field} = {OTHERS}, applied", scene, manifest, answer)
+            manifest = build_with_secret(base, field, OTHERS)
+            yield _assess(f"{kind} {field} = {OTHERS}", scene, manifest, scene.tenant.create(manifest))
+            url = path(kind, "secrets")
+            answer = scene.tenant.call("PATCH", f"{url}?fieldManager=x", manifest, _APPLY)
+            yield _assess(f"{kind} {field} = {OTHERS}, applied", scene, manifest, answer)
     for field in ("train", "validation"):
         dataset = {"train": {"uri": "pvc://data/x"}} | {field: {"uri": f"configmap://{OTHERS}/train.jsonl"}}
         manifest = job("secrets", dataset=dataset)
-        yield _judge(f"dataset.{field} of a ConfigMap", scene, manifest, scene.tenant.create(manifest))
-    made = server("secrets-later", auth={"secretRef": {"name": MINE}})
-    assert not scene.tenant.create(made).is_refused
+        yield _assess(f"dataset.{field} of a ConfigMap", scene, manifest, scene.tenant.create(manifest))
+    created = server("secrets-later", auth={"secretRef": {"name": MINE}})
+    assert not scene.tenant.create(created).is_refused
     patch = {"spec": {"auth": {"secretRef": {"name": OTHERS}}}}
     answer = scene.tenant.call("PATCH", path("modelservers", "secrets-later"), patch, _MERGE)
-    yield _judge("a server's Secret exchanged", scene, made, answer)
+    yield _assess("a server's Secret replaced", scene, created, answer)
     owner = {"apiVersion": "finetune.dev/v1alpha1", "kind": "FineTuneJob", "name": "x", "uid": "x", "controller": True}
     forged = server("secrets", auth={"secretRef": {"name": OTHERS}})
     forged["metadata"]["ownerReferences"] = [owner]
-    yield _judge("a server that says a job made it", scene, forged, scene.tenant.create(forged))
+    yield _assess("a server with a forged FineTuneJob as owner", scene, forged, scene.tenant.create(forged))
     for name in ("others/x", "victim/others", "others.victim", "../others", "OTHERS"):
         manifest = job("secrets", model={"uri": "hf://org/base", "secretRef": {"name": name}})
-        yield _judge(f"a Secret named {name}", scene, manifest, scene.tenant.create(manifest))
+        yield _assess(f"a Secret named {name}", scene, manifest, scene.tenant.create(manifest))
     with_namespace = {"name": MINE, "namespace": "victim"}
     manifest = job("secrets-namespace", model={"uri": "hf://org/base", "secretRef": with_namespace})
     answer = scene.tenant.create(manifest)
@@ -146,26 +146,26 @@ def attempt_secrets(scene: Scene) -> Iterator[Attempt]:
     yield Attempt("a Secret of another namespace", SUCCEEDED if kept else DECLINED, "the field is dropped")
 
 
-def _judge(what: str, scene: Scene, manifest: Manifest, answer: Any) -> Attempt:
-    """Judge by the API server's word, and by what it holds."""
+def _assess(description: str, scene: Scene, manifest: Manifest, answer: Any) -> Attempt:
+    """Return the outcome from the API server's answer and from the stored objects."""
     refused = answer.is_refused and OTHERS not in str(_specs(scene, manifest))
-    return Attempt(what, REFUSED if refused else SUCCEEDED, answer.message)
+    return Attempt(description, REFUSED if refused else SUCCEEDED, answer.message)
 
 
 def _specs(scene: Scene, manifest: Manifest) -> list[Any]:
-    found = scene.admin.list(path(f"{manifest['kind'].lower()}s"))
-    return [one["spec"] for one in found if one["metadata"]["name"] == manifest["metadata"]["name"]]
+    objects = scene.admin.list(path(f"{manifest['kind'].lower()}s"))
+    return [item["spec"] for item in objects if item["metadata"]["name"] == manifest["metadata"]["name"]]
 
 
 def secret_fields(plural: str) -> set[str]:
-    """Return the fields of a kind's spec that name a Secret, as its schema has them: `model.secretRef`."""
+    """Return the fields of a kind's spec that name a Secret, by its schema, such as `model.secretRef`."""
     names = {field.removeprefix("spec.") for field in text_fields(plural)}
     return {name.removesuffix(".name") for name in names if name.endswith("ecretRef.name")}
 
 
-def build_naming(base: Manifest, field: str, secret: str) -> Manifest:
+def build_with_secret(base: Manifest, field: str, secret: str) -> Manifest:
     """Return a valid object that names a Secret in one field."""
-    around: dict[str, Any] = {
+    siblings: dict[str, Any] = {
         "model": {"uri": "hf://org/base"},
         "dataset.train": {"uri": "hf://org/data"},
         "dataset.validation": {"uri": "hf://org/data"},
@@ -176,12 +176,12 @@ def build_naming(base: Manifest, field: str, secret: str) -> Manifest:
         "serving.template.auth": {},
         "auth": {},
     }
-    *way, last = field.split(".")
+    *parents, last = field.split(".")
     spec: Any = {name: dict(part) if isinstance(part, dict) else part for name, part in base["spec"].items()}
     part = spec
-    for step in way[:-1]:
+    for step in parents[:-1]:
         part = part.setdefault(step, {})
-    part[way[-1]] = around[".".join(way)] | {last: {"name": secret}}
+    part[parents[-1]] = siblings[".".join(parents)] | {last: {"name": secret}}
     if field.startswith("serving."):
         spec["serving"]["modelName"] = "bot"
     return base | {"spec": spec}

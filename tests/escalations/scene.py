@@ -1,4 +1,4 @@
-"""Where the attempts happen: a tenant with few rights, and things that belong to others."""
+"""The setting of the attempts: a tenant with few rights, and objects that belong to others."""
 
 import json
 from collections.abc import Iterator
@@ -16,9 +16,9 @@ from waiting import wait_for
 
 Manifest = dict[str, Any]
 TENANT, VICTIM, CLAIMED = "tenant", "victim", "claimed"
-"""His namespace, somebody else's, and one of his in which somebody made a claim already."""
+"""The tenant's namespace, a namespace of others, and one of the tenant's with a claim that others created."""
 MINE, OTHERS = "mine", "others"
-"""A Secret and a ConfigMap that the tenant may get, and those that he may not; all in his namespace."""
+"""Names of a Secret and a ConfigMap that the tenant may get, and of those that it may not; in its namespace."""
 SETTINGS = {"sources": {"httpsHosts": ["data.example.com", "*.mirror.example"]}}
 IMAGES = {"trainer:1", "serving:1"}
 REFUSED, DECLINED, HARMLESS, SUCCEEDED = "refused", "declined", "harmless", "succeeded"
@@ -26,88 +26,91 @@ REFUSED, DECLINED, HARMLESS, SUCCEEDED = "refused", "declined", "harmless", "suc
 
 @dataclass(frozen=True)
 class Attempt:
-    """One try to get more than one has, and how it ended."""
+    """An attempt to get more rights, and its outcome."""
 
-    what: str
+    description: str
     outcome: str
     """`refused` by the API server, `declined` by the operator, `harmless`, or `succeeded`."""
-    seen: str = ""
-    """How that is known."""
+    evidence: str = ""
+    """What shows the outcome."""
 
 
 @dataclass(frozen=True)
 class Scene:
-    """The people and the places."""
+    """The administrator, the tenant, and the jobs whose pods succeed."""
 
     admin: Caller
     tenant: Caller
     is_thorough: bool
-    """Whether every hostile word is tried in every field; else a choice of them, which takes a minute less."""
+    """Whether every hostile word is tried in every field; otherwise a sample, which saves a minute."""
     played: set[str] = field(default_factory=set)
-    """The jobs whose pods end; those of the others run on."""
+    """Names of the jobs whose pods succeed; all other pods keep running."""
 
     def play(self, pod: Manifest) -> tuple[int, str] | None:
-        """Let the pods of some jobs succeed: the script of the player."""
+        """Return the result of a pod; the script for the player."""
         return succeed(pod) if pod["metadata"]["labels"]["finetune.dev/job"] in self.played else None
 
-    def is_looked_at(self, manifest: Manifest) -> bool:
-        """Tell whether an object is there, and the operator has said something about it."""
-        found = self.admin.find(manifest)
-        return bool(found and found.get("status", {}).get("conditions"))
+    def is_observed(self, manifest: Manifest) -> bool:
+        """Tell whether an object exists and has conditions from the operator."""
+        current = self.admin.find(manifest)
+        return bool(current and current.get("status", {}).get("conditions"))
 
     def wait_for_operator(self, manifests: list[Manifest]) -> None:
-        """Wait until the operator has said something about each."""
-        left = list(manifests)
+        """Wait until each object has conditions from the operator."""
+        pending = list(manifests)
 
-        def are_looked_at() -> bool:
-            left[:] = [one for one in left if not self.is_looked_at(one)]
-            return not left
+        def are_observed() -> bool:
+            pending[:] = [manifest for manifest in pending if not self.is_observed(manifest)]
+            return not pending
 
-        wait_for(are_looked_at, lambda: f"the operator to look at {[one['metadata']['name'] for one in left]}")
+        wait_for(are_observed, lambda: f"conditions of {[manifest['metadata']['name'] for manifest in pending]}")
 
     def reason_of(self, manifest: Manifest, kind: str) -> tuple[str, str]:
         """Return status and reason of a condition."""
         conditions = self.admin.get(manifest).get("status", {}).get("conditions", [])
-        return next(((one["status"], one["reason"]) for one in conditions if one["type"] == kind), ("", ""))
+        return next(
+            ((condition["status"], condition["reason"]) for condition in conditions if condition["type"] == kind),
+            ("", ""),
+        )
 
     def gains_of(self, name: str) -> list[str]:
-        """Return what the pods of the tenant's job and server of a name have that they should not."""
+        """Return the forbidden settings in the pods of the tenant's job and server of a name."""
         return [gain for template in self.templates_of(name) for gain in find_gains(template, IMAGES)]
 
     def templates_of(self, name: str) -> list[Manifest]:
-        """Return the pod templates that were made for the tenant's job and server of a name."""
+        """Return the pod templates of the children of the tenant's job and server of a name."""
         paths = (f"/apis/batch/v1/namespaces/{TENANT}/jobs", f"/apis/apps/v1/namespaces/{TENANT}/deployments")
-        found = [one for path in paths for one in self.admin.list(path)]
-        return [one["spec"]["template"] for one in found if _is_of(one, name)]
+        workloads = [workload for path in paths for workload in self.admin.list(path)]
+        return [workload["spec"]["template"] for workload in workloads if _is_of(workload, name)]
 
-    def judge(self, what: str, answer: Answer, name: str) -> Attempt:
-        """Judge an attempt by what was admitted: the operator has looked at it already."""
+    def assess(self, description: str, answer: Answer, name: str) -> Attempt:
+        """Return the outcome of an attempt whose object the operator has already reconciled."""
         if answer.is_refused:
-            return Attempt(what, REFUSED, answer.message)
+            return Attempt(description, REFUSED, answer.message)
         templates = self.templates_of(name)
         gains = [gain for template in templates for gain in find_gains(template, IMAGES)]
         if gains:
-            return Attempt(what, SUCCEEDED, "; ".join(gains))
-        return Attempt(what, HARMLESS if templates else DECLINED, f"{len(templates)} pod templates")
+            return Attempt(description, SUCCEEDED, "; ".join(gains))
+        return Attempt(description, HARMLESS if templates else DECLINED, f"{len(templates)} pod templates")
 
 
 def _is_of(manifest: Manifest, name: str) -> bool:
     owners = manifest["metadata"].get("ownerReferences", [])
-    return any(one["name"] == name and one["apiVersion"].startswith("finetune.dev/") for one in owners)
+    return any(owner["name"] == name and owner["apiVersion"].startswith("finetune.dev/") for owner in owners)
 
 
 @contextmanager
 def open_scene(cluster: Cluster, *, is_thorough: bool) -> Iterator[Scene]:
-    """Make the namespaces, the tenant and what belongs to others; the admission policies are in force then."""
+    """Create the namespaces, the tenant and the objects of others; wait until the admission policies are in force."""
     with closing(Caller(cluster.kubeconfig)) as admin:
-        _furnish(admin)
+        _create_objects(admin)
         with closing(Caller(write_kubeconfig(cluster, TENANT, "tenant"))) as tenant:
             scene = Scene(admin, tenant, is_thorough)
-            wait_for(lambda: _is_guarded(scene), "the admission policies to be in force", 90)
+            wait_for(lambda: _are_policies_active(scene), "the admission policies to be in force", 90)
             yield scene
 
 
-def _furnish(admin: Caller) -> None:
+def _create_objects(admin: Caller) -> None:
     _make_namespace(admin, VICTIM)
     for namespace in (TENANT, CLAIMED):
         allow_tenant(admin, namespace)
@@ -132,7 +135,7 @@ def _furnish(admin: Caller) -> None:
 
 
 def allow_tenant(admin: Caller, namespace: str) -> None:
-    """Make a namespace in which the tenant may write our kinds, and get what he brings himself."""
+    """Create a namespace in which the tenant may write our kinds and get its own Secret and ConfigMap."""
     _make_namespace(admin, namespace)
     rbac = "rbac.authorization.k8s.io"
     verbs = ["get", "list", "watch", "create", "update", "patch", "delete"]
@@ -153,8 +156,8 @@ def _make_namespace(admin: Caller, name: str) -> None:
     assert answer.code == 201, answer.message
 
 
-def _is_guarded(scene: Scene) -> bool:
-    """Tell whether the policies are in force: the API server takes a while to know them."""
+def _are_policies_active(scene: Scene) -> bool:
+    """Tell whether the API server enforces the admission policies, which takes a while after their creation."""
     answers = [
         scene.tenant.create(manifest, dry_run=True)
         for manifest in (
@@ -172,7 +175,7 @@ def _make(admin: Caller, manifest: Manifest) -> Manifest:
 
 
 def job(name: str, namespace: str = TENANT, **spec: Any) -> Manifest:
-    """Return a valid FineTuneJob whose data lies on a claim."""
+    """Return a valid FineTuneJob whose data is on a claim."""
     data = {"train": {"uri": "pvc://data/train.jsonl"}}
     return finetunejob(name, namespace, **({"dataset": data} | spec))
 
@@ -183,5 +186,5 @@ def server(name: str, **spec: Any) -> Manifest:
 
 
 def path(kind: str, name: str = "", namespace: str = TENANT) -> str:
-    """Return where objects of ours are kept."""
+    """Return the path of our objects."""
     return f"{FINETUNE}/{namespace}/{kind}" + (f"/{name}" if name else "")

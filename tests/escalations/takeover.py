@@ -1,4 +1,4 @@
-"""Names that are taken: what somebody else made is never changed, however it is disguised."""
+"""Names that are taken: the operator never changes the objects of others, whatever metadata they have."""
 
 import copy
 import json
@@ -33,11 +33,11 @@ THEIRS: dict[str, tuple[str, dict[str, Any]]] = {
     "HorizontalPodAutoscaler": ("autoscaling/v2", {"spec": {"scaleTargetRef": _REF, "maxReplicas": 3}}),
     "ModelServer": ("finetune.dev/v1alpha1", {"spec": {"model": {"uri": "pvc://models/theirs"}}}),
 }
-"""Kinds of which a child has a name that its author can choose."""
+"""Kinds with children whose name the author can choose."""
 
 
 def attempt_takeovers(scene: Scene) -> Iterator[Attempt]:
-    """Let somebody make each thing first, in several disguises; then the tenant makes what needs the name."""
+    """Create foreign objects of each kind in several disguises; then let the tenant create an owner with that name."""
     decoy = _make_decoy(scene)
     tried: list[tuple[str, Manifest, str, Manifest]] = []
     for kind in THEIRS:
@@ -46,27 +46,27 @@ def attempt_takeovers(scene: Scene) -> Iterator[Attempt]:
             theirs = _build_theirs(kind, name, _disguises(name, decoy)[disguise])
             answer = scene.admin.create(theirs)
             assert answer.code == 201, answer.message
-            before = _settled(scene, theirs)
+            before = _read_essence(scene, theirs)
             claimed = _build_claim(kind, name)
             assert not scene.tenant.create(claimed).is_refused
             tried.append((f"{kind} {theirs['metadata']['name']}, {disguise}", theirs, before, claimed))
     scene.wait_for_operator([claimed for *_, claimed in tried])
-    for what, theirs, before, claimed in tried:
+    for description, theirs, before, claimed in tried:
         now = scene.admin.get(theirs)
-        told = scene.reason_of(claimed, "Ready")
+        ready = scene.reason_of(claimed, "Ready")
         if _essence(now) != before:
-            yield Attempt(what, SUCCEEDED, f"was {before}, is {_essence(now)}"[:600])
-        elif told[1] not in ("Conflict", "CreateRefused"):
-            yield Attempt(what, SUCCEEDED, f"left alone, but the author is told {told} and not of a conflict")
+            yield Attempt(description, SUCCEEDED, f"was {before}, is {_essence(now)}"[:600])
+        elif ready[1] not in ("Conflict", "CreateRefused"):
+            yield Attempt(description, SUCCEEDED, f"not changed, but Ready is {ready} and shows no conflict")
         else:
-            yield Attempt(what, DECLINED, told[1])
+            yield Attempt(description, DECLINED, ready[1])
     yield _attempt_claim(scene)
     yield from _attempt_shared_policies(scene)
     yield from _attempt_forged_parts(scene, decoy)
 
 
 def _make_decoy(scene: Scene) -> Manifest:
-    """Make a server of somebody's, who owns things."""
+    """Create a foreign ModelServer; return an owner reference to it."""
     answer = scene.admin.create(server("prod"))
     assert answer.code == 201, answer.message
     reference = {"apiVersion": "finetune.dev/v1alpha1", "kind": "ModelServer", "name": "prod", "controller": True}
@@ -74,7 +74,7 @@ def _make_decoy(scene: Scene) -> Manifest:
 
 
 def _disguises(name: str, decoy: Manifest) -> dict[str, Manifest]:
-    """Return metadata by which the operator might take a thing for its own."""
+    """Return metadata by which the operator might mistake an object for its own."""
     labels = {
         "app.kubernetes.io/managed-by": "finetune-operator",
         "finetune.dev/owned": "true",
@@ -97,18 +97,18 @@ def _build_theirs(kind: str, name: str, disguise: Manifest) -> Manifest:
 
 
 def _build_claim(kind: str, name: str) -> Manifest:
-    """Return what the tenant makes to get hold of the name."""
+    """Return the object of the tenant that needs the name."""
     if kind == "ModelServer":
         return job(name, serving={"modelName": name, "template": {}})
     return server(name, autoscaling={"maxReplicas": 2})
 
 
-def _settled(scene: Scene, theirs: Manifest) -> str:
+def _read_essence(scene: Scene, theirs: Manifest) -> str:
     return _essence(scene.admin.get(theirs))
 
 
 def _essence(manifest: Manifest) -> str:
-    """Return what its owner wrote; controllers write the rest."""
+    """Return the fields that the owner wrote, as JSON, without those that controllers write."""
     metadata = manifest["metadata"]
     annotations = metadata.get("annotations", {}).items()
     kept: Manifest = {name: metadata.get(name) for name in ("uid", "labels", "ownerReferences")}
@@ -117,43 +117,45 @@ def _essence(manifest: Manifest) -> str:
 
 
 def _attempt_claim(scene: Scene) -> Attempt:
-    """Let somebody make the claim that the operator would make: it is used, and keeps its size, labels and owners."""
+    """Create the artifacts claim before the operator does: it is used, and keeps its size, labels and owners."""
     metadata = {"name": "finetune-artifacts", "namespace": CLAIMED, "labels": {"theirs": "1"}}
     spec = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "7Gi"}}}
     claim = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": spec}
     assert scene.admin.create(claim).code == 201
     before = scene.admin.get(claim)
-    using = job("job", CLAIMED)
-    assert not scene.tenant.create(using).is_refused
-    scene.wait_for_operator([using])
+    user_job = job("job", CLAIMED)
+    assert not scene.tenant.create(user_job).is_refused
+    scene.wait_for_operator([user_job])
     now = scene.admin.get(claim)
-    spared = (
+    is_unchanged = (
         now["spec"] == before["spec"]
         and now["metadata"]["labels"].get("theirs") == "1"
         and "ownerReferences" not in now["metadata"]
     )
-    return Attempt(f"PersistentVolumeClaim {metadata['name']}", HARMLESS if spared else SUCCEEDED, str(now["metadata"]))
+    return Attempt(
+        f"PersistentVolumeClaim {metadata['name']}", HARMLESS if is_unchanged else SUCCEEDED, str(now["metadata"])
+    )
 
 
 def _attempt_shared_policies(scene: Scene) -> Iterator[Attempt]:
-    """Let somebody make the policies that all jobs of a namespace share; a job does not begin without them."""
+    """Create foreign policies with the names that the jobs of a namespace share; no job may start without its own."""
     for number, name in enumerate(("finetune-stages", "finetune-stages-outside")):
         namespace = f"{CLAIMED}-{number}"
         allow_tenant(scene.admin, namespace)
         theirs = _build_theirs("NetworkPolicy", name, {"labels": {"theirs": "1"}})
         theirs["metadata"]["namespace"] = namespace
         assert scene.admin.create(theirs).code == 201
-        before = _settled(scene, theirs)
-        using = job("job", namespace)
-        assert not scene.tenant.create(using).is_refused
-        scene.wait_for_operator([using])
-        told = scene.reason_of(using, "Ready")
-        spared = _settled(scene, theirs) == before and told[1] == "Conflict"
-        yield Attempt(f"NetworkPolicy {name}", DECLINED if spared else SUCCEEDED, str(told))
+        before = _read_essence(scene, theirs)
+        user_job = job("job", namespace)
+        assert not scene.tenant.create(user_job).is_refused
+        scene.wait_for_operator([user_job])
+        ready = scene.reason_of(user_job, "Ready")
+        is_unchanged = _read_essence(scene, theirs) == before and ready[1] == "Conflict"
+        yield Attempt(f"NetworkPolicy {name}", DECLINED if is_unchanged else SUCCEEDED, str(ready))
 
 
 def _attempt_forged_parts(scene: Scene, decoy: Manifest) -> Iterator[Attempt]:
-    """Forge on the tenant's own objects what the operator finds its objects by."""
+    """Forge the labels, annotations and owners by which the operator finds its objects."""
     labels = {"finetune.dev/server": "prod", "finetune.dev/job": "job", "finetune.dev/owned": "true"}
     others = {"kueue.x-k8s.io/queue-name": "vip", "pod-security.kubernetes.io/enforce": "privileged"}
     annotations = {
@@ -172,16 +174,16 @@ def _attempt_forged_parts(scene: Scene, decoy: Manifest) -> Iterator[Attempt]:
         tried.append((f"forged labels and annotations on a {base['kind']}", manifest, scene.tenant.create(manifest)))
         owned = copy.deepcopy(base)
         owned["metadata"] |= {"name": f"forged-{number}-owned", "ownerReferences": [decoy]}
-        tried.append((f"a {base['kind']} that says it is prod's", owned, scene.tenant.create(owned)))
+        tried.append((f"a {base['kind']} with prod as its owner", owned, scene.tenant.create(owned)))
         blocking = copy.deepcopy(owned)
         blocking["metadata"]["ownerReferences"] = [decoy | {"blockOwnerDeletion": True}]
         blocking["metadata"]["name"] = f"forged-{number}-blocking"
         tried.append((f"a {base['kind']} that keeps prod from being deleted", blocking, scene.tenant.create(blocking)))
     scene.wait_for_operator([manifest for _, manifest, answer in tried if not answer.is_refused])
-    for what, manifest, answer in tried:
-        attempt = scene.judge(what, answer, manifest["metadata"]["name"])
+    for description, manifest, answer in tried:
+        attempt = scene.assess(description, answer, manifest["metadata"]["name"])
         if _essence(scene.admin.get(server("prod"))) != before:
-            attempt = Attempt(what, SUCCEEDED, "prod was changed")
+            attempt = Attempt(description, SUCCEEDED, "prod was changed")
         yield attempt
     yield _attempt_foreign_job(scene, labels)
     theirs = job("job", "victim")
@@ -191,22 +193,22 @@ def _attempt_forged_parts(scene: Scene, decoy: Manifest) -> Iterator[Attempt]:
 
 
 def _attempt_foreign_job(scene: Scene, labels: dict[str, str]) -> Attempt:
-    """Let somebody's Job look like a stage of the tenant's, and have the operator look."""
+    """Create a foreign Job that looks like a stage of the tenant's job, and trigger a reconciliation."""
     marks = labels | {"finetune.dev/job": "forged-0", "finetune.dev/stage": "Train", "finetune.dev/attempt": "1"}
     pod = {"metadata": {"labels": marks}, "spec": _POD["spec"] | {"restartPolicy": "Never"}}
     metadata = {"name": "nightly", "namespace": TENANT, "labels": marks}
     foreign: Manifest = {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata}
     answer = scene.admin.create(foreign | {"spec": {"template": pod, "suspend": True}})
     assert answer.code == 201, answer.message
-    before = _settled(scene, foreign)
-    again = job("looked-at-later")
+    before = _read_essence(scene, foreign)
+    later_job = job("looked-at-later")
     scene.tenant.call("PATCH", path("finetunejobs", "forged-0"), {"metadata": {"labels": {"a": "b"}}}, _MERGE)
-    assert not scene.tenant.create(again).is_refused
-    scene.wait_for_operator([again])
-    begun = scene.admin.get(job("forged-0")).get("status", {}).get("attempts", {}).get("train", 0)
-    spared = _settled(scene, foreign) == before and begun == 0
-    seen = f"trainings begun: {begun}"
-    return Attempt("somebody's Job that says it is a stage of the tenant's", DECLINED if spared else SUCCEEDED, seen)
+    assert not scene.tenant.create(later_job).is_refused
+    scene.wait_for_operator([later_job])
+    trainings = scene.admin.get(job("forged-0")).get("status", {}).get("attempts", {}).get("train", 0)
+    is_unchanged = _read_essence(scene, foreign) == before and trainings == 0
+    evidence = f"attempts to train: {trainings}"
+    return Attempt("a foreign Job with the labels of a stage", DECLINED if is_unchanged else SUCCEEDED, evidence)
 
 
 _MERGE = "application/merge-patch+json"

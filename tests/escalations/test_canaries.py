@@ -1,4 +1,4 @@
-"""Secrets with values that nobody else has: after jobs ran with them, the values are in nothing but the Secrets."""
+"""Secrets with unique values: after jobs ran with them, only the Secrets hold the values."""
 
 import base64
 import copy
@@ -27,7 +27,7 @@ NAME = "canary"
 
 @pytest.fixture(scope="module")
 def canaries(scene: Scene, operator: Operator, player: Player) -> list[str]:
-    """The values, after a job and its server used a Secret of their own in every field that names one."""
+    """The values, after a job and its server used a different Secret in every Secret field."""
     job = copy.deepcopy(BASES[0])
     job["metadata"]["name"] = NAME
     values: list[str] = []
@@ -43,12 +43,12 @@ def canaries(scene: Scene, operator: Operator, player: Player) -> list[str]:
     assert not answer.is_refused, answer.message
     wait_for(lambda: scene.reason_of(job, "Exported")[0] == "True", lambda: str(scene.admin.find(job)), 90)
     server = {"apiVersion": job["apiVersion"], "kind": "ModelServer", "metadata": {"name": NAME, "namespace": TENANT}}
-    wait_for(lambda: scene.is_looked_at(server), "the job's own server")
+    wait_for(lambda: scene.is_observed(server), "the job's own server")
     return values
 
 
 def make_secret(scene: Scene, name: str) -> list[str]:
-    """Make a Secret with all keys; return their values."""
+    """Create a Secret with all keys; return their values."""
     data = {key: secrets.token_hex(16) for key in (*KEYS, "a")}
     manifest = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": TENANT}}
     answer = scene.admin.create(manifest | {"stringData": data})
@@ -72,7 +72,7 @@ def version_of(caller: Caller, group: str) -> str:
     return str(caller.call("GET", f"/apis/{group}").body["preferredVersion"]["version"])
 
 
-def test_no_value_of_a_secret_is_where_the_operator_writes_or_reads(
+def test_secret_values_are_not_in_objects_events_metrics_or_logs(
     scene: Scene, operator: Operator, account: Account, canaries: list[str]
 ) -> None:
     with closing(Caller(account.kubeconfig)) as caller:
@@ -85,7 +85,7 @@ def test_no_value_of_a_secret_is_where_the_operator_writes_or_reads(
         assert text
         forms = {form for value in canaries for form in (value, base64.b64encode(value.encode()).decode())}
         assert not [form for form in forms if form in text]
-    # The names are there, so the pods really had the Secrets; and the values are where they belong.
+    # The names appear, so the pods used the Secrets; and the Secrets hold the values.
     names = {f"{NAME}-{number * len(canaries) // 8}" for number in range(8)}
     assert len(names) == 8
     assert all(f'"{name}"' in objects for name in names)

@@ -1,4 +1,4 @@
-"""A tenant who may only write FineTuneJobs and ModelServers tries to get more; no attempt may succeed."""
+"""A tenant that may only write FineTuneJobs and ModelServers tries to get more rights; no attempt may succeed."""
 
 import pytest
 from api.conftest import Operator
@@ -17,7 +17,7 @@ def test_no_attempt_succeeds(scene: Scene, operator: Operator, player: Player, g
 
 
 @pytest.mark.parametrize("plural", ["finetunejobs", "modelservers"])
-def test_every_text_field_is_tried(plural: str) -> None:
+def test_every_text_field_is_covered(plural: str) -> None:
     tried = {
         describe(leaf) for base in BASES if base["kind"].lower() + "s" == plural for leaf in find_leaves(base["spec"])
     }

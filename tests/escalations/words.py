@@ -1,4 +1,4 @@
-"""Hostile words in every text field of both kinds: as arguments, shell text, JSON, paths and environment."""
+"""Hostile strings in every text field of both kinds: arguments, shell commands, JSON, paths and variables."""
 
 import copy
 import dataclasses
@@ -34,7 +34,7 @@ WORDS = (
     "others/secret",
     "x" * 5000,
 )
-_SEED, _WHOLE_WAYS = 7, 3
+_SEED, _COMPLETING_JOBS = 7, 3
 Path = tuple[str | int, ...]
 _SECRET = {"name": MINE}
 _PLACE = {
@@ -83,72 +83,79 @@ _WRITTEN = (
     job(
         "rewarded",
         method={"grpo": {"graders": _GRADERS}},
-        # Its training waits in the queue for ever, which takes no job that goes its whole way.
+        # Its training stays queued; no job with this base has to complete.
         compute={"queueName": "queue"},
         serving={"modelName": "bot", "server": "shared"},
     ),
     server("served", **_SERVER, model={"uri": "hf://org/base"} | _HUB, pins={"bot": "a"}),
 )
-# Written out, so that no two places are one dictionary.
+# Copied through JSON, so that no two fields share one dictionary.
 BASES: tuple[Manifest, ...] = tuple(json.loads(json.dumps(_WRITTEN)))
 
 
 def attempt_words(scene: Scene) -> Iterator[Attempt]:
-    """Try each word in each text field alone; then all that were admitted, together in real objects."""
+    """Try each word in each text field alone; then all admitted ones together in real objects."""
     assert not scene.tenant.create(server("shared")).is_refused
     pairs = [(base, leaf, word) for base in BASES for leaf in find_leaves(base["spec"]) for word in WORDS]
     chosen = pairs if scene.is_thorough else random.Random(_SEED).sample(pairs, len(pairs) // 5)  # noqa: S311
     admitted = []
     for base, leaf, word in chosen:
         answer = scene.tenant.create(put_word(base, leaf, word), dry_run=True)
-        what = f"{base['kind']} {describe(leaf)} = {word[:60]!r}"
+        description = f"{base['kind']} {describe(leaf)} = {word[:60]!r}"
         if answer.is_refused:
-            yield scene.judge(what, answer, "")
+            yield scene.assess(description, answer, "")
         else:
-            admitted.append((what, base, leaf, word))
+            admitted.append((description, base, leaf, word))
     yield from _attempt_together(scene, admitted)
 
 
 def _attempt_together(scene: Scene, admitted: list[tuple[str, Manifest, Path, str]]) -> Iterator[Attempt]:
-    """Make one object for each word, with the word wherever it was admitted; some jobs go their whole way."""
-    made: dict[str, Manifest] = {}
+    """Create one object for each word, with the word in all fields that admit it; let some of the jobs complete."""
+    manifests: dict[str, Manifest] = {}
     for _, base, leaf, word in admitted:
         name = _name(base, word)
-        before = made.get(name) or copy.deepcopy(base)
+        before = manifests.get(name) or copy.deepcopy(base)
         before["metadata"]["name"] = name
-        tried = put_word(before, leaf, word)
-        if not scene.tenant.create(tried, dry_run=True).is_refused:
-            made[name] = tried
-    answers = {name: scene.tenant.create(manifest) for name, manifest in made.items()}
-    scene.wait_for_operator(list(made.values()))
-    jobs = [one for one in made.values() if "template" in one["spec"].get("serving", {})]
-    whole = jobs if scene.is_thorough else jobs[:_WHOLE_WAYS]
-    assert whole
-    scene.played.update(one["metadata"]["name"] for one in whole)
-    wait_for(lambda: all(_is_through(scene, one) for one in whole), lambda: _describe_all(scene, whole), 150)
-    judged = {name: scene.judge("", answer, name) for name, answer in answers.items()}
-    yield from (dataclasses.replace(judged[_name(base, word)], what=what) for what, base, _, word in admitted)
+        changed = put_word(before, leaf, word)
+        if not scene.tenant.create(changed, dry_run=True).is_refused:
+            manifests[name] = changed
+    answers = {name: scene.tenant.create(manifest) for name, manifest in manifests.items()}
+    scene.wait_for_operator(list(manifests.values()))
+    jobs = [manifest for manifest in manifests.values() if "template" in manifest["spec"].get("serving", {})]
+    completing = jobs if scene.is_thorough else jobs[:_COMPLETING_JOBS]
+    assert completing
+    scene.played.update(manifest["metadata"]["name"] for manifest in completing)
+    wait_for(
+        lambda: all(_is_done(scene, manifest) for manifest in completing),
+        lambda: _describe_all(scene, completing),
+        150,
+    )
+    outcomes = {name: scene.assess("", answer, name) for name, answer in answers.items()}
+    yield from (
+        dataclasses.replace(outcomes[_name(base, word)], description=description)
+        for description, base, _, word in admitted
+    )
 
 
 def _name(base: Manifest, word: str) -> str:
     return f"{base['metadata']['name']}-{WORDS.index(word)}"
 
 
-def _is_through(scene: Scene, manifest: Manifest) -> bool:
-    """Tell whether a job has all its pods, those of its server too, or is declined."""
+def _is_done(scene: Scene, manifest: Manifest) -> bool:
+    """Tell whether a job is declined, or has exported and has an observed server."""
     if scene.reason_of(manifest, "Accepted")[0] == "False":
         return True
     own = server(manifest["metadata"]["name"])
-    return scene.reason_of(manifest, "Exported")[0] == "True" and scene.is_looked_at(own)
+    return scene.reason_of(manifest, "Exported")[0] == "True" and scene.is_observed(own)
 
 
 def _describe_all(scene: Scene, jobs: list[Manifest]) -> str:
-    left = [one for one in jobs if not _is_through(scene, one)]
-    return str([(one["metadata"]["name"], scene.admin.get(one).get("status")) for one in left])[:3000]
+    pending = [job for job in jobs if not _is_done(scene, job)]
+    return str([(job["metadata"]["name"], scene.admin.get(job).get("status")) for job in pending])[:3000]
 
 
 def find_leaves(value: Any, at: Path = ()) -> list[Path]:
-    """Return where texts stand that are no choice of a list, and where keys of maps do."""
+    """Return the paths of all strings, and of the keys of maps."""
     if isinstance(value, dict):
         keys = [(*at, name, "*key*") for name, part in value.items() if name in ("nodeSelector", "pins") and part]
         return keys + [leaf for name, part in value.items() for leaf in find_leaves(part, (*at, name))]
@@ -158,11 +165,11 @@ def find_leaves(value: Any, at: Path = ()) -> list[Path]:
 
 
 def put_word(manifest: Manifest, leaf: Path, word: str) -> Manifest:
-    """Return the manifest with a word in one place."""
+    """Return a copy of the manifest with a word in one field."""
     changed = copy.deepcopy(manifest)
     part: Any = changed["spec"]
-    *way, last = leaf
-    for step in way:
+    *parents, last = leaf
+    for step in parents:
         part = part[step]
     if last == "*key*":
         part[word] = part.pop(next(iter(part)))
@@ -172,7 +179,7 @@ def put_word(manifest: Manifest, leaf: Path, word: str) -> Manifest:
 
 
 def describe(leaf: Path) -> str:
-    """Return a field's path as Kubernetes writes it, without numbers: `spec.a[].b`."""
+    """Return a field's path as Kubernetes writes it, without indices, such as `spec.a[].b`."""
     text = "spec"
     for step in leaf:
         text += "[]" if isinstance(step, int) else "{}" if step == "*key*" else f".{step}"
@@ -180,7 +187,7 @@ def describe(leaf: Path) -> str:
 
 
 def text_fields(plural: str) -> set[str]:
-    """Return every text field of a kind that is no choice of a list, as its schema has it."""
+    """Return every string field of a kind without an enum, by its schema."""
     crd = yaml.safe_load((ROOT / "crds" / f"{plural}.yaml").read_text())
     schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
     return set(_fields_in(schema, "spec"))

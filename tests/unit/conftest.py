@@ -1,4 +1,4 @@
-"""Generated inputs are judged by what comes out, never by how long it took: machines are noisy."""
+"""Hypothesis without deadlines: the time of an example depends on the load of the machine."""
 
 from hypothesis import HealthCheck, settings
 

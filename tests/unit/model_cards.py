@@ -1,4 +1,4 @@
-"""A job with its result, for the card of its model."""
+"""A job with its result, for tests of the model card."""
 
 from finetune_api.artifact import Artifact
 from finetune_api.contract.jobfile import JobFile

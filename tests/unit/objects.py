@@ -1,4 +1,4 @@
-"""FineTuneJobs as the API server has them, and the time at which they are looked at."""
+"""FineTuneJobs as the API server returns them, and the current time of the tests."""
 
 from datetime import UTC, datetime
 from typing import Any

@@ -1,4 +1,4 @@
-"""What pods say of themselves, as it should be."""
+"""Valid reports of pods."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The least FineTuneJob that is valid, with what a test changes of it."""
+"""The smallest valid FineTuneJob, with the changes of a test."""
 
 from typing import Any
 

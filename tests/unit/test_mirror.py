@@ -16,17 +16,14 @@ PACKAGES = {
 
 
 def test_every_file_has_the_name_of_a_module() -> None:
-    strangers = []
+    misplaced = []
     for folder, package in PACKAGES.items():
         files = sorted((HERE / folder).rglob("test_*.py"))
         assert files, f"tests/unit/{folder} has no tests"
-        specified = [
-            (file, file.relative_to(HERE / folder).with_name(file.name.removeprefix("test_"))) for file in files
-        ]
-        strangers += [
-            f"{file.relative_to(ROOT)}: {package} has no {module}: put each test into the file of the module that"
-            " it specifies"
-            for file, module in specified
+        modules = [(file, file.relative_to(HERE / folder).with_name(file.name.removeprefix("test_"))) for file in files]
+        misplaced += [
+            f"{file.relative_to(ROOT)}: {package} has no {module}: name the test file after the module that it tests"
+            for file, module in modules
             if not (ROOT / package / module).exists()
         ]
-    assert not strangers, "\n".join(strangers)
+    assert not misplaced, "\n".join(misplaced)

@@ -1,4 +1,4 @@
-"""Chat templates that write the calls of tools in different ways, and a tool."""
+"""Chat templates with different formats of tool calls, and a tool."""
 
 from finetune_pod.toolcalls import ToolFormat, learn_format
 from jinja2 import Template

@@ -1,4 +1,4 @@
-"""docs/faults.md names every reason that a person has to act on, and tests that there are."""
+"""docs/faults.md names every reason that needs action, and only tests that exist."""
 
 import re
 from pathlib import Path
@@ -11,12 +11,12 @@ ROWS = [line.split(" | ") for line in (ROOT / "docs" / "faults.md").read_text().
 ]
 
 
-def test_every_reason_to_act_is_in_the_table() -> None:
+def test_every_reason_that_needs_action_is_in_the_table() -> None:
     named = {name for row in ROWS for name in re.findall(r"`([A-Z]\w+)`", row[1])}
     assert named == set(Reason) - NORMAL_REASONS
 
 
-def test_every_test_that_the_table_names_is_there() -> None:
+def test_every_test_in_the_table_exists() -> None:
     tests = [name for row in ROWS for name in re.findall(r"`(tests/[^`]+)`", row[3])]
     assert len(ROWS) > 25
     assert [name for name in tests if not (ROOT / name).exists()] == []

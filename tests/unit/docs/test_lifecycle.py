@@ -1,4 +1,4 @@
-"""The manifest and the values that docs/lifecycle.md shows are what the API and the settings take."""
+"""The manifest and the values in docs/lifecycle.md are valid for the API and the settings."""
 
 import re
 from pathlib import Path
@@ -19,12 +19,12 @@ def test_the_manifest_is_valid_and_each_of_its_fields_is_known() -> None:
     assert (spec.active_deadline_seconds, spec.ttl_seconds_after_finished) == (86400, 604800)
 
 
-def test_the_fields_that_may_be_changed_are_named() -> None:
+def test_the_mutable_fields_are_listed() -> None:
     rows = re.findall(r"^\| `([\w.]+)` \|.*\| yes[^|]*\|$", TEXT, re.MULTILINE)
     assert set(rows) == {*map(to_camel, MUTABLE_FIELDS), "serving.rollout"}
 
 
-def test_the_limits_are_read_as_the_page_says() -> None:
+def test_the_limits_apply_as_the_page_says() -> None:
     limits = Limits.model_validate(BLOCKS[1]["limits"])
     assert limits.of("team-a") == Limit(gpus=32)
     assert limits.of("team-b") == Limit(gpus=8, jobs=10)

@@ -11,14 +11,14 @@ ROW = re.compile(r"^\| `(finetune_operator_\w+)` \| (\w+) \|([^|]*)\|", re.MULTI
 
 
 def test_every_metric_is_in_the_table_with_its_kind_and_labels() -> None:
-    told = {
+    documented = {
         name: (kind, tuple(re.findall(r"`(\w+)`", labels)))
         for name, kind, labels in ROW.findall((ROOT / "docs" / "operations.md").read_text())
     }
-    there = {}
-    for one in vars(metrics).values():
-        if isinstance(one, MetricWrapperBase):
-            (metric,) = one.describe()
+    defined = {}
+    for collector in vars(metrics).values():
+        if isinstance(collector, MetricWrapperBase):
+            (metric,) = collector.describe()
             name = f"{metric.name}_total" if metric.type == "counter" else metric.name
-            there[name] = metric.type, tuple(one._labelnames)
-    assert told == there
+            defined[name] = metric.type, tuple(collector._labelnames)
+    assert documented == defined

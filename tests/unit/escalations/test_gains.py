@@ -1,4 +1,4 @@
-"""The judge of the escalation tests sees what it is there to see."""
+"""`find_gains` finds every setting that an author must not control."""
 
 import copy
 from typing import Any
@@ -16,7 +16,7 @@ IMAGES = {"trainer:1", "serving:1"}
 
 @pytest.fixture
 def template() -> dict[str, Any]:
-    """What the operator makes for a training."""
+    """The pod template of a training."""
     spec = {
         "model": {"uri": "pvc://models/base"},
         "dataset": {"train": {"uri": "pvc://data/train.jsonl"}},
@@ -27,7 +27,7 @@ def template() -> dict[str, Any]:
     return copy.deepcopy(dict(build_stage_job(job, Stage.TRAIN, 1, SETTINGS)["spec"]["template"]))
 
 
-def test_what_the_operator_makes_gains_nothing(template: dict[str, Any]) -> None:
+def test_the_operators_own_template_has_no_gains(template: dict[str, Any]) -> None:
     assert find_gains(template, IMAGES) == []
 
 
@@ -65,20 +65,20 @@ CONTAINER = [
 
 
 @pytest.mark.parametrize("change", POD, ids=str)
-def test_a_gain_of_a_pod_is_seen(template: dict[str, Any], change: dict[str, Any]) -> None:
+def test_a_gain_in_the_pod_is_found(template: dict[str, Any], change: dict[str, Any]) -> None:
     template["spec"] |= change
     assert find_gains(template, IMAGES)
 
 
 @pytest.mark.parametrize("change", CONTAINER, ids=str)
-def test_a_gain_of_a_container_is_seen(template: dict[str, Any], change: dict[str, Any]) -> None:
+def test_a_gain_in_the_container_is_found(template: dict[str, Any], change: dict[str, Any]) -> None:
     template["spec"]["containers"][0] |= change
     assert find_gains(template, IMAGES)
 
 
-def test_an_additional_container_or_annotation_is_seen(template: dict[str, Any]) -> None:
+def test_an_additional_container_or_annotation_is_found(template: dict[str, Any]) -> None:
     template["spec"]["containers"].append(template["spec"]["containers"][0])
-    assert find_gains(template, IMAGES) == ["a container more"]
+    assert find_gains(template, IMAGES) == ["an additional container"]
     template["spec"]["containers"].pop()
     template["metadata"]["annotations"] = {"sidecar.istio.io/inject": "true"}
     assert find_gains(template, IMAGES) == ["annotations sidecar.istio.io/inject"]

@@ -1,4 +1,4 @@
-"""The example's data is what its script writes, and passes every check of the trainer."""
+"""The example's data equals the output of its script and passes every check of the trainer."""
 
 import runpy
 from pathlib import Path
@@ -20,7 +20,7 @@ def scan(name: str, directory: Path) -> SourceScan:
     return scan_source(name, [EXAMPLE / name], "Chat", lambda example: [example], count, directory / name)
 
 
-def test_the_script_writes_what_is_committed() -> None:
+def test_the_script_writes_the_committed_files() -> None:
     script = runpy.run_path(str(EXAMPLE / "make_data.py"))
     train = script["build_conversations"](heldout=False, seed=1)
     heldout = script["build_conversations"](heldout=True, seed=2)[:45]
@@ -29,7 +29,7 @@ def test_the_script_writes_what_is_committed() -> None:
 
 
 @pytest.mark.parametrize(("name", "count"), [("train.jsonl", 300), ("heldout.jsonl", 45)])
-def test_every_line_is_right_and_different(name: str, count: int, tmp_path: Path) -> None:
+def test_every_line_is_valid_and_unique(name: str, count: int, tmp_path: Path) -> None:
     source = scan(name, tmp_path)
     check_rows(source)
     assert (source.format, len(source.row_numbers), warn_about_duplicates(source)) == ("Chat", count, 0)

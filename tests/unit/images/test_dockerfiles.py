@@ -1,4 +1,4 @@
-"""What the images promise to the pods that run them."""
+"""The Dockerfiles: user, entrypoint and sources of what they install."""
 
 import re
 from pathlib import Path
@@ -13,13 +13,13 @@ DOCKERFILES = sorted(
 
 
 def read(path: Path) -> list[tuple[str, str]]:
-    """Return the instructions of a Dockerfile, each with what follows it."""
+    """Return the instructions of a Dockerfile with their arguments."""
     text = re.sub(r"\\\n", " ", path.read_text())
     lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
     return [(line.split()[0], line.partition(" ")[2].strip()) for line in lines]
 
 
-def test_there_is_one_for_each_image() -> None:
+def test_each_image_has_a_dockerfile() -> None:
     assert len(DOCKERFILES) == 3
 
 
@@ -28,13 +28,13 @@ def test_an_image_runs_one_program_as_the_pods_user(path: Path) -> None:
     instructions = read(path)
     names = [name for name, _ in instructions]
     assert [rest for name, rest in instructions if name == "USER"] == [f"{USER}:{USER}"]
-    # Nothing is done as root once the user is set, and no shell stands between the program and its signals.
+    # Nothing runs as root after USER, and no shell receives the signals for the program.
     assert names[-2:] == ["USER", "ENTRYPOINT"]
     assert re.fullmatch(r'\["finetune-[a-z]+"\]', instructions[-1][1])
 
 
 @pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.parent.name)
-def test_an_image_installs_what_is_locked_and_nothing_from_elsewhere(path: Path) -> None:
+def test_an_image_installs_only_locked_packages(path: Path) -> None:
     instructions = read(path)
     assert not [rest for name, rest in instructions if name == "ADD"]
     commands = " ".join(rest for name, rest in instructions if name == "RUN")
