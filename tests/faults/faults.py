@@ -1,4 +1,4 @@
-"""What can go wrong between the operator and the API server, as data, and where it does in a run."""
+"""Faults between the operator and the API server as data: their kinds, and the points of a run where they strike."""
 
 import random
 from dataclasses import dataclass
@@ -6,15 +6,15 @@ from enum import StrEnum
 
 
 class Kind(StrEnum):
-    """The faults."""
+    """The kinds of faults."""
 
     # the operator's process
     CRASH_BEFORE = "crash-before"
     """Killed before its request reaches the API server."""
     CRASH_AFTER = "crash-after"
-    """Killed when the API server has done what it asked, before it hears of it."""
+    """Killed after the API server did the request, before the response arrives."""
     CRASH_LATE = "crash-late"
-    """Killed while its request is under way: it arrives when the next process works already."""
+    """Killed while its request is in flight; the request arrives when the next process is already running."""
     TWO = "two"
     """Two operators at once."""
     # answers
@@ -26,32 +26,32 @@ class Kind(StrEnum):
     RESET = "reset"
     TIMEOUT = "timeout"
     LOST = "lost"
-    """The API server does what was asked, and nobody hears of it."""
+    """The API server does the request, but the response is lost."""
     AWAY = "away"
-    """No API server for some seconds: watches break, nothing connects."""
+    """The API server is unreachable for some seconds: watches break and connections fail."""
     DOWN = "down"
-    """Every request is answered with 503 for longer than kopf tries by itself."""
+    """Every request gets 503 for longer than kopf retries."""
     # watches
     GONE = "gone"
-    """410 as an event, in place of one that is never told: a deletion falls into the gap before the next list."""
+    """410 as an event that replaces another event: a deletion falls into the gap before the next list."""
     GONE_HTTP = "gone-http"
     """410 as the answer to a watch."""
     EXPIRED = "expired"
-    """410 as an event, and the first token to continue the lists that follow has expired."""
+    """410 as an event, and the first continue token of the following lists has expired."""
     DROPPED = "dropped"
     DOUBLED = "doubled"
     REORDERED = "reordered"
-    """Told after the event that follows."""
+    """Sent after the following event."""
     STALE = "stale"
-    """An object's earlier version is told again, after a deletion too."""
+    """An earlier version of an object is sent again, even after its deletion."""
     SILENT = "silent"
-    """The watch stays open, and nothing is told any more."""
+    """The watch stays open but sends no more events."""
     CUT = "cut"
     """The watch ends in the middle of a line."""
     TORN = "torn"
-    """The connection is torn in the middle of a line."""
+    """The connection is reset in the middle of a line."""
     ERROR = "error"
-    """An ERROR event that is no 410."""
+    """An ERROR event with another code than 410."""
 
 
 CRASHES = (Kind.CRASH_BEFORE, Kind.CRASH_AFTER, Kind.CRASH_LATE)
@@ -63,9 +63,9 @@ STATUSES = {
     Kind.UNAVAILABLE: (503, "ServiceUnavailable"),
     Kind.GONE_HTTP: (410, "Expired"),
 }
-"""HTTP status and reason of the answers that say what is wrong."""
+"""HTTP status and reason of the error responses."""
 _ONLY_WRITES = (Kind.CONFLICT, Kind.UNPROCESSABLE, Kind.LOST, Kind.CRASH_LATE)
-"""An API server never answers a read so, or a read that nobody hears of is one that was not answered."""
+"""Kinds for writes only: an API server does not answer reads so, or a lost response of a read changes nothing."""
 ANSWERS = (
     Kind.CONFLICT,
     Kind.UNPROCESSABLE,
@@ -88,45 +88,45 @@ WATCHES = (
     Kind.TORN,
     Kind.ERROR,
 )
-"""What befalls an event."""
+"""Kinds that affect an event."""
 _LOSES_EVENTS = (Kind.DROPPED, Kind.SILENT, Kind.REORDERED)
 EVENTS = ("ADDED", "MODIFIED", "DELETED")
 
 
 @dataclass(frozen=True, order=True)
 class Point:
-    """One request of a run, or one event of its watches, whichever process it belongs to."""
+    """A request of a run or an event of its watches, from any process."""
 
     verb: str
-    """WRITE, GET, LIST or WATCH, or what an event says: ADDED, MODIFIED, DELETED."""
+    """WRITE, GET, LIST or WATCH for a request; ADDED, MODIFIED or DELETED for an event."""
     resource: str
     """Plural and subresource: `jobs`, `finetunejobs/status`."""
     number: int
-    """Which of those it is, from 1."""
+    """Number among the points with this verb and resource, from 1."""
 
     def __str__(self) -> str:
         return f"{self.verb}:{self.resource}:{self.number}"
 
     @classmethod
     def parse(cls, text: str) -> "Point":
-        """Read what `str` wrote."""
+        """Parse the output of `str`."""
         verb, resource, number = text.split(":")
         return cls(verb, resource, int(number))
 
     @property
     def is_write(self) -> bool:
-        """Whether the cluster is another one afterwards."""
+        """Whether the request changes the cluster."""
         return self.verb == "WRITE"
 
     @property
     def is_event(self) -> bool:
-        """Whether it is told by a watch."""
+        """Whether it is an event of a watch."""
         return self.verb in EVENTS
 
 
 @dataclass(frozen=True)
 class Each:
-    """Every request is met, and goes through when it is tried again."""
+    """Strikes every request once; its retry succeeds."""
 
     def __str__(self) -> str:
         return "each"
@@ -134,7 +134,7 @@ class Each:
 
 @dataclass(frozen=True)
 class Share:
-    """A part of all requests, or events, by chance."""
+    """Strikes a random share of all requests or events."""
 
     share: float = 0.2
 
@@ -147,7 +147,7 @@ Where = Point | Each | Share
 
 @dataclass(frozen=True)
 class Fault:
-    """What goes wrong in a run, and where."""
+    """A kind of fault and where it strikes in a run."""
 
     kind: Kind
     where: Where
@@ -157,7 +157,7 @@ class Fault:
 
     @classmethod
     def parse(cls, kind: str, where: str) -> "Fault":
-        """Read what `str` wrote, as two words."""
+        """Parse the two words of `str`."""
         if where == "each":
             return cls(Kind(kind), Each())
         if where.startswith("share:"):
@@ -166,31 +166,33 @@ class Fault:
 
     @property
     def loses_events(self) -> bool:
-        """Whether something happens that the operator is never told, so that only its resync finds it."""
-        is_deaf = self.kind is Kind.TIMEOUT and (not isinstance(self.where, Point) or self.where.verb == "WATCH")
-        return self.kind in _LOSES_EVENTS or is_deaf
+        """Whether the operator misses changes that only its resync can find."""
+        is_silent_watch = self.kind is Kind.TIMEOUT and (
+            not isinstance(self.where, Point) or self.where.verb == "WATCH"
+        )
+        return self.kind in _LOSES_EVENTS or is_silent_watch
 
-    def strikes(self, point: Point, *, is_again: bool, seed: int) -> bool:
-        """Tell whether a request or an event meets the fault.
+    def strikes(self, point: Point, *, is_retry: bool, seed: int) -> bool:
+        """Tell whether the fault strikes a request or an event.
 
         Args:
             point: the request or event.
-            is_again: whether it is tried again after it was met.
-            seed: makes chance come again.
+            is_retry: whether it is the retry of one that the fault struck.
+            seed: of the random choice.
         """
-        if not can_befall(self.kind, point):
+        if not can_strike(self.kind, point):
             return False
         match self.where:
             case Point():
                 return point == self.where
             case Each():
-                return not is_again
+                return not is_retry
             case Share(share):
-                return random.Random(f"{seed} {point}").random() < share  # noqa: S311 - must come again
+                return random.Random(f"{seed} {point}").random() < share  # noqa: S311 - reproducible by its seed
 
 
-def can_befall(kind: Kind, point: Point) -> bool:
-    """Tell whether a fault can happen at a request or event at all."""
+def can_strike(kind: Kind, point: Point) -> bool:
+    """Tell whether a kind of fault can strike a request or event."""
     if kind in WATCHES:
         return point.is_event
     if kind is Kind.GONE_HTTP:

@@ -1,4 +1,4 @@
-"""The lives of FineTuneJobs and ModelServers that faults befall: what a user does, and what the pods do."""
+"""The lifecycles of FineTuneJobs and ModelServers that run with faults: the actions of a user, and of the pods."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -9,8 +9,8 @@ from faults.world import Scene, User
 from finetune_api.meta import ATTEMPT_LABEL, SERVER_LABEL, STAGE_LABEL
 
 _BASE = {"uri": "pvc://finetune-artifacts/base"}
-"""On the claim of the results: else the pods of a server are replaced when its first job brings another claim, and
-where that job is evaluated depends on when the operator sees it."""
+"""On the artifacts claim: with another claim the first job replaces the pods of its server, and where it is evaluated
+would depend on timing."""
 _OWN = {"modelName": "bot", "template": {}}
 _SHARED = {"modelName": "bot", "server": "shared"}
 _CANARY = _SHARED | {"rollout": {"canary": {"steps": [{"weight": 50, "seconds": 1}]}}}
@@ -18,15 +18,15 @@ _CANARY = _SHARED | {"rollout": {"canary": {"steps": [{"weight": 50, "seconds": 
 
 @dataclass(frozen=True)
 class Lifecycle:
-    """One life, from the first manifest to an end that stays."""
+    """A lifecycle from the first manifest to a stable end."""
 
     name: str
-    live: Callable[[User], Awaitable[None]]
-    """What the user does; the pods do what `User.part` says."""
+    run: Callable[[User], Awaitable[None]]
+    """The actions of the user; the pods behave as `User.part` says."""
     by_chance: tuple[str, ...] = ()
-    """Reasons that are told or not by how fast the user and Kubernetes let things go."""
-    begins_as: str = ""
-    """The lifecycle that its beginning is: what befalls that needs to befall this one no more."""
+    """Reasons of events that depend on timing."""
+    starts_as: str = ""
+    """The lifecycle that equals its start: faults of that start are tested there."""
 
 
 def _job(**spec: Any) -> dict[str, Any]:
@@ -44,7 +44,7 @@ def _stage(pod: Pod) -> tuple[str, str]:
 
 
 def _trains(scene: Scene) -> bool:
-    """Tell whether the pod of a training runs."""
+    """Tell whether the pod of a training is running."""
     pods = scene.find("Pod")
     return any(
         pod["metadata"]["labels"].get(STAGE_LABEL) == "Train" and pod["status"]["phase"] == "Running" for pod in pods
@@ -86,12 +86,12 @@ async def _deleted(user: User) -> None:
     await user.until(_trains, "a training")
     await user.until_condition("job", "Trained", "Training", status="False")
     await user.delete("FineTuneJob", "job")
-    await user.until(lambda scene: not list(scene.find("Job")), "no Job any more")
+    await user.until(lambda scene: not list(scene.find("Job")), "the deletion of all Jobs")
 
 
 async def _shared(user: User) -> None:
-    """Two versions of one name on a server, and back to the first by a pin."""
-    await _begin_with_a_server(user)
+    """Two versions of one name on a server, then a rollback to the first by a pin."""
+    await _serve_first_job(user)
     await user.create("FineTuneJob", "second", _job(serving=_SHARED))
     await user.until_condition("second", "Ready", "Serving")
     await user.change("ModelServer", "shared", {"pins": {"bot": "first"}})
@@ -100,7 +100,7 @@ async def _shared(user: User) -> None:
 
 
 async def _canary(user: User) -> None:
-    await _begin_with_a_server(user)
+    await _serve_first_job(user)
     await user.create("FineTuneJob", "second", _job(serving=_CANARY))
     await user.until_condition("second", "Ready", "Serving")
     await user.until_condition("first", "Served", "Superseded", status="False")
@@ -108,18 +108,18 @@ async def _canary(user: User) -> None:
 
 async def _rolled(user: User) -> None:
     """A server's pods are replaced while a job serves on them."""
-    await _begin_with_a_server(user)
+    await _serve_first_job(user)
     await user.change("ModelServer", "shared", {"engine": {"maxModelLen": 512}})
     await user.until(lambda scene: all(map(_is_new, scene.find("Pod"))), "new pods alone")
 
 
 def _is_new(pod: Pod) -> bool:
-    """Tell whether a pod is no server's, or one with the changed engine."""
+    """Tell whether a pod belongs to a stage, or to a server with the changed engine."""
     return SERVER_LABEL not in pod["metadata"]["labels"] or "maxModelLen" in str(pod["spec"]["containers"])
 
 
-async def _begin_with_a_server(user: User) -> None:
-    """Let a server run and a first job serve on it: whether a server evaluates depends on whether it runs."""
+async def _serve_first_job(user: User) -> None:
+    """Serve a first job on a running server; the server runs first, since only then does it evaluate the job."""
     await user.create("ModelServer", "shared", {"model": _BASE})
     await user.until(_is_ready, "the server")
     await user.create("FineTuneJob", "first", _job(serving=_SHARED))
@@ -139,7 +139,7 @@ async def _approved(user: User) -> None:
 
 
 async def _again(user: User) -> None:
-    """Deleted while it trains, and made again at once under the same name with another spec."""
+    """A job is deleted while it trains, and created again at once with the same name and another spec."""
     user.part.script = lambda pod: None if _stage(pod)[0] == "Train" else succeed(pod)
     await user.create("FineTuneJob", "job", _job(serving=_OWN))
     await user.until(_trains, "a training")
@@ -151,7 +151,7 @@ async def _again(user: User) -> None:
 
 
 async def _server_again(user: User) -> None:
-    """A job that serves is deleted with its server, and both come again under the same names."""
+    """A served job is deleted with its server, and both are created again with the same names."""
     await _serve(user)
     await user.delete("FineTuneJob", "job")
     await user.create("FineTuneJob", "job", _job(serving=_OWN, retries=1))
@@ -159,7 +159,7 @@ async def _server_again(user: User) -> None:
 
 
 async def _suspended(user: User) -> None:
-    """Suspended while it trains, and resumed: another attempt goes on."""
+    """A job is suspended while it trains, and resumed: a second attempt continues."""
     user.part.script = lambda pod: None if _stage(pod)[0] == "Train" else succeed(pod)
     await user.create("FineTuneJob", "job", _job())
     await user.until(_trains, "a training")
@@ -171,18 +171,18 @@ async def _suspended(user: User) -> None:
 
 
 LIFECYCLES = {
-    one.name: one
-    for one in (
+    lifecycle.name: lifecycle
+    for lifecycle in (
         Lifecycle("serve", _serve),
         Lifecycle("bad-data", _bad_data),
         Lifecycle("retry", _retry),
         Lifecycle("gates", _gates),
         Lifecycle("refused", _refused),
         Lifecycle("deleted", _deleted, ("Succeeded", "WithinBudget", "Training")),
-        Lifecycle("server", _begin_with_a_server),
-        Lifecycle("shared", _shared, ("Deploying",), begins_as="server"),
-        Lifecycle("canary", _canary, begins_as="server"),
-        Lifecycle("rolled", _rolled, begins_as="server"),
+        Lifecycle("server", _serve_first_job),
+        Lifecycle("shared", _shared, ("Deploying",), starts_as="server"),
+        Lifecycle("canary", _canary, starts_as="server"),
+        Lifecycle("rolled", _rolled, starts_as="server"),
         Lifecycle("approved", _approved),
         Lifecycle("again", _again, ("Conflict", "Stopping")),
         Lifecycle("server-again", _server_again, ("Conflict", "Stopping")),

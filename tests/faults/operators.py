@@ -1,4 +1,4 @@
-"""The operator's processes: forked from a warm one, killed for real, started again as a kubelet would."""
+"""The operator's processes: forked from a preloaded one, killed with SIGKILL, restarted as a kubelet would."""
 
 import asyncio
 import ctypes
@@ -17,32 +17,32 @@ from operator_log import unexpected_errors
 _CONTEXT = multiprocessing.get_context("forkserver")
 _PR_SET_PDEATHSIG = 1
 _IMAGES = {"trainer": "trainer:1", "serving": "serving:1"}
-_MOST_LINES = 5
-"""Of a traceback."""
+_MAX_LINES = 5
+"""Lines of a traceback in an error message."""
 RESYNC_SELDOM = 600.0
 RESYNC_OFTEN = 2.0
-"""Where events are lost, the resync repairs the cache; elsewhere it must not hide anything."""
+"""A frequent resync only for runs that lose events; in all other runs it must not hide a missed event."""
 
 
 def warm_up() -> None:
-    """Let the process that operators are forked from import everything once."""
-    # The client reads the name when it is imported; each operator finds the file where it is started.
+    """Start the process from which operators are forked, with all imports done."""
+    # The client reads the name at import; each operator has its file in its working directory.
     os.environ["KUBECONFIG"] = "kubeconfig"
     _CONTEXT.set_forkserver_preload(["finetune_operator.__main__", "faults.operators"])
 
 
 class Process:
-    """One operator."""
+    """A process of an operator."""
 
     def __init__(self, directory: Path, server: str, token: str, *, pod: str, namespace: str, resync: float) -> None:
         """Write its files.
 
         Args:
-            directory: for its files; made here.
+            directory: directory of its files; it is created.
             server: URL of the API server.
-            token: what it is known by there.
-            pod: name of the pod that it is the container of, and of its Lease: several that lead at once do no harm.
-            namespace: where its Lease is.
+            token: its token for that URL.
+            pod: name of its pod and of its Lease; with one Lease each, several operators lead at once.
+            namespace: namespace of its Lease.
             resync: seconds between two resyncs.
         """
         directory.mkdir(parents=True)
@@ -55,7 +55,7 @@ class Process:
         )
 
     async def run(self) -> None:
-        """Run it until it ends."""
+        """Start the process and wait until it ends."""
         self._process.start()
         loop, ended = asyncio.get_running_loop(), asyncio.Event()
         loop.add_reader(self._process.sentinel, ended.set)
@@ -69,15 +69,15 @@ class Process:
             self._process.close()
 
     def kill(self) -> None:
-        """End it at once, whatever it does."""
+        """Kill the process."""
         self._process.kill()
 
     def errors(self) -> list[str]:
-        """Return what it logged that nobody expects; one that was killed early has no log."""
-        return list(map(_describe, unexpected_errors("\n".join(self.said()))))
+        """Return the unexpected errors in its log; a process that was killed early has no log."""
+        return list(map(_describe, unexpected_errors("\n".join(self.log_lines()))))
 
-    def said(self) -> list[str]:
-        """Return the lines of its log; the last of one that was killed may have no end and is left out."""
+    def log_lines(self) -> list[str]:
+        """Return the complete lines of its log; after a kill the last line may be incomplete."""
         log = self.directory / "log"
         return log.read_text().split("\n")[:-1] if log.exists() else []
 
@@ -85,11 +85,11 @@ class Process:
 def _describe(error: dict[str, Any] | str) -> str:
     if isinstance(error, str):
         return error
-    return "\n".join([error["message"], *error.get("exception", "").splitlines()[-_MOST_LINES:]])
+    return "\n".join([error["message"], *error.get("exception", "").splitlines()[-_MAX_LINES:]])
 
 
 def _operate(directory: Path, pod: str, namespace: str) -> None:
-    """Be an operator: what its container runs, in the directory of its files."""
+    """Run the operator in the directory of its files; the target of the process."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     os.chdir(directory)
     os.environ["POD_NAME"] = pod

@@ -1,4 +1,4 @@
-"""What must be so after every run: the fault-free end, one training an attempt, no orphan, no leaked write. Pure."""
+"""Checks after every run: the fault-free end, one training for each attempt, no orphan, no leaked write. No I/O."""
 
 import difflib
 import json
@@ -18,23 +18,23 @@ _STAGE_HASH = re.compile(r"-(prepare|train|evaluate|export)-(\d+)-[0-9a-f]{6}\b"
 _CHILD_HASH = re.compile(r"-(job|train)-[0-9a-f]{6}\b")
 _OWNERS = ("FineTuneJob", "ModelServer")
 _ANNOTATING = {"annotations", "uid", "resourceVersion"}
-"""What a write to a pod's metadata may hold."""
-_CHANCE = {"clusterIP", "clusterIPs", "pod-template-hash"}
-"""Fields that no two runs have alike."""
+"""Fields that a write to a pod's metadata may contain."""
+_RANDOM_FIELDS = {"clusterIP", "clusterIPs", "pod-template-hash"}
+"""Fields that differ in every run."""
 
 
 @dataclass(frozen=True)
 class End:
-    """How a run ended, without what no two runs have alike."""
+    """The end of a run, without what differs in every run."""
 
     objects: tuple[tuple[str, str], ...]
     """Kind and name of each object, and the object as JSON: statuses and children."""
     events: frozenset[str]
-    """What was told: about whom, type and reason."""
+    """Events: object, type and reason."""
 
 
 def describe_end(scene: Scene, namespace: str) -> End:
-    """Return how things stand in a namespace."""
+    """Return the current state of a namespace."""
     names = {
         manifest["metadata"]["uid"]: f"{kind}/{name}"
         for (kind, name), manifest in scene.objects.items()
@@ -46,28 +46,30 @@ def describe_end(scene: Scene, namespace: str) -> End:
             described = _describe(kind, manifest)
             title = f"{kind} {described['name']}"
             text = json.dumps(described, sort_keys=True, indent=1)
-            objects.append((_normalise(title, names, namespace), _normalise(text, names, namespace)))
+            objects.append((_normalize(title, names, namespace), _normalize(text, names, namespace)))
     events = frozenset(
-        f"{one['regarding']['kind']}/{one['regarding']['name']} {one['type']} {one['reason']}"
-        for one in scene.find("Event")
+        f"{event['regarding']['kind']}/{event['regarding']['name']} {event['type']} {event['reason']}"
+        for event in scene.find("Event")
     )
     return End(tuple(sorted(objects)), events)
 
 
-def find_difference(wanted: End, found: End) -> list[str]:
-    """Return in what two ends differ, apart from events."""
-    missing, strange = Counter(wanted.objects), Counter(found.objects)
-    missing, strange = missing - strange, strange - missing
+def find_difference(expected: End, actual: End) -> list[str]:
+    """Return the differences between two ends, apart from events."""
+    missing, unexpected = Counter(expected.objects), Counter(actual.objects)
+    missing, unexpected = missing - unexpected, unexpected - missing
     differences = []
     for title, text in sorted(missing):
-        others = [other for other in strange if other[0] == title]
+        others = [other for other in unexpected if other[0] == title]
         if not others:
             differences.append(f"missing: {title}")
             continue
-        del strange[others[0]]
-        lines = difflib.unified_diff(text.splitlines(), others[0][1].splitlines(), "wanted", "found", n=2, lineterm="")
+        del unexpected[others[0]]
+        lines = difflib.unified_diff(
+            text.splitlines(), others[0][1].splitlines(), "expected", "actual", n=2, lineterm=""
+        )
         differences.append("\n".join([title, *lines]))
-    return differences + [f"not wanted: {title}" for title, _ in sorted(strange)]
+    return differences + [f"unexpected: {title}" for title, _ in sorted(unexpected)]
 
 
 def _describe(kind: str, manifest: Manifest) -> Manifest:
@@ -78,53 +80,53 @@ def _describe(kind: str, manifest: Manifest) -> Manifest:
         name, phase = " ".join(labels.values()), manifest["status"].get("phase")
         return {"kind": kind, "name": name, "labels": labels, "routes": routes, "phase": phase}
     described = {"kind": kind, "name": metadata["name"], "labels": metadata.get("labels")}
-    described["owners"] = [f"{one['kind']}/{one['uid']}" for one in metadata.get("ownerReferences", [])]
+    described["owners"] = [f"{owner['kind']}/{owner['uid']}" for owner in metadata.get("ownerReferences", [])]
     for part in ("spec", "data", "status") if kind in _OWNERS else ("spec", "data"):
-        described[part] = _without_chance(manifest.get(part))
+        described[part] = _without_random_fields(manifest.get(part))
     return described
 
 
-def _without_chance(value: Any) -> Any:
+def _without_random_fields(value: Any) -> Any:
     if isinstance(value, dict):
-        # A condition that has nothing new to say tells since when, and that depends on when it was looked at.
-        chance = _CHANCE | ({"observedGeneration"} if "lastTransitionTime" in value else set())
-        return {name: _without_chance(part) for name, part in value.items() if name not in chance}
-    return [_without_chance(part) for part in value] if isinstance(value, list) else value
+        # The observedGeneration of an unchanged condition depends on the time of the last reconciliation.
+        ignored = _RANDOM_FIELDS | ({"observedGeneration"} if "lastTransitionTime" in value else set())
+        return {name: _without_random_fields(part) for name, part in value.items() if name not in ignored}
+    return [_without_random_fields(part) for part in value] if isinstance(value, list) else value
 
 
-def _normalise(text: str, names: dict[str, str], namespace: str) -> str:
+def _normalize(text: str, names: dict[str, str], namespace: str) -> str:
     text = _UID.sub(lambda uid: f"<{names.get(uid.group(), 'uid')}>", text).replace(namespace, "NAMESPACE")
     text = _TIME.sub('"TIME"', text)
     return _CHILD_HASH.sub(r"-\1-HASH", _STAGE_HASH.sub(r"-\1-\2-HASH", text))
 
 
 def find_repeated(scene: Scene) -> list[str]:
-    """Return each Job that was one too many: of an attempt that had one, or of a training while another went on."""
-    found = []
-    jobs = sorted(scene.jobs.values(), key=lambda job: job.began)
+    """Return each duplicate Job: a second one of an attempt, or a training that started while another was running."""
+    repeated = []
+    jobs = sorted(scene.jobs.values(), key=lambda job: job.started)
     for number, job in enumerate(jobs):
-        before = [one for one in jobs[:number] if (one.owner, one.stage) == (job.owner, job.stage)]
-        if any(one.attempt == job.attempt for one in before):
-            found.append(f"another Job of {job.stage} {job.attempt}")
-        elif job.stage == "Train" and any(one.ended is None or one.ended > job.began for one in before):
-            found.append(f"training {job.attempt} began while another one went on")
-    return found
+        earlier_jobs = [other for other in jobs[:number] if (other.owner, other.stage) == (job.owner, job.stage)]
+        if any(other.attempt == job.attempt for other in earlier_jobs):
+            repeated.append(f"another Job of {job.stage} {job.attempt}")
+        elif job.stage == "Train" and any(other.ended is None or other.ended > job.started for other in earlier_jobs):
+            repeated.append(f"training {job.attempt} started while another was running")
+    return repeated
 
 
 def find_orphans(scene: Scene) -> list[str]:
-    """Return the objects whose owner is gone."""
-    there = {manifest["metadata"]["uid"] for manifest in scene.objects.values()}
+    """Return the objects whose owner no longer exists."""
+    existing = {manifest["metadata"]["uid"] for manifest in scene.objects.values()}
     kinds = {kind.name for kind in WATCHED}
     return [
-        f"{kind} {name}: its {owner['kind']} {owner['name']} is gone"
+        f"{kind} {name}: its {owner['kind']} {owner['name']} does not exist"
         for (kind, name), manifest in scene.objects.items()
         for owner in manifest["metadata"].get("ownerReferences", [])
-        if owner["kind"] in kinds and owner["uid"] not in there
+        if owner["kind"] in kinds and owner["uid"] not in existing
     ]
 
 
 def find_leaks(scene: Scene, namespace: str, writes: list[Write]) -> list[str]:
-    """Return the writes that went to what is not the operator's own."""
+    """Return the successful writes to objects that the operator must not write."""
     return [
         f"{write.point} {write.path}: {why}"
         for write in writes
@@ -133,7 +135,7 @@ def find_leaks(scene: Scene, namespace: str, writes: list[Write]) -> list[str]:
 
 
 def _explain_leak(scene: Scene, namespace: str, write: Write) -> str:
-    """Return why a write should not have been; empty where it was the operator's to make."""
+    """Return why the operator must not make a write; empty for an allowed write."""
     sent, answer = write.body, write.answer.get("metadata", {})
     is_wrong = False
     match write.point.resource:
@@ -148,11 +150,11 @@ def _explain_leak(scene: Scene, namespace: str, write: Write) -> str:
         case "pods":
             is_wrong = SERVER_LABEL not in answer.get("labels", {}) or bool(set(sent["metadata"]) - _ANNOTATING)
         case "persistentvolumeclaims" | "networkpolicies" if controller_of(write.answer) is None:
-            # What all jobs of a namespace share.
+            # All jobs of a namespace share these.
             is_wrong = OWNED_LABEL not in answer.get("labels", {})
         case _:
-            # A deletion is answered by a status that names what is gone.
+            # The answer to a deletion is a Status with the uid of the deleted object.
             uid = answer.get("uid") or write.answer.get("details", {}).get("uid")
             owner = scene.controllers.get(uid)
             is_wrong = owner not in scene.controllers or controller_of(write.answer) not in (owner, None)
-    return "not the operator's to write" if is_wrong else ""
+    return "the operator must not write this object" if is_wrong else ""

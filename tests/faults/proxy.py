@@ -1,6 +1,6 @@
-"""Stands between operators and the API server: shows each only its own namespace, and lets faults befall it.
+"""The proxy between operators and the API server: limits each operator to its namespace and injects faults.
 
-An operator's process is known by its token. What still comes from one that is dead goes nowhere.
+It knows an operator's process by its token, and drops all requests of a dead process.
 """
 
 import asyncio
@@ -22,8 +22,8 @@ from faults.streams import Stream
 from yarl import URL
 
 _TIMEOUT_SECONDS = 10.5
-"""Longer than the operator waits."""
-_FOR_EVER = 3600.0
+"""Longer than the operator's timeout."""
+_HANG_SECONDS = 3600.0
 _LEASES = "leases"
 _LATE_SECONDS = 1.0
 _AWAY_SECONDS = {Kind.AWAY: 5.0, Kind.DOWN: 60.0}
@@ -44,19 +44,19 @@ class Write:
 
 @dataclass
 class Caller:
-    """One process of an operator."""
+    """A process of an operator, as the proxy sees it."""
 
     kill: Callable[[], None]
     is_dead: bool = False
     handlers: set[asyncio.Task[Any] | None] = field(default_factory=set)
 
     def die(self) -> None:
-        """Be gone, as far as the API server can see."""
+        """Mark the process as dead and close its connections."""
         self.is_dead = True
         self.hang_up()
 
     def hang_up(self) -> None:
-        """End all its connections but the one that is answered just now."""
+        """Close all its connections but the current one."""
         for task in self.handlers - {asyncio.current_task()}:
             if task is not None:
                 task.cancel()
@@ -64,52 +64,54 @@ class Caller:
 
 @dataclass
 class Traffic:
-    """Everything that the operators of one run ask, and what befalls them."""
+    """All requests and events of the operators of a run, and the faults that strike them."""
 
     namespace: str
     fault: Fault | None
     seed: int
     points: list[Point] = field(default_factory=list)
-    """Every request and every event, in their order."""
+    """All requests and events in order."""
     writes: list[Write] = field(default_factory=list)
     struck: list[Point] = field(default_factory=list)
-    """Where the fault happened."""
+    """The points that the fault struck."""
     expiring: bool = False
-    """Whether the next token to continue a list has expired."""
+    """Whether the next continue token of a list has expired."""
     _away_until: float = 0.0
     _numbers: Counter[tuple[str, str]] = field(default_factory=Counter)
-    _met: set[str] = field(default_factory=set)
-    """What was met and was not tried again since."""
+    _awaiting_retry: set[str] = field(default_factory=set)
+    """Identities of struck requests that were not retried yet."""
 
-    def meet(self, verb: str, resource: str, asked: str) -> tuple[Point, Kind | None]:
-        """Count a request or an event; return it and what befalls it. `asked` is the same when it is tried again."""
+    def register(self, verb: str, resource: str, identity: str) -> tuple[Point, Kind | None]:
+        """Count a request or an event; return its point and the fault that strikes it. A retry keeps its `identity`."""
         self._numbers[verb, resource] += 1
         point = Point(verb, resource, self._numbers[verb, resource])
         self.points.append(point)
-        if self.fault is None or not self.fault.strikes(point, is_again=asked in self._met, seed=self.seed):
-            self._met.discard(asked)
+        if self.fault is None or not self.fault.strikes(
+            point, is_retry=identity in self._awaiting_retry, seed=self.seed
+        ):
+            self._awaiting_retry.discard(identity)
             return point, None
-        self._met.add(asked)
+        self._awaiting_retry.add(identity)
         self.struck.append(point)
         return point, self.fault.kind
 
     @property
-    def pages(self) -> bool:
-        """Whether lists come in pages of one object."""
+    def uses_pages(self) -> bool:
+        """Whether lists are split into pages of one object."""
         return self.fault is not None and self.fault.kind is Kind.EXPIRED
 
     @property
     def is_away(self) -> bool:
-        """Whether there is no API server just now."""
+        """Whether the API server is unreachable now."""
         return asyncio.get_running_loop().time() < self._away_until
 
     def go_away(self, kind: Kind) -> None:
-        """Be no API server for a while."""
+        """Make the API server unreachable for a while."""
         self._away_until = asyncio.get_running_loop().time() + _AWAY_SECONDS[kind]
 
 
 class Proxy:
-    """The server that operators take for the API server."""
+    """The HTTP server to which the operators connect."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -132,7 +134,7 @@ class Proxy:
             await runner.cleanup()
 
     def admit(self, token: str, caller: Caller, traffic: Traffic) -> None:
-        """Let a process ask."""
+        """Accept the requests of a process."""
         self._callers[token] = caller, traffic
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
@@ -152,13 +154,13 @@ class Proxy:
         body = await request.read()
         verb, resource = describe(request.method, request.path, request.query)
         if traffic.is_away:
-            return _turn_away(request, traffic)
+            return _answer_unavailable(request, traffic)
         if resource == _LEASES:
-            # They come by the clock: what befalls them is that the API server is away.
+            # Lease requests depend on the clock: only an unreachable API server affects them.
             if verb == "WATCH":
                 return await self._watch(request, traffic, lambda _: None)
-            return await self._pass_on(request, body, Point(verb, resource, 0), traffic)
-        point, kind = traffic.meet(verb, resource, f"{verb} {request.path}")
+            return await self._forward(request, body, Point(verb, resource, 0), traffic)
+        point, kind = traffic.register(verb, resource, f"{verb} {request.path}")
         if kind in STATUSES:
             return _refuse(*STATUSES[kind])
         if verb == "LIST" and traffic.expiring and "continue" in request.query:
@@ -167,44 +169,44 @@ class Proxy:
         if kind in _AWAY_SECONDS:
             traffic.go_away(kind)
             caller.hang_up()
-            return _turn_away(request, traffic)
+            return _answer_unavailable(request, traffic)
         if kind in (Kind.RESET, Kind.TIMEOUT, Kind.CRASH_BEFORE, Kind.CRASH_LATE):
-            await self._keep_away(kind, request, body, point, caller, traffic)
+            await self._withhold(kind, request, body, point, caller, traffic)
             return _reset(request)
         if verb == "WATCH":
-            return await self._watch(request, traffic, lambda event: traffic.meet(event, resource, event)[1])
-        # What is under way when its sender dies arrives all the same.
-        response = await asyncio.shield(self._pass_on(request, body, point, traffic))
+            return await self._watch(request, traffic, lambda event: traffic.register(event, resource, event)[1])
+        # A request in flight arrives even if its sender dies.
+        response = await asyncio.shield(self._forward(request, body, point, traffic))
         if kind is Kind.CRASH_AFTER:
             caller.kill()
             caller.die()
         return response if kind not in (Kind.CRASH_AFTER, Kind.LOST) else _reset(request)
 
-    async def _keep_away(
+    async def _withhold(
         self, kind: Kind, request: web.Request, body: bytes, point: Point, caller: Caller, traffic: Traffic
     ) -> None:
-        """Let a request not reach the API server, or only when nobody waits for it any more."""
+        """Drop a request, or deliver it after its sender is dead."""
         match kind:
             case Kind.TIMEOUT:
-                await asyncio.sleep(_TIMEOUT_SECONDS if point.verb != "WATCH" else _FOR_EVER)
+                await asyncio.sleep(_TIMEOUT_SECONDS if point.verb != "WATCH" else _HANG_SECONDS)
             case Kind.CRASH_BEFORE | Kind.CRASH_LATE:
                 caller.kill()
                 caller.die()
                 if kind is Kind.CRASH_LATE:
                     await asyncio.sleep(_LATE_SECONDS)
-                    await self._pass_on(request, body, point, traffic)
+                    await self._forward(request, body, point, traffic)
 
-    async def _pass_on(self, request: web.Request, body: bytes, point: Point, traffic: Traffic) -> web.Response:
+    async def _forward(self, request: web.Request, body: bytes, point: Point, traffic: Traffic) -> web.Response:
         url, headers = self._target(request, traffic)
         async with self._client.session.request(request.method, url, data=body or None, headers=headers) as response:
             answer = await response.read()
             if point.is_write and point.resource != _LEASES:
-                sent, answered = json.loads(body or b"{}"), json.loads(answer)
-                traffic.writes.append(Write(point, request.path, sent, response.status, answered))
+                sent, received = json.loads(body or b"{}"), json.loads(answer)
+                traffic.writes.append(Write(point, request.path, sent, response.status, received))
             return web.Response(status=response.status, body=answer, content_type=response.content_type)
 
     async def _watch(
-        self, request: web.Request, traffic: Traffic, befall: Callable[[str], Kind | None]
+        self, request: web.Request, traffic: Traffic, register: Callable[[str], Kind | None]
     ) -> web.StreamResponse:
         url, headers = self._target(request, traffic)
         timeout = aiohttp.ClientTimeout(total=None)
@@ -213,21 +215,21 @@ class Proxy:
                 return web.Response(status=upstream.status, body=await upstream.read())
             response = web.StreamResponse(headers={"Content-Type": "application/json"})
             await response.prepare(request)
-            stream = Stream(response, befall)
+            stream = Stream(response, register)
             async with contextlib.aclosing(stream):
                 async for line in upstream.content:
-                    if await stream.tell(line):
+                    if await stream.send(line):
                         break
             if stream.has_gap:
-                traffic.expiring = traffic.pages
+                traffic.expiring = traffic.uses_pages
         if stream.is_torn:
             _reset(request)
         return response
 
     def _target(self, request: web.Request, traffic: Traffic) -> tuple[URL, dict[str, str]]:
-        """Return the URL that stands for what was asked in the run's own world."""
+        """Return the URL and headers of a request, limited to the run's namespace."""
         query = dict(request.query)
-        if traffic.pages and "limit" in query:
+        if traffic.uses_pages and "limit" in query:
             query["limit"] = "1"
         path = into_namespace(request.path, traffic.namespace)
         headers = dict(self._client.headers)
@@ -245,16 +247,16 @@ def describe(method: str, path: str, query: Any) -> tuple[str, str]:
         rest = rest[2:]
     if not rest:
         return method, path.strip("/").replace("/", "+")
-    resource, is_one = "/".join([rest[0], *rest[2:]]), len(rest) > 1
+    resource, is_single = "/".join([rest[0], *rest[2:]]), len(rest) > 1
     if method != "GET":
         return "WRITE", resource
-    if is_one:
+    if is_single:
         return "GET", resource
     return "WATCH" if query.get("watch") == "true" else "LIST", resource
 
 
 def into_namespace(path: str, namespace: str) -> str:
-    """Return the path of a namespace's objects for that of all; other paths as they are."""
+    """Return a path of all objects limited to a namespace; other paths unchanged."""
     parts = path.strip("/").split("/")
     length = {"api": 3, "apis": 4}.get(parts[0])
     return path if len(parts) != length else "/" + "/".join([*parts[:-1], "namespaces", namespace, parts[-1]])
@@ -267,20 +269,20 @@ def _refuse(code: int, reason: str) -> web.Response:
         "status": "Failure",
         "reason": reason,
         "code": code,
-        "message": f"{reason}, says the proxy",
+        "message": f"{reason} (injected by the proxy)",
     }
     headers = {"Retry-After": "1"} if code == 429 else {}
     return web.json_response(status, status=code, headers=headers)
 
 
-def _turn_away(request: web.Request, traffic: Traffic) -> web.Response:
-    """Be no API server, or one that cannot do anything."""
+def _answer_unavailable(request: web.Request, traffic: Traffic) -> web.Response:
+    """Reset the connection, or answer 503 where the API server is down."""
     is_down = traffic.fault is not None and traffic.fault.kind is Kind.DOWN
     return _refuse(*STATUSES[Kind.UNAVAILABLE]) if is_down else _reset(request)
 
 
 def _reset(request: web.Request) -> web.Response:
-    """End the connection as if a cable had been pulled."""
+    """Reset the connection."""
     transport = request.transport
     if transport is not None:
         connection: socket.socket = transport.get_extra_info("socket")

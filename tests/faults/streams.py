@@ -1,4 +1,4 @@
-"""One watch as the operator sees it: the API server's events, with what befalls them on the way."""
+"""A watch as the operator sees it: the API server's events with injected faults."""
 
 import json
 from collections.abc import Callable
@@ -8,34 +8,34 @@ from aiohttp import web
 from faults.faults import Kind
 
 _NO_OBJECT = (b'{"type":"BOOKMARK"', b'{"type":"ERROR"')
-"""Lines that tell of the watch itself: how far it is, or that the API server ends it."""
+"""Lines without an object of the watch: bookmarks and errors."""
 
 
 class Stream:
-    """Tells events, line by line."""
+    """Sends events, line by line."""
 
-    def __init__(self, response: web.StreamResponse, meet: Callable[[str], Kind | None]) -> None:
-        self._response, self._meet = response, meet
-        self._told: dict[str, bytes] = {}
-        """By uid what was told last of an object."""
+    def __init__(self, response: web.StreamResponse, register: Callable[[str], Kind | None]) -> None:
+        self._response, self._register = response, register
+        self._last_lines: dict[str, bytes] = {}
+        """The last event of each object, by uid."""
         self._held: bytes | None = None
         self._is_silent = False
         self.has_gap = False
         """Whether it ended with a 410."""
         self.is_torn = False
-        """Whether its connection is to be torn."""
+        """Whether to reset its connection."""
 
-    async def tell(self, line: bytes) -> bool:
-        """Pass on a line, or what becomes of it; return whether that ends the stream."""
+    async def send(self, line: bytes) -> bool:
+        """Send a line or its faulty replacement; return whether that ends the stream."""
         if self._is_silent:
             return False
         if line.startswith(_NO_OBJECT):
             await self._response.write(line)
             return False
         event = json.loads(line)
-        kind = self._meet(event["type"])
+        kind = self._register(event["type"])
         uid = event["object"]["metadata"]["uid"]
-        earlier, self._told[uid] = self._told.get(uid), line
+        earlier, self._last_lines[uid] = self._last_lines.get(uid), line
         match kind:
             case Kind.DROPPED:
                 pass
@@ -55,7 +55,7 @@ class Stream:
         return False
 
     async def _break(self, kind: Kind, line: bytes) -> None:
-        """End in place of an event, or in the middle of it."""
+        """Send an error in place of an event, or half of its line."""
         self.has_gap, self.is_torn = kind in (Kind.GONE, Kind.EXPIRED), kind is Kind.TORN
         if self.has_gap:
             line = _error(410, "Expired")
@@ -70,12 +70,12 @@ class Stream:
         await self._response.write(b"".join([*lines, held or b""]))
 
     async def aclose(self) -> None:
-        """End the answer properly, unless it is to be torn."""
+        """End the response, unless its connection is reset."""
         if not self.is_torn:
             await self._response.write_eof()
 
 
 def _error(code: int, reason: str) -> bytes:
     status: dict[str, Any] = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code}
-    event = {"type": "ERROR", "object": status | {"reason": reason, "message": f"{reason}, says the proxy"}}
+    event = {"type": "ERROR", "object": status | {"reason": reason, "message": f"{reason} (injected by the proxy)"}}
     return json.dumps(event).encode() + b"\n"

@@ -1,4 +1,4 @@
-"""The judge of the runs sees what it is there to see."""
+"""The checks of the runs find each kind of problem."""
 
 from typing import Any
 
@@ -21,29 +21,29 @@ def stage_job(uid: str, version: int, *, attempt: int = 1, owner: str = "ours", 
 
 
 def scene(*jobs: Any) -> Scene:
-    made = Scene()
-    made.take("FineTuneJob", "ADDED", JOB)
+    result = Scene()
+    result.apply("FineTuneJob", "ADDED", JOB)
     for job in jobs:
-        made.take("Job", "MODIFIED", job)
-    return made
+        result.apply("Job", "MODIFIED", job)
+    return result
 
 
 @pytest.mark.parametrize(
-    ("jobs", "found"),
+    ("jobs", "repeated"),
     [
         ([stage_job("a", 1), stage_job("b", 2)], ["another Job of Train 1"]),
-        ([stage_job("a", 1), stage_job("b", 2, attempt=2)], ["training 2 began while another one went on"]),
+        ([stage_job("a", 1), stage_job("b", 2, attempt=2)], ["training 2 started while another was running"]),
         ([stage_job("a", 1), stage_job("a", 2, is_over=True), stage_job("b", 3, attempt=2)], []),
         ([stage_job("a", 1), stage_job("b", 2, owner="another")], []),
     ],
 )
-def test_a_training_too_many_is_seen(jobs: list[Any], found: list[str]) -> None:
-    assert find_repeated(scene(*jobs)) == found
+def test_a_repeated_training_is_found(jobs: list[Any], repeated: list[str]) -> None:
+    assert find_repeated(scene(*jobs)) == repeated
 
 
-def test_an_orphan_is_seen() -> None:
-    lonely = scene(stage_job("a", 1), stage_job("b", 2, owner="gone"))
-    assert find_orphans(lonely) == ["Job b: its FineTuneJob job is gone"]
+def test_an_orphan_is_found() -> None:
+    orphaned = scene(stage_job("a", 1), stage_job("b", 2, owner="gone"))
+    assert find_orphans(orphaned) == ["Job b: its FineTuneJob job does not exist"]
 
 
 @pytest.mark.parametrize(
@@ -59,24 +59,24 @@ def test_an_orphan_is_seen() -> None:
         ("/apis/events.k8s.io/v1/namespaces/run/events", {"regarding": {"uid": "never"}}, JOB, True),
     ],
 )
-def test_a_leaked_write_is_seen(path: str, sent: Any, answer: Any, is_leak: bool) -> None:
+def test_a_leaked_write_is_found(path: str, sent: Any, answer: Any, is_leak: bool) -> None:
     point = Point(*describe("POST", path, {}), 1)
     known = scene(stage_job("a", 1), stage_job("b", 2, owner="another"))
     assert bool(find_leaks(known, "run", [Write(point, path, sent, 200, answer)])) == is_leak
     assert not find_leaks(known, "run", [Write(point, path, sent, 409, answer)])
 
 
-def test_only_what_is_more_than_chance_is_a_difference() -> None:
+def test_random_fields_are_no_difference() -> None:
     def end(namespace: str, uid: str, status: str) -> Any:
-        made = Scene()
+        result = Scene()
         conditions = [{"type": "Ready", "status": status, "lastTransitionTime": f"2026-01-01T00:00:0{namespace[-1]}Z"}]
         metadata = {"name": f"job-train-1-{uid[:6]}", "uid": uid, "resourceVersion": "1"}
-        made.take(
+        result.apply(
             "FineTuneJob",
             "ADDED",
             {"metadata": metadata, "spec": {"a": namespace}, "status": {"conditions": conditions}},
         )
-        return describe_end(made, namespace)
+        return describe_end(result, namespace)
 
     first = end("run-1", "0a0a0a0a-1111-2222-3333-444444444444", "True")
     assert not find_difference(first, end("run-2", "0b0b0b0b-1111-2222-3333-444444444444", "True"))
@@ -100,32 +100,34 @@ def test_only_what_is_more_than_chance_is_a_difference() -> None:
         ("GET", "/apis/batch/v1/namespaces/a/jobs/job", {}, ("GET", "jobs")),
     ],
 )
-def test_requests_are_told_apart(method: str, path: str, query: Any, described: tuple[str, str]) -> None:
+def test_requests_are_described_by_verb_and_resource(
+    method: str, path: str, query: Any, described: tuple[str, str]
+) -> None:
     assert describe(method, path, query) == described
 
 
-def test_an_operator_sees_its_own_namespace() -> None:
+def test_a_path_is_limited_to_a_namespace() -> None:
     assert into_namespace("/api/v1/pods", "a") == "/api/v1/namespaces/a/pods"
     assert into_namespace("/apis/batch/v1/jobs", "a") == "/apis/batch/v1/namespaces/a/jobs"
     assert into_namespace("/apis/batch/v1", "a") == "/apis/batch/v1"
 
 
-def test_every_fault_is_planned_and_can_be_repeated_by_its_name() -> None:
-    met = [Point(verb, "jobs", number) for verb in ("WRITE", "LIST", "WATCH", "MODIFIED") for number in range(1, 31)]
-    faults = [fault for _, fault in plan_all({"serve": met}, 1)]
+def test_every_fault_is_planned_and_can_be_parsed() -> None:
+    points = [Point(verb, "jobs", number) for verb in ("WRITE", "LIST", "WATCH", "MODIFIED") for number in range(1, 31)]
+    faults = [fault for _, fault in plan_all({"serve": points}, 1)]
     assert {fault.kind for fault in faults} == set(Kind)
     assert [Fault.parse(*str(fault).split()) for fault in faults] == faults
-    seeds = [plan_all({"serve": met}, seed) for seed in (1, 2)]
+    seeds = [plan_all({"serve": points}, seed) for seed in (1, 2)]
     crashes = [fault.where for runs in seeds for _, fault in runs if fault.kind is Kind.CRASH_AFTER]
-    assert sorted(map(str, crashes)) == sorted(str(point) for point in met if point.is_write)
+    assert sorted(map(str, crashes)) == sorted(str(point) for point in points if point.is_write)
     for kind in set(Kind) - {Kind.TWO}:
         everywhere = [Fault(kind, Share(1)), Fault(kind, Each())]
-        assert all(any(fault.strikes(point, is_again=False, seed=1) for point in met) for fault in everywhere), kind
+        assert all(any(fault.strikes(point, is_retry=False, seed=1) for point in points) for fault in everywhere), kind
 
 
-def test_a_beginning_that_two_lifecycles_share_is_befallen_in_one_of_them() -> None:
-    met = [Point("WRITE", "jobs", number) for number in range(1, 13)]
-    runs = plan_all({"server": met[:6], "shared": met}, 1)
+def test_a_shared_start_of_two_lifecycles_gets_faults_in_one_of_them() -> None:
+    points = [Point("WRITE", "jobs", number) for number in range(1, 13)]
+    runs = plan_all({"server": points[:6], "shared": points}, 1)
     crashes = [fault.where for lifecycle, fault in runs if lifecycle == "shared" and fault.kind is Kind.CRASH_BEFORE]
     assert len(crashes) == 3
-    assert set(crashes) <= set(met[6:])
+    assert set(crashes) <= set(points[6:])

@@ -1,4 +1,4 @@
-"""What the cluster holds, namespace by namespace, and what happened in it, by watches that no fault befalls."""
+"""The objects of each namespace and their history, from watches without faults."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -17,35 +17,35 @@ _PATHS = {kind.name: kind.path() for kind in WATCHED} | {"Event": "/apis/events.
 
 @dataclass
 class StageJob:
-    """A Job of one attempt at a stage that was there once."""
+    """The Job of an attempt of a stage, which may be deleted."""
 
     owner: str
     """Uid of the FineTuneJob."""
     stage: str
     attempt: str
     uid: str
-    began: int
-    """Resource version since which it is there."""
+    started: int
+    """Resource version of its first event."""
     ended: int | None = None
-    """Resource version at which it was over or gone."""
+    """Resource version at which it finished or was deleted."""
 
 
 @dataclass
 class Scene:
-    """One namespace."""
+    """The state of a namespace."""
 
     objects: dict[tuple[str, str], Manifest] = field(default_factory=dict)
     """By kind and name."""
     jobs: dict[str, StageJob] = field(default_factory=dict)
-    """Every Job of a stage that there ever was, by uid."""
+    """All Jobs of stages so far, by uid."""
     controllers: dict[str, str | None] = field(default_factory=dict)
-    """Whose every object was from its beginning: its controller's uid by its own."""
+    """The uid of each object's first controller, by the object's uid."""
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     waits_for: str = ""
-    """What the user waits to see just now."""
+    """What the user currently waits for."""
 
-    def take(self, kind: str, event: str, manifest: Manifest) -> None:
-        """Take over what happened."""
+    def apply(self, kind: str, event: str, manifest: Manifest) -> None:
+        """Apply an event."""
         metadata = manifest["metadata"]
         if kind == "Event" and manifest.get("reportingController") != REPORTER:
             return
@@ -60,23 +60,25 @@ class Scene:
 
     def find(self, kind: str) -> Iterator[Manifest]:
         """Return the objects of a kind."""
-        return (manifest for (known, _), manifest in self.objects.items() if known == kind)
+        return (manifest for (other, _), manifest in self.objects.items() if other == kind)
 
     def _follow(self, event: str, job: Manifest) -> None:
         metadata, labels = job["metadata"], job["metadata"]["labels"]
         version = int(metadata["resourceVersion"])
-        known = self.jobs.setdefault(
+        record = self.jobs.setdefault(
             metadata["uid"],
             StageJob(controller_of(job) or "", labels[STAGE_LABEL], labels[ATTEMPT_LABEL], metadata["uid"], version),
         )
         conditions = job.get("status", {}).get("conditions", [])
-        is_over = any(one["type"] in ("Complete", "Failed") and one["status"] == "True" for one in conditions)
-        if known.ended is None and (is_over or event == "DELETED"):
-            known.ended = version
+        is_over = any(
+            condition["type"] in ("Complete", "Failed") and condition["status"] == "True" for condition in conditions
+        )
+        if record.ended is None and (is_over or event == "DELETED"):
+            record.ended = version
 
 
 class World:
-    """All namespaces of the runs that go on."""
+    """The namespaces of all current runs."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -92,27 +94,27 @@ class World:
         async for event, manifest in self._client.watch(path):
             scene = self._scenes.get(manifest["metadata"]["namespace"])
             if scene is not None:
-                scene.take(kind, event, manifest)
+                scene.apply(kind, event, manifest)
 
     async def enter(self, namespace: str) -> Scene:
-        """Make a namespace and follow it."""
+        """Create a namespace and track it."""
         scene = self._scenes[namespace] = Scene()
         await self._client.request("POST", "/api/v1/namespaces", {"metadata": {"name": namespace}})
         return scene
 
     def leave(self, namespace: str) -> None:
-        """Follow a namespace no more."""
+        """Stop tracking a namespace."""
         del self._scenes[namespace]
 
 
 class User:
-    """Whoever applies manifests in a namespace, and looks at what comes of them."""
+    """A user who applies manifests in a namespace and waits for results."""
 
     def __init__(self, client: Client, namespace: str, scene: Scene, part: Part) -> None:
         self._client, self.namespace, self.scene, self.part = client, namespace, scene, part
 
     async def create(self, kind: str, name: str, spec: Manifest) -> None:
-        """Make a FineTuneJob or a ModelServer."""
+        """Create a FineTuneJob or a ModelServer."""
         manifest = {"apiVersion": "finetune.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec}
         await self._client.request("POST", self._path(kind), manifest)
 
@@ -121,12 +123,12 @@ class User:
         await self._client.patch(f"{self._path(kind)}/{name}", {"spec": spec})
 
     async def delete(self, kind: str, name: str) -> None:
-        """Delete an object; what it owns is Kubernetes' to collect."""
+        """Delete an object; Kubernetes deletes its children."""
         await self._client.request("DELETE", f"{self._path(kind)}/{name}")
 
-    async def until(self, is_true: Callable[[Scene], bool], what: str) -> None:
-        """Wait for something to be seen, for ever: whoever runs the lifecycle gives up some time."""
-        self.scene.waits_for = what
+    async def until(self, is_true: Callable[[Scene], bool], description: str) -> None:
+        """Wait without a timeout until the state meets a condition; the caller of the lifecycle has the timeout."""
+        self.scene.waits_for = description
         while not is_true(self.scene):
             self.scene.changed.clear()
             await self.scene.changed.wait()
@@ -153,5 +155,5 @@ def controller_of(manifest: Manifest) -> str | None:
 def has_condition(scene: Scene, kind: str, name: str, condition: str, status: str, reason: str) -> bool:
     """Tell whether an object has a condition with a status and a reason."""
     manifest = scene.objects.get((kind, name), {})
-    found = manifest.get("status", {}).get("conditions", [])
-    return any((one["type"], one["status"], one["reason"]) == (condition, status, reason) for one in found)
+    conditions = manifest.get("status", {}).get("conditions", [])
+    return any((entry["type"], entry["status"], entry["reason"]) == (condition, status, reason) for entry in conditions)
