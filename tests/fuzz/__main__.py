@@ -1,6 +1,6 @@
-"""`python -m fuzz`: the fuzz tier with as much as is asked for; its counts as one line of JSON.
+"""`python -m fuzz`: the fuzz tier with the given counts; prints the results as one line of JSON.
 
-What pytest says goes to standard error; a problem is there with how to repeat it.
+The output of pytest, with each problem and how to repeat it, goes to standard error.
 """
 
 import argparse
@@ -11,13 +11,13 @@ from pathlib import Path
 
 
 def main() -> int:
-    """Run it; return the exit status of the tests."""
+    """Run the tests; return their exit status."""
     parser = argparse.ArgumentParser(prog="python -m fuzz", description=__doc__)
-    parser.add_argument("--objects", type=int, default=10_000, help="worlds that are drawn and planned for")
-    parser.add_argument("--transitions", type=int, default=1_500, help="mutations of live objects")
-    parser.add_argument("--reports", type=int, default=10_000, help="hostile reports")
-    parser.add_argument("--seed", type=int, default=1, help="what is drawn; the same seed draws the same")
-    parser.add_argument("--only", default="", help="only mutations of live objects whose label holds this")
+    parser.add_argument("--objects", type=int, default=10_000, help="number of worlds to generate and plan")
+    parser.add_argument("--transitions", type=int, default=1_500, help="number of mutations of live objects")
+    parser.add_argument("--reports", type=int, default=10_000, help="number of hostile reports")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the generated inputs")
+    parser.add_argument("--only", default="", help="run only mutations of live objects whose label contains this")
     arguments = parser.parse_args()
     options = [f"--{name}={value}" for name, value in vars(arguments).items()]
     if arguments.only:

@@ -1,4 +1,4 @@
-"""How much is tried, by which seed, and what came of it: one line of JSON, for `make fuzz`."""
+"""Options for the counts and the seed; prints the results as one line of JSON for `make fuzz`."""
 
 import json
 from collections import Counter
@@ -14,7 +14,7 @@ __all__ = ["account", "cluster", "operator"]
 
 @dataclass
 class Budget:
-    """What a run may try, and what it has tried."""
+    """The number of inputs that a run may try, its seed, and its counts so far."""
 
     objects: int
     transitions: int
@@ -23,18 +23,18 @@ class Budget:
     only: str
     counts: Counter[str] = field(default_factory=Counter)
 
-    def count(self, what: str, many: int = 1) -> None:
-        """Count something that was tried, or what came of it."""
-        self.counts[what] += many
+    def count(self, name: str, number: int = 1) -> None:
+        """Add to a counter of inputs or outcomes."""
+        self.counts[name] += number
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("fuzz")
-    group.addoption("--objects", type=int, default=400, help="worlds that are drawn and planned for")
-    group.addoption("--transitions", type=int, default=120, help="mutations of live objects")
-    group.addoption("--reports", type=int, default=400, help="hostile reports")
-    group.addoption("--seed", type=int, default=1, help="what is drawn; the same seed draws the same")
-    group.addoption("--only", default="", help="only mutations of live objects whose label holds this")
+    group.addoption("--objects", type=int, default=400, help="number of worlds to generate and plan")
+    group.addoption("--transitions", type=int, default=120, help="number of mutations of live objects")
+    group.addoption("--reports", type=int, default=400, help="number of hostile reports")
+    group.addoption("--seed", type=int, default=1, help="seed of the generated inputs")
+    group.addoption("--only", default="", help="run only mutations of live objects whose label contains this")
     group.addoption("--counts", type=Path, help="file for the counts, as JSON")
 
 
@@ -48,7 +48,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def budget(request: pytest.FixtureRequest) -> Budget:
-    """What this run may try."""
+    """The budget of this run."""
     return request.config.stash[_BUDGET]
 
 

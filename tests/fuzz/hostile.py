@@ -1,4 +1,4 @@
-"""What a hostile or broken pod says in place of a report."""
+"""Texts that a hostile or broken pod may send in place of a report."""
 
 import json
 import math
@@ -82,4 +82,4 @@ TEXTS: list[str] = [
     "# TYPE finetune_train_step\n# TYPE a b c d\n{} 1\n 1\na 1 2 3 4\n",
     "\n" * 500_000,
 ]
-"""Each is tried as a termination message, as metrics and as the answer of a server's pod."""
+"""Tried as termination messages, as metrics and as answers of a server's pod."""

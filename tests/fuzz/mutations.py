@@ -1,4 +1,4 @@
-"""Every mutation of every node of a spec: beyond its bounds, of another type, left out, another branch."""
+"""Mutations of every node of a spec: out of bounds, of another type, left out, another branch."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -50,21 +50,21 @@ TIMES = {
 
 @dataclass(frozen=True)
 class Mutation:
-    """One change of one node."""
+    """A change of one node."""
 
     kind: str
     node: Node
     what: str
     value: Any
-    """What stands there instead; ABSENT where it is left out."""
+    """The new value; ABSENT removes the node."""
 
     @property
     def label(self) -> str:
-        """What tells it from all others, and finds it again."""
+        """A unique label, which repeats the mutation."""
         return f"{self.kind} {'.'.join(self.node.path)}: {self.what}"
 
     def apply(self, spec: Any) -> Any:
-        """Return a spec with the change."""
+        """Return a copy of a spec with the change."""
         return set_at(spec, self.node.path, self.value)
 
 
@@ -73,17 +73,17 @@ def list_mutations(kind: str, part: str = "spec") -> Iterator[Mutation]:
     for node in list_nodes(read_schema(kind, part)):
         seen: list[Any] = []
         for what, value in list_changes(node.schema):
-            if not any(value is one or (type(value) is type(one) and value == one) for one in seen):
+            if not any(value is other or (type(value) is type(other) and value == other) for other in seen):
                 seen.append(value)
                 yield Mutation(kind, node, what, value)
 
 
 @cache
 def build_base(kind: str, path: NodePath) -> dict[str, Any]:
-    """Return a valid spec with something at a path: the smallest, with what other fields that one asks for.
+    """Return a small valid spec that has a value at a path, with the fields that this value requires.
 
     Raises:
-        LookupError: none was found.
+        LookupError: no such spec was found.
     """
     schema = read_schema(kind, "spec")
     spec = build_smallest(schema, path)
@@ -94,7 +94,7 @@ def build_base(kind: str, path: NodePath) -> dict[str, Any]:
 
 
 def is_valid(kind: str, spec: Any) -> bool:
-    """Tell whether a spec is valid for whoever reads it."""
+    """Tell whether a spec passes the validation of its pydantic model."""
     try:
         SPECS[kind].model_validate(spec)
     except ValidationError:
@@ -103,7 +103,7 @@ def is_valid(kind: str, spec: Any) -> bool:
 
 
 def _list_neighbours(schema: Schema, spec: Any, path: NodePath) -> Iterator[Any]:
-    """Return a spec, then every one in which one other field differs, then those in which two near ones do."""
+    """Yield a spec, then variants with one other field changed, then variants with two sibling fields changed."""
     yield spec
     changes = [
         (node.path, value)
@@ -143,7 +143,7 @@ def _list_numbers(schema: Schema) -> Iterator[tuple[str, Any]]:
     yield "the most", most
     yield "below the least", least - step
     yield "above the most", most + step
-    yield from ((f"one of the enum: {one}", one) for one in schema.get("enum", []))
+    yield from ((f"one of the enum: {value}", value) for value in schema.get("enum", []))
     yield "nothing", 0
     yield "negative", -1
     yield "a fraction", 0.5
@@ -159,7 +159,7 @@ def _list_texts(schema: Schema) -> Iterator[tuple[str, Any]]:
     longest = schema.get("maxLength", 256)
     yield "the longest", "x" * longest
     yield "too long", "x" * (longest + 1)
-    yield from ((f"valid: {one}", one) for one in list_samples(schema))
+    yield from ((f"valid: {sample}", sample) for sample in list_samples(schema))
     if schema.get("format") == "date-time":
         yield from TIMES.items()
     yield "in capitals", str(list_samples(schema)[0]).upper()
@@ -201,5 +201,5 @@ def _list_objects(schema: Schema) -> Iterator[tuple[str, Any]]:
 
 
 def is_below(path: NodePath, other: NodePath) -> bool:
-    """Tell whether a path leads below another one."""
+    """Tell whether a path is below another one."""
     return path[: len(other)] == other

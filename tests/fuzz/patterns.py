@@ -1,19 +1,19 @@
-"""Spells texts that a regular expression matches, the shortest of each alternative."""
+"""Generates short texts that a regular expression matches, at least one for each alternative."""
 
 import re
 from collections.abc import Iterator
 from itertools import islice, product
 from typing import Any
 
-_parse: Any = getattr(re, "_parser").parse  # noqa: B009 - the standard library's parser has no public name
-_MOST = 32
+_parse: Any = getattr(re, "_parser").parse  # noqa: B009 - the parser has no public name
+_MAX_TEXTS = 32
 
 
 def spell(pattern: str) -> Iterator[str]:
-    """Return texts that a pattern matches from its beginning to its end.
+    """Return texts that match a pattern completely.
 
     Raises:
-        ValueError: the pattern has something that the API's patterns do not have.
+        ValueError: the pattern uses a feature that is not supported here.
     """
     seen: set[str] = set()
     for text in _spell(_parse(pattern)):
@@ -24,7 +24,7 @@ def spell(pattern: str) -> Iterator[str]:
 
 def _spell(parsed: Any) -> list[str]:
     parts = [_spell_part(str(operation), argument) for operation, argument in parsed]
-    return ["".join(chosen) for chosen in islice(product(*parts), _MOST)]
+    return ["".join(chosen) for chosen in islice(product(*parts), _MAX_TEXTS)]
 
 
 def _spell_part(operation: str, argument: Any) -> list[str]:
@@ -43,7 +43,7 @@ def _spell_part(operation: str, argument: Any) -> list[str]:
             least, most, repeated = argument
             texts = [text * least for text in _spell(repeated)] if least else [""]
             return texts if least or int(most) > 1 else ["", *_spell(repeated)]
-    raise ValueError(f"no text is known for {operation}")
+    raise ValueError(f"unsupported operation {operation}")
 
 
 def _first_of(choices: Any) -> str:
@@ -52,6 +52,6 @@ def _first_of(choices: Any) -> str:
             case "LITERAL":
                 return chr(argument)
             case "RANGE":
-                # A number that is nothing is seldom valid.
+                # Zero is often invalid.
                 return "1" if argument == (ord("0"), ord("9")) else chr(argument[0])
-    raise ValueError(f"no character is known for {choices}")
+    raise ValueError(f"unsupported characters {choices}")

@@ -1,6 +1,6 @@
-"""The generated CustomResourceDefinitions, read as what they say: their nodes, and the smallest value of each.
+"""Reads the generated CustomResourceDefinitions: their nodes, and the smallest valid value of each.
 
-Everything is derived, so that a new field is taken in by itself.
+All values are derived from the schemas, so that new fields are covered without changes here.
 """
 
 import json
@@ -22,10 +22,10 @@ NodePath = tuple[str, ...]
 
 ITEM, VALUE = "[]", "{}"
 ABSENT: Any = object()
-"""Stands for a value that is not there."""
+"""Marks a missing value."""
 _CRDS = Path(__file__).parents[2] / "crds"
 _KINDS = {"FineTuneJob": "finetunejobs", "ModelServer": "modelservers"}
-_MOST_SAMPLES = 12
+_MAX_SAMPLES = 12
 _MATCHES = r"self\.matches\(r'(.*)'\)"
 _EXACTLY_ONE = (
     r"\[.*\]\.exists_one\((\w+), \1\)|\[.*\]\.filter\((\w+), \2\)\.size\(\) == 1|has\(self\.\w+\) != has\(self\.\w+\)"
@@ -41,20 +41,20 @@ class Node:
 
     @property
     def name(self) -> str:
-        """The name of the field that a message about it should hold."""
+        """Name of the field that an error message about it should contain."""
         return next(part for part in reversed(self.path) if part not in (ITEM, VALUE))
 
 
 @cache
 def read_schema(kind: str, part: str) -> Schema:
-    """Return the schema of `spec` or `status` of a kind, as it is installed."""
+    """Return the schema of `spec` or `status` of a kind from its CRD."""
     crd = yaml.safe_load((_CRDS / f"{_KINDS[kind]}.yaml").read_text())
     version = crd["spec"]["versions"][0]
     return dict(version["schema"]["openAPIV3Schema"]["properties"][part])
 
 
 def list_nodes(schema: Schema, path: NodePath = ()) -> Iterator[Node]:
-    """Return every node below a schema: objects, lists and maps too, since each can be missing or be wrong."""
+    """Yield every node below a schema, including objects, lists and maps, since each can be missing or wrong."""
     if path:
         yield Node(path, schema)
     for name, part in schema.get("properties", {}).items():
@@ -66,7 +66,7 @@ def list_nodes(schema: Schema, path: NodePath = ()) -> Iterator[Node]:
 
 
 def list_choices(schema: Schema) -> list[list[str]]:
-    """Return the groups of properties of which exactly one is given, as the schema's rules say."""
+    """Return the groups of properties of which exactly one must be set, by the schema's rules."""
     groups = []
     for rule in schema.get("x-kubernetes-validations", []):
         names = re.findall(r"has\(self\.(\w+)\)", rule["rule"])
@@ -76,10 +76,10 @@ def list_choices(schema: Schema) -> list[list[str]]:
 
 
 def list_changeable(schema: Schema) -> list[str]:
-    """Return the fields of a spec that may be changed, as the refusal of all others names them."""
+    """Return the mutable fields of a spec, as the message for all other fields lists them."""
     messages = [rule["message"] for rule in _list_rules(schema)]
-    found = next(filter(None, (re.search(r"only (.+) can be changed", message) for message in messages)))
-    return re.split(r", | and ", found[1])
+    match = next(filter(None, (re.search(r"only (.+) can be changed", message) for message in messages)))
+    return re.split(r", | and ", match[1])
 
 
 def _list_rules(schema: Schema) -> Iterator[dict[str, str]]:
@@ -89,7 +89,7 @@ def _list_rules(schema: Schema) -> Iterator[dict[str, str]]:
 
 
 def list_samples(schema: Schema) -> list[Any]:
-    """Return valid values of a scalar, the plainest first."""
+    """Return valid values of a scalar, the simplest first."""
     match schema.get("type"):
         case "boolean":
             return [False, True]
@@ -97,13 +97,13 @@ def list_samples(schema: Schema) -> list[Any]:
             return list(schema.get("enum", [])) or _list_numbers(schema)
     if "enum" in schema:
         return list(schema["enum"])
-    rules = [re.fullmatch(_MATCHES, one["rule"]) for one in schema.get("x-kubernetes-validations", [])]
-    patterns = [*([schema["pattern"]] if "pattern" in schema else []), *(found[1] for found in rules if found)]
+    rules = [re.fullmatch(_MATCHES, rule["rule"]) for rule in schema.get("x-kubernetes-validations", [])]
+    patterns = [*([schema["pattern"]] if "pattern" in schema else []), *(match[1] for match in rules if match)]
     if schema.get("format") == "date-time":
         return ["2026-01-01T00:00:00Z"]
     if not patterns:
         return ["a" * max(1, schema.get("minLength", 0))]
-    return list(islice(spell(patterns[0]), _MOST_SAMPLES))
+    return list(islice(spell(patterns[0]), _MAX_SAMPLES))
 
 
 def _list_numbers(schema: Schema) -> list[float]:
@@ -111,11 +111,11 @@ def _list_numbers(schema: Schema) -> list[float]:
     step = 1 if whole else 0.01
     least = schema.get("minimum", 0) + (step if schema.get("exclusiveMinimum") else 0)
     most = schema.get("maximum", least + 10) - (step if schema.get("exclusiveMaximum") else 0)
-    return [int(one) if whole else one for one in (least, most)]
+    return [int(number) if whole else number for number in (least, most)]
 
 
 def build_smallest(schema: Schema, path: NodePath = ()) -> Any:
-    """Return the smallest value that a schema takes and that holds something at a path."""
+    """Return the smallest value that matches a schema and has a value at a path."""
     match schema.get("type"):
         case "object" if "properties" in schema:
             return {name: build_smallest(part, rest) for name, part, rest in _list_needed(schema, path)}
@@ -131,7 +131,7 @@ def build_smallest(schema: Schema, path: NodePath = ()) -> Any:
 
 
 def _list_needed(schema: Schema, path: NodePath) -> Iterator[tuple[str, Schema, NodePath]]:
-    """Return the properties that an object needs, that on the path first, with the rest of the path."""
+    """Yield the required properties of an object and the one on the path, each with the rest of the path."""
     on_path = path[0] if path else None
     needed = {name for name in schema.get("required", []) if "default" not in schema["properties"][name]}
     for group in list_choices(schema):
@@ -146,20 +146,20 @@ def _list_needed(schema: Schema, path: NodePath) -> Iterator[tuple[str, Schema, 
 
 def _list_keys(schema: Schema) -> Iterator[str]:
     for rule in schema.get("x-kubernetes-validations", []):
-        if found := re.search(r"key\.matches\(r'(.*)'\)", rule["rule"]):
-            yield from spell(found[1])
+        if match := re.search(r"key\.matches\(r'(.*)'\)", rule["rule"]):
+            yield from spell(match[1])
     yield "key"
 
 
 def list_values(schema: Schema) -> list[Any]:
-    """Return a few valid values of any node."""
+    """Return a few valid values of a node."""
     if schema.get("type") in ("object", "array"):
         return [build_smallest(schema)]
     return list_samples(schema)
 
 
 def get_at(value: Any, path: NodePath) -> Any:
-    """Return what is at a path, ABSENT where nothing is."""
+    """Return the value at a path; ABSENT where it is missing."""
     for part in path:
         if isinstance(value, dict) and part == VALUE:
             value = next(iter(value.values()), ABSENT)
@@ -173,7 +173,7 @@ def get_at(value: Any, path: NodePath) -> Any:
 
 
 def set_at(value: Any, path: NodePath, new: Any) -> Any:
-    """Return a copy with something else at a path; ABSENT takes it away."""
+    """Return a copy with a new value at a path; ABSENT removes it."""
     if not path:
         return new
     part, rest = path[0], path[1:]
@@ -183,14 +183,14 @@ def set_at(value: Any, path: NodePath, new: Any) -> Any:
         return ([] if first is ABSENT else [first]) + items[1:]
     if part == VALUE:
         part = next(iter(value)) if isinstance(value, dict) and value else "key"
-    known = dict(value) if isinstance(value, dict) else {}
-    changed = set_at(known.get(part, ABSENT), rest, new)
-    known.pop(part, None)
-    return known if changed is ABSENT else known | {part: changed}
+    fields = dict(value) if isinstance(value, dict) else {}
+    changed = set_at(fields.get(part, ABSENT), rest, new)
+    fields.pop(part, None)
+    return fields if changed is ABSENT else fields | {part: changed}
 
 
 def with_node(value: Any, schema: Schema, path: NodePath) -> Any:
-    """Return a value that has something at a path: where nothing is yet, the smallest that the schema takes."""
+    """Return a copy that has a value at a path: the existing one, or the smallest that matches the schema."""
     if value is ABSENT:
         return build_smallest(schema, path)
     if not path:
@@ -206,21 +206,21 @@ def with_node(value: Any, schema: Schema, path: NodePath) -> Any:
 
 @cache
 def validator(kind: str, part: str) -> jsonschema.Draft4Validator:
-    """Return what checks a spec or a status as the API server does: its schemas are of Draft 4, with extensions."""
+    """Return a validator of a spec or a status: CRD schemas are JSON Schema Draft 4 with extensions."""
     return jsonschema.Draft4Validator(read_schema(kind, part))
 
 
 def is_admitted(kind: str, manifest: dict[str, Any]) -> bool:
-    """Tell whether the API server could hold an object, as far as its schema says."""
+    """Tell whether an object matches its schema, without the rules of the schema."""
     return all(validator(kind, part).is_valid(manifest.get(part, {})) for part in ("spec", "status"))
 
 
 def explain_status(kind: str, status: Any) -> str:
-    """Return what is wrong with a status that the operator would write; empty where nothing is."""
+    """Return the errors of a status that the operator would write; empty where there is none."""
     try:
         text = json.dumps(status, allow_nan=False)
         text.encode()
     except ValueError as error:
-        return f"it is no JSON: {error}"
-    found = validator(kind, "status").iter_errors(json.loads(text))
-    return "; ".join(f"{'.'.join(map(str, one.absolute_path))}: {one.message[:200]}" for one in islice(found, 3))
+        return f"it is not valid JSON: {error}"
+    errors = validator(kind, "status").iter_errors(json.loads(text))
+    return "; ".join(f"{'.'.join(map(str, error.absolute_path))}: {error.message[:200]}" for error in islice(errors, 3))

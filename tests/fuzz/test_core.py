@@ -1,4 +1,4 @@
-"""The pure core on generated worlds: no traceback, and plans that hold what `invariants` says."""
+"""The planning of jobs and servers on generated worlds: no exception, and plans that pass `invariants`."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -15,18 +15,18 @@ _Drawn = TypeVar("_Drawn")
 
 
 @pytest.mark.parametrize("worlds", [draw_job_world(), draw_server_world()], ids=["FineTuneJob", "ModelServer"])
-def test_every_plan_can_be_written_and_comes_to_rest(worlds: st.SearchStrategy[World], budget: Budget) -> None:
+def test_every_plan_is_valid_and_becomes_stable(worlds: st.SearchStrategy[World], budget: Budget) -> None:
     def check(world: World) -> None:
         budget.count("objects")
         fault = find_fault(world)
-        assert not fault, f"{fault}\nrepeat it as a golden test that observes:\n{yaml.safe_dump(world)}"
+        assert not fault, f"{fault}\nrepeat it as a golden case with this observed world:\n{yaml.safe_dump(world)}"
 
     explore(check, worlds, budget, budget.objects // 2)
 
 
 def explore(check: Callable[[_Drawn], None], drawn: st.SearchStrategy[_Drawn], budget: Budget, count: int) -> None:
-    """Check as many values as the run asks for, drawn by its seed."""
-    quick = settings(
+    """Check a number of generated values with the seed of the run."""
+    hypothesis_settings = settings(
         max_examples=count, deadline=None, database=None, suppress_health_check=list(HealthCheck), print_blob=False
     )
-    seed(budget.seed)(quick(given(drawn)(check)))()
+    seed(budget.seed)(hypothesis_settings(given(drawn)(check)))()

@@ -1,4 +1,4 @@
-"""Every mutation of live objects is refused with its field, or accepted, told about and turned back without a trace."""
+"""Mutations of live objects are refused with their field, or accepted, reported and completely reverted."""
 
 import json
 from collections import defaultdict
@@ -24,24 +24,24 @@ def api(cluster: Cluster) -> Iterator[Api]:
 
 
 def choose(budget: Budget, share: float, kind: str, part: str = "spec") -> list[Mutation]:
-    """Return the mutations of this run: a share of what it may try, by its seed."""
-    every = [one for one in list_mutations(kind, part) if budget.only in one.label]
+    """Return a random sample of the mutations: a share of the run's budget, by its seed."""
+    every = [mutation for mutation in list_mutations(kind, part) if budget.only in mutation.label]
     return Random(budget.seed).sample(every, min(len(every), round(budget.transitions * share)))
 
 
 def names_of(mutation: Mutation) -> set[str]:
-    """Return the names of which a refusal must hold one: the field's, and where it is a union its branches'."""
+    """Return names of which a refusal must contain at least one: the field's and, for a union, its branches'."""
     branches = {name for group in list_choices(mutation.node.schema) for name in group}
     inner = set(mutation.value) if isinstance(mutation.value, dict) else set()
-    # What may not change in a live object is named by the group of fields that it belongs to.
+    # The refusal of a change of an immutable field names the group of fields.
     path = mutation.node.path
     above = [".".join(path[:end]) for end in range(1, len(path) + 1)]
     fixed = {f"spec.{name}: Invalid value: only" for name in above} | {f"{path[0]} cannot be changed"}
     return {mutation.node.name} | fixed | branches | inner & {"noSuchField"}
 
 
-def judge(stage: Stage, budget: Budget, mutation: Mutation, code: int, answer: dict[str, Any]) -> bool:
-    """Tell whether a mutation was accepted; a refusal must name the field."""
+def check_answer(stage: Stage, budget: Budget, mutation: Mutation, code: int, answer: dict[str, Any]) -> bool:
+    """Tell whether a mutation was accepted; record a problem for a refusal that does not name the field."""
     budget.count("transitions")
     if code in (200, 201):
         budget.count("accepted")
@@ -53,36 +53,36 @@ def judge(stage: Stage, budget: Budget, mutation: Mutation, code: int, answer: d
     return False
 
 
-def test_a_job_with_a_mutation_is_refused_or_told_about(stage: Stage, budget: Budget) -> None:
+def test_a_mutated_job_is_refused_or_reported(stage: Stage, budget: Budget) -> None:
     accepted: dict[str, Mutation] = {}
     for number, mutation in enumerate(choose(budget, 0.4, "FineTuneJob")):
         name = f"job-{number}"
         stage.labels[name] = mutation.label
         spec = mutation.apply(build_base(mutation.kind, mutation.node.path))
-        if judge(stage, budget, mutation, *stage.create("FineTuneJob", name, spec)):
+        if check_answer(stage, budget, mutation, *stage.create("FineTuneJob", name, spec)):
             accepted[name] = mutation
-    stage.await_answers("FineTuneJob", accepted)
+    stage.await_observation("FineTuneJob", accepted)
     stage.check_statuses("FineTuneJob")
     recreate(stage, budget, accepted)
     stage.check()
 
 
 def recreate(stage: Stage, budget: Budget, accepted: dict[str, Mutation]) -> None:
-    """Make the jobs anew without their mutations: each is then as one that was never there with it."""
+    """Recreate the jobs without their mutations: each then has the same state as a job that never had one."""
     for name, mutation in accepted.items():
         stage.api.call("DELETE", f"{stage.path('FineTuneJob')}/{name}")
         spec = build_base(mutation.kind, mutation.node.path)
         assert stage.create("FineTuneJob", name, spec)[0] == 201
         assert stage.create("FineTuneJob", f"plain-{name}", spec)[0] == 201
     plain = [f"plain-{name}" for name in accepted]
-    stage.await_answers("FineTuneJob", [*accepted, *plain])
+    stage.await_observation("FineTuneJob", [*accepted, *plain])
     before = len(stage.problems)
     states = stage.states("FineTuneJob", plain)
     stage.await_states("FineTuneJob", {name: states[f"plain-{name}"] for name in accepted})
     budget.count("recovered", len(accepted) - (len(stage.problems) - before))
 
 
-def test_a_live_job_changes_only_where_it_may(stage: Stage, budget: Budget) -> None:
+def test_a_live_job_changes_only_in_mutable_fields(stage: Stage, budget: Budget) -> None:
     chosen = choose(budget, 0.15, "FineTuneJob")
     changeable = list_changeable(read_schema("FineTuneJob", "spec"))
     live: dict[Any, dict[str, Any]] = {}
@@ -94,18 +94,18 @@ def test_a_live_job_changes_only_where_it_may(stage: Stage, budget: Budget) -> N
     for mutation in chosen:
         manifest = live[mutation.node.path]
         code, answer = stage.replace(manifest, "spec", mutation.apply(manifest["spec"]), mutation.label)
-        if not judge(stage, budget, mutation, code, answer):
+        if not check_answer(stage, budget, mutation, code, answer):
             continue
         may_change = any(".".join(mutation.node.path).startswith(field) for field in changeable)
         if answer["spec"] != manifest["spec"] and not may_change:
-            stage.problems.append(f"{mutation.label}: a live job took it")
+            stage.problems.append(f"{mutation.label}: a live job accepted it")
         _, answer = stage.replace(manifest, "spec", manifest["spec"], mutation.label)
         budget.count("recovered", answer.get("spec") == manifest["spec"])
-    stage.await_answers("FineTuneJob", [one["metadata"]["name"] for one in live.values()])
+    stage.await_observation("FineTuneJob", [manifest["metadata"]["name"] for manifest in live.values()])
     stage.check()
 
 
-def test_a_live_server_turns_back(stage: Stage, budget: Budget) -> None:
+def test_a_mutated_live_server_is_restored(stage: Stage, budget: Budget) -> None:
     by_node: defaultdict[Any, list[Mutation]] = defaultdict(list)
     for mutation in choose(budget, 0.25, "ModelServer"):
         by_node[mutation.node.path].append(mutation)
@@ -116,25 +116,25 @@ def test_a_live_server_turns_back(stage: Stage, budget: Budget) -> None:
         code, live[name] = stage.create("ModelServer", name, build_base("ModelServer", path))
         assert code == 201
         queues[name] = mutations
-    stage.plays_pods = True
-    # Without it the base has no pods, and would have had some after a mutation that needs none.
+    stage.simulates_pods = True
+    # Without this PriorityClass the unmutated server has no pods, but a mutation that drops the class has.
     priority = build_base("ModelServer", ("priorityClassName",))["priorityClassName"]
     stage.api.call("POST", "/apis/scheduling.k8s.io/v1/priorityclasses", {"metadata": {"name": priority}, "value": 1})
-    turn(stage, budget, "ModelServer", "spec", live, queues)
+    mutate_and_revert(stage, budget, "ModelServer", "spec", live, queues)
     stage.check()
 
 
 @pytest.fixture
 def stage(api: Api, operator: Operator, request: pytest.FixtureRequest) -> Iterator[Stage]:
-    """A namespace of the test's own."""
-    made = Stage(api, operator, request.node.name.replace("_", "-")[5:60].strip("-"))
-    yield made
-    made.end()
+    """A separate namespace for the test."""
+    new_stage = Stage(api, operator, request.node.name.replace("_", "-")[5:60].strip("-"))
+    yield new_stage
+    new_stage.delete()
 
 
 @pytest.fixture(scope="module")
 def scene(api: Api, operator: Operator, cluster: Cluster) -> Iterator[Stage]:
-    """Jobs that serve, are done, train on and failed, and the server of the first."""
+    """Jobs that are served, completed, training and failed, and the server of the first."""
     stage = Stage(api, operator, "fuzz-scene")
     with Player(cluster) as player:
         player.play(stage.namespace, play_by_name)
@@ -144,15 +144,15 @@ def scene(api: Api, operator: Operator, cluster: Cluster) -> Iterator[Stage]:
             assert code == 201
         wait_for(lambda: all(map(is_settled, stage.list("FineTuneJob").values())), "the scene", 90)
         yield stage
-    stage.end()
+    stage.delete()
 
 
 SCENE = ("job", *(f"{what}-{number}" for what in ("done", "train", "fail") for number in range(3)))
-"""The played server answers for a job of the name `job`."""
+"""The simulated server answers for a job named `job`."""
 
 
 def play_by_name(pod: dict[str, Any]) -> tuple[int, str] | None:
-    """Let the pods of a job do what its name says."""
+    """Return the result of a pod by the name of its job."""
     labels = pod["metadata"]["labels"]
     if labels["finetune.dev/job"].startswith("fail"):
         return 65, json.dumps({"outcome": "Failed", "reason": "DatasetInvalid", "message": "line 3: no JSON"})
@@ -162,26 +162,26 @@ def play_by_name(pod: dict[str, Any]) -> tuple[int, str] | None:
 
 
 def is_settled(job: dict[str, Any]) -> bool:
-    """Tell whether a job of the scene is where its name says."""
+    """Tell whether a job of the scene has the stage of its name."""
     status = job.get("status", {})
-    wanted = {"job": "Complete", "done": "Complete", "fail": "Failed", "train": "Train"}
+    stages = {"job": "Complete", "done": "Complete", "fail": "Failed", "train": "Train"}
     return bool(
-        status.get("stage") == wanted[job["metadata"]["name"].partition("-")[0]]
+        status.get("stage") == stages[job["metadata"]["name"].partition("-")[0]]
         and (status["stage"] != "Train" or "progress" in status)
     )
 
 
-def test_a_status_that_someone_else_wrote_turns_back(scene: Stage, budget: Budget) -> None:
+def test_a_foreign_status_is_corrected(scene: Stage, budget: Budget) -> None:
     for kind, share in (("FineTuneJob", 0.13), ("ModelServer", 0.02)):
         live = scene.list(kind)
         queues: dict[str, list[Mutation]] = {name: [] for name in live}
         for number, mutation in enumerate(choose(budget, share, kind, "status")):
             queues[list(live)[number % len(live)]].append(mutation)
-        turn(scene, budget, kind, "status", live, queues)
+        mutate_and_revert(scene, budget, kind, "status", live, queues)
     scene.check()
 
 
-def test_metadata_that_someone_else_wrote_turns_back(scene: Stage, budget: Budget) -> None:
+def test_foreign_metadata_leaves_no_trace(scene: Stage, budget: Budget) -> None:
     owner = scene.api.call("GET", f"/api/v1/namespaces/{scene.namespace}/configmaps/kube-root-ca.crt")[1]
     reference = {"apiVersion": "v1", "kind": "ConfigMap", "name": "kube-root-ca.crt", "controller": True}
     changes = {**METADATA, "another owner": {"ownerReferences": [reference | {"uid": owner["metadata"]["uid"]}]}}
@@ -216,7 +216,7 @@ METADATA: dict[str, dict[str, Any]] = {
 }
 
 
-def turn(
+def mutate_and_revert(
     stage: Stage,
     budget: Budget,
     kind: str,
@@ -224,8 +224,8 @@ def turn(
     live: dict[str, dict[str, Any]],
     queues: dict[str, list[Mutation]],
 ) -> None:
-    """Mutate each object by the next one of its queue and turn it back, until the queues are empty."""
-    stage.await_answers(kind, live)
+    """Apply the next mutation of each object's queue and revert it, until the queues are empty."""
+    stage.await_observation(kind, live)
     states = stage.await_rest(kind, live)
     while any(queues.values()):
         changed = {}
@@ -235,16 +235,16 @@ def turn(
             mutation = queue.pop()
             base = with_node(live[name].get(part) or {}, read_schema(kind, part), mutation.node.path)
             value = mutation.apply(base)
-            if judge(stage, budget, mutation, *stage.replace(live[name], part, value, mutation.label)):
+            if check_answer(stage, budget, mutation, *stage.replace(live[name], part, value, mutation.label)):
                 changed[name] = states[name]
-        stage.await_answers(kind, changed)
+        stage.await_observation(kind, changed)
         stage.await_rest(kind, changed)
         stage.check_statuses(kind)
         for name in changed:
             code, _ = stage.replace(live[name], part, live[name][part], stage.labels[name])
             assert code == 200
         before = len(stage.problems)
-        stage.await_answers(kind, changed)
+        stage.await_observation(kind, changed)
         stage.await_states(kind, changed)
         budget.count("recovered", len(changed) - (len(stage.problems) - before))
         stage.read_log()

@@ -1,4 +1,4 @@
-"""What hostile pods say of themselves: parsed or not, and what is written from it can be written and shown."""
+"""Reports of hostile pods: refused, or parsed to values that can be stored and printed."""
 
 import json
 from random import Random
@@ -15,18 +15,18 @@ from fuzz.worlds import LOADED, REPORT, draw_report
 from hypothesis import strategies as st
 
 _PARSERS = {"report": parse_report, "loaded": parse_loaded, "progress": parse_progress}
-_MOST = 2**53 - 1
+_MAX_INTEGER = 2**53 - 1
 
 
 @pytest.mark.parametrize("name", _PARSERS)
-def test_whatever_is_taken_over_can_be_written_and_shown(name: str, budget: Budget) -> None:
+def test_every_parsed_report_can_be_stored_and_printed(name: str, budget: Budget) -> None:
     random = Random(budget.seed)
 
     def check(text: str) -> None:
-        for spoilt in (text, spoil(text, random)):
+        for variant in (text, corrupt(text, random)):
             budget.count("hostile_reports")
-            fault = find_fault(name, spoilt)
-            assert not fault, f"{fault}\nrepeat it with _PARSERS[{name!r}]({spoilt[:5000]!r})"
+            fault = find_fault(name, variant)
+            assert not fault, f"{fault}\nrepeat it with _PARSERS[{name!r}]({variant[:5000]!r})"
 
     for text in TEXTS:
         check(text)
@@ -34,8 +34,8 @@ def test_whatever_is_taken_over_can_be_written_and_shown(name: str, budget: Budg
     explore(check, st.one_of(drawn, st.text(max_size=300)), budget, budget.reports // 6)
 
 
-def spoil(text: str, random: Random) -> str:
-    """Cut a text off, double a part of it, or put another character into it."""
+def corrupt(text: str, random: Random) -> str:
+    """Return a text truncated, with a part repeated, or with an inserted character."""
     at, end = sorted(random.randint(0, len(text)) for _ in range(2))
     return random.choice(
         [
@@ -47,29 +47,29 @@ def spoil(text: str, random: Random) -> str:
 
 
 def find_fault(name: str, text: str) -> str:
-    """Return what is wrong with what a parser makes of a text; empty where nothing is."""
-    found: Any = _PARSERS[name](text)
-    if found is None:
+    """Return a fault of the parsed value of a text; empty where there is none."""
+    parsed: Any = _PARSERS[name](text)
+    if parsed is None:
         return ""
     try:
-        written = json.dumps(found.to_dict(), allow_nan=False)
+        written = json.dumps(parsed.to_dict(), allow_nan=False)
         written.encode()
     except ValueError as error:
-        return f"it cannot be written: {error}"
-    again = (
-        StageReport if name == "report" else LoadedReport if name == "loaded" else type(found)
+        return f"it is not valid JSON: {error}"
+    reparsed = (
+        StageReport if name == "report" else LoadedReport if name == "loaded" else type(parsed)
     ).model_validate_json(written)
-    if again != found:
-        return "it is read back as something else"
-    return next(filter(None, map(find_part_fault, list_parts(found.to_dict()))), "")
+    if reparsed != parsed:
+        return "it changes when it is read back"
+    return next(filter(None, map(find_part_fault, list_parts(parsed.to_dict()))), "")
 
 
 def find_part_fault(part: Any) -> str:
-    """Return what is wrong with one text or number."""
+    """Return the fault of a text or number; empty where there is none."""
     if isinstance(part, str) and not part.isprintable():
-        return f"a terminal would act upon {part[:100]!r}"
-    if isinstance(part, int) and abs(part) > _MOST:
-        return f"{part} is not read by everyone as it is written"
+        return f"a control character in {part[:100]!r}"
+    if isinstance(part, int) and abs(part) > _MAX_INTEGER:
+        return f"{part} is too large for a JSON number"
     return ""
 
 
@@ -77,7 +77,7 @@ def list_parts(value: Any) -> list[Any]:
     """Return every text and number in JSON, keys included."""
     match value:
         case dict():
-            return [one for key, part in value.items() for one in (key, *list_parts(part))]
+            return [leaf for key, part in value.items() for leaf in (key, *list_parts(part))]
         case list():
-            return [one for part in value for one in list_parts(part)]
+            return [leaf for part in value for leaf in list_parts(part)]
     return [value]

@@ -1,6 +1,6 @@
-"""Draws worlds: an object with its children, its pods and what they report, valid, invalid and absurd.
+"""Generates worlds: an object with its children, pods and their reports, valid, invalid and absurd.
 
-A world is what a golden test observes, so each that is found to be a problem is a golden test already.
+A world has the format of an observed golden case, so that each problem can become a golden case.
 """
 
 import json
@@ -41,16 +41,16 @@ _TEXTS = st.sampled_from(TEXTS)
 
 @st.composite
 def draw_valid(draw: st.DrawFn, schema: Schema) -> Any:
-    """Draw what a schema takes; rules that hold between fields may be broken."""
+    """Draw a value that matches a schema; it may break rules between fields."""
     match schema.get("type"):
         case "object" if "properties" in schema:
-            wanted = set(schema.get("required", []))
+            names = set(schema.get("required", []))
             for group in list_choices(schema):
-                wanted.add(draw(st.sampled_from(group)))
+                names.add(draw(st.sampled_from(group)))
             excluded = {name for group in list_choices(schema) for name in group}
-            others = sorted(set(schema["properties"]) - wanted - excluded)
-            wanted |= draw(st.sets(st.sampled_from(others), max_size=4)) if others else set()
-            return {name: draw(draw_valid(schema["properties"][name])) for name in sorted(wanted)}
+            others = sorted(set(schema["properties"]) - names - excluded)
+            names |= draw(st.sets(st.sampled_from(others), max_size=4)) if others else set()
+            return {name: draw(draw_valid(schema["properties"][name])) for name in sorted(names)}
         case "object":
             return draw(
                 st.dictionaries(st.sampled_from(["a", "b/c"]), draw_valid(schema["additionalProperties"]), max_size=2)
@@ -70,7 +70,7 @@ def draw_valid(draw: st.DrawFn, schema: Schema) -> Any:
 
 @st.composite
 def draw_report(draw: st.DrawFn, schema: Schema) -> str:
-    """Draw what a pod says of itself: a report, one that is spoilt, or no report."""
+    """Draw the answer of a pod: a report, a report with a mutation, or a hostile text."""
     if draw(st.booleans()):
         return draw(_TEXTS)
     report = draw(draw_valid(schema))
@@ -82,7 +82,7 @@ def draw_report(draw: st.DrawFn, schema: Schema) -> str:
 
 @st.composite
 def draw_child(draw: st.DrawFn, owner: str) -> dict[str, Any]:
-    """Draw a Job that names the owner in its labels, and its pods: each possible for the API server, though absurd."""
+    """Draw a Job that names the owner in its labels, and its pods: the API server could hold them, even if absurd."""
     stage = draw(st.sampled_from([*_STAGES, "Nonsense"]))
     number = draw(st.sampled_from(["1", "2", "3", "0", "-1", "x", "9" * 20]))
     labels = {"finetune.dev/job": owner, "finetune.dev/stage": stage, "finetune.dev/attempt": number}
@@ -165,24 +165,24 @@ def draw_pod(draw: st.DrawFn) -> dict[str, Any]:
 
 
 @st.composite
-def draw_object(draw: st.DrawFn, kind: str, known: dict[str, Any]) -> dict[str, Any]:
-    """Draw another spec, another status, and up to three mutations of both."""
-    found = deepcopy(known)
+def draw_object(draw: st.DrawFn, kind: str, base: dict[str, Any]) -> dict[str, Any]:
+    """Draw an object with a new spec or status, and up to three mutations of both."""
+    result = deepcopy(base)
     for part in ("spec", "status"):
         if draw(st.integers(0, 3)) == 0:
-            found[part] = draw(draw_valid(read_schema(kind, part)))
+            result[part] = draw(draw_valid(read_schema(kind, part)))
     for _ in range(draw(st.integers(0, 3))):
         part = draw(st.sampled_from(["spec", "status"]))
-        found[part] = draw(_MUTATIONS[kind, part]).apply(found.get(part) or {})
+        result[part] = draw(_MUTATIONS[kind, part]).apply(result.get(part) or {})
     if draw(st.integers(0, 19)) == 0:
-        found.pop(draw(st.sampled_from(["spec", "status"])), None)
-    found["metadata"]["generation"] = draw(st.integers(1, 3))
-    return found
+        result.pop(draw(st.sampled_from(["spec", "status"])), None)
+    result["metadata"]["generation"] = draw(st.integers(1, 3))
+    return result
 
 
 @st.composite
 def draw_job_world(draw: st.DrawFn) -> World:
-    """Draw a FineTuneJob and what bears on it."""
+    """Draw a FineTuneJob with its parent, server and children."""
     world = deepcopy(draw(st.sampled_from(JOB_WORLDS)))
     world["job"] = draw(draw_object("FineTuneJob", world["job"]))
     for name, kind in (("parent", "FineTuneJob"), ("server", "ModelServer")):
@@ -198,7 +198,7 @@ def draw_job_world(draw: st.DrawFn) -> World:
 
 @st.composite
 def draw_server_world(draw: st.DrawFn) -> World:
-    """Draw a ModelServer, its jobs, its pods and what they say."""
+    """Draw a ModelServer with its jobs, its pods and their answers."""
     world = deepcopy(draw(st.sampled_from(SERVER_WORLDS)))
     world["server"] = draw(draw_object("ModelServer", world["server"]))
     world["jobs"] = [draw(draw_object("FineTuneJob", job)) for job in world.get("jobs", [])]
@@ -209,7 +209,7 @@ def draw_server_world(draw: st.DrawFn) -> World:
 
 
 def read_loaded(text: str) -> Any:
-    """Return what the operator takes from a pod's answer; None where it takes nothing."""
+    """Return the loaded report in a pod's answer; None where it is invalid."""
     try:
         return LoadedReport.model_validate_json(text).to_dict()
     except ValidationError:

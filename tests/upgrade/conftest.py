@@ -1,4 +1,4 @@
-"""An API server of this tier's own, since its kinds are of the release that is installed; pods are played."""
+"""A separate API server, since its CRDs come from the installed release; the pods are simulated."""
 
 import zlib
 from collections.abc import Callable, Iterator
@@ -12,39 +12,39 @@ from upgrade.release import NAME, Operator, Release, run_helm, unpack_previous
 
 VALUES: dict[str, Any] = {
     "trainer": {"image": {"tag": "1"}},
-    # Whoever wants to choose when servers begin anew names their image, docs/upgrading.md.
+    # A fixed image prevents a restart of servers at an upgrade: docs/upgrading.md.
     "serving": {"image": {"tag": "1"}},
 }
 """Values of both charts."""
-_RARELY = 600
-"""Seconds between two resyncs: a change that the watches miss must make a test fail."""
-PREVIOUS_VALUES = VALUES | {"auditSeconds": _RARELY}
-CURRENT_VALUES = VALUES | {"resyncSeconds": _RARELY}
+_RESYNC_SECONDS = 600
+"""Seconds between two resyncs: so long that a change that the watches miss makes a test fail."""
+PREVIOUS_VALUES = VALUES | {"auditSeconds": _RESYNC_SECONDS}
+CURRENT_VALUES = VALUES | {"resyncSeconds": _RESYNC_SECONDS}
 
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
-    """The API server, without our kinds."""
+    """The API server without our CRDs."""
     with control_plane() as running:
         yield running
 
 
 @pytest.fixture(scope="session")
 def previous(tmp_path_factory: pytest.TempPathFactory) -> Release:
-    """The release before this one."""
+    """The previous release."""
     return unpack_previous(tmp_path_factory.mktemp("previous"))
 
 
 @pytest.fixture
 def player(cluster: Cluster) -> Iterator[Player]:
-    """Plays the pods of every namespace."""
-    with Player(cluster) as playing:
-        yield playing
+    """Simulates the pods of every namespace."""
+    with Player(cluster) as running:
+        yield running
 
 
 @pytest.fixture
 def operator(cluster: Cluster, tmp_path: Path) -> Iterator[Callable[[Release], Operator]]:
-    """Starts the operator of a release; whatever still runs at the end is stopped."""
+    """Start operators of releases; stop the running ones at the end."""
     started: list[Operator] = []
 
     def start(release: Release) -> Operator:
@@ -53,13 +53,13 @@ def operator(cluster: Cluster, tmp_path: Path) -> Iterator[Callable[[Release], O
         return started[-1]
 
     yield start
-    for one in started:
-        one.stop()
+    for running in started:
+        running.stop()
 
 
 @pytest.fixture
 def namespace(cluster: Cluster, previous: Release, request: pytest.FixtureRequest) -> Iterator[str]:
-    """A tenant's namespace, where the release before this one is installed; both and all jobs are gone at the end."""
+    """A tenant's namespace with the previous release installed; deletes all jobs and the release at the end."""
     run_helm(cluster, "install", NAME, str(previous.chart), "--create-namespace", values=PREVIOUS_VALUES)
     name = f"tenant-{zlib.crc32(request.node.name.encode()):08x}"
     cluster.run_kubectl("create", "namespace", name)

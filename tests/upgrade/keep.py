@@ -1,7 +1,7 @@
-"""Keeps a release beside the tests, as the one that the next is upgraded from.
+"""Archives a release, from which the upgrade tests upgrade to the working tree.
 
 `python tests/upgrade/keep.py [COMMIT]`: chart, API and operator of that commit (HEAD) become
-`previous-<version>.tar.gz`, in place of the archive before.
+`previous-<version>.tar.gz`, which replaces the former archive.
 """
 
 import gzip
@@ -16,15 +16,15 @@ PARTS = ("charts", "crds/src", "operator/src")
 
 
 def main(commit: str) -> None:
-    """Write the archive, the same for the same commit."""
+    """Write the archive of a commit; reproducible byte for byte."""
     files = subprocess.run(
         ["git", "archive", "--format=tar", commit, *PARTS], cwd=HERE.parents[1], capture_output=True, check=True
     ).stdout
-    kept = HERE / f"previous-{read_version(files)}.tar.gz"
-    for before in HERE.glob("previous-*.tar.gz"):
-        before.unlink()
-    kept.write_bytes(gzip.compress(files, mtime=0))
-    print(kept)
+    target = HERE / f"previous-{read_version(files)}.tar.gz"
+    for former in HERE.glob("previous-*.tar.gz"):
+        former.unlink()
+    target.write_bytes(gzip.compress(files, mtime=0))
+    print(target)
 
 
 def read_version(files: bytes) -> str:

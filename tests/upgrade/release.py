@@ -1,4 +1,4 @@
-"""One release: its chart by Helm, and its operator as a process with what its Deployment says and no more rights."""
+"""A release: installs its chart with Helm, and runs its operator with the arguments and rights of its Deployment."""
 
 import json
 import os
@@ -27,7 +27,7 @@ class Release:
 
     @property
     def chart(self) -> Path:
-        """Its chart."""
+        """The directory of its chart."""
         return self.root / "charts" / "finetune-operator"
 
     @property
@@ -43,7 +43,7 @@ class Release:
 
     @property
     def python_path(self) -> str:
-        """Where Python finds its API and its operator, before those of the environment."""
+        """PYTHONPATH of its API and its operator, which takes precedence over the environment."""
         return os.pathsep.join(str(self.root / part / "src") for part in ("crds", "operator"))
 
 
@@ -51,22 +51,22 @@ CURRENT = Release(ROOT)
 
 
 def unpack_previous(directory: Path) -> Release:
-    """Return the release before this one, from the one archive that is kept of it."""
-    (kept,) = Path(__file__).parent.glob("previous-*.tar.gz")
-    with tarfile.open(kept) as archive:
+    """Unpack the archive of the previous release; return the release."""
+    (archive_path,) = Path(__file__).parent.glob("previous-*.tar.gz")
+    with tarfile.open(archive_path) as archive:
         archive.extractall(directory, filter="data")
     release = Release(directory)
     version = yaml.safe_load((release.chart / "Chart.yaml").read_text())["version"]
-    assert kept.name == f"previous-{version}.tar.gz"
+    assert archive_path.name == f"previous-{version}.tar.gz"
     return release
 
 
 def run_helm(cluster: Cluster, *arguments: str, values: dict[str, Any] | None = None) -> None:
-    """Run Helm in the operator's namespace, and wait until the API server knows the kinds that it brought."""
-    where = f"--kubeconfig={cluster.kubeconfig}", f"--namespace={NAMESPACE}"
-    given = ("--values=-",) if values is not None else ()
+    """Run Helm in the operator's namespace, and wait until the API server serves the CRDs of the chart."""
+    connection = f"--kubeconfig={cluster.kubeconfig}", f"--namespace={NAMESPACE}"
+    values_options = ("--values=-",) if values is not None else ()
     done = subprocess.run(
-        [str(cluster.helm), *arguments, *where, *given],
+        [str(cluster.helm), *arguments, *connection, *values_options],
         input=json.dumps(values),
         capture_output=True,
         text=True,
@@ -75,7 +75,7 @@ def run_helm(cluster: Cluster, *arguments: str, values: dict[str, Any] | None = 
     assert done.returncode == 0, done.stderr
     cluster.run_kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
     for kind in ("finetunejobs", "modelservers"):
-        # Until its cache is filled the API server answers watches of a new kind with 429.
+        # The API server answers watches of a new kind with 429 until its cache is filled.
         cluster.run_kubectl("get", "--raw", f"/apis/finetune.dev/v1alpha1/{kind}?resourceVersion=0")
 
 
@@ -83,13 +83,13 @@ class Operator:
     """The operator of a release, started with the arguments, the settings and the account of the chart's Deployment."""
 
     def __init__(self, cluster: Cluster, release: Release, directory: Path) -> None:
-        """Keep its files in a directory."""
+        """Prepare the operator of a release; its files go to a directory."""
         self._cluster, self._release, self._directory = cluster, release, directory
         self._health, self._metrics = find_free_port(), find_free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it as the cluster's Deployment is now, and wait until it knows everything."""
+        """Start the operator with the current Deployment's arguments, and wait until it is ready."""
         self._directory.mkdir(parents=True)
         deployment = json.loads(self._cluster.run_kubectl("get", "deployment", NAME, "-n", NAMESPACE, "-o", "json"))
         pod = deployment["spec"]["template"]["spec"]
@@ -97,10 +97,10 @@ class Operator:
         environment = os.environ | {
             "PYTHONPATH": self._release.python_path,
             "KUBECONFIG": str(self._write_kubeconfig(pod["serviceAccountName"])),
-            **{one["name"]: self._value_of(one) for one in container.get("env", [])},
+            **{variable["name"]: self._value_of(variable) for variable in container.get("env", [])},
         }
         python = [sys.executable, "-m", "finetune_operator"]
-        found = subprocess.run(
+        module_files = subprocess.run(
             [
                 sys.executable,
                 "-c",
@@ -111,15 +111,15 @@ class Operator:
             text=True,
             check=True,
         ).stdout.split()
-        assert all(Path(path).is_relative_to(self._release.root) for path in found), found
+        assert all(Path(path).is_relative_to(self._release.root) for path in module_files), module_files
         ports = [f"--health-port={self._health}", f"--metrics-port={self._metrics}"]
         with self.log.open("wb") as log:
-            arguments = self._place(pod, container)
+            arguments = self._write_config_maps(pod, container)
             self._process = subprocess.Popen([*python, *arguments, *ports], env=environment, stdout=log, stderr=log)
         wait_for(self._is_ready, lambda: f"the operator: {self.log.read_text()[-3000:]}")
 
     def stop(self) -> None:
-        """Stop it; it must have told of no unexpected error."""
+        """Stop the operator and check that its log has no error."""
         if self._process is None or self._process.poll() is not None:
             return
         self._process.terminate()
@@ -130,11 +130,11 @@ class Operator:
 
     @property
     def log(self) -> Path:
-        """What it said."""
+        """Its log file."""
         return self._directory / "operator.log"
 
     def child_writes(self) -> float:
-        """Return how often it wrote to children of FineTuneJobs and ModelServers."""
+        """Return the number of writes to children of FineTuneJobs and ModelServers."""
         owners = (f'{{kind="{kind}"' for kind in ("FineTuneJob", "ModelServer"))
         name = "finetune_operator_writes_total"
         return self.metric(name) - sum(self.metric(name + owner) for owner in owners)
@@ -148,38 +148,40 @@ class Operator:
         )
 
     def wait_until_quiet(self, objects: int) -> None:
-        """Wait until it has looked at this many objects, and at whatever followed from that."""
+        """Wait until the operator has reconciled this many objects and its queue is empty."""
 
         def is_quiet() -> bool:
-            looked = self.metric("finetune_operator_reconcile_seconds_count")
-            return looked >= objects and self.metric("finetune_operator_queue_depth") == 0
+            reconciliations = self.metric("finetune_operator_reconcile_seconds_count")
+            return reconciliations >= objects and self.metric("finetune_operator_queue_depth") == 0
 
-        wait_for(is_quiet, lambda: f"the operator to be quiet: {self.log.read_text()[-3000:]}")
+        wait_for(is_quiet, lambda: f"an empty queue of the operator: {self.log.read_text()[-3000:]}")
 
-    def _place(self, pod: dict[str, Any], container: dict[str, Any]) -> list[str]:
-        """Lay out the ConfigMaps that the container mounts, and return its arguments with where they lie here."""
+    def _write_config_maps(self, pod: dict[str, Any], container: dict[str, Any]) -> list[str]:
+        """Write the ConfigMaps that the container mounts to files; return the arguments with their local paths."""
         arguments = list(container["args"])
         sources = {volume["name"]: volume["configMap"]["name"] for volume in pod["volumes"] if "configMap" in volume}
         for mount in container["volumeMounts"]:
             if mount["name"] in sources:
-                place = self._directory / mount["name"]
-                place.mkdir()
+                directory = self._directory / mount["name"]
+                directory.mkdir()
                 name = sources[mount["name"]]
-                found = json.loads(self._cluster.run_kubectl("get", "configmap", name, "-n", NAMESPACE, "-o", "json"))
-                for key, text in found["data"].items():
-                    (place / key).write_text(text)
-                arguments = [argument.replace(mount["mountPath"], str(place)) for argument in arguments]
+                config_map = json.loads(
+                    self._cluster.run_kubectl("get", "configmap", name, "-n", NAMESPACE, "-o", "json")
+                )
+                for key, text in config_map["data"].items():
+                    (directory / key).write_text(text)
+                arguments = [argument.replace(mount["mountPath"], str(directory)) for argument in arguments]
         return arguments
 
     def _value_of(self, variable: dict[str, Any]) -> str:
-        """Return the value of a container's variable; what a kubelet would fill in is filled in here."""
+        """Return the value of a container's variable, with fieldRefs resolved as a kubelet does."""
         fields = {"metadata.name": self._directory.name, "metadata.namespace": NAMESPACE, "status.podIP": "127.0.0.1"}
         if "valueFrom" not in variable:
             return str(variable.get("value", ""))
         return fields[variable["valueFrom"]["fieldRef"]["fieldPath"]]
 
     def _write_kubeconfig(self, account: str) -> Path:
-        """Let it speak as its service account: what the chart does not grant, it may not do here either."""
+        """Write a kubeconfig with a token of its service account, so that only the chart's rights apply."""
         config = json.loads(self._cluster.kubeconfig.read_text())
         token = self._cluster.run_kubectl("create", "token", account, "-n", NAMESPACE).strip()
         for user in config["users"]:

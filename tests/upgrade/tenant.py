@@ -1,4 +1,4 @@
-"""What a tenant has in the cluster while the releases change."""
+"""The objects of a tenant during a change of the release."""
 
 from typing import Any
 
@@ -8,22 +8,22 @@ from cluster.control_plane import Cluster
 from waiting import wait_for
 
 LIVE = ("Prepare", "Train")
-"""Stages in which the jobs of their name are while the releases change."""
+"""Stages that are running during the change; each has a job of its name."""
 
 
 class Tenant:
-    """What a tenant has in the cluster: a job in each place where one may be while the operator changes."""
+    """A tenant with one job in each state that a job may have during a change of the operator."""
 
     def __init__(self, cluster: Cluster, player: Player, namespace: str) -> None:
         self.cluster, self.namespace = cluster, namespace
         self._held = set(LIVE)
         player.play(namespace, self._script)
 
-    def begin(self) -> None:
-        """Apply the jobs and wait until each is where it is meant to be."""
+    def create_jobs(self) -> None:
+        """Apply the jobs and wait until each has its intended state."""
         claim = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}}
-        self._make("PersistentVolumeClaim", "models", spec=claim)
-        self._make("ConfigMap", "data", data={"train.jsonl": "{}"})
+        self._create("PersistentVolumeClaim", "models", spec=claim)
+        self._create("ConfigMap", "data", data={"train.jsonl": "{}"})
         self.apply("job", serving={"modelName": "bot", "template": {}})
         self.apply("done")
         self.apply("broken")
@@ -37,7 +37,7 @@ class Tenant:
         self.wait_for("prepare", "Ready", "False", "Preparing")
         wait_for(lambda: self.status("train").get("progress", {}).get("step") == 2, lambda: str(self.status("train")))
 
-    def _make(self, kind: str, name: str, **rest: Any) -> None:
+    def _create(self, kind: str, name: str, **rest: Any) -> None:
         metadata = {"name": name, "namespace": self.namespace}
         apply(self.cluster, {"apiVersion": "v1", "kind": kind, "metadata": metadata, **rest})
 
@@ -46,7 +46,7 @@ class Tenant:
         apply(self.cluster, finetunejob(name, self.namespace, **spec))
 
     def release(self) -> None:
-        """Let every stage come to its end, and wait until every job has."""
+        """Let all stages finish and wait until all jobs are done."""
         self._held.clear()
         self.cluster.run_kubectl(
             "patch", "ftj", "asking", "-n", self.namespace, "--type=merge", '-p={"spec":{"approved":true}}'
@@ -67,68 +67,68 @@ class Tenant:
             lambda: f"{kind} of {name}: {self.status(name)}",
         )
 
-    def running(self) -> dict[str, Any]:
-        """Return what no change of the operator may touch, by kind and name."""
-        found: dict[str, Any] = {}
+    def snapshot(self) -> dict[str, Any]:
+        """Return the identity of all objects that a change of the operator must not touch, by kind and name."""
+        identities: dict[str, Any] = {}
         for kind in ("jobs", "deployments", "services", "configmaps", "persistentvolumeclaims", "modelservers"):
-            for one in get_all(self.cluster, kind, self.namespace):
-                metadata = one["metadata"]
-                # The generation counts changes of the spec: a pod template that changed shows here.
-                spec = metadata["generation"] if kind in ("jobs", "deployments") else 0
-                found[f"{kind}/{metadata['name']}"] = metadata["uid"], spec
+            for child in get_all(self.cluster, kind, self.namespace):
+                metadata = child["metadata"]
+                # The generation counts changes of the spec, including the pod template.
+                generation = metadata["generation"] if kind in ("jobs", "deployments") else 0
+                identities[f"{kind}/{metadata['name']}"] = metadata["uid"], generation
         for pod in get_all(self.cluster, "pods", self.namespace):
-            began = [one["restartCount"] for one in pod["status"].get("containerStatuses", [])]
-            found[f"pods/{pod['metadata']['name']}"] = (
+            restarts = [container["restartCount"] for container in pod["status"].get("containerStatuses", [])]
+            identities[f"pods/{pod['metadata']['name']}"] = (
                 pod["metadata"]["uid"],
-                began,
+                restarts,
                 "deletionTimestamp" in pod["metadata"],
             )
-        return found
+        return identities
 
     def changed(self, before: dict[str, Any]) -> dict[str, Any]:
-        """Return what is not any more as it was before, by kind and name; empty where all of it is."""
-        now = self.running()
-        return {name: (what, now.get(name)) for name, what in before.items() if now.get(name) != what}
+        """Return the objects that changed since a snapshot, by kind and name."""
+        now = self.snapshot()
+        return {name: (former, now.get(name)) for name, former in before.items() if now.get(name) != former}
 
     def ended(self) -> dict[str, Any]:
-        """Return when and how each job ended, by job and condition; messages may differ between releases."""
+        """Return completion time and conditions of the finished jobs, without messages, which may differ by release."""
         fields = ("status", "reason", "lastTransitionTime")
-        found = {}
+        results = {}
         for name in ("job", "done", "broken"):
             status = self.status(name)
-            found[f"{name} completionTime"] = status["completionTime"]
-            for one in status["conditions"]:
-                found[f"{name} {one['type']}"] = [one[field] for field in fields]
-        return found
+            results[f"{name} completionTime"] = status["completionTime"]
+            for condition in status["conditions"]:
+                results[f"{name} {condition['type']}"] = [condition[field] for field in fields]
+        return results
 
     def served(self) -> dict[str, Any]:
-        """Return what the server says."""
+        """Return the server's status."""
         return status_of(self.cluster, self.namespace, "job", "modelserver")
 
-    def objects(self) -> int:
-        """Return how many objects an operator looks at when it starts."""
+    def count_objects(self) -> int:
+        """Return the number of objects that an operator reconciles at its start."""
         return sum(len(get_all(self.cluster, kind, self.namespace)) for kind in ("finetunejobs", "modelservers"))
 
     def missing(self) -> list[str]:
-        """Return what pods that have not ended mount though it is not there: a kubelet could not start them again."""
-        there = set(self.running())
+        """Return missing claims and ConfigMaps that active pods mount: a kubelet could not restart these pods."""
+        existing = set(self.snapshot())
         return [
-            f"{pod['metadata']['name']} mounts {wanted}"
+            f"{pod['metadata']['name']} mounts {source}"
             for pod in get_all(self.cluster, "pods", self.namespace)
             if pod["status"].get("phase") in ("Pending", "Running")
             for volume in pod["spec"]["volumes"]
-            for wanted in _mounted(volume)
-            if wanted not in there
+            for source in _mounted(volume)
+            if source not in existing
         ]
 
-    def begun_twice(self) -> list[str]:
-        """Return the stages of jobs that were begun more than once."""
-        begun = [
+    def repeated_stages(self) -> list[str]:
+        """Return the stages of jobs that have more than one attempt."""
+        stages = [
             (labels["finetune.dev/job"], labels["finetune.dev/stage"])
             for job in get_all(self.cluster, "jobs", self.namespace)
             if (labels := job["metadata"]["labels"])
         ]
-        return [f"{stage} of {job}" for job, stage in {one for one in begun if begun.count(one) > 1}]
+        return [f"{stage} of {job}" for job, stage in {entry for entry in stages if stages.count(entry) > 1}]
 
     def _script(self, pod: dict[str, Any]) -> tuple[int, str] | None:
         job, stage = (pod["metadata"]["labels"][f"finetune.dev/{name}"] for name in ("job", "stage"))

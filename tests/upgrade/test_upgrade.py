@@ -1,4 +1,4 @@
-"""From the release before this one to the working tree and back, while trainings and servers are live."""
+"""Upgrades from the previous release to the working tree and rollbacks, while trainings and servers are live."""
 
 import json
 from collections.abc import Callable
@@ -16,50 +16,50 @@ from waiting import wait_for
 Start = Callable[[Release], Operator]
 """Starts the operator of a release."""
 NEW_FIELDS: dict[str, Any] = {}
-"""What the spec of a FineTuneJob may say since the release before this one; a job with all of it goes the whole way."""
+"""Spec fields that the previous release does not have; a job with all of them must complete."""
 
 
 def upgrade(cluster: Cluster, **values: Any) -> None:
-    """Go over to the working tree's chart, by Helm."""
+    """Upgrade to the working tree's chart with Helm."""
     run_helm(cluster, "upgrade", NAME, str(CURRENT.chart), values=CURRENT_VALUES | values)
 
 
-def go_back(cluster: Cluster) -> None:
-    """Go back to the release that was installed first, by Helm."""
+def roll_back(cluster: Cluster) -> None:
+    """Roll back to the release that was installed first, with Helm."""
     run_helm(cluster, "rollback", NAME, "1")
 
 
 @pytest.fixture
 def tenant(cluster: Cluster, player: Player, namespace: str) -> Tenant:
-    """A tenant where the release before this one is installed."""
+    """A tenant in a cluster with the previous release."""
     return Tenant(cluster, player, namespace)
 
 
-def test_every_new_field_is_tried(previous: Release) -> None:
+def test_every_new_field_is_listed(previous: Release) -> None:
     assert set(NEW_FIELDS) == CURRENT.fields - previous.fields
 
 
 @pytest.mark.parametrize("direction", ["upgrade", "rollback"])
-def test_what_runs_goes_on_under_the_other_release(
+def test_running_objects_survive_the_change_of_release(
     cluster: Cluster, previous: Release, operator: Start, tenant: Tenant, direction: str
 ) -> None:
     before, after = (previous, CURRENT) if direction == "upgrade" else (CURRENT, previous)
     if direction == "rollback":
         upgrade(cluster)
     old = operator(before)
-    tenant.begin()
-    old.wait_until_quiet(tenant.objects())
-    running, ended, served = tenant.running(), tenant.ended(), tenant.served()
+    tenant.create_jobs()
+    old.wait_until_quiet(tenant.count_objects())
+    running, ended, served = tenant.snapshot(), tenant.ended(), tenant.served()
     old.stop()
     if direction == "upgrade":
         upgrade(cluster)
     else:
-        go_back(cluster)
-    assert kinds_of(cluster) == kinds_in(cluster, after)
-    # Neither the end of an operator nor Helm changes what the next one begins with.
+        roll_back(cluster)
+    assert list_installed_schemas(cluster) == list_release_schemas(cluster, after)
+    # Neither the stop of an operator nor Helm changes the state for the next operator.
     assert (tenant.ended(), tenant.served()) == (ended, served)
     new = operator(after)
-    new.wait_until_quiet(tenant.objects())
+    new.wait_until_quiet(tenant.count_objects())
     assert tenant.changed(running) == {}
     assert not tenant.missing()
     assert tenant.ended() == ended
@@ -67,32 +67,32 @@ def test_what_runs_goes_on_under_the_other_release(
     tenant.apply("late", **(NEW_FIELDS if direction == "upgrade" else {}))
     tenant.wait_for("late", "Ready", "True", "Completed")
     assert tenant.changed(running) == {}
-    assert not tenant.begun_twice()
+    assert not tenant.repeated_stages()
 
 
-def test_of_two_releases_one_works_at_a_time_and_neither_undoes_what_the_other_did(
+def test_only_one_of_two_releases_writes_and_none_reverts_the_other(
     cluster: Cluster, previous: Release, operator: Start, tenant: Tenant
 ) -> None:
-    """While a Deployment rolls, an operator of each release runs: one has the Lease, the other stands by."""
+    """During a rolling update an operator of each release runs: one holds the Lease, the other is a standby."""
     first = operator(previous)
-    tenant.begin()
-    running = tenant.running()
+    tenant.create_jobs()
+    running = tenant.snapshot()
     upgrade(cluster)
     second = operator(CURRENT)
     tenant.release()
     assert second.metric("finetune_operator_writes_total") == 0
     assert tenant.changed(running) == {}
-    assert not tenant.begun_twice()
-    first.wait_until_quiet(tenant.objects())
-    before = versions(cluster, tenant.namespace)
+    assert not tenant.repeated_stages()
+    first.wait_until_quiet(tenant.count_objects())
+    before = list_versions(cluster, tenant.namespace)
     first.stop()
-    second.wait_until_quiet(tenant.objects())
-    go_back(cluster)
+    second.wait_until_quiet(tenant.count_objects())
+    roll_back(cluster)
     third = operator(previous)
     second.stop()
-    third.wait_until_quiet(tenant.objects())
-    assert versions(cluster, tenant.namespace) == before
-    # Its status messages may be worded differently.
+    third.wait_until_quiet(tenant.count_objects())
+    assert list_versions(cluster, tenant.namespace) == before
+    # The messages of its statuses may differ.
     assert third.child_writes() == 0
 
 
@@ -100,8 +100,8 @@ def test_a_new_serving_image_replaces_servers_and_no_training(
     cluster: Cluster, previous: Release, operator: Start, tenant: Tenant
 ) -> None:
     old = operator(previous)
-    tenant.begin()
-    running = tenant.running()
+    tenant.create_jobs()
+    running = tenant.snapshot()
     old.stop()
     upgrade(cluster, serving={"image": {"tag": "2"}})
     operator(CURRENT)
@@ -118,7 +118,7 @@ def test_a_new_serving_image_replaces_servers_and_no_training(
 
 
 def is_server(name: str) -> bool:
-    """Tell whether a pod is a server's, by its name: those of stages hold the stage."""
+    """Tell whether a pod belongs to a server: the names of all other pods contain their stage."""
     return not any(f"-{stage}-" in name for stage in ("prepare", "train", "evaluate"))
 
 
@@ -128,24 +128,24 @@ def images(cluster: Cluster, namespace: str) -> set[str]:
     return {pod["spec"]["containers"][0]["image"] for pod in pods if "finetune.dev/server" in pod["metadata"]["labels"]}
 
 
-def kinds_of(cluster: Cluster) -> dict[str, Any]:
-    """Return the schemas of our kinds as the cluster has them."""
-    found = json.loads(cluster.run_kubectl("get", "crd", "-o", "json"))["items"]
-    return {one["metadata"]["name"]: one["spec"]["versions"] for one in found}
+def list_installed_schemas(cluster: Cluster) -> dict[str, Any]:
+    """Return the schemas of our CRDs in the cluster."""
+    crds = json.loads(cluster.run_kubectl("get", "crd", "-o", "json"))["items"]
+    return {crd["metadata"]["name"]: crd["spec"]["versions"] for crd in crds}
 
 
-def kinds_in(cluster: Cluster, release: Release) -> dict[str, Any]:
-    """Return the schemas of our kinds as the cluster would keep a release's."""
+def list_release_schemas(cluster: Cluster, release: Release) -> dict[str, Any]:
+    """Return the schemas of a release's CRDs as the cluster would store them."""
     files = sorted(release.crds.glob("*.yaml"))
     arguments = "replace", "--dry-run=server", "-o", "json", "-f"
-    found = [json.loads(cluster.run_kubectl(*arguments, str(file))) for file in files]
-    return {one["metadata"]["name"]: one["spec"]["versions"] for one in found}
+    crds = [json.loads(cluster.run_kubectl(*arguments, str(file))) for file in files]
+    return {crd["metadata"]["name"]: crd["spec"]["versions"] for crd in crds}
 
 
-def versions(cluster: Cluster, namespace: str) -> dict[str, str]:
+def list_versions(cluster: Cluster, namespace: str) -> dict[str, str]:
     """Return the resource version of every child, by kind and name."""
     return {
-        f"{kind}/{one['metadata']['name']}": one["metadata"]["resourceVersion"]
+        f"{kind}/{child['metadata']['name']}": child["metadata"]["resourceVersion"]
         for kind in ("jobs", "deployments", "services", "configmaps", "poddisruptionbudgets", "networkpolicies")
-        for one in get_all(cluster, kind, namespace)
+        for child in get_all(cluster, kind, namespace)
     }
