@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from unit.said_by_pods import DIGEST
+from unit.pod_reports import DIGEST
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -26,6 +26,6 @@ def condition(kind: str, time: str = "2026-01-01T00:00:00Z") -> dict[str, Any]:
     return {"type": kind, "status": "True", "lastTransitionTime": time, "reason": "Succeeded"}
 
 
-def proven(name: str, model_name: str) -> dict[str, Any]:
+def evaluated_job(name: str, model_name: str) -> dict[str, Any]:
     artifact = {"uri": f"pvc://out/{name}/adapter/1", "digest": DIGEST, "bytes": 1}
     return job(name, {"artifact": artifact, "conditions": [condition("Evaluated")]}, modelName=model_name)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 from finetune_api.contract.reports import parse_report
-from unit.said_by_pods import TRAINED
+from unit.pod_reports import TRAINED
 
 
 @pytest.mark.parametrize(

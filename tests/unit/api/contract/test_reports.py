@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from finetune_api.contract.reports import MAX_MESSAGE_BYTES, StageReport, parse_report, write_report
-from unit.said_by_pods import TRAINED
+from unit.pod_reports import TRAINED
 
 
 def test_a_report_is_taken_over() -> None:

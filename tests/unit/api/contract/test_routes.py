@@ -3,7 +3,7 @@
 import json
 
 from finetune_api.contract.routes import MAX_LOADED_BYTES, MAX_ROUTES, parse_loaded
-from unit.said_by_pods import LOADED
+from unit.pod_reports import LOADED
 
 
 def test_an_answer_is_as_long_as_two_versions_of_every_name_and_no_longer() -> None:

@@ -5,7 +5,7 @@ import json
 import pytest
 from finetune_api.contract.reports import parse_report
 from finetune_api.contract.routes import parse_loaded
-from unit.said_by_pods import LOADED, TRAINED
+from unit.pod_reports import LOADED, TRAINED
 
 
 @pytest.mark.parametrize("steps", [2**53, 2**63, 10**400])

@@ -11,7 +11,7 @@ from finetune_operator.server.rollouts import VersionTraffic, advance_rollout, a
 from finetune_operator.state.views import JobView, view_job
 from hypothesis import given
 from hypothesis import strategies as st
-from unit.objects import NOW, proven
+from unit.objects import NOW, evaluated_job
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 CANARY = {"canary": {"steps": [{"weight": 10, "seconds": 60}, {"weight": 50, "seconds": 60}]}}
@@ -148,9 +148,9 @@ ONE_STEP = Canary(steps=[CanaryStep(weight=10)])
 
 
 def test_a_step_beyond_its_last_ends_the_canary() -> None:
-    newer = proven("second", "bot")
+    newer = evaluated_job("second", "bot")
     newer["spec"]["serving"]["rollout"] = {"canary": ONE_STEP.to_dict()}
-    first, second = view_job(proven("first", "bot")), view_job(newer)
+    first, second = view_job(evaluated_job("first", "bot")), view_job(newer)
     before = RolloutStatus(name="bot", stable="first", candidate="second", step=9, step_time=NOW - timedelta(days=1))
     state = advance_rollout("bot", [first, second], before, {"second": VersionTraffic(1)}, 1, NOW, is_pinned=False)
     assert (state.stable, state.candidate) == ("second", None)

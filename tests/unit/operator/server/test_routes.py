@@ -6,8 +6,8 @@ from finetune_api.modelserver import Model, ModelServerSpec, ServedModel
 from finetune_operator.server.routes import advance_rollouts, build_routes, describe_served
 from finetune_operator.state.child_jobs import ServerPod
 from finetune_operator.state.views import view_job
-from unit.objects import NOW, proven
-from unit.said_by_pods import DIGEST
+from unit.objects import NOW, evaluated_job
+from unit.pod_reports import DIGEST
 
 ROUTE = Route(model_name="bot", job="job", uri="pvc://out/job/adapter/1", digest=DIGEST, bytes=1, weight=100)
 
@@ -56,7 +56,7 @@ def test_a_version_that_a_pod_reports_twice_counts_once() -> None:
 
 
 def test_a_server_with_two_versions_of_every_name_is_routed() -> None:
-    jobs = [view_job(proven(f"{age}-{number}", f"bot-{number}")) for age in ("a", "b") for number in range(256)]
+    jobs = [view_job(evaluated_job(f"{age}-{number}", f"bot-{number}")) for age in ("a", "b") for number in range(256)]
     spec = ModelServerSpec(model=Model(uri="pvc://models/base"), lora={"maxAdapters": 256})
     rollouts = advance_rollouts(spec, [], jobs, [], NOW)
     assert len(build_routes("shared", spec, rollouts, jobs).routes) == 512
