@@ -149,8 +149,8 @@ def test_the_token_is_sent_to_its_host_and_not_to_a_redirect(
         ("unlisted.jsonl", "AccessDenied", "127.0.0.2 is not among the hosts that the administrator lists"),
         ("plain.jsonl", "AccessDenied", "only https is followed"),
         ("loop.jsonl", "DatasetNotFound", "more than 5 redirects"),
-        ("none.jsonl", "DatasetNotFound", "the server answers 404"),
-        ("page.html", "DatasetNotFound", "holds no data files"),
+        ("none.jsonl", "DatasetNotFound", "the server returned 404"),
+        ("page.html", "DatasetNotFound", "contains no data file"),
     ],
 )
 def test_a_refused_or_failed_fetch_has_a_reason(
@@ -173,7 +173,7 @@ def test_private_addresses_of_a_listed_domain_are_refused(
     port = host.rpartition(":")[2]
     monkeypatch.setenv("FINETUNE_HTTPS_HOSTS", f"*.0.0.1:{port}")
     error = fetch_error(f"127.0.0.1:{port}", "whole.jsonl", tmp_path)
-    assert "which is no public address" in str(error)
+    assert "which is not public" in str(error)
     assert not Files.requests
 
 

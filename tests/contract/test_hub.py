@@ -142,9 +142,9 @@ def test_a_missing_repository_is_named(hub: str, tmp_path: Path) -> None:
         ("org/private", "AccessDenied hf://org/private/x: the hub refuses the token in secretRef"),
         (
             "org/busy",
-            "RateLimited hf://org/busy/x: the hub limits the rate: give a token's Secret in secretRef",
+            "RateLimited hf://org/busy/x: the hub limits the request rate: set secretRef to a Secret with a token",
         ),
-        ("org/broken", "SourceUnreachable hf://org/broken/x: the hub answers 500"),
+        ("org/broken", "SourceUnreachable hf://org/broken/x: the hub returned 500"),
     ],
 )
 def test_each_error_of_the_hub_has_a_reason(hub: str, tmp_path: Path, repository: str, refusal: str) -> None:

@@ -92,7 +92,7 @@ def test_a_download_resumes_after_a_broken_connection(
     [
         ("s3://team-data/none.jsonl", "check the bucket, the key and the endpoint"),
         ("s3://no-such-bucket/x.jsonl", "check the bucket"),
-        ("s3://team-data/chats/doc", "holds no data files"),
+        ("s3://team-data/chats/doc", "contains no data file"),
     ],
 )
 def test_a_missing_bucket_or_object_is_named(uri: str, message: str, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from finetune_api.artifact import describe_artifact
 from finetune_api.conditions import Reason
 from finetune_api.digest import digest_directory
 from finetune_trainer.failures import StageError
-from finetune_trainer.train.warm_start import merge_earlier_adapter
+from finetune_trainer.train.warm_start import merge_parent_adapter
 from workspace import Workspace, make_price_chats, make_workspace
 
 ARTIFACT = "pvc://earlier/job-01234567/adapter/1"
@@ -85,5 +85,5 @@ def test_a_changed_or_missing_result_is_refused(
 ) -> None:
     place = follow(tmp_path, model, trained, "Train", **artifact)
     with pytest.raises(StageError, match="earlier") as error:
-        merge_earlier_adapter(place.job, model, place.directory, PartialState(cpu=True))
+        merge_parent_adapter(place.job, model, place.directory, PartialState(cpu=True))
     assert error.value.reason == reason

@@ -18,7 +18,7 @@ from finetune_trainer.prepare.estimate import estimate_memory
 from finetune_trainer.prepare.shape import read_shape
 from finetune_trainer.prepare.stage import prepare
 from finetune_trainer.prepare.step_geometry import ExampleLengths, build_geometry
-from finetune_trainer.train.schedule import choose
+from finetune_trainer.train.schedule import choose_hyperparameters
 from peft import LoraConfig
 from safetensors import safe_open
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -143,7 +143,7 @@ def test_the_formula_is_near_what_torch_allocates(
         }
     )
     examples = np.full(100, ROW)
-    geometry = build_geometry(spec, choose(spec, 100), shape, ExampleLengths(examples, examples))
+    geometry = build_geometry(spec, choose_hyperparameters(spec, 100), shape, ExampleLengths(examples, examples))
     memory = estimate_memory(shape, geometry)
     found = measure(tmp_path, model, packing=packing)
     assert memory.total - memory.overhead - memory.logits == pytest.approx(found, rel=0.1)
@@ -196,7 +196,7 @@ def test_a_model_that_could_not_be_trained_or_served_is_refused(
             Reason.GPU_TOO_SMALL,
             "GiB of memory per GPU, even with one sequence of 64 tokens at a time, but a GPU has 0.1 GiB: lower",
         ),
-        (3, Reason.INVALID_SPEC, "batchSize 2 is no multiple of 3 processes"),
+        (3, Reason.INVALID_SPEC, "batchSize 2 is not a multiple of 3 processes"),
     ],
 )
 def test_prepare_refuses_what_does_not_fit_the_gpus(

@@ -14,7 +14,7 @@ from finetune_api.contract.exit_codes import ExitCode
 from finetune_api.contract.reports import StageReport
 from finetune_trainer.failures import StageError, diagnose
 from finetune_trainer.prepare.stage import prepare
-from finetune_trainer.train.checkpoints import mark_whole, newest_whole, step_of
+from finetune_trainer.train.checkpoints import find_newest_complete, mark_complete, parse_step
 from safetensors.torch import load_file, save_file
 from workspace import Workspace, make_price_chats, make_workspace
 
@@ -52,16 +52,16 @@ def set_template(model: Path, template: str) -> None:
 
 
 MODELS: dict[str, tuple[Callable[[Path], object], Reason, str]] = {
-    "weights cut short": (cut, Reason.MODEL_DAMAGED, "model.safetensors is damaged or not whole"),
+    "weights cut short": (cut, Reason.MODEL_DAMAGED, "model.safetensors is damaged or incomplete"),
     "weights of zeros": (
         lambda model: (model / WEIGHTS).write_bytes(bytes(4096)),
         Reason.MODEL_DAMAGED,
-        "model.safetensors is damaged or not whole",
+        "model.safetensors is damaged or incomplete",
     ),
     "a pointer of Git LFS": (
         lambda model: (model / WEIGHTS).write_text("version https://git-lfs.github.com/spec/v1\nsize 4\n"),
         Reason.MODEL_DAMAGED,
-        "copy the model anew",
+        "copy the model again",
     ),
     "one of two files missing": (divide, Reason.MODEL_DAMAGED, "model-00002-of-00002.safetensors is missing"),
     "an index that is no JSON": (
@@ -82,7 +82,7 @@ MODELS: dict[str, tuple[Callable[[Path], object], Reason, str]] = {
     "no configuration": (
         lambda model: (model / "config.json").unlink(),
         Reason.MODEL_NOT_FOUND,
-        "holds no config.json: is it a model's directory?",
+        "contains no config.json: check that it is the directory of a model",
     ),
     "another kind of model": (
         lambda model: set_config(model, architectures=["BertForMaskedLM"]),
@@ -107,7 +107,7 @@ MODELS: dict[str, tuple[Callable[[Path], object], Reason, str]] = {
     "a chat template that leaves the answer out": (
         lambda model: set_template(model, "{{ messages[0].content }}"),
         Reason.TEMPLATE_INVALID,
-        "correct chat_template of its tokenizer",
+        "correct the chat_template of its tokenizer",
     ),
     "a chat template that reaches for the machine": (
         lambda model: set_template(model, "{{ messages.__class__.__base__.__subclasses__() }}"),
@@ -136,7 +136,7 @@ def test_a_full_volume_is_told(model: Path, tmp_path: Path) -> None:
     status, report = workspace.run("prepare")
     assert (status, reason_of(report)) == (ExitCode.STORAGE_FULL, Reason.STORAGE_FULL), workspace.log
     assert report is not None
-    assert "make it larger" in report.message
+    assert "enlarge it" in report.message
 
 
 def test_a_volume_that_fills_up_while_training_is_told(model: Path, tmp_path: Path) -> None:
@@ -158,7 +158,7 @@ def test_a_volume_that_may_only_be_read_is_told(model: Path, tmp_path: Path) -> 
     report = workspace.report()
     assert reason_of(report) is Reason.VOLUME_ACCESS_DENIED
     assert report is not None
-    assert "give the group of the pods access to the volume" in report.message
+    assert "grant the group of the pods access to the volume" in report.message
 
 
 def run_apart(workspace: Workspace, mount: str, command: str) -> int:
@@ -185,8 +185,8 @@ def test_a_loss_of_nan_ends_the_training(model: Path, tmp_path: Path) -> None:
 def test_a_training_goes_on_from_the_checkpoint_before_a_damaged_one(trained: Workspace, tmp_path: Path) -> None:
     workspace = Workspace(shutil.copytree(trained.root, tmp_path / "copy", symlinks=True))
     for checkpoint in workspace.directory.checkpoints.glob("checkpoint-*"):
-        mark_whole(checkpoint)
-    newest = newest_whole(workspace.directory.checkpoints)
+        mark_complete(checkpoint)
+    newest = find_newest_complete(workspace.directory.checkpoints)
     assert newest is not None
     damaged = newest / "optimizer.pt"
     damaged.write_bytes(bytes(damaged.stat().st_size))
@@ -196,7 +196,7 @@ def test_a_training_goes_on_from_the_checkpoint_before_a_damaged_one(trained: Wo
     assert status == 0, workspace.log
     assert report is not None
     assert report.training is not None
-    assert 0 < report.training.resumed_from_step < step_of(newest)
+    assert 0 < report.training.resumed_from_step < parse_step(newest)
 
 
 def test_prepared_data_that_is_gone_is_told(model: Path, tmp_path: Path) -> None:

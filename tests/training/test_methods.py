@@ -140,6 +140,6 @@ def test_a_micro_batch_too_large_for_the_memory_is_halved(
     assert report is not None
     assert report.training is not None
     assert report.training.micro_batch_size == 2
-    assert "out of memory with 8 sequences at a time: goes on with 4" in workspace.log
-    assert "out of memory with 4 sequences at a time: goes on with 2" in workspace.log
+    assert "out of memory with a micro-batch of 8: restarting with 4" in workspace.log
+    assert "out of memory with a micro-batch of 4: restarting with 2" in workspace.log
     assert report.training.steps == 4 * 3

@@ -17,7 +17,7 @@ import pytest
 from finetune_api.conditions import Reason
 from finetune_api.contract.exit_codes import ExitCode
 from finetune_api.digest import digest_directory
-from finetune_trainer.train.checkpoints import newest_whole, step_of
+from finetune_trainer.train.checkpoints import find_newest_complete, parse_step
 from ports import find_free_port
 from safetensors import safe_open
 from waiting import wait_for
@@ -82,8 +82,8 @@ def test_a_training_killed_again_and_again_repeats_a_save_interval_at_most_and_e
         signum = (signal.SIGKILL, signal.SIGTERM)[attempt % 2]
         reached = kill(workspace, attempt, max(step, saved + 1), signum)
         assert f"from step {saved}\n" in workspace.log
-        checkpoint = newest_whole(workspace.directory.checkpoints)
-        before, saved = saved, step_of(checkpoint) if checkpoint else 0
+        checkpoint = find_newest_complete(workspace.directory.checkpoints)
+        before, saved = saved, parse_step(checkpoint) if checkpoint else 0
         assert saved >= before
         assert reached - saved <= (workspace.job.spec.compute.save_steps if signum == signal.SIGKILL else 0)
     status, report = workspace.run_subprocess("train", f"--attempt={kills + 1}")

@@ -6,7 +6,7 @@ import numpy as np
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_trainer.prepare.shape import ModelShape
 from finetune_trainer.prepare.step_geometry import ExampleLengths, StepGeometry, build_geometry
-from finetune_trainer.train.schedule import choose
+from finetune_trainer.train.schedule import choose_hyperparameters
 
 LLAMA_8B = ModelShape(
     parameters=8_030_261_248,
@@ -56,4 +56,4 @@ def spec(
 
 
 def geometry_of(job: FineTuneJobSpec, data: ExampleLengths = LENGTHS) -> StepGeometry:
-    return build_geometry(job, choose(job, len(data.tokens)), LLAMA_8B, data)
+    return build_geometry(job, choose_hyperparameters(job, len(data.tokens)), LLAMA_8B, data)

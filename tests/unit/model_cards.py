@@ -4,7 +4,7 @@ from finetune_api.artifact import Artifact
 from finetune_api.contract.jobfile import JobFile
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.summaries import ChosenHyperparameters, EvaluationSummary, TrainingSummary
-from finetune_trainer.export.model_card import Trained
+from finetune_trainer.export.model_card import TrainingResult
 
 SPEC = {
     "model": {"uri": "hf://org/base", "revision": "v1"},
@@ -33,8 +33,8 @@ SUMMARY = EvaluationSummary.model_validate(
 )
 
 
-def trained(kind: str = "Adapter", license_id: str | None = "apache-2.0") -> Trained:
-    return Trained(
+def trained(kind: str = "Adapter", license_id: str | None = "apache-2.0") -> TrainingResult:
+    return TrainingResult(
         chosen=ChosenHyperparameters(
             epochs=3, learning_rate=2e-4, batch_size=8, micro_batch_size=8, gradient_accumulation_steps=1
         ),

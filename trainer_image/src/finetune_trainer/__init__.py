@@ -1,1 +1,1 @@
-"""The trainer image: checks and splits the data of a FineTuneJob, and trains it."""
+"""The trainer image: prepares the data of a FineTuneJob, trains, and exports the result."""

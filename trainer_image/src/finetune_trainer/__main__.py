@@ -12,15 +12,16 @@ from finetune_api.contract.reports import StageReport, write_report
 from finetune_trainer.failures import StageError, diagnose
 
 _LOG = logging.getLogger("finetune_trainer")
-_FAILED: dict[type, Reason] = {
+_FALLBACK_REASONS: dict[type, Reason] = {
     Prepare: Reason.PREPARE_FAILED,
     Train: Reason.TRAINING_FAILED,
     Export: Reason.EXPORT_FAILED,
 }
+"""The reason of a failure that nothing else explains."""
 
 
 def main() -> None:
-    """Run one stage; exit with a code of finetune_api.contract.exit_codes.ExitCode."""
+    """Run one stage, write its report, and exit with the code that follows from the report."""
     paths, command = parse_trainer_arguments()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stdout)
     logging.getLogger("httpx").setLevel(logging.WARNING)
@@ -31,31 +32,35 @@ def main() -> None:
 
 
 def _run(paths: PodPaths, command: TrainerCommand) -> StageReport:
-    """Run the stage and return its report, also where it fails."""
+    """Run the stage and return its report, also if it fails."""
     try:
-        try:
-            job = read_job_file(paths.job)
-        except ValueError as error:
-            raise StageError(Reason.INVALID_SPEC, str(error)) from None
-        directory = JobDirectory.of(job, paths.root)
-        match command:
-            case Prepare():
-                from finetune_trainer.prepare.stage import prepare
-
-                return prepare(job, directory, command.gpu, command.currency or DEFAULT_CURRENCY)
-            case Export():
-                from finetune_trainer.export.stage import export
-
-                return export(job, directory, command.artifact)
-            case Train():
-                from finetune_trainer.train.launch import launch_training
-
-                return launch_training(job, paths.job, directory, command.attempt, command.metrics_port, command.leader)
+        return _run_stage(paths, command)
     except Exception as error:  # noqa: BLE001 - every failure becomes a report
-        failure = diagnose(error, _FAILED[type(command)])
+        failure = diagnose(error, _FALLBACK_REASONS[type(command)])
         if failure is not error:
-            _LOG.exception("the stage failed")
-        return StageReport(outcome="Failed", reason=failure.reason, message=str(failure)[:1024])
+            _LOG.exception("the stage failed with an unexpected error")
+        return failure.to_report()
+
+
+def _run_stage(paths: PodPaths, command: TrainerCommand) -> StageReport:
+    try:
+        job = read_job_file(paths.job)
+    except ValueError as error:
+        raise StageError(Reason.INVALID_SPEC, str(error)) from None
+    directory = JobDirectory.of(job, paths.root)
+    match command:
+        case Prepare():
+            from finetune_trainer.prepare.stage import prepare
+
+            return prepare(job, directory, command.gpu, command.currency or DEFAULT_CURRENCY)
+        case Train():
+            from finetune_trainer.train.launch import launch_training
+
+            return launch_training(job, paths.job, directory, command.attempt, command.metrics_port, command.leader)
+        case Export():
+            from finetune_trainer.export.stage import export
+
+            return export(job, directory, command.artifact)
 
 
 if __name__ == "__main__":

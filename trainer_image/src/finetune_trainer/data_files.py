@@ -1,14 +1,14 @@
-"""Data files by their names: format, compression, and what their rows are counted in."""
+"""What the name of a data file says: its format, its compression, and the unit that its rows are counted in."""
 
 from pathlib import Path
 
 FORMATS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
-"""Suffixes that may follow that of the format, and pyarrow's names for them."""
+"""Suffixes that may follow the suffix of the format, and pyarrow's names for these compressions."""
 
 
 def format_of(path: Path) -> str:
-    """Return the suffix that names a file's format; a compression's suffix after it is ignored."""
+    """Return the suffix of a file's format, without the suffix of a compression."""
     name = path.name.lower()
     for suffix in COMPRESSIONS:
         name = name.removesuffix(suffix)
@@ -16,10 +16,10 @@ def format_of(path: Path) -> str:
 
 
 def is_data_file(path: Path) -> bool:
-    """Return whether the name of a file ends like that of a data file."""
+    """Return whether the suffix of a file is that of a data format, compressed or not."""
     return format_of(path) in FORMATS
 
 
 def unit_of(path: Path) -> str:
-    """Return what the rows of a file are counted in, for messages: `line` or `row`."""
+    """Return the unit that messages count the rows of a file in: `line` or `row`."""
     return "line" if format_of(path) in (".jsonl", ".ndjson", ".csv", ".tsv") else "row"

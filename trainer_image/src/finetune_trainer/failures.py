@@ -1,33 +1,36 @@
-"""How a stage fails: a reason for the status, from which its exit code follows, and a sentence for people."""
+"""Failures of a stage: a reason for the status, from which the exit code follows, and a message for the user."""
 
 import errno
 import os
 
 from finetune_api.conditions import Reason
-from finetune_pod.modelfiles import ModelFilesError
+from finetune_api.contract.reports import StageReport
 
-_FULL = (os.strerror(errno.ENOSPC), "unexpected pos", "iostream error")
-"""What a volume that is full is called: by safetensors, and by torch, whose writer finds less than it wrote."""
+_VOLUME_FULL_TEXTS = (os.strerror(errno.ENOSPC), "unexpected pos", "iostream error")
+"""Texts of errors on a full volume: the first is safetensors', the others are those of torch's file writer."""
 
 
 class StageError(Exception):
     """A failure whose reason is known."""
 
     def __init__(self, reason: Reason, message: str) -> None:
-        """Keep what the report will say."""
+        """Store the reason and the message of the report."""
         super().__init__(message)
         self.reason = reason
 
-
-def refuse_model(error: ModelFilesError) -> StageError:
-    """Return the failure of a model that is none, or none that is loaded."""
-    return StageError(error.reason, str(error))
+    def to_report(self) -> StageReport:
+        """Return the report of the stage that failed."""
+        return StageReport(outcome="Failed", reason=self.reason, message=str(self)[:1024])
 
 
 def diagnose(error: BaseException, fallback: Reason) -> StageError:
-    """Return the failure that an exception means.
+    """Return an exception as a StageError, with the reason that its type, errno or text indicates.
 
-    What libraries of C++ and Rust raise has no type or number of its own: there the text decides.
+    Exceptions from C++ and Rust libraries have neither a type of their own nor an errno, so their text decides.
+
+    Args:
+        error: the exception.
+        fallback: the reason of an exception that nothing else identifies.
     """
     if isinstance(error, StageError):
         return error
@@ -36,21 +39,17 @@ def diagnose(error: BaseException, fallback: Reason) -> StageError:
     if "CUDA out of memory" in text:
         return StageError(
             Reason.GPU_OUT_OF_MEMORY,
-            "the memory of the GPU ran out: lower hyperparameters.microBatchSize or maxLength, or take a larger GPU",
+            "the GPU ran out of memory: lower hyperparameters.microBatchSize or maxLength, or use a larger GPU",
         )
     if isinstance(error, MemoryError) or "out of memory" in text.lower() or "can't allocate memory" in text:
         return StageError(
             Reason.OUT_OF_MEMORY,
             "out of memory: raise compute.resources.memory, or lower hyperparameters.microBatchSize or maxLength",
         )
-    if number in (errno.ENOSPC, errno.EDQUOT) or any(sign in text for sign in _FULL):
+    if number in (errno.ENOSPC, errno.EDQUOT) or any(known in text for known in _VOLUME_FULL_TEXTS):
         return StageError(
-            Reason.STORAGE_FULL,
-            f"the volume of the output is full: make it larger, or remove what is no longer needed ({error})",
+            Reason.STORAGE_FULL, f"the output volume is full: enlarge it, or delete files from it ({error})"
         )
     if isinstance(error, PermissionError) or number == errno.EROFS:
-        return StageError(
-            Reason.VOLUME_ACCESS_DENIED,
-            f"{error}: give the group of the pods access to the volume",
-        )
+        return StageError(Reason.VOLUME_ACCESS_DENIED, f"{error}: grant the group of the pods access to the volume")
     return StageError(fallback, text)

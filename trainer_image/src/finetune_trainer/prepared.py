@@ -1,4 +1,4 @@
-"""The examples that `prepare` wrote, one JSON object a line."""
+"""The examples that the prepare stage wrote, one JSON object per line."""
 
 import json
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from finetune_trainer.failures import StageError
 
 
 def read_examples(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the examples.
+    """Yield the examples of a file.
 
     Raises:
         StageError: the file is missing.
@@ -20,7 +20,7 @@ def read_examples(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def count_examples(path: Path) -> int:
-    """Return how many examples there are.
+    """Return the number of examples in a file.
 
     Raises:
         StageError: the file is missing.
@@ -35,5 +35,5 @@ def _read_lines(path: Path) -> Iterator[str]:
     except FileNotFoundError:
         raise StageError(
             Reason.PREPARED_DATA_GONE,
-            f"{path} is missing: was the claim emptied after prepare? Make a new FineTuneJob",
+            f"{path} is missing: was the claim emptied after prepare? Create another FineTuneJob",
         ) from None

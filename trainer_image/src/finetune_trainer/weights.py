@@ -1,4 +1,4 @@
-"""Checks that a model's weights are whole, by their headers alone."""
+"""Detects missing, truncated and invalid weight files of a model by their headers alone."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,9 @@ _INDEX = "model.safetensors.index.json"
 
 
 def check_weights(directory: Path, uri: str) -> None:
-    """Refuse weights of which a file is missing, cut short, or no safetensors; none at all are for others to refuse.
+    """Refuse weights of which a file is missing, truncated or not in safetensors format.
+
+    A directory without any weights passes: the caller knows whether it needs them.
 
     Raises:
         StageError: with the name of the file.
@@ -23,17 +25,17 @@ def check_weights(directory: Path, uri: str) -> None:
         return
     missing = sorted(_read_index(directory / _INDEX, uri) - files)
     if missing:
-        raise _damaged(f"{uri}: {missing[0]} is missing, which {_INDEX} names")
+        raise _damaged(f"{uri}: {missing[0]} is listed in {_INDEX} but missing")
     for name in sorted(files):
         try:
             with safe_open(directory / name, "numpy"):
                 pass
         except SafetensorError as error:
-            raise _damaged(f"{uri}: {name} is damaged or not whole ({error})") from None
+            raise _damaged(f"{uri}: {name} is damaged or incomplete ({error})") from None
 
 
 def _read_index(path: Path, uri: str) -> set[str]:
-    """Return the names of the files that the weights are divided into; none where there is one file."""
+    """Return the names of the files that the weights are split into; empty if there is no index."""
     if not path.is_file():
         return set()
     try:
@@ -43,4 +45,4 @@ def _read_index(path: Path, uri: str) -> set[str]:
 
 
 def _damaged(message: str) -> StageError:
-    return StageError(Reason.MODEL_DAMAGED, f"{message}: copy the model anew")
+    return StageError(Reason.MODEL_DAMAGED, f"{message}: copy the model again")

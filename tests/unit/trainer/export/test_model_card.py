@@ -34,7 +34,7 @@ def test_the_hub_reads_the_front_matter() -> None:
     data = front_matter(card)
     assert "base_model" not in data
     assert (data["library_name"], data["license"]) == ("transformers", "unknown")
-    assert "Licence of the base model: unknown: look at the base model." in card
+    assert "License of the base model: unknown, see the base model." in card
 
 
 @pytest.mark.parametrize(
@@ -47,6 +47,6 @@ def test_the_hub_reads_the_front_matter() -> None:
         ("", None),
     ],
 )
-def test_the_licence_is_that_of_the_base_models_card(tmp_path: Path, text: str, found: str | None) -> None:
+def test_the_license_is_that_of_the_base_models_card(tmp_path: Path, text: str, found: str | None) -> None:
     (tmp_path / "README.md").write_text(text)
     assert read_license(tmp_path) == found

@@ -14,7 +14,7 @@ from finetune_trainer.prepare.estimate import (
     explain_memory_shortage,
 )
 from finetune_trainer.prepare.step_geometry import ExampleLengths
-from finetune_trainer.train.schedule import choose
+from finetune_trainer.train.schedule import choose_hyperparameters
 from unit.geometries import LENGTHS, LLAMA_8B, geometry_of, lengths, spec
 
 GRADER = {"name": "g", "stringCheck": {}}
@@ -26,7 +26,7 @@ def estimate_of(job: FineTuneJobSpec, kind: GpuKind | None) -> Estimate:
 
 
 def shortage(job: FineTuneJobSpec, data: ExampleLengths, memory: str | None) -> str:
-    return explain_memory_shortage(job, choose(job, len(data.tokens)), LLAMA_8B, data, memory)
+    return explain_memory_shortage(job, choose_hyperparameters(job, len(data.tokens)), LLAMA_8B, data, memory)
 
 
 def test_the_memory_is_the_sum_of_parts_that_can_be_worked_out() -> None:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from finetune_trainer.train.checkpoints import is_whole, mark_whole, newest_whole
+from finetune_trainer.train.checkpoints import find_newest_complete, is_complete, mark_complete
 
 
 def test_only_a_whole_checkpoint_is_gone_on_from(tmp_path: Path) -> None:
@@ -10,10 +10,10 @@ def test_only_a_whole_checkpoint_is_gone_on_from(tmp_path: Path) -> None:
         checkpoint = tmp_path / f"checkpoint-{step}"
         checkpoint.mkdir()
         (checkpoint / "weights").write_text("w" * step)
-    assert newest_whole(tmp_path) is None
+    assert find_newest_complete(tmp_path) is None
     for step in (5, 10):
-        mark_whole(tmp_path / f"checkpoint-{step}")
-    assert newest_whole(tmp_path) == tmp_path / "checkpoint-10"
+        mark_complete(tmp_path / f"checkpoint-{step}")
+    assert find_newest_complete(tmp_path) == tmp_path / "checkpoint-10"
     (tmp_path / "checkpoint-10" / "weights").write_text("cut")
-    assert not is_whole(tmp_path / "checkpoint-10")
-    assert newest_whole(tmp_path) == tmp_path / "checkpoint-5"
+    assert not is_complete(tmp_path / "checkpoint-10")
+    assert find_newest_complete(tmp_path) == tmp_path / "checkpoint-5"

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 from finetune_api.finetunejob import FineTuneJobSpec
-from finetune_trainer.train.schedule import choose, estimate_steps, halve
+from finetune_trainer.train.schedule import choose_hyperparameters, estimate_steps, halve_micro_batch
 
 
 def spec(
@@ -30,16 +30,16 @@ GRPO = {"grpo": {"graders": [{"name": "right", "stringCheck": {}}], "numGenerati
     ("examples", "epochs"), [(1, 25), (10, 10), (33, 3), (34, 3), (8333, 3), (10_000, 2), (90_000, 1)]
 )
 def test_epochs_follow_the_number_of_examples(examples: int, epochs: float) -> None:
-    assert choose(spec(), examples).epochs == epochs
-    assert choose(spec(epochs=1.5), examples).epochs == 1.5
+    assert choose_hyperparameters(spec(), examples).epochs == epochs
+    assert choose_hyperparameters(spec(epochs=1.5), examples).epochs == 1.5
 
 
 def test_adapters_learn_ten_times_faster_than_all_weights() -> None:
     methods: list[dict[str, Any]] = [{"sft": {}}, {"dpo": {}}, GRPO]
     for method in methods:
-        adapter, full = (choose(spec(method, kind), 100).learning_rate for kind in ("lora", "full"))
+        adapter, full = (choose_hyperparameters(spec(method, kind), 100).learning_rate for kind in ("lora", "full"))
         assert adapter == pytest.approx(10 * full)
-    assert choose(spec(learningRate=0.5), 100).learning_rate == 0.5
+    assert choose_hyperparameters(spec(learningRate=0.5), 100).learning_rate == 0.5
 
 
 @pytest.mark.parametrize(
@@ -49,14 +49,14 @@ def test_adapters_learn_ten_times_faster_than_all_weights() -> None:
 def test_the_batch_follows_examples_processes_and_generations(
     examples: int, processes: int, method: dict[str, Any] | None, size: int
 ) -> None:
-    assert choose(spec(method, processes=processes), examples).batch_size == size
+    assert choose_hyperparameters(spec(method, processes=processes), examples).batch_size == size
 
 
 @pytest.mark.parametrize(("gpus", "longest", "micro"), [(0, 256, 4), (0, 1024, 1), (0, 4096, 1), (1, 1024, 8)])
 def test_packed_sequences_make_short_rows_on_cpus(gpus: int, longest: int, micro: int) -> None:
     given = spec({"sft": {"packing": True}}, maxLength=longest).to_dict()
     given["compute"]["resources"]["gpus"] = gpus
-    assert choose(FineTuneJobSpec.model_validate(given), 100).micro_batch_size == micro
+    assert choose_hyperparameters(FineTuneJobSpec.model_validate(given), 100).micro_batch_size == micro
 
 
 @pytest.mark.parametrize(
@@ -70,33 +70,33 @@ def test_packed_sequences_make_short_rows_on_cpus(gpus: int, longest: int, micro
     ],
 )
 def test_a_batch_is_divided_among_processes(values: dict[str, Any], processes: int, divided: tuple[int, int]) -> None:
-    chosen = choose(spec(processes=processes, **values), 100)
+    chosen = choose_hyperparameters(spec(processes=processes, **values), 100)
     assert (chosen.micro_batch_size, chosen.gradient_accumulation_steps) == divided
 
 
 @pytest.mark.parametrize(
     ("method", "processes", "values", "message"),
     [
-        (None, 3, {"batchSize": 8}, "no multiple of 3 processes"),
+        (None, 3, {"batchSize": 8}, "not a multiple of 3 processes"),
         (None, 2, {"batchSize": 8, "microBatchSize": 8}, "does not divide 4"),
         (GRPO, 1, {"batchSize": 8}, "not a multiple of method.grpo.numGenerations 6"),
-        ({"kto": {}}, 1, {"batchSize": 8, "microBatchSize": 1}, "microBatchSize must be 2 at least"),
+        ({"kto": {}}, 1, {"batchSize": 8, "microBatchSize": 1}, "set hyperparameters.microBatchSize to at least 2"),
     ],
 )
 def test_a_batch_that_cannot_be_divided_is_refused(
     method: dict[str, Any] | None, processes: int, values: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        choose(spec(method, processes=processes, **values), 100)
+        choose_hyperparameters(spec(method, processes=processes, **values), 100)
 
 
 def test_packing_makes_fewer_steps() -> None:
     lengths = np.full(80, 100)
     for packing, steps in ((False, 10), (True, 1)):
         job = spec({"sft": {"packing": packing}}, epochs=1, batchSize=8)
-        assert estimate_steps(job, choose(job, 80), lengths) == steps
+        assert estimate_steps(job, choose_hyperparameters(job, 80), lengths) == steps
 
 
 @pytest.mark.parametrize(("micro", "needed", "smaller"), [(8, 1, 4), (7, 1, 1), (2, 2, None), (1, 1, None), (12, 2, 6)])
 def test_a_micro_batch_is_halved_as_long_as_it_divides(micro: int, needed: int, smaller: int | None) -> None:
-    assert halve(micro, needed) == smaller
+    assert halve_micro_batch(micro, needed) == smaller

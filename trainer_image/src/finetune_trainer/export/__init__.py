@@ -1,1 +1,1 @@
-"""The export stage, and what it needs: artifacts, destinations, the model card."""
+"""The export stage: artifacts, destinations and the model card."""

@@ -1,4 +1,4 @@
-"""The artifacts that trainings left: found as they were proven, and merged into the model that they belong to."""
+"""Artifacts of trainings: verifies their digest, and merges adapters into their base model."""
 
 import logging
 import shutil
@@ -15,28 +15,39 @@ from finetune_trainer.failures import StageError
 _LOG = logging.getLogger(__name__)
 
 
-def find_proven(artifact: Artifact, job_name: str, root: Path) -> Path:
-    """Return the directory of an artifact that is still what its job has proven.
+def find_artifact(artifact: Artifact, job_name: str, root: Path) -> Path:
+    """Return the directory of an artifact whose content matches its digest.
+
+    Args:
+        artifact: the artifact.
+        job_name: name of the FineTuneJob that produced it, for messages.
+        root: the directory below which claims are mounted.
 
     Raises:
-        StageError: it is gone or was changed.
+        StageError: the artifact is missing or was changed.
     """
     directory = path_of(artifact.uri, root)
     if not directory.is_dir():
         raise StageError(
             Reason.MODEL_NOT_FOUND,
-            f"the result of FineTuneJob {job_name} is gone: there is no {artifact.uri}",
+            f"the result of FineTuneJob {job_name} is missing: {artifact.uri} does not exist",
         )
     if digest_directory(directory) != artifact.digest:
         raise StageError(
             Reason.ADAPTER_REFUSED,
-            f"{artifact.uri} is not {artifact.digest[:19]}: it was changed after it was proven",
+            f"{artifact.uri} does not match {artifact.digest[:19]}: it was changed after the training; train again",
         )
     return directory
 
 
-def merge(model_directory: Path, adapter: Path, target: Path) -> None:
-    """Write the base model with the adapter in its weights, whole or not at all, in the precision that it came in."""
+def merge_adapter(model_directory: Path, adapter: Path, target: Path) -> None:
+    """Merge an adapter into the weights of its base model, in the precision of the base model.
+
+    Args:
+        model_directory: the base model.
+        adapter: the adapter.
+        target: the directory of the merged model, which appears only when complete.
+    """
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -50,4 +61,4 @@ def merge(model_directory: Path, adapter: Path, target: Path) -> None:
     AutoTokenizer.from_pretrained(model_directory, trust_remote_code=False).save_pretrained(partial)
     shutil.rmtree(target, ignore_errors=True)
     partial.rename(target)
-    _LOG.info("the adapter is merged into %s", target)
+    _LOG.info("wrote the merged model to %s", target)

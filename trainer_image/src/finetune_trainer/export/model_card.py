@@ -1,4 +1,4 @@
-"""The model card: what was trained, on what, how, and how to load it. In the form of the hub's cards."""
+"""The model card of the result, in the format of the hub: data, hyperparameters, losses, and code to load it."""
 
 import json
 import re
@@ -15,31 +15,35 @@ from finetune_api.uris import parse_uri
 from finetune_pod.model_card import with_scores
 
 _UNKNOWN = "unknown"
-_ROWS = 10
+_MAX_LOSS_ROWS = 10
 
 
 @dataclass(frozen=True)
-class Trained:
-    """What a card tells beside the job itself."""
+class TrainingResult:
+    """The contents of a card that are not part of the job."""
 
     chosen: ChosenHyperparameters
     training: TrainingSummary
     artifact: Artifact
     losses: Sequence[tuple[int, float]]
-    """Step and training loss, for each logged step."""
+    """Step and training loss of each logged step."""
     base_license: str | None
-    """Id of the base model's licence, from its own card."""
+    """ID of the base model's license, from its own card; None if the card gives none."""
 
 
 def read_license(directory: Path) -> str | None:
-    """Return the licence's id that the card of the base model gives; None where it gives none."""
+    """Return the ID of the license in the card of a model; None if the card gives none.
+
+    Args:
+        directory: the directory of the model.
+    """
     _, _, rest = _read_text(directory / "README.md").partition("---\n")
     front, closed, _ = rest.partition("\n---")
     try:
-        found = yaml.safe_load(front) if closed else None
+        metadata = yaml.safe_load(front) if closed else None
     except yaml.YAMLError:
         return None
-    license_id = found.get("license") if isinstance(found, dict) else None
+    license_id = metadata.get("license") if isinstance(metadata, dict) else None
     return license_id if isinstance(license_id, str) and re.fullmatch(r"[A-Za-z0-9.+-]{1,64}", license_id) else None
 
 
@@ -47,59 +51,59 @@ def _read_text(path: Path) -> str:
     return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
 
 
-def write_card(job: JobFile, directory: JobDirectory, trained: Trained) -> None:
-    """Write the card, with what `prepare` found in the data."""
+def write_card(job: JobFile, directory: JobDirectory, result: TrainingResult) -> None:
+    """Write the card, with the statistics of the data from the report of `prepare`."""
     prepared = json.loads(directory.report("prepare").read_text(encoding="utf-8"))
-    directory.model_card.write_text(build_card(job, trained, prepared["statistics"]), encoding="utf-8")
+    directory.model_card.write_text(build_card(job, result, prepared["statistics"]), encoding="utf-8")
 
 
-def build_card(job: JobFile, trained: Trained, statistics: dict[str, Any]) -> str:
-    """Return the card as Markdown, its scores still open. Pure."""
+def build_card(job: JobFile, result: TrainingResult, statistics: dict[str, Any]) -> str:
+    """Return the card as Markdown, without scores, which are added after the evaluation. No I/O."""
     spec = job.spec
     revision = f", revision `{job.base.revision}`" if job.base.revision else ""
-    known = trained.base_license or "unknown: look at the base model"
-    training = trained.training
+    license_id = result.base_license or "unknown, see the base model"
+    training = result.training
     intro = (
-        f"`{job.base.uri}`{revision}, tuned with `{spec.method.name}` (`{spec.adapter.name}`)."
-        f" Licence of the base model: {known}.\n"
+        f"`{job.base.uri}`{revision}, fine-tuned with `{spec.method.name}` (`{spec.adapter.name}`)."
+        f" License of the base model: {license_id}.\n"
     )
     data = (
-        f"`{spec.dataset.train.uri}`: {statistics['trainExamples']} examples to train on with"
-        f" {statistics['trainTokens']} tokens, {statistics['heldoutExamples']} held out."
+        f"`{spec.dataset.train.uri}`: {statistics['trainExamples']} training examples with"
+        f" {statistics['trainTokens']} tokens, {statistics['heldoutExamples']} held-out examples."
         f" Digest of the prepared data: `{statistics['digest']}`.\n"
     )
-    result = (
-        f"{training.steps} steps; the loss at the end is {training.loss:.4f}."
-        f" Digest of the artifact: `{trained.artifact.digest}`.\n"
+    outcome = (
+        f"{training.steps} steps, final training loss {training.loss:.4f}."
+        f" Digest of the artifact: `{result.artifact.digest}`.\n"
     )
-    curve = [(step, f"{loss:.4f}") for step, loss in _thin(trained.losses)]
-    hyperparameters = _table(("hyperparameter", "value"), _hyperparameters(job, trained.chosen).items())
+    curve = [(step, f"{loss:.4f}") for step, loss in _sample_losses(result.losses)]
+    hyperparameters = _format_table(("hyperparameter", "value"), _list_hyperparameters(job, result.chosen).items())
     parts = [
-        f"---\n{yaml.safe_dump(_front_matter(job, trained), sort_keys=False)}---\n",
+        f"---\n{yaml.safe_dump(_build_metadata(job, result), sort_keys=False)}---\n",
         *(f"# {job.name}\n", intro),
-        *("## How to load it\n", _loading(job, trained.artifact)),
+        *("## Usage\n", _format_loading_code(job, result.artifact)),
         *("## Data\n", data),
-        *("## Training\n", hyperparameters, result, _table(("step", "training loss"), curve)),
+        *("## Training\n", hyperparameters, outcome, _format_table(("step", "training loss"), curve)),
         *("## Manifest\n", f"```json\n{job.to_json()}\n```\n"),
     ]
     return with_scores("\n".join(parts), None)
 
 
-def _front_matter(job: JobFile, trained: Trained) -> dict[str, Any]:
-    """Return what the hub reads; a base model that is not on the hub has no name there."""
+def _build_metadata(job: JobFile, result: TrainingResult) -> dict[str, Any]:
+    """Return the metadata that the hub reads; `base_model` is set only if the base model is on the hub."""
     spec, uri = job.spec, parse_uri(job.base.uri)
-    front: dict[str, Any] = {"license": trained.base_license or _UNKNOWN}
+    front: dict[str, Any] = {"license": result.base_license or _UNKNOWN}
     if uri.scheme == "hf":
         front["base_model"] = uri.authority
     return front | {
-        "library_name": "peft" if trained.artifact.kind == "Adapter" else "transformers",
+        "library_name": "peft" if result.artifact.kind == "Adapter" else "transformers",
         "pipeline_tag": "text-classification" if spec.method.reward else "text-generation",
         "tags": ["trl", spec.method.name, spec.adapter.name],
     }
 
 
-def _loading(job: JobFile, artifact: Artifact) -> str:
-    """Return the lines of Python that load the artifact from its directory."""
+def _format_loading_code(job: JobFile, artifact: Artifact) -> str:
+    """Return Python code that loads the artifact from its directory."""
     kind = "AutoModelForSequenceClassification" if job.spec.method.reward else "AutoModelForCausalLM"
     uri, options = parse_uri(job.base.uri), ", num_labels=1" if job.spec.method.reward else ""
     path = artifact.uri
@@ -114,23 +118,23 @@ def _loading(job: JobFile, artifact: Artifact) -> str:
             f'base = {kind}.from_pretrained("{base}"{options})',
             f'model = PeftModel.from_pretrained(base, "{path}")',
         ]
-    return "\n".join(["With the directories in place of `pvc://`:\n", "```python", *lines, "```\n"])
+    return "\n".join(["Replace `pvc://` URIs with the paths of their directories:\n", "```python", *lines, "```\n"])
 
 
-def _hyperparameters(job: JobFile, chosen: ChosenHyperparameters) -> dict[str, Any]:
-    """Return the job's values with those that were chosen, and the adapter's."""
+def _list_hyperparameters(job: JobFile, chosen: ChosenHyperparameters) -> dict[str, Any]:
+    """Return the hyperparameters of the job and of the adapter, with the chosen ones instead of the omitted ones."""
     low_rank = job.spec.adapter.low_rank
     values = job.spec.hyperparameters.to_dict() | chosen.to_dict()
     return values | (low_rank.to_dict() if low_rank else {})
 
 
-def _thin(losses: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
-    """Return at most ten points over the whole curve, both ends among them."""
-    if len(losses) <= _ROWS:
+def _sample_losses(losses: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
+    """Return at most ten losses, evenly spaced, with the first and the last."""
+    if len(losses) <= _MAX_LOSS_ROWS:
         return list(losses)
-    return [losses[round(row * (len(losses) - 1) / (_ROWS - 1))] for row in range(_ROWS)]
+    return [losses[round(row * (len(losses) - 1) / (_MAX_LOSS_ROWS - 1))] for row in range(_MAX_LOSS_ROWS)]
 
 
-def _table(header: tuple[str, str], rows: Any) -> str:
+def _format_table(header: tuple[str, str], rows: Any) -> str:
     lines = [header, ("---", "---"), *rows]
     return "".join(f"| {name} | {value} |\n" for name, value in lines)

@@ -1,4 +1,4 @@
-"""Merges the proven adapter and copies the proven result, as the job asks. No row of the data leaves the claim."""
+"""Merges the adapter and copies the result to its destinations. No row of the data leaves the claim."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from finetune_api.output import Output
 from finetune_api.summaries import ExportSummary
 from finetune_api.uris import parse_uri
 
-from finetune_trainer.export.artifacts import find_proven, merge
+from finetune_trainer.export.artifacts import find_artifact, merge_adapter
 from finetune_trainer.export.destinations import copy_to_bucket, push_to_hub
 from finetune_trainer.fetch.sources import find_model
 
@@ -20,23 +20,23 @@ def export(job: JobFile, directory: JobDirectory, artifact: Artifact) -> StageRe
     """Run the stage.
 
     Args:
-        job: the job.
-        directory: its directory.
-        artifact: what was proven.
+        job: the FineTuneJob.
+        directory: the directory of the FineTuneJob.
+        artifact: the result that passed the evaluation.
 
     Raises:
-        StageError: the artifact is gone or was changed, or a destination refuses it.
+        StageError: the artifact is missing or was changed, or a destination refuses it.
     """
     output = job.spec.output or Output()
-    result = find_proven(artifact, job.name, directory.root)
+    result = find_artifact(artifact, job.name, directory.root)
     merged = _merge(job, directory, artifact, result) if output.merged else None
-    files = _gather(directory, path_of(merged.uri, directory.root) if merged else None, result)
+    files = _collect_files(directory, path_of(merged.uri, directory.root) if merged else None, result)
     card, commit = directory.model_card, None
     if job.bucket_uri:
-        copy_to_bucket(job.bucket_uri, files | _point_card(card, artifact, merged, job.bucket_uri))
+        copy_to_bucket(job.bucket_uri, files | _build_card(card, artifact, merged, job.bucket_uri))
     if output.hub:
         name = parse_uri(output.hub.uri).authority
-        commit = push_to_hub(job, output.hub, files | _point_card(card, artifact, merged, name))
+        commit = push_to_hub(job, output.hub, files | _build_card(card, artifact, merged, name))
     summary = ExportSummary(
         merged=merged, bucket=job.bucket_uri, hub=output.hub.uri if output.hub else None, commit=commit
     )
@@ -44,23 +44,23 @@ def export(job: JobFile, directory: JobDirectory, artifact: Artifact) -> StageRe
 
 
 def _merge(job: JobFile, directory: JobDirectory, artifact: Artifact, adapter: Path) -> Artifact:
-    """Write the merged model beside the adapter, anew for each attempt: an earlier one may have been interrupted."""
+    """Write the merged model, replacing that of an interrupted attempt, and return it as an artifact."""
     attempt = artifact.uri.rpartition("/")[2]
     target = directory.model(int(attempt))
     target.parent.mkdir(exist_ok=True)
-    merge(find_model(job.base, directory.root, weights=True), adapter, target)
+    merge_adapter(find_model(job.base, directory.root, weights=True), adapter, target)
     return describe_artifact(target, f"{job.output_uri}/model/{attempt}", "Model")
 
 
-def _gather(directory: JobDirectory, merged: Path | None, result: Path) -> dict[str, Path | bytes]:
-    """Return what is copied, by its name there: the result, or the merged model and the adapter."""
+def _collect_files(directory: JobDirectory, merged: Path | None, result: Path) -> dict[str, Path | bytes]:
+    """Return the files to copy, by their target name: the result, or the merged model and the adapter."""
     files: dict[str, Path | bytes] = {path.name: path for path in sorted((merged or result).iterdir())}
     if merged:
         files |= {f"adapter/{path.name}": path for path in sorted(result.iterdir())}
     return files | {"steps.csv": directory.history}
 
 
-def _point_card(card: Path, artifact: Artifact, merged: Artifact | None, place: str) -> dict[str, Path | bytes]:
-    """Return the card; it loads the artifact from where it is copied to."""
-    found = f'"{place}", subfolder="adapter"' if merged else f'"{place}"'
-    return {"README.md": card.read_text(encoding="utf-8").replace(f'"{artifact.uri}"', found).encode()}
+def _build_card(card: Path, artifact: Artifact, merged: Artifact | None, destination: str) -> dict[str, Path | bytes]:
+    """Return the model card, whose example code loads the artifact from the destination instead of the claim."""
+    location = f'"{destination}", subfolder="adapter"' if merged else f'"{destination}"'
+    return {"README.md": card.read_text(encoding="utf-8").replace(f'"{artifact.uri}"', location).encode()}

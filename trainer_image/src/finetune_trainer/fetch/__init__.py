@@ -1,1 +1,1 @@
-"""Models and data from mounted volumes, the hub, https and object stores."""
+"""Finds models and data on mounted volumes, or fetches them from the hub, over https or from object stores."""

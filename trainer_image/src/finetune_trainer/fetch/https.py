@@ -1,4 +1,4 @@
-"""Fetches a file over https from hosts that the administrator lists, and from nowhere else."""
+"""Fetches files over https, only from hosts that the administrator lists."""
 
 import ipaddress
 import socket
@@ -11,56 +11,57 @@ from finetune_api.conditions import Reason
 from finetune_api.hosts import explain_refusal, find_host_entry
 from finetune_pod.fetching import DownloadProgress, FetchError, retry_transient
 
-_MOST_REDIRECTS = 5
-_SECONDS_WITHOUT_A_BYTE = 30
-_TRANSIENT = (408, 425, 429)
+_MAX_REDIRECTS = 5
+_TIMEOUT_SECONDS = 30
+"""Time to connect, and between two bytes."""
+_TRANSIENT_STATUSES = (408, 425, 429)
 
 
 def fetch_file(uri: str, token: str | None, hosts: Sequence[str], target: Path) -> None:
-    """Download a file, whole or not at all; after a broken connection from where it stood.
+    """Download a file, and resume after a broken connection. The target exists only once it is complete.
 
     Args:
         uri: `https://host/path`.
-        token: sent as a bearer token to that host, and to none that it redirects to.
-        hosts: the administrator's list; every host on the way must be in it.
+        token: bearer token for that host, never sent to another host that it redirects to.
+        hosts: the administrator's list, which must contain every host of a redirect.
         target: the file to write.
 
     Raises:
-        FetchError: it is not there, may not be read, or cannot be reached.
+        FetchError: the file does not exist, access is denied, or a host is not listed or unreachable.
     """
     import httpx
 
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f"{target.name}.part")
-    with httpx.Client(timeout=_SECONDS_WITHOUT_A_BYTE) as client, partial.open("wb") as file:
+    with httpx.Client(timeout=_TIMEOUT_SECONDS) as client, partial.open("wb") as file:
         download = _Download(client, uri, token, hosts, file)
-        retry_transient()(download.go_on)
+        retry_transient()(download.resume)
     partial.rename(target)
 
 
 class _Download:
-    """One file, over several connections where they break."""
+    """The download of one file, over several connections if they break."""
 
     def __init__(self, client: Any, uri: str, token: str | None, hosts: Sequence[str], file: BinaryIO) -> None:
         self._client, self._uri, self._hosts, self._file = client, uri, hosts, file
-        # What a transfer is compressed with would get in the way of going on.
+        # A compressed transfer could not be resumed at a position of the file.
         self._headers = {"Accept-Encoding": "identity"} | ({"Authorization": f"Bearer {token}"} if token else {})
         self._version = ""
         self._progress: DownloadProgress | None = None
 
-    def go_on(self) -> None:
-        """Write what the file lacks; all of it where the server cannot go on, or has another file by now."""
+    def resume(self) -> None:
+        """Download the missing part of the file; all of it if the server does not support that or the file changed."""
         done = self._file.tell()
         headers = self._headers
         if done and self._version:
             headers = headers | {"Range": f"bytes={done}-", "If-Range": self._version}
-        with self._answer(headers) as response:
+        with self._open(headers) as response:
             self._check_status(response.status_code)
             if response.status_code != 206:
                 self._file.seek(0)
                 self._file.truncate()
                 self._progress = None
-            self._version = _version_of(response.headers)
+            self._version = _read_version(response.headers)
             length = response.headers.get("Content-Length", "")
             total = self._file.tell() + int(length) if length.isdecimal() else None
             self._progress = self._progress or DownloadProgress(self._uri, total)
@@ -69,54 +70,54 @@ class _Download:
         self._progress.finish()
 
     @contextmanager
-    def _answer(self, headers: dict[str, str]) -> Iterator[Any]:
-        """Ask, and follow redirects by hand: each host is checked before anything is sent to it."""
+    def _open(self, headers: dict[str, str]) -> Iterator[Any]:
+        """Send the request, and check each host of a redirect before sending anything to it."""
         import httpx
 
         request = self._client.build_request("GET", self._uri, headers=headers)
         try:
-            for _ in range(_MOST_REDIRECTS + 1):
+            for _ in range(_MAX_REDIRECTS + 1):
                 _check_host(self._uri, request.url, self._hosts)
                 response = self._client.send(request, stream=True)
                 if not response.has_redirect_location:
                     break
                 response.close()
-                # Without the token where the host is another.
+                # httpx removes the token if the host differs.
                 request = response.next_request
             else:
-                raise FetchError(None, f"{self._uri}: more than {_MOST_REDIRECTS} redirects")
+                raise FetchError(None, f"{self._uri}: more than {_MAX_REDIRECTS} redirects")
             try:
                 yield response
             finally:
                 response.close()
         except httpx.TransportError as error:
             text = str(error) or type(error).__name__
-            raise FetchError(Reason.SOURCE_UNREACHABLE, f"{self._uri} cannot be read for now: {text}") from None
+            raise FetchError(Reason.SOURCE_UNREACHABLE, f"{self._uri} is unreachable: {text}") from None
 
     def _check_status(self, status: int) -> None:
         if status in (200, 206):
             return
         if status in (401, 403):
             hint = "check the Secret in secretRef"
-            raise FetchError(Reason.ACCESS_DENIED, f"{self._uri}: the server answers {status}: {hint}")
-        if status in _TRANSIENT or status >= 500:
+            raise FetchError(Reason.ACCESS_DENIED, f"{self._uri}: the server returned {status}: {hint}")
+        if status in _TRANSIENT_STATUSES or status >= 500:
             reason = Reason.RATE_LIMITED if status == 429 else Reason.SOURCE_UNREACHABLE
-            raise FetchError(reason, f"{self._uri}: the server answers {status}")
-        raise FetchError(None, f"{self._uri} is not there: the server answers {status}")
+            raise FetchError(reason, f"{self._uri}: the server returned {status}")
+        raise FetchError(None, f"{self._uri} does not exist: the server returned {status}")
 
 
-def _version_of(headers: Any) -> str:
-    """Return what tells this version of the file from others, for If-Range; a weak ETag does not."""
+def _read_version(headers: Any) -> str:
+    """Return the version of the file for If-Range, which does not accept a weak ETag."""
     tag = str(headers.get("ETag", ""))
     return tag if tag.startswith('"') else str(headers.get("Last-Modified", ""))
 
 
 def _check_host(uri: str, url: Any, hosts: Sequence[str]) -> None:
-    """Refuse what the administrator does not list.
+    """Raise a FetchError unless the administrator lists the host.
 
-    A host that is listed by its own name may be anywhere, also inside the cluster. Below a listed domain others may
-    give out names, so there only public addresses are reached; a name that moves between this check and the
-    connection still needs a certificate that names it.
+    A host that is listed by its own name may have any address, also inside the cluster. Names below a listed domain may
+    be registered by others, so these hosts must have public addresses. A name whose address changes between this check
+    and the connection still needs a certificate for that name.
     """
     host = url.host if url.port is None else f"{url.host}:{url.port}"
     if url.scheme != "https":
@@ -127,13 +128,13 @@ def _check_host(uri: str, url: Any, hosts: Sequence[str]) -> None:
     if entry == host:
         return
     try:
-        found = socket.getaddrinfo(url.host, url.port or 443, type=socket.SOCK_STREAM)
+        addresses = socket.getaddrinfo(url.host, url.port or 443, type=socket.SOCK_STREAM)
     except OSError as error:
-        raise FetchError(Reason.SOURCE_UNREACHABLE, f"{uri}: {host} is not found: {error}") from None
-    private = [address for *_, (address, *_) in found if not ipaddress.ip_address(str(address)).is_global]
+        raise FetchError(Reason.SOURCE_UNREACHABLE, f"{uri}: the host {host} cannot be resolved: {error}") from None
+    private = [address for *_, (address, *_) in addresses if not ipaddress.ip_address(str(address)).is_global]
     if private:
         raise FetchError(
             Reason.ACCESS_DENIED,
-            f"{uri}: {host} is at {private[0]}, which is no public address: only a host that sources.httpsHosts"
-            " lists by its own name may be private",
+            f"{uri}: {host} has the address {private[0]}, which is not public: only a host that sources.httpsHosts"
+            " lists by its own name may have a private address",
         )

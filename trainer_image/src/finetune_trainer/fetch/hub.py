@@ -1,4 +1,4 @@
-"""Fetches models and data from the hub through its own client."""
+"""Fetches models and data from the hub with huggingface_hub."""
 
 import os
 from collections.abc import Callable
@@ -16,11 +16,16 @@ from finetune_pod.modelfiles import SMALL_FILES, WEIGHT_FILES
 _Result = TypeVar("_Result")
 
 
-def fetch_hub_data(source: DataSource, role: Source, is_wanted: Callable[[str], bool]) -> list[Path]:
-    """Download the files of a dataset that lie at or below the URI's path and are wanted, all of one commit.
+def fetch_hub_data(source: DataSource, role: Source, accepts: Callable[[str], bool]) -> list[Path]:
+    """Download the files of a dataset at or below the path of the URI, all from one commit; return their paths.
+
+    Args:
+        source: the dataset.
+        role: the credentials to use.
+        accepts: whether to download a file, by its name.
 
     Raises:
-        FetchError: it is not there, may not be read, or the hub cannot be reached.
+        FetchError: the dataset does not exist, access is denied, or the hub is unreachable.
     """
     from huggingface_hub import HfApi, hf_hub_download
 
@@ -29,8 +34,8 @@ def fetch_hub_data(source: DataSource, role: Source, is_wanted: Callable[[str], 
 
     def fetch() -> list[Path]:
         info = HfApi().dataset_info(uri.authority, revision=source.revision, token=token)
-        names = sorted(one.rfilename for one in info.siblings or ())
-        if uri.path and is_wanted(uri.path):
+        names = sorted(file.rfilename for file in info.siblings or ())
+        if uri.path and accepts(uri.path):
             names = [uri.path]
         return [
             Path(
@@ -40,21 +45,25 @@ def fetch_hub_data(source: DataSource, role: Source, is_wanted: Callable[[str], 
                     repo_type="dataset",
                     revision=info.sha,
                     token=token,
-                    tqdm_class=_follow(f"{source.uri}: {name}"),
+                    tqdm_class=_build_progress_bar(f"{source.uri}: {name}"),
                 )
             )
             for name in names
-            if is_wanted(name) and (not uri.path or name == uri.path or name.startswith(f"{uri.path}/"))
+            if accepts(name) and (not uri.path or name == uri.path or name.startswith(f"{uri.path}/"))
         ]
 
-    return asking_hub(source.uri, fetch)
+    return call_hub(source.uri, fetch)
 
 
 def fetch_hub_model(model: Model, *, weights: bool) -> Path:
-    """Download a model, all of one commit; without weights only configuration and tokenizer.
+    """Download a model, all from one commit; return its directory.
+
+    Args:
+        model: the model.
+        weights: whether to download the weights, or only the configuration and the tokenizer.
 
     Raises:
-        FetchError: it is not there, may not be read, or the hub cannot be reached.
+        FetchError: the model does not exist, access is denied, or the hub is unreachable.
     """
     from huggingface_hub import snapshot_download
 
@@ -65,22 +74,22 @@ def fetch_hub_model(model: Model, *, weights: bool) -> Path:
                 revision=model.revision,
                 allow_patterns=[*SMALL_FILES, *(WEIGHT_FILES if weights else ())],
                 token=os.environ.get(credential_variable(MODEL, "HF_TOKEN")) or False,
-                tqdm_class=_follow(model.uri),
+                tqdm_class=_build_progress_bar(model.uri),
             )
         )
 
-    return asking_hub(model.uri, fetch)
+    return call_hub(model.uri, fetch)
 
 
-def _follow(what: str) -> Any:
-    """Return a class of progress bars that log lines instead: a pod has no terminal."""
+def _build_progress_bar(label: str) -> Any:
+    """Return a subclass of tqdm that logs lines instead of drawing a bar, since a pod has no terminal."""
     from tqdm.auto import tqdm
 
-    class Lines(tqdm):  # type: ignore[misc]
+    class LoggedProgress(tqdm):  # type: ignore[misc]
         def __init__(self, *args: Any, **options: Any) -> None:
-            # The bytes of a snapshot have two bars: what came over the network, and what is on the disk.
+            # A snapshot has two bars for its bytes, those received and those on disk; only the second one is logged.
             counts = options.get("unit") == "B" and options.get("desc") != "Downloading bytes"
-            self._progress = DownloadProgress(what, options.get("total")) if counts else None
+            self._progress = DownloadProgress(label, options.get("total")) if counts else None
             super().__init__(*args, **(options | {"disable": True}))
 
         def update(self, n: float | None = 1) -> None:
@@ -88,28 +97,32 @@ def _follow(what: str) -> Any:
                 self._progress.total = int(self.total or 0)
                 self._progress.add(int(n))
 
-    return Lines
+    return LoggedProgress
 
 
-def asking_hub(uri: str, ask: Callable[[], _Result]) -> _Result:
-    """Return what a call of the hub's client returns; it is tried again where that is worth it.
+def call_hub(uri: str, call: Callable[[], _Result]) -> _Result:
+    """Call the client of the hub, with retries of transient errors; return the result of the call.
+
+    Args:
+        uri: the URI for error messages.
+        call: the call.
 
     Raises:
-        FetchError: what the hub answered.
+        FetchError: the call failed.
     """
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HTTPError  # type: ignore[attr-defined]
 
-    def try_once() -> _Result:
+    def attempt() -> _Result:
         try:
-            return ask()
+            return call()
         except (EntryNotFoundError, HfHubHTTPError, HTTPError) as error:
-            raise _explain(error, uri) from None
+            raise _to_fetch_error(error, uri) from None
 
-    return retry_transient()(try_once)
+    return retry_transient()(attempt)
 
 
-def _explain(error: Exception, uri: str) -> FetchError:
-    """Return what an answer of the hub means."""
+def _to_fetch_error(error: Exception, uri: str) -> FetchError:
+    """Return an error of the hub's client as a FetchError."""
     from huggingface_hub.errors import (
         EntryNotFoundError,
         GatedRepoError,
@@ -121,19 +134,19 @@ def _explain(error: Exception, uri: str) -> FetchError:
 
     match error:
         case GatedRepoError():
-            hint = "accept its terms on the hub, and give a token's Secret in secretRef"
+            hint = "accept its terms on the hub, and set secretRef to a Secret with a token"
             return FetchError(Reason.TERMS_NOT_ACCEPTED, f"{uri} is gated: {hint}")
         case LocalEntryNotFoundError():
             pass
         case RepositoryNotFoundError() | RevisionNotFoundError() | EntryNotFoundError():
-            hint = "check the name; a private one needs a token's Secret in secretRef"
+            hint = "check the name; a private repository needs a Secret with a token in secretRef"
             return FetchError(None, f"{uri}: {str(error).splitlines()[0]}; {hint}")
         case HfHubHTTPError():
             status = error.response.status_code if error.response is not None else 0
             if status in (401, 403):
                 return FetchError(Reason.ACCESS_DENIED, f"{uri}: the hub refuses the token in secretRef")
             if status == 429:
-                hint = "give a token's Secret in secretRef, or wait"
-                return FetchError(Reason.RATE_LIMITED, f"{uri}: the hub limits the rate: {hint}")
-            return FetchError(Reason.SOURCE_UNREACHABLE, f"{uri}: the hub answers {status}")
-    return FetchError(Reason.SOURCE_UNREACHABLE, f"{uri}: the hub cannot be reached: {error}")
+                hint = "set secretRef to a Secret with a token, or wait"
+                return FetchError(Reason.RATE_LIMITED, f"{uri}: the hub limits the request rate: {hint}")
+            return FetchError(Reason.SOURCE_UNREACHABLE, f"{uri}: the hub returned {status}")
+    return FetchError(Reason.SOURCE_UNREACHABLE, f"{uri}: the hub is unreachable: {error}")

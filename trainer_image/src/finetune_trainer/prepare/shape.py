@@ -7,7 +7,7 @@ from typing import Any
 from finetune_api.conditions import Reason
 
 from finetune_trainer.failures import StageError
-from finetune_trainer.tokenizer import check_model
+from finetune_trainer.tokenizer import check_model_config
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def read_shape(directory: Path, uri: str) -> ModelShape:
     Raises:
         StageError: the model contains its own code, or transformers cannot build it.
     """
-    check_model(directory, uri)
+    check_model_config(directory, uri)
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 

@@ -40,7 +40,7 @@ from finetune_trainer.prepare.split import choose_heldout, write_split
 from finetune_trainer.prepare.step_geometry import ExampleLengths, build_geometry
 from finetune_trainer.prepare.token_counts import count_tokens
 from finetune_trainer.tokenizer import Tokenizer
-from finetune_trainer.train.schedule import choose, estimate_steps
+from finetune_trainer.train.schedule import choose_hyperparameters, estimate_steps
 
 _LOG = logging.getLogger(__name__)
 _DEFAULT_HOLDOUT = 0.1
@@ -86,7 +86,7 @@ def prepare(job: JobFile, directory: JobDirectory, kind: GpuKind | None, currenc
     model_directory = find_model(spec.model, directory.root, weights=False)
     shape = read_shape(model_directory, spec.model.uri)
     tokenizer = Tokenizer(model_directory, spec.model.uri)
-    check_model_support(spec, shape, tokenizer.largest_token)
+    check_model_support(spec, shape, tokenizer.max_token_id)
     report = PrepareReport(directory.report("prepare"), [describe_model(spec.model.uri, model_directory)])
     try:
         data = _prepare_data(spec, directory, tokenizer, report)
@@ -170,7 +170,7 @@ def _check_format(spec: FineTuneJobSpec, uri: str, name: Format | None) -> None:
 
 def _choose_hyperparameters(spec: FineTuneJobSpec, examples: int) -> ChosenHyperparameters:
     try:
-        return choose(spec, examples)
+        return choose_hyperparameters(spec, examples)
     except ValueError as error:
         raise StageError(Reason.INVALID_SPEC, str(error)) from None
 

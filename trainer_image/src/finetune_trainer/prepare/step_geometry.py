@@ -11,7 +11,7 @@ from finetune_pod.servability import LORA_MODULES
 from numpy.typing import NDArray
 
 from finetune_trainer.prepare.shape import ModelShape
-from finetune_trainer.train.schedule import count_kept_back, estimate_steps
+from finetune_trainer.train.schedule import count_validation_examples, estimate_steps
 
 Lengths = NDArray[Any]
 """The length of each example in tokens."""
@@ -78,7 +78,9 @@ def build_geometry(
     answers = 2 if method.name in ("dpo", "orpo", "reward") else 1
     references = {"dpo": 1, "kto": 3, "grpo": 1 if method.grpo and method.grpo.beta else 0}.get(method.name, 0)
     stopping = spec.hyperparameters.early_stopping
-    trained_share = 1 - count_kept_back(len(lengths.tokens), stopping.fraction) / len(lengths.tokens) if stopping else 1
+    trained_share = (
+        1 - count_validation_examples(len(lengths.tokens), stopping.fraction) / len(lengths.tokens) if stopping else 1
+    )
     truncated = lengths.tokens * (np.minimum(lengths.longest, max_length) / np.maximum(lengths.longest, 1))
     return StepGeometry(
         processes=spec.compute.processes,

@@ -112,7 +112,9 @@ def _check_endings(tokens: dict[str, Encoded], tokenizer: Tokenizer, max_length:
         if not targets:
             continue
         ending = targets[-_ENDING:]
-        after_answer = next((len(ending) - index for index, token in enumerate(ending) if token in tokenizer.stops), 0)
+        after_answer = next(
+            (len(ending) - index for index, token in enumerate(ending) if token in tokenizer.stop_tokens), 0
+        )
         if not after_answer:
             yield RowWarning(
                 "stop",
@@ -125,7 +127,7 @@ def _check_endings(tokens: dict[str, Encoded], tokenizer: Tokenizer, max_length:
 
 def _find_special_tokens(example: Example, tokenizer: Tokenizer) -> Iterator[RowWarning]:
     for field, content in iterate_contents(example):
-        match = tokenizer.special.search(content)
+        match = tokenizer.special_token_pattern.search(content)
         if match:
             yield RowWarning("special", f"{field} contains {match.group()}, a special token of the model: remove it")
 

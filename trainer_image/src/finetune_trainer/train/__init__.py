@@ -1,1 +1,1 @@
-"""The train stage: from the prepared examples to an adapter or a model."""
+"""The train stage: trains an adapter or a model on the prepared examples."""

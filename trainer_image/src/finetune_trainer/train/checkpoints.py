@@ -1,4 +1,4 @@
-"""Tells whole checkpoints from broken ones: only one that was marked after its last byte is resumed from."""
+"""Distinguishes complete checkpoints from incomplete ones: a checkpoint is marked after its last byte is written."""
 
 import json
 from pathlib import Path
@@ -6,8 +6,8 @@ from pathlib import Path
 _MARK = "whole.json"
 
 
-def mark_whole(checkpoint: Path) -> None:
-    """Record the names and sizes of a checkpoint's files, once all of them are written."""
+def mark_complete(checkpoint: Path) -> None:
+    """Record the names and sizes of all files of a checkpoint in its mark; call it after the last file is written."""
     sizes = {
         str(path.relative_to(checkpoint)): path.stat().st_size
         for path in sorted(checkpoint.rglob("*"))
@@ -18,14 +18,14 @@ def mark_whole(checkpoint: Path) -> None:
     partial.replace(checkpoint / _MARK)
 
 
-def newest_whole(directory: Path) -> Path | None:
-    """Return the whole checkpoint with the highest step, or None."""
-    found = [(step_of(path), path) for path in directory.glob("checkpoint-*") if is_whole(path)]
-    return max(found)[1] if found else None
+def find_newest_complete(directory: Path) -> Path | None:
+    """Return the complete checkpoint with the highest step, or None."""
+    checkpoints = [path for path in directory.glob("checkpoint-*") if is_complete(path)]
+    return max(checkpoints, key=parse_step, default=None)
 
 
-def is_whole(checkpoint: Path) -> bool:
-    """Tell whether every file that the mark names is there with its size."""
+def is_complete(checkpoint: Path) -> bool:
+    """Return whether a checkpoint has a mark, and every file that the mark lists exists with its recorded size."""
     try:
         sizes = json.loads((checkpoint / _MARK).read_text())
         return bool(sizes) and all((checkpoint / name).stat().st_size == size for name, size in sizes.items())
@@ -33,23 +33,23 @@ def is_whole(checkpoint: Path) -> bool:
         return False
 
 
-def is_damage(error: Exception) -> bool:
-    """Tell whether an exception says that a file of a checkpoint is not what was written."""
+def indicates_damage(error: Exception) -> bool:
+    """Return whether an exception from loading a checkpoint means that the content of a file is damaged."""
     from pickle import UnpicklingError
 
     from safetensors import SafetensorError
 
     kinds = (SafetensorError, UnpicklingError, EOFError, json.JSONDecodeError)
-    # What torch.load says of a file that is no archive of its own, or one with wrong sums.
-    return isinstance(error, kinds) or any(sign in str(error) for sign in ("PytorchStreamReader", "weights_only"))
+    # torch.load raises a RuntimeError with one of these texts for a file that is no archive or has a wrong checksum.
+    return isinstance(error, kinds) or any(text in str(error) for text in ("PytorchStreamReader", "weights_only"))
 
 
-def forget(checkpoint: Path) -> None:
-    """Take a checkpoint's mark away, so that nothing is resumed from it again."""
+def remove_mark(checkpoint: Path) -> None:
+    """Remove the mark of a checkpoint, so that no training resumes from it."""
     (checkpoint / _MARK).unlink(missing_ok=True)
 
 
-def step_of(checkpoint: Path) -> int:
-    """Return the optimizer step of a checkpoint by its name; -1 where it has none."""
+def parse_step(checkpoint: Path) -> int:
+    """Return the optimizer step in the name of a checkpoint; -1 if the name contains none."""
     number = checkpoint.name.rpartition("-")[2]
     return int(number) if number.isdecimal() else -1

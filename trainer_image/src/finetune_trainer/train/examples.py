@@ -1,4 +1,4 @@
-"""Turns the prepared examples into the data sets that TRL's trainers read."""
+"""Turns the prepared examples into the datasets that TRL's trainers read."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -12,51 +12,60 @@ from finetune_trainer.prepared import read_examples
 from finetune_trainer.tokenizer import Tokenizer
 
 _BATCH = 256
+"""Examples that are tokenized at a time."""
 
 
 def load_examples(path: Path, spec: FineTuneJobSpec, tokenizer: Tokenizer, cache: Path) -> Any:
-    """Return prepared examples as a `datasets.Dataset`, which lies in files and not in memory.
+    """Return the prepared examples as a `datasets.Dataset`, which reads from files instead of memory.
 
-    Columns: for sft `input_ids` and `labels`, both of the sequence's length in tokens, -100 where nothing is learnt;
-    for the other methods the messages, which TRL renders itself. Arguments of tool calls differ from row to row, so
-    messages are columns of JSON: a column of Arrow's would fill them up with nulls.
+    The columns for sft are `input_ids` and `labels`, both of shape [sequence length]; the loss ignores label -100. The
+    columns for the other methods are the messages, which TRL renders itself. The arguments of tool calls differ from
+    row to row, so messages are JSON columns: Arrow would fill struct columns with nulls.
+
+    Args:
+        path: the prepared examples.
+        spec: the spec of the job.
+        tokenizer: the tokenizer of the model.
+        cache: directory for the files of the dataset.
 
     Raises:
         StageError: the file is missing.
     """
     from datasets import Dataset, Features, Json, List, Value
 
-    def build(rows: Callable[[], Iterator[dict[str, Any]]], columns: dict[str, Any]) -> Any:
-        # A name of its own saves the hash over the tokenizer; the cache lives no longer than the training.
-        return Dataset.from_generator(rows, Features(columns), str(cache), fingerprint=path.stem)
+    def build(generate: Callable[[], Iterator[dict[str, Any]]], columns: dict[str, Any]) -> Any:
+        # An explicit fingerprint avoids hashing the tokenizer; the cache is deleted after the training.
+        return Dataset.from_generator(generate, Features(columns), str(cache), fingerprint=path.stem)
 
     if spec.method.sft:
-        learns_all = not spec.method.sft.assistant_only_loss
-        longest = spec.hyperparameters.max_length
+        assistant_only_loss = spec.method.sft.assistant_only_loss
+        max_length = spec.hyperparameters.max_length
         columns = {"input_ids": List(Value("int32")), "labels": List(Value("int64"))}
-        return build(lambda: _tokenize(path, tokenizer, longest, learns_all=learns_all), columns)
+        return build(lambda: _tokenize(path, tokenizer, max_length, assistant_only_loss=assistant_only_loss), columns)
     first = next(read_examples(path))
     if spec.method.grpo:
-        return build(lambda: _prompts(path), {"prompt": Json(), "reference": Value("string")})
+        return build(lambda: _read_prompts(path), {"prompt": Json(), "reference": Value("string")})
     columns = {key: Value("bool") if key == "label" else Json() for key in first if key != "tools"}
-    return build(lambda: _pairs(path), columns | {"tools": Value("string")})
+    return build(lambda: _read_preferences(path), columns | {"tools": Value("string")})
 
 
-def _tokenize(path: Path, tokenizer: Tokenizer, longest: int, *, learns_all: bool) -> Iterator[dict[str, Any]]:
-    """Yield token ids and labels; a conversation that is too long loses its tail."""
+def _tokenize(
+    path: Path, tokenizer: Tokenizer, max_length: int, *, assistant_only_loss: bool
+) -> Iterator[dict[str, Any]]:
+    """Yield token IDs and labels, both truncated to `max_length`."""
     examples = read_examples(path)
     while batch := [tokenizer.render(example) for example in islice(examples, _BATCH)]:
         for encoded in tokenizer.encode(batch):
-            ids = encoded.ids[:longest]
-            yield {"input_ids": ids, "labels": ids if learns_all else encoded.labels[:longest].tolist()}
+            ids = encoded.ids[:max_length]
+            yield {"input_ids": ids, "labels": encoded.labels[:max_length].tolist() if assistant_only_loss else ids}
 
 
-def _prompts(path: Path) -> Iterator[dict[str, Any]]:
+def _read_prompts(path: Path) -> Iterator[dict[str, Any]]:
     for example in read_examples(path):
         yield {"prompt": example["prompt"], "reference": json.dumps(example["reference"])}
 
 
-def _pairs(path: Path) -> Iterator[dict[str, Any]]:
+def _read_preferences(path: Path) -> Iterator[dict[str, Any]]:
     for example in read_examples(path):
         tools = example.get("tools")
         yield example | {"tools": json.dumps(tools) if tools else None}

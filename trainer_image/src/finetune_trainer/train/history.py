@@ -1,11 +1,11 @@
-"""The figures of each step, as OpenAI's fine-tuning gives them: one CSV file with its columns."""
+"""The metrics of each step as a CSV file, with the columns of OpenAI's fine-tuning results."""
 
 import csv
 from pathlib import Path
 from typing import Any
 
 _COLUMNS = ("step", "train_loss", "train_accuracy", "valid_loss", "valid_mean_token_accuracy")
-# TRL's names; the accuracy of preferences says more than that of their tokens.
+# TRL's metrics for each column; the first that is logged counts. The accuracy of preferences precedes that of tokens.
 _SOURCES = {
     "train_loss": ("loss",),
     "train_accuracy": ("rewards/accuracies", "accuracy", "mean_token_accuracy", "reward"),
@@ -14,15 +14,15 @@ _SOURCES = {
 }
 
 
-def write_history(path: Path, logged: list[dict[str, Any]]) -> None:
-    """Write what a trainer logged, a row for each step; a column without a figure is empty."""
+def write_history(path: Path, log_history: list[dict[str, Any]]) -> None:
+    """Write what a trainer logged, one row per step; a column is empty if its metric was not logged at that step."""
     rows: dict[int, dict[str, Any]] = {}
-    for entry in logged:
+    for entry in log_history:
         row = rows.setdefault(entry["step"], {"step": entry["step"]})
         for column, names in _SOURCES.items():
-            found = next((entry[name] for name in names if name in entry), None)
-            if found is not None:
-                row[column] = round(float(found), 6)
+            value = next((entry[name] for name in names if name in entry), None)
+            if value is not None:
+                row[column] = round(float(value), 6)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, _COLUMNS)

@@ -1,4 +1,4 @@
-"""Sets up TRL's trainer for each method. TRL, torch and PEFT are imported when they are needed: they take seconds."""
+"""Builds TRL's trainer for each method. TRL and torch take seconds to import, so functions import them when needed."""
 
 import json
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from finetune_api.summaries import ChosenHyperparameters
 from finetune_api.training import Method
 from finetune_pod.grading import grade
 
-from finetune_trainer.train.schedule import count_kept_back
+from finetune_trainer.train.schedule import count_validation_examples
 
 
 def build_trainer(
@@ -25,45 +25,45 @@ def build_trainer(
     checkpoints: Path,
     callbacks: list[Any],
 ) -> Any:
-    """Return the trainer of the job's method, set up as the job says.
+    """Return the trainer of the job's method.
 
     Args:
-        spec: the job's.
+        spec: the spec of the job.
         chosen: its hyperparameters.
-        model: the loaded model; with an adapter on it, `peft_config` is None.
-        peft_config: the adapter to make; None for none.
-        tokenizer: the model's.
-        examples: what `load_examples` returned.
+        model: the loaded model, with or without an adapter.
+        peft_config: the configuration of a new adapter; None if the model has one, or is trained without.
+        tokenizer: the tokenizer of the model.
+        examples: the dataset from `load_examples`.
         checkpoints: directory for checkpoints.
-        callbacks: transformers' callbacks.
+        callbacks: callbacks of transformers.
     """
     from transformers import EarlyStoppingCallback, PrinterCallback
 
     stopping = spec.hyperparameters.early_stopping
-    held: dict[str, Any] = {"train_dataset": examples}
+    inputs: dict[str, Any] = {"train_dataset": examples}
     if stopping:
-        kept_back = count_kept_back(len(examples), stopping.fraction)
-        parts = examples.train_test_split(kept_back, seed=spec.hyperparameters.seed)
-        held = {"train_dataset": parts["train"], "eval_dataset": parts["test"]}
+        validation_examples = count_validation_examples(len(examples), stopping.fraction)
+        parts = examples.train_test_split(validation_examples, seed=spec.hyperparameters.seed)
+        inputs = {"train_dataset": parts["train"], "eval_dataset": parts["test"]}
         callbacks = [*callbacks, EarlyStoppingCallback(stopping.patience)]
-    kind, config = _trainer_of(spec.method)
+    trainer_class, config_class = _import_trainer(spec.method)
     if spec.method.grpo:
-        held["reward_funcs"] = [_build_reward(grader) for grader in spec.method.grpo.graders]
-    arguments = _build_arguments(spec, chosen, checkpoints) | _method_arguments(spec)
-    trainer = kind(
+        inputs["reward_funcs"] = [_build_reward(grader) for grader in spec.method.grpo.graders]
+    arguments = _build_common_arguments(spec, chosen, checkpoints) | _build_method_arguments(spec)
+    trainer = trainer_class(
         model=model,
-        args=config(**arguments),
+        args=config_class(**arguments),
         processing_class=tokenizer,
         peft_config=peft_config,
         callbacks=callbacks,
-        **held,
+        **inputs,
     )
     trainer.remove_callback(PrinterCallback)
     return trainer
 
 
-def _trainer_of(method: Method) -> tuple[Any, Any]:
-    """Return TRL's trainer and its configuration."""
+def _import_trainer(method: Method) -> tuple[Any, Any]:
+    """Return TRL's trainer class and configuration class of a method."""
     match method.name:
         case "sft":
             from trl import SFTConfig, SFTTrainer
@@ -91,8 +91,8 @@ def _trainer_of(method: Method) -> tuple[Any, Any]:
             return RewardTrainer, RewardConfig
 
 
-def _build_arguments(spec: FineTuneJobSpec, chosen: ChosenHyperparameters, checkpoints: Path) -> dict[str, Any]:
-    """Return what all methods set."""
+def _build_common_arguments(spec: FineTuneJobSpec, chosen: ChosenHyperparameters, checkpoints: Path) -> dict[str, Any]:
+    """Return the training arguments of all methods."""
     values, gpus = spec.hyperparameters, spec.compute.resources.gpus
     stopping = values.early_stopping
     schedules = {"Cosine": "cosine", "Linear": "linear", "Constant": "constant_with_warmup"}
@@ -132,14 +132,14 @@ def _build_arguments(spec: FineTuneJobSpec, chosen: ChosenHyperparameters, check
             "greater_is_better": False,
             "restore_callback_states_from_checkpoint": True,
         }
-    return arguments | _sharding(spec.compute)
+    return arguments | _build_parallelism_arguments(spec.compute)
 
 
-def _sharding(compute: Compute) -> dict[str, Any]:
-    """Return how the model is spread over the processes."""
+def _build_parallelism_arguments(compute: Compute) -> dict[str, Any]:
+    """Return the training arguments that distribute the model over the processes."""
     match compute.parallelism:
         case "DDP":
-            # Adapters leave no parameter unused; looking for them costs a pass over the graph.
+            # Adapters have no unused parameters, and searching for them costs a pass over the autograd graph.
             return {"ddp_find_unused_parameters": False}
         case "FSDP2":
             return {"fsdp": True, "fsdp_config": {"version": 2, "state_dict_type": "FULL_STATE_DICT"}}
@@ -156,27 +156,27 @@ def _sharding(compute: Compute) -> dict[str, Any]:
             }
 
 
-def _method_arguments(spec: FineTuneJobSpec) -> dict[str, Any]:
-    """Return what the method alone sets."""
-    method, longest = spec.method, spec.hyperparameters.max_length
+def _build_method_arguments(spec: FineTuneJobSpec) -> dict[str, Any]:
+    """Return the training arguments of the job's method only."""
+    method, max_length = spec.method, spec.hyperparameters.max_length
     if method.sft:
         return {
-            "max_length": longest,
+            "max_length": max_length,
             "packing": method.sft.packing,
             "packing_strategy": "bfd",
             "label_smoothing_factor": spec.hyperparameters.label_smoothing,
         }
     if method.dpo:
-        return {"max_length": longest, "beta": method.dpo.beta, "label_smoothing": method.dpo.label_smoothing}
+        return {"max_length": max_length, "beta": method.dpo.beta, "label_smoothing": method.dpo.label_smoothing}
     if method.kto:
         return {
-            "max_length": longest,
+            "max_length": max_length,
             "beta": method.kto.beta,
             "desirable_weight": method.kto.desirable_weight,
             "undesirable_weight": method.kto.undesirable_weight,
         }
     if method.orpo:
-        return {"max_length": longest, "beta": method.orpo.beta, "remove_unused_columns": False}
+        return {"max_length": max_length, "beta": method.orpo.beta, "remove_unused_columns": False}
     if method.grpo:
         return {
             "num_generations": method.grpo.num_generations,
@@ -185,18 +185,18 @@ def _method_arguments(spec: FineTuneJobSpec) -> dict[str, Any]:
             "beta": method.grpo.beta,
         }
     return {
-        "max_length": longest,
+        "max_length": max_length,
         "center_rewards_coefficient": (method.reward.center_rewards_coefficient if method.reward else 0) or None,
     }
 
 
 def _build_reward(grader: Grader) -> Callable[..., list[float]]:
-    """Return a grader as TRL calls it: with the completions as messages, and the data's other columns."""
+    """Return a grader as a reward function of TRL, called with the completions as messages and the reference column."""
 
     def reward(completions: list[list[dict[str, Any]]], reference: list[str], **_: Any) -> list[float]:
         return [
-            grade(grader, answer[-1]["content"] or "", json.loads(text))
-            for answer, text in zip(completions, reference, strict=True)
+            grade(grader, completion[-1]["content"] or "", json.loads(encoded))
+            for completion, encoded in zip(completions, reference, strict=True)
         ]
 
     reward.__name__ = grader.name

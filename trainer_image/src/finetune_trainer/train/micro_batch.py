@@ -1,6 +1,6 @@
-"""The micro-batch of a job whose GPU memory ran out: halved, and remembered beside the checkpoints.
+"""The micro-batch of a job that ran out of GPU memory: it is halved, and stored next to the checkpoints.
 
-All processes of all pods read the same file, so they agree on it in the next try, and so does the next attempt.
+All processes of all pods read the same file, so they restart with the same micro-batch. Later attempts read it too.
 """
 
 import logging
@@ -13,28 +13,28 @@ from finetune_api.summaries import ChosenHyperparameters
 
 from finetune_trainer.failures import StageError
 from finetune_trainer.prepared import count_examples
-from finetune_trainer.train.schedule import choose, halve
+from finetune_trainer.train.schedule import choose_hyperparameters, halve_micro_batch
 
 _LOG = logging.getLogger(__name__)
-_NAME = "micro-batch"
+_FILE_NAME = "micro-batch"
 
 
-def choose_batch(spec: FineTuneJobSpec, directory: JobDirectory) -> ChosenHyperparameters:
-    """Return what the job trains with: what `prepare` chose, with a micro-batch that memory had room for.
+def load_hyperparameters(spec: FineTuneJobSpec, directory: JobDirectory) -> ChosenHyperparameters:
+    """Return the hyperparameters that `prepare` chose, with the micro-batch that fits into memory.
 
     Raises:
-        StageError: the batch cannot be divided, or the prepared data is gone.
+        StageError: the batch cannot be divided, or the prepared data is missing.
     """
     try:
-        chosen = choose(spec, count_examples(directory.train_data))
+        chosen = choose_hyperparameters(spec, count_examples(directory.train_data))
     except ValueError as error:
         raise StageError(Reason.INVALID_SPEC, str(error)) from None
     return read_micro_batch(directory.checkpoints, chosen)
 
 
 def read_micro_batch(checkpoints: Path, chosen: ChosenHyperparameters) -> ChosenHyperparameters:
-    """Return the hyperparameters with the micro-batch that memory has room for; the batch stays the same."""
-    path = checkpoints / _NAME
+    """Return the hyperparameters with the stored micro-batch, if there is one; the batch size stays the same."""
+    path = checkpoints / _FILE_NAME
     if not path.exists():
         return chosen
     micro = int(path.read_text())
@@ -43,14 +43,14 @@ def read_micro_batch(checkpoints: Path, chosen: ChosenHyperparameters) -> Chosen
 
 
 def lower_micro_batch(spec: FineTuneJobSpec, directory: JobDirectory) -> None:
-    """Halve the micro-batch for the next try; one that cannot be halved stays as it is."""
+    """Halve the micro-batch for the next start of the training; do nothing if it cannot be halved."""
     checkpoints = directory.checkpoints
-    chosen = choose_batch(spec, directory)
-    smaller = halve(chosen.micro_batch_size, 2 if spec.method.kto else 1)
+    chosen = load_hyperparameters(spec, directory)
+    smaller = halve_micro_batch(chosen.micro_batch_size, 2 if spec.method.kto else 1)
     if smaller is None:
         return
-    _LOG.warning("out of memory with %d sequences at a time: goes on with %d", chosen.micro_batch_size, smaller)
+    _LOG.warning("out of memory with a micro-batch of %d: restarting with %d", chosen.micro_batch_size, smaller)
     checkpoints.mkdir(parents=True, exist_ok=True)
-    partial = checkpoints / f"{_NAME}.part"
+    partial = checkpoints / f"{_FILE_NAME}.part"
     partial.write_text(str(smaller))
-    partial.replace(checkpoints / _NAME)
+    partial.replace(checkpoints / _FILE_NAME)

@@ -1,4 +1,4 @@
-"""The model as it is trained: its weights, quantised or not, what of them learns, and the adapter on top."""
+"""Loads the model for training, optionally quantized, freezes layers, configures the adapter, and saves the result."""
 
 import json
 import shutil
@@ -11,7 +11,12 @@ from finetune_pod.servability import LORA_MODULES
 
 
 def load_model(spec: FineTuneJobSpec, directory: Path) -> Any:
-    """Load the base model for training; `prepare` has checked that it has the layers that are trained."""
+    """Load the base model for training. `prepare` has checked that it has the layers to train.
+
+    Args:
+        spec: the spec of the job.
+        directory: the directory of the model.
+    """
     import torch
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, BitsAndBytesConfig
 
@@ -22,7 +27,7 @@ def load_model(spec: FineTuneJobSpec, directory: Path) -> Any:
         "trust_remote_code": False,
     }
     if spec.adapter.qlora:
-        # As in the paper (arXiv:2305.14314): NF4, the constants quantised too, bfloat16 to compute in.
+        # As in the QLoRA paper (arXiv:2305.14314): NF4, double quantization, and computation in bfloat16.
         options["quantization_config"] = BitsAndBytesConfig(
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
@@ -34,23 +39,23 @@ def load_model(spec: FineTuneJobSpec, directory: Path) -> Any:
     else:
         model = AutoModelForCausalLM.from_pretrained(directory, **options)
     if spec.adapter.full and spec.adapter.full.layers:
-        _freeze_others(model, spec.adapter.full.layers)
+        _freeze_other_layers(model, spec.adapter.full.layers)
     return model
 
 
 def build_peft_config(spec: FineTuneJobSpec) -> Any:
-    """Return PEFT's configuration of the adapter; None where the model's own weights are trained."""
+    """Return the configuration of a new adapter; None if the weights of the model are trained."""
     from peft import LoraConfig
 
-    update = spec.adapter.low_rank
-    if update is None:
+    low_rank = spec.adapter.low_rank
+    if low_rank is None:
         return None
     return LoraConfig(
-        r=update.rank,
-        lora_alpha=update.alpha,
-        lora_dropout=update.dropout,
-        target_modules=list(update.target_modules or LORA_MODULES),
-        layers_to_transform=update.layers,
+        r=low_rank.rank,
+        lora_alpha=low_rank.alpha,
+        lora_dropout=low_rank.dropout,
+        target_modules=list(low_rank.target_modules or LORA_MODULES),
+        layers_to_transform=low_rank.layers,
         use_dora=spec.adapter.dora is not None,
         use_rslora=spec.adapter.rslora is not None,
         task_type="SEQ_CLS" if spec.method.reward else "CAUSAL_LM",
@@ -58,17 +63,25 @@ def build_peft_config(spec: FineTuneJobSpec) -> Any:
     )
 
 
-def _freeze_others(model: Any, layers: list[int]) -> None:
-    """Let only these decoder layers learn."""
-    learning = tuple(f".layers.{layer}." for layer in layers)
+def _freeze_other_layers(model: Any, layers: list[int]) -> None:
+    """Freeze all weights except those of these decoder layers and of the score head of a reward model."""
+    prefixes = tuple(f".layers.{layer}." for layer in layers)
     for name, parameter in model.named_parameters():
-        parameter.requires_grad = any(part in f".{name}" for part in learning) or "score" in name
+        parameter.requires_grad = any(prefix in f".{name}" for prefix in prefixes) or "score" in name
 
 
 def save_result(trainer: Any, tokenizer: Any, job: JobFile, directory: Path, *, is_main: bool) -> None:
-    """Write what was trained, whole or not at all: the adapter, or the whole model where that is what is served.
+    """Save the adapter, or the complete model if that is what the job produces.
 
-    All processes call it, since a model in shards is put together by all of them.
+    Every process must call this, because gathering the shards of a model takes all of them. The directory appears only
+    when it is complete.
+
+    Args:
+        trainer: the trainer, after the training.
+        tokenizer: the tokenizer of the model.
+        job: the FineTuneJob.
+        directory: the target.
+        is_main: whether this process is the main process.
     """
     partial = directory.with_suffix(".part")
     if is_main:
@@ -83,14 +96,14 @@ def save_result(trainer: Any, tokenizer: Any, job: JobFile, directory: Path, *, 
         trainer.save_model(str(partial))
     trainer.accelerator.wait_for_everyone()
     if is_main:
-        _tidy(partial, job)
+        _clean_up(partial, job)
         shutil.rmtree(directory, ignore_errors=True)
         partial.rename(directory)
     trainer.accelerator.wait_for_everyone()
 
 
-def _tidy(directory: Path, job: JobFile) -> None:
-    """Leave what is needed to load the result, with the base model's URI instead of a path in this pod."""
+def _clean_up(directory: Path, job: JobFile) -> None:
+    """Delete files that are not needed to load the result, and replace the path of the base model with its URI."""
     for name in ("README.md", "training_args.bin"):
         (directory / name).unlink(missing_ok=True)
     config_path = directory / "adapter_config.json"
@@ -98,7 +111,7 @@ def _tidy(directory: Path, job: JobFile) -> None:
         return
     for path in directory.iterdir():
         if path.is_dir():
-            # TRL's copy of an earlier adapter, which the training is held to.
+            # TRL's copy of the parent job's adapter, the reference model of the training.
             shutil.rmtree(path)
         elif not path.name.startswith("adapter_"):
             path.unlink()

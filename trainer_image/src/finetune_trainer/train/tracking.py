@@ -1,4 +1,4 @@
-"""Sends the figures of a training to trackers, by transformers' own callbacks. None of them can fail the training."""
+"""Sends metrics to trackers through the callbacks of transformers. No tracker can fail the training."""
 
 import json
 import logging
@@ -12,26 +12,26 @@ _LOG = logging.getLogger(__name__)
 
 
 def build_trackers(job: JobFile, directory: JobDirectory, attempt: int) -> list[TrainerCallback]:
-    """Return the callbacks of the trackers that the job names, and set the variables that they read."""
+    """Return the callbacks of the trackers in the job's spec, and set the environment variables that they read."""
     from transformers.integrations import MLflowCallback, TensorBoardCallback, WandbCallback
 
     tracking = job.spec.tracking
     if tracking is None:
         return []
     os.environ.update(build_environment(job, directory, attempt))
-    kinds = {
+    trackers = {
         "TensorBoard": (tracking.tensor_board, TensorBoardCallback),
         "W&B": (tracking.wandb, WandbCallback),
         "MLflow": (tracking.mlflow, MLflowCallback),
     }
-    return [Tracker(name, kind()) for name, (wanted, kind) in kinds.items() if wanted is not None]
+    return [Tracker(name, callback()) for name, (settings, callback) in trackers.items() if settings is not None]
 
 
 def build_environment(job: JobFile, directory: JobDirectory, attempt: int) -> dict[str, str]:
-    """Return the variables that transformers' callbacks and the trackers' own libraries read. Pure.
+    """Return the environment variables that the callbacks and the libraries of the trackers read. No I/O.
 
-    A retry goes on in the same directory for TensorBoard and in the same run of W&B; MLflow gives out the ids of
-    its runs itself, so each attempt is a run there, found by its tags.
+    A retry continues the same TensorBoard directory and the same W&B run. MLflow generates the IDs of its runs, so each
+    attempt is a separate run there, with tags that identify the job.
     """
     tracking = job.spec.tracking
     env: dict[str, str] = {}
@@ -46,7 +46,7 @@ def build_environment(job: JobFile, directory: JobDirectory, attempt: int) -> di
             "WANDB_RESUME": "allow",
             "WANDB_DIR": str(directory.path),
             "WANDB_CONSOLE": "off",
-            # Without these an unreachable server holds the GPUs for minutes, at the end without a limit.
+            # Without these, an unreachable server blocks the GPUs for minutes, and without limit at the end.
             "WANDB_INIT_TIMEOUT": "30",
             "WANDB_FINISH_TIMEOUT": "60",
         }
@@ -65,21 +65,26 @@ def build_environment(job: JobFile, directory: JobDirectory, attempt: int) -> di
 
 
 class Tracker(TrainerCallback):  # type: ignore[misc]
-    """One of transformers' callbacks, given up at its first failure: a training costs more than its curves."""
+    """Wraps a callback of transformers and disables it at its first failure, so that the training continues."""
 
     def __init__(self, name: str, callback: TrainerCallback) -> None:
-        """Wrap a callback; `name` is the tracker's, for the log."""
+        """Wrap a callback.
+
+        Args:
+            name: name of the tracker, for the log.
+            callback: the callback of the tracker.
+        """
         self._name = name
         self._callback: TrainerCallback | None = callback
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **rest: Any
     ) -> None:
-        """Begin the run."""
+        """Start the run."""
         self._forward("on_train_begin", args, state, control, **rest)
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **rest: Any) -> None:
-        """Send figures."""
+        """Send metrics."""
         self._forward("on_log", args, state, control, **rest)
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **rest: Any) -> None:
@@ -91,6 +96,6 @@ class Tracker(TrainerCallback):  # type: ignore[misc]
             return
         try:
             getattr(self._callback, event)(*arguments, **rest)
-        except Exception as error:  # noqa: BLE001 - whatever a tracker does wrong
-            _LOG.warning("%s is given up, the training goes on: %s", self._name, error)
+        except Exception as error:  # noqa: BLE001 - a tracker may raise any exception
+            _LOG.warning("%s failed and is disabled; the training continues: %s", self._name, error)
             self._callback = None

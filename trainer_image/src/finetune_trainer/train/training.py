@@ -1,4 +1,4 @@
-"""The training itself, in each of its processes. Read from top to bottom."""
+"""The training itself, which runs in every training process."""
 
 import argparse
 import logging
@@ -7,150 +7,175 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from finetune_api.artifact import Artifact, ArtifactKind, describe_artifact
 from finetune_api.conditions import Reason
 from finetune_api.contract.jobfile import JobDirectory, JobFile, read_job_file
 from finetune_api.contract.reports import StageReport
 from finetune_api.finetunejob import FineTuneJobSpec
-from finetune_api.summaries import TrainingSummary
+from finetune_api.summaries import ChosenHyperparameters, TrainingSummary
 
-from finetune_trainer.export.model_card import Trained, read_license, write_card
+from finetune_trainer.export.model_card import TrainingResult, read_license, write_card
 from finetune_trainer.failures import StageError, diagnose
 from finetune_trainer.fetch.sources import find_model
 from finetune_trainer.tokenizer import Tokenizer
-from finetune_trainer.train.checkpoints import forget, is_damage, is_whole, newest_whole, step_of
+from finetune_trainer.train.checkpoints import (
+    find_newest_complete,
+    indicates_damage,
+    is_complete,
+    parse_step,
+    remove_mark,
+)
+from finetune_trainer.train.examples import load_examples
 from finetune_trainer.train.history import write_history
-from finetune_trainer.train.micro_batch import choose_batch, lower_micro_batch
-from finetune_trainer.train.warm_start import load_earlier_adapter, merge_earlier_adapter
+from finetune_trainer.train.methods import build_trainer
+from finetune_trainer.train.metrics import serve_metrics
+from finetune_trainer.train.micro_batch import load_hyperparameters, lower_micro_batch
+from finetune_trainer.train.models import build_peft_config, load_model, save_result
+from finetune_trainer.train.warm_start import load_parent_adapter, merge_parent_adapter
+
+if TYPE_CHECKING:
+    from finetune_trainer.train.callback import TrainingCallback
 
 _LOG = logging.getLogger(__name__)
 
 
 def train(job: JobFile, directory: JobDirectory, attempt: int, metrics_port: int, scratch: Path) -> StageReport:
-    """Train from the newest whole checkpoint to the last step, and write the adapter or the model.
+    """Train from the newest complete checkpoint to the last step, and save the adapter or the model.
 
     Args:
         job: the FineTuneJob.
-        directory: its directory.
+        directory: the directory of the FineTuneJob.
         attempt: number of the attempt.
-        metrics_port: port for Prometheus, on the first process.
+        metrics_port: port for Prometheus; only the main process serves metrics.
         scratch: an empty directory for temporary files.
 
     Raises:
-        StageError: it cannot, or was stopped before the last step.
+        StageError: the training fails, or was stopped before the last step.
     """
-    began = time.monotonic()
+    started = time.monotonic()
     from accelerate import PartialState
     from transformers import set_seed
 
-    from finetune_trainer.train.callback import Follower
-    from finetune_trainer.train.examples import load_examples
-    from finetune_trainer.train.methods import build_trainer
-    from finetune_trainer.train.metrics import serve_metrics
-    from finetune_trainer.train.models import build_peft_config, load_model
+    from finetune_trainer.train.callback import TrainingCallback
     from finetune_trainer.train.tracking import build_trackers
 
-    spec = job.spec
-    processes = PartialState(cpu=spec.compute.resources.gpus == 0)
+    processes = PartialState(cpu=job.spec.compute.resources.gpus == 0)
     is_main = processes.is_main_process
     if is_main:
         serve_metrics(metrics_port)
-    chosen = choose_batch(spec, directory)
-    model_directory = find_model(spec.model, directory.root, weights=True)
-    model_directory = merge_earlier_adapter(job, model_directory, directory, processes)
-    tokenizer = Tokenizer(model_directory, spec.model.uri)
-    # TRL makes the adapter before the trainer seeds anything.
-    set_seed(spec.hyperparameters.seed)
-    follower = Follower(began)
-    model = load_model(spec, model_directory)
-    adapted = load_earlier_adapter(job, model, model_directory, directory)
+    chosen = load_hyperparameters(job.spec, directory)
+    base_model = find_model(job.spec.model, directory.root, weights=True)
+    model_directory = merge_parent_adapter(job, base_model, directory, processes)
+    tokenizer = Tokenizer(model_directory, job.spec.model.uri)
+    # TRL creates the adapter before its trainer sets the seed.
+    set_seed(job.spec.hyperparameters.seed)
+    callback = TrainingCallback(started)
+    model, peft_config = _load_model(job, model_directory, directory)
+    examples = load_examples(directory.train_data, job.spec, tokenizer, scratch)
+    callbacks = [callback, *(build_trackers(job, directory, attempt) if is_main else [])]
     trainer = build_trainer(
-        spec,
-        chosen,
-        adapted or model,
-        None if adapted else build_peft_config(spec),
-        tokenizer.tokenizer,
-        load_examples(directory.train_data, spec, tokenizer, scratch),
-        directory.checkpoints,
-        [follower, *(build_trackers(job, directory, attempt) if is_main else [])],
+        job.spec, chosen, model, peft_config, tokenizer.tokenizer, examples, directory.checkpoints, callbacks
     )
-    resume = newest_whole(directory.checkpoints)
-    _remove_broken(directory.checkpoints, is_main=is_main)
-    processes.wait_for_everyone()
-    _run(trainer, resume, is_main=is_main)
-    state = trainer.state
-    is_done = state.global_step >= state.max_steps or (spec.hyperparameters.early_stopping and not follower.stopped)
-    if not is_done:
-        raise StageError(
-            Reason.RETRYING,
-            f"stopped at step {state.global_step} of {state.max_steps}; the next attempt goes on from there",
-        )
-    artifact = _save(trainer, tokenizer.tokenizer, job, directory, attempt, is_main=is_main)
-    losses = [(entry["step"], entry["loss"]) for entry in state.log_history if "loss" in entry]
-    summary = TrainingSummary(
-        steps=state.global_step,
-        resumed_from_step=step_of(resume) if resume else 0,
-        loss=round(losses[-1][1], 6),
-        seconds=round(follower.seconds, 1),
-        startup_seconds=round(follower.startup_seconds, 1),
-        micro_batch_size=chosen.micro_batch_size,
-        stopped_early=state.global_step < state.max_steps,
-    )
+    checkpoint = find_newest_complete(directory.checkpoints)
+    _delete_incomplete(directory.checkpoints, processes)
+    _run_trainer(trainer, checkpoint, is_main=is_main)
+    _check_finished(trainer.state, job.spec, callback)
+    artifact = _save_artifact(trainer, tokenizer, job, directory, attempt, is_main=is_main)
+    summary = _summarize(trainer.state, chosen, callback, checkpoint)
     if is_main:
-        write_history(directory.history, state.log_history)
-        write_card(job, directory, Trained(chosen, summary, artifact, losses, read_license(model_directory)))
+        write_history(directory.history, trainer.state.log_history)
+        license_id = read_license(model_directory)
+        write_card(job, directory, TrainingResult(chosen, summary, artifact, _read_losses(trainer.state), license_id))
+    message = f"{summary.steps} steps"
     return StageReport(
-        outcome="Succeeded",
-        reason=Reason.SUCCEEDED,
-        message=f"{state.global_step} steps",
-        training=summary,
-        artifact=artifact,
+        outcome="Succeeded", reason=Reason.SUCCEEDED, message=message, training=summary, artifact=artifact
     )
 
 
-def _run(trainer: Any, resume: Path | None, *, is_main: bool) -> None:
-    """Train; a checkpoint that cannot be read is not tried again, and the next attempt takes the one before."""
+def _load_model(job: JobFile, model_directory: Path, directory: JobDirectory) -> tuple[Any, Any]:
+    """Return the model to train, and the configuration of a new adapter; None if the model needs no new adapter."""
+    model = load_model(job.spec, model_directory)
+    model_with_adapter = load_parent_adapter(job, model, model_directory, directory)
+    if model_with_adapter is not None:
+        return model_with_adapter, None
+    return model, build_peft_config(job.spec)
+
+
+def _delete_incomplete(checkpoints: Path, processes: Any) -> None:
+    """Delete incomplete checkpoints, which would count toward the checkpoints to keep; all processes wait for that."""
+    if processes.is_main_process:
+        for path in checkpoints.glob("checkpoint-*"):
+            if not is_complete(path):
+                _LOG.warning("deleting %s: it is incomplete", path.name)
+                shutil.rmtree(path)
+    processes.wait_for_everyone()
+
+
+def _run_trainer(trainer: Any, checkpoint: Path | None, *, is_main: bool) -> None:
+    """Train from a checkpoint, or from the start.
+
+    Raises:
+        StageError: the checkpoint is damaged; the next attempt resumes from the previous one.
+    """
     try:
-        trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     except Exception as error:
-        if resume is None or not is_damage(error):
+        if checkpoint is None or not indicates_damage(error):
             raise
         if is_main:
-            forget(resume)
+            remove_mark(checkpoint)
         raise StageError(
             Reason.CHECKPOINT_DAMAGED,
-            f"{resume.name} cannot be read ({error}): the next attempt goes on from the one before; check the volume",
+            f"{checkpoint.name} cannot be read ({error}): check the volume; the next attempt resumes from the previous"
+            " checkpoint",
         ) from error
 
 
-def _save(
-    trainer: Any, tokenizer: Any, job: JobFile, directory: JobDirectory, attempt: int, *, is_main: bool
-) -> Artifact:
-    """Write what was trained; return what it is."""
-    from finetune_trainer.train.models import save_result
+def _check_finished(state: Any, spec: FineTuneJobSpec, callback: "TrainingCallback") -> None:
+    """Raise a StageError if the training was stopped; early stopping counts as finished."""
+    stopped_early = spec.hyperparameters.early_stopping and not callback.stopped
+    if state.global_step < state.max_steps and not stopped_early:
+        raise StageError(
+            Reason.RETRYING,
+            f"stopped at step {state.global_step} of {state.max_steps}; the next attempt resumes from there",
+        )
 
+
+def _save_artifact(
+    trainer: Any, tokenizer: Tokenizer, job: JobFile, directory: JobDirectory, attempt: int, *, is_main: bool
+) -> Artifact:
     kind: ArtifactKind = "Model" if job.spec.produces_model else "Adapter"
     target = directory.model(attempt) if kind == "Model" else directory.adapter(attempt)
-    save_result(trainer, tokenizer, job, target, is_main=is_main)
-    uri = f"{job.output_uri}/{kind.lower()}/{attempt}"
-    return describe_artifact(target, uri, kind)
+    save_result(trainer, tokenizer.tokenizer, job, target, is_main=is_main)
+    return describe_artifact(target, f"{job.output_uri}/{kind.lower()}/{attempt}", kind)
 
 
-def _remove_broken(checkpoints: Path, *, is_main: bool) -> None:
-    """Remove what an interrupted save left, so that it neither takes room nor a place among those kept."""
-    for path in checkpoints.glob("checkpoint-*"):
-        if is_main and not is_whole(path):
-            _LOG.warning("%s is not whole and is removed", path.name)
-            shutil.rmtree(path)
+def _summarize(
+    state: Any, chosen: ChosenHyperparameters, callback: "TrainingCallback", checkpoint: Path | None
+) -> TrainingSummary:
+    return TrainingSummary(
+        steps=state.global_step,
+        resumed_from_step=parse_step(checkpoint) if checkpoint else 0,
+        loss=round(_read_losses(state)[-1][1], 6),
+        seconds=round(callback.seconds, 1),
+        startup_seconds=round(callback.startup_seconds, 1),
+        micro_batch_size=chosen.micro_batch_size,
+        stopped_early=state.global_step < state.max_steps,
+    )
+
+
+def _read_losses(state: Any) -> list[tuple[int, float]]:
+    """Return the step and the training loss of each logged step."""
+    return [(entry["step"], entry["loss"]) for entry in state.log_history if "loss" in entry]
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run in one process of the training; the first on this node that ends writes the report.
+    """Train in this process; the first process of the node that ends writes the report.
 
     Args:
-        arguments: of the command line; by default this process's.
+        arguments: command-line arguments; by default those of this process.
     """
     parser = argparse.ArgumentParser()
     parser.add_argument("--job", type=Path, required=True)
@@ -163,25 +188,25 @@ def main(arguments: list[str] | None = None) -> None:
     logging.getLogger("httpx").setLevel(logging.WARNING)
     job = read_job_file(options.job)
     directory = JobDirectory.of(job, options.root)
-    _block_unused(job.spec)
+    _block_unused_imports(job.spec)
     try:
         with tempfile.TemporaryDirectory() as scratch:
             report = train(job, directory, options.attempt, options.metrics_port, Path(scratch))
     except Exception as error:  # noqa: BLE001 - every failure becomes a report
         failure = diagnose(error, Reason.TRAINING_FAILED)
         if failure is not error:
-            _LOG.exception("the training failed")
+            _LOG.exception("the training failed with an unexpected error")
         if failure.reason in (Reason.OUT_OF_MEMORY, Reason.GPU_OUT_OF_MEMORY):
             lower_micro_batch(job.spec, directory)
-        report = StageReport(outcome="Failed", reason=failure.reason, message=str(failure)[:1024])
-    _write_once(options.report, report)
+        report = failure.to_report()
+    _write_first_report(options.report, report)
     sys.exit(report.exit_code)
 
 
-def _block_unused(spec: FineTuneJobSpec) -> None:
-    """Hide from transformers, PEFT and accelerate what this training does not use.
+def _block_unused_imports(spec: FineTuneJobSpec) -> None:
+    """Prevent transformers, PEFT and accelerate from importing packages that this training does not use.
 
-    They import whatever is installed, which takes a third of the time to the first step.
+    They import every optional package that is installed, which takes a third of the time to the first step.
     """
     used = {"bitsandbytes": spec.adapter.qlora, "wandb": spec.tracking and spec.tracking.wandb, "sklearn": None}
     for name, use in used.items():
@@ -189,8 +214,8 @@ def _block_unused(spec: FineTuneJobSpec) -> None:
             sys.modules[name] = None  # type: ignore[assignment]
 
 
-def _write_once(path: Path, report: StageReport) -> None:
-    """Let the first report stand: when one process fails, the others fail after it with less to say."""
+def _write_first_report(path: Path, report: StageReport) -> None:
+    """Write the report unless another process did: the first failure is the cause of those in the other processes."""
     try:
         with path.open("x") as file:
             file.write(report.model_dump_json(by_alias=True, exclude_none=True))

@@ -1,4 +1,4 @@
-"""Begins with what an earlier FineTuneJob made: its adapter goes on training, or is merged into the base model."""
+"""Starts from the result of a parent FineTuneJob: continues to train its adapter, or merges it into the base model."""
 
 import logging
 from pathlib import Path
@@ -7,50 +7,50 @@ from typing import Any
 from finetune_api.contract.jobfile import JobDirectory, JobFile
 from finetune_api.contract.mounts import path_of
 
-from finetune_trainer.export.artifacts import find_proven, merge
+from finetune_trainer.export.artifacts import find_artifact, merge_adapter
 
 _LOG = logging.getLogger(__name__)
 
 
-def merge_earlier_adapter(job: JobFile, model_directory: Path, directory: JobDirectory, processes: Any) -> Path:
-    """Return the directory of the model to train on: that of the base model, or of the merged one.
+def merge_parent_adapter(job: JobFile, model_directory: Path, directory: JobDirectory, processes: Any) -> Path:
+    """Return the directory of the model to train on: the base model, or the merged model if the job asks for that.
 
-    The merged model is written once, by the first process, beside the job's other results: the evaluation and the
-    server load it from there.
+    The main process writes the merged model once, into the directory of the job. The evaluation and the server load it
+    from there.
 
     Args:
         job: the FineTuneJob.
         model_directory: the base model.
-        directory: of the FineTuneJob.
-        processes: accelerate's state, so that all wait for the first.
+        directory: the directory of the FineTuneJob.
+        processes: accelerate's PartialState; all processes wait until the model is written.
 
     Raises:
-        StageError: the earlier job's result is gone or was changed.
+        StageError: the parent job's adapter is missing or was changed.
     """
-    earlier = job.warm_start
-    if earlier is None:
+    parent = job.warm_start
+    if parent is None:
         return model_directory
     target = directory.merged
     if processes.is_main_process:
-        adapter = find_proven(earlier.artifact, earlier.job, directory.root)
-        if earlier.parent_adapter == "Merge" and not target.exists():
-            merge(model_directory, adapter, target)
-    if earlier.parent_adapter != "Merge":
+        adapter = find_artifact(parent.artifact, parent.job, directory.root)
+        if parent.parent_adapter == "Merge" and not target.exists():
+            merge_adapter(model_directory, adapter, target)
+    if parent.parent_adapter != "Merge":
         return model_directory
     processes.wait_for_everyone()
     return target
 
 
-def load_earlier_adapter(job: JobFile, model: Any, model_directory: Path, directory: JobDirectory) -> Any:
-    """Return the model with the earlier job's adapter on it, ready to be trained; None where a new one begins."""
-    earlier = job.warm_start
-    if earlier is None or earlier.parent_adapter != "Train":
+def load_parent_adapter(job: JobFile, model: Any, model_directory: Path, directory: JobDirectory) -> Any:
+    """Return the model with the parent job's adapter, which is trained further; None if a new adapter is trained."""
+    parent = job.warm_start
+    if parent is None or parent.parent_adapter != "Train":
         return None
     from peft import PeftModel
 
-    adapter = path_of(earlier.artifact.uri, directory.root)
-    adapted = PeftModel.from_pretrained(model, adapter, is_trainable=True)
-    # PEFT looks there for the size of the vocabulary when it saves; the file names a URI.
-    adapted.peft_config["default"].base_model_name_or_path = str(model_directory)
-    _LOG.info("the adapter of %s goes on training", earlier.job)
-    return adapted
+    adapter = path_of(parent.artifact.uri, directory.root)
+    model = PeftModel.from_pretrained(model, adapter, is_trainable=True)
+    # The adapter's file contains a URI, but PEFT needs a path: it reads the size of the vocabulary there when it saves.
+    model.peft_config["default"].base_model_name_or_path = str(model_directory)
+    _LOG.info("continuing to train the adapter of FineTuneJob %s", parent.job)
+    return model
