@@ -1,4 +1,4 @@
-"""The estimate of memory against what torch really allocates in TRL's steps, and what prepare refuses by the model."""
+"""Compares the memory estimate with what torch allocates in steps of TRL; tests which models prepare refuses."""
 
 import json
 import weakref
@@ -29,11 +29,11 @@ from workspace import Workspace, make_price_chats, make_workspace
 
 ROW, ROWS, RANK = 256, 4, 16
 PRODUCTS = {torch.ops.aten.mm.default, torch.ops.aten.addmm.default, torch.ops.aten.bmm.default}
-"""Products of matrices: they take nearly all of the time, and memory does not depend on what they come to."""
+"""Matrix products: they take nearly all of the time, and the memory does not depend on their values."""
 
 
 class Allocations(TorchDispatchMode):
-    """Counts the bytes of all tensors that live, as torch's operations make them; products of matrices are all zero."""
+    """Counts the bytes of all live tensors that torch's operations create; replaces matrix products with zeros."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -60,7 +60,7 @@ class Allocations(TorchDispatchMode):
         return out
 
 
-class Watch(TrainerCallback):  # type: ignore[misc]
+class AllocationCallback(TrainerCallback):  # type: ignore[misc]
     """Counts from the first step to the last."""
 
     def __init__(self) -> None:
@@ -75,11 +75,11 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         self.allocations.__exit__(None, None, None)  # type: ignore[no-untyped-call]
 
 
-def measure(directory: Path, tiny: Path, *, packing: bool) -> int:
-    """Return the bytes at the peak of two steps of TRL, set up as on a GPU: bfloat16, gradient checkpointing."""
+def measure_peak(directory: Path, tiny: Path, *, packing: bool) -> int:
+    """Return the peak in bytes over two steps of TRL with the settings of a GPU: bfloat16, gradient checkpointing."""
     config = LlamaConfig.from_pretrained(directory)
     model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
-    watch = Watch()
+    callback = AllocationCallback()
     values = [[1] * ROW] * (ROWS * 2)
     trainer = SFTTrainer(
         model=model,
@@ -100,16 +100,16 @@ def measure(directory: Path, tiny: Path, *, packing: bool) -> int:
         train_dataset=Dataset.from_dict({"input_ids": values, "labels": values}),
         processing_class=AutoTokenizer.from_pretrained(tiny),
         peft_config=LoraConfig(r=RANK, target_modules=list(LORA_MODULES), task_type="CAUSAL_LM"),
-        callbacks=[watch],
+        callbacks=[callback],
     )
     trainer.train()
-    return watch.allocations.peak
+    return callback.allocations.peak
 
 
 @pytest.mark.parametrize("packing", [True, False])
 @pytest.mark.parametrize(("hidden", "inner", "layers"), [(256, 1024, 8), (512, 1024, 4)])
 @pytest.mark.filterwarnings("ignore")
-def test_the_formula_is_near_what_torch_allocates(
+def test_the_estimate_is_within_a_tenth_of_what_torch_allocates(
     hidden: int,
     inner: int,
     layers: int,
@@ -118,7 +118,7 @@ def test_the_formula_is_near_what_torch_allocates(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # Without Triton the output layer takes memory that it does not take on a GPU: it is made small.
+    # Without Triton the output layer allocates memory that it does not on a GPU, so that is made small.
     monkeypatch.setattr("trl.trainer.utils._CHUNKED_LOGPROB_CHUNK_SIZE", 64)
     LlamaConfig(
         vocab_size=512,
@@ -145,8 +145,8 @@ def test_the_formula_is_near_what_torch_allocates(
     examples = np.full(100, ROW)
     geometry = build_geometry(spec, choose_hyperparameters(spec, 100), shape, ExampleLengths(examples, examples))
     memory = estimate_memory(shape, geometry)
-    found = measure(tmp_path, model, packing=packing)
-    assert memory.total - memory.overhead - memory.logits == pytest.approx(found, rel=0.1)
+    measured = measure_peak(tmp_path, model, packing=packing)
+    assert memory.total - memory.overhead - memory.logits == pytest.approx(measured, rel=0.1)
 
 
 @pytest.mark.parametrize(
@@ -209,7 +209,7 @@ def test_prepare_refuses_what_does_not_fit_the_gpus(
     assert message in report.message
 
 
-def test_prepare_estimates_what_training_then_counts(trained: Workspace) -> None:
+def test_prepare_estimates_the_steps_and_parameters_of_the_training(trained: Workspace) -> None:
     estimate = json.loads(trained.directory.report("prepare").read_text())["statistics"]["estimate"]
     report = trained.report()
     assert report is not None

@@ -1,4 +1,4 @@
-"""Faults of volumes, models, checkpoints and memory, injected for real: each ends with its reason in docs/faults.md."""
+"""Injects real faults of volumes, models, checkpoints and memory; each ends with its reason in docs/faults.md."""
 
 import json
 import os
@@ -21,8 +21,8 @@ from workspace import Workspace, make_price_chats, make_workspace
 WEIGHTS = "model.safetensors"
 
 
-def own_model(workspace: Workspace) -> Path:
-    """Give the job a copy of its model that may be spoilt."""
+def copy_model(workspace: Workspace) -> Path:
+    """Replace the model of a job with a copy that a test may change."""
     directory = workspace.root / "claims" / "models" / "tiny"
     source = directory.resolve()
     directory.unlink()
@@ -35,13 +35,13 @@ def set_config(model: Path, name: str = "config.json", **fields: object) -> None
     path.write_text(json.dumps(json.loads(path.read_text()) | fields))
 
 
-def cut(model: Path) -> None:
+def truncate_weights(model: Path) -> None:
     with (model / WEIGHTS).open("r+b") as file:
         file.truncate((model / WEIGHTS).stat().st_size // 2)
 
 
-def divide(model: Path) -> None:
-    """Make it a model of two files, of which one is missing."""
+def remove_shard(model: Path) -> None:
+    """Turn the model into one with two weight files, of which one is missing."""
     (model / WEIGHTS).rename(model / "model-00001-of-00002.safetensors")
     parts = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
     (model / "model.safetensors.index.json").write_text(json.dumps({"weight_map": parts}))
@@ -52,19 +52,23 @@ def set_template(model: Path, template: str) -> None:
 
 
 MODELS: dict[str, tuple[Callable[[Path], object], Reason, str]] = {
-    "weights cut short": (cut, Reason.MODEL_DAMAGED, "model.safetensors is damaged or incomplete"),
+    "truncated weights": (truncate_weights, Reason.MODEL_DAMAGED, "model.safetensors is damaged or incomplete"),
     "weights of zeros": (
         lambda model: (model / WEIGHTS).write_bytes(bytes(4096)),
         Reason.MODEL_DAMAGED,
         "model.safetensors is damaged or incomplete",
     ),
-    "a pointer of Git LFS": (
+    "a Git LFS pointer": (
         lambda model: (model / WEIGHTS).write_text("version https://git-lfs.github.com/spec/v1\nsize 4\n"),
         Reason.MODEL_DAMAGED,
         "copy the model again",
     ),
-    "one of two files missing": (divide, Reason.MODEL_DAMAGED, "model-00002-of-00002.safetensors is missing"),
-    "an index that is no JSON": (
+    "one of two weight files missing": (
+        remove_shard,
+        Reason.MODEL_DAMAGED,
+        "model-00002-of-00002.safetensors is missing",
+    ),
+    "an index that is not JSON": (
         lambda model: (model / "model.safetensors.index.json").write_text("{"),
         Reason.MODEL_DAMAGED,
         "model.safetensors.index.json cannot be read",
@@ -84,7 +88,7 @@ MODELS: dict[str, tuple[Callable[[Path], object], Reason, str]] = {
         Reason.MODEL_NOT_FOUND,
         "contains no config.json: check that it is the directory of a model",
     ),
-    "another kind of model": (
+    "another architecture": (
         lambda model: set_config(model, architectures=["BertForMaskedLM"]),
         Reason.MODEL_UNSUPPORTED,
         "is BertForMaskedLM: a *ForCausalLM is needed",
@@ -99,17 +103,17 @@ MODELS: dict[str, tuple[Callable[[Path], object], Reason, str]] = {
         Reason.TEMPLATE_INVALID,
         "has no chat template: use the instruction-tuned variant",
     ),
-    "a chat template that is no Jinja": (
+    "a chat template that is not Jinja": (
         lambda model: set_template(model, "{% for message in messages %}"),
         Reason.TEMPLATE_INVALID,
         "the chat template fails: Unexpected end of template",
     ),
-    "a chat template that leaves the answer out": (
+    "a chat template that omits the answer": (
         lambda model: set_template(model, "{{ messages[0].content }}"),
         Reason.TEMPLATE_INVALID,
         "correct the chat_template of its tokenizer",
     ),
-    "a chat template that reaches for the machine": (
+    "a chat template that accesses Python internals": (
         lambda model: set_template(model, "{{ messages.__class__.__base__.__subclasses__() }}"),
         Reason.TEMPLATE_INVALID,
         "the chat template fails: access to attribute '__class__'",
@@ -119,19 +123,19 @@ MODELS: dict[str, tuple[Callable[[Path], object], Reason, str]] = {
 
 @pytest.mark.parametrize("fault", MODELS)
 def test_a_model_that_cannot_be_used_is_refused_before_training(model: Path, tmp_path: Path, fault: str) -> None:
-    spoil, reason, message = MODELS[fault]
+    inject, reason, message = MODELS[fault]
     workspace = make_workspace(tmp_path, model, make_price_chats(4))
-    spoil(own_model(workspace))
+    inject(copy_model(workspace))
     with pytest.raises(StageError, match="pvc://models/tiny") as error:
         prepare(workspace.job, workspace.directory, None, "USD")
     assert error.value.reason is reason
     assert message in str(error.value)
 
 
-def test_a_full_volume_is_told(model: Path, tmp_path: Path) -> None:
+def test_a_full_volume_is_reported(model: Path, tmp_path: Path) -> None:
     workspace = make_workspace(tmp_path, model, make_price_chats(40))
     workspace.directory.train_data.parent.mkdir(parents=True)
-    # The kernel's own full disk.
+    # /dev/full returns ENOSPC for every write.
     workspace.directory.train_data.with_name("all.part").symlink_to("/dev/full")
     status, report = workspace.run("prepare")
     assert (status, reason_of(report)) == (ExitCode.STORAGE_FULL, Reason.STORAGE_FULL), workspace.log
@@ -139,21 +143,21 @@ def test_a_full_volume_is_told(model: Path, tmp_path: Path) -> None:
     assert "enlarge it" in report.message
 
 
-def test_a_volume_that_fills_up_while_training_is_told(model: Path, tmp_path: Path) -> None:
+def test_a_volume_that_fills_up_during_the_training_is_reported(model: Path, tmp_path: Path) -> None:
     workspace = make_workspace(tmp_path, model, make_price_chats(12), hyperparameters={"epochs": 4, "maxLength": 64})
     prepare(workspace.job, workspace.directory, None, "USD")
     workspace.directory.checkpoints.mkdir()
-    # In a mount namespace of its own, which ends with the process.
+    # Mounted in a separate mount namespace, which ends with the process.
     mount = f"mount -t tmpfs -o size=512k none {workspace.directory.checkpoints}"
-    status = run_apart(workspace, mount, workspace.command("train", "--attempt=1"))
+    status = run_with_mount(workspace, mount, workspace.command("train", "--attempt=1"))
     assert (status, reason_of(workspace.report())) == (ExitCode.STORAGE_FULL, Reason.STORAGE_FULL), workspace.log
 
 
-def test_a_volume_that_may_only_be_read_is_told(model: Path, tmp_path: Path) -> None:
+def test_a_read_only_volume_is_reported(model: Path, tmp_path: Path) -> None:
     workspace = make_workspace(tmp_path, model, make_price_chats(12))
     workspace.directory.path.mkdir(parents=True)
     mount = f"mount -o bind,ro {workspace.directory.path} {workspace.directory.path}"
-    status = run_apart(workspace, mount, workspace.command("prepare"))
+    status = run_with_mount(workspace, mount, workspace.command("prepare"))
     assert status == ExitCode.ACCESS_DENIED, workspace.log
     report = workspace.report()
     assert reason_of(report) is Reason.VOLUME_ACCESS_DENIED
@@ -161,19 +165,19 @@ def test_a_volume_that_may_only_be_read_is_told(model: Path, tmp_path: Path) -> 
     assert "grant the group of the pods access to the volume" in report.message
 
 
-def run_apart(workspace: Workspace, mount: str, command: str) -> int:
-    """Mount something that nobody else sees, run a command with it, and return its exit status."""
-    apart = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--map-root-user", "--mount"]
+def run_with_mount(workspace: Workspace, mount: str, command: str) -> int:
+    """Run a command in a mount namespace with an additional mount, and return its exit status."""
+    unshare = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--map-root-user", "--mount"]
     with (workspace.root / "log").open("a") as log:
-        done = subprocess.run(
-            [*apart, "sh", "-c", f"{mount} && exec {command}"], stdout=log, stderr=log, check=False, timeout=300
+        process = subprocess.run(
+            [*unshare, "sh", "-c", f"{mount} && exec {command}"], stdout=log, stderr=log, check=False, timeout=300
         )
-    return done.returncode
+    return process.returncode
 
 
-def test_a_loss_of_nan_ends_the_training(model: Path, tmp_path: Path) -> None:
+def test_a_nan_loss_fails_the_training(model: Path, tmp_path: Path) -> None:
     workspace = make_workspace(tmp_path, model, make_price_chats(12))
-    weights = own_model(workspace) / WEIGHTS
+    weights = copy_model(workspace) / WEIGHTS
     tensors = load_file(weights)
     tensors["model.norm.weight"][0] = float("nan")
     save_file(tensors, weights, {"format": "pt"})
@@ -182,7 +186,7 @@ def test_a_loss_of_nan_ends_the_training(model: Path, tmp_path: Path) -> None:
     assert (status, reason_of(report)) == (ExitCode.SOFTWARE, Reason.LOSS_NOT_FINITE), workspace.log
 
 
-def test_a_training_goes_on_from_the_checkpoint_before_a_damaged_one(trained: Workspace, tmp_path: Path) -> None:
+def test_a_training_resumes_from_the_checkpoint_before_a_damaged_one(trained: Workspace, tmp_path: Path) -> None:
     workspace = Workspace(shutil.copytree(trained.root, tmp_path / "copy", symlinks=True))
     for checkpoint in workspace.directory.checkpoints.glob("checkpoint-*"):
         mark_complete(checkpoint)
@@ -199,13 +203,13 @@ def test_a_training_goes_on_from_the_checkpoint_before_a_damaged_one(trained: Wo
     assert 0 < report.training.resumed_from_step < parse_step(newest)
 
 
-def test_prepared_data_that_is_gone_is_told(model: Path, tmp_path: Path) -> None:
+def test_missing_prepared_data_is_reported(model: Path, tmp_path: Path) -> None:
     workspace = make_workspace(tmp_path, model, make_price_chats(4))
     status, report = workspace.run("train", "--attempt=1")
     assert (status, reason_of(report)) == (ExitCode.NOT_FOUND, Reason.PREPARED_DATA_GONE), workspace.log
 
 
-def test_the_allocators_errors_are_known() -> None:
+def test_out_of_memory_errors_of_the_allocators_are_recognized() -> None:
     with pytest.raises(RuntimeError) as error:
         torch.empty(1 << 60)
     assert diagnose(error.value, Reason.TRAINING_FAILED).reason is Reason.OUT_OF_MEMORY

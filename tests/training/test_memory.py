@@ -1,4 +1,4 @@
-"""The data may be larger than the memory: what `prepare` takes does not grow with the rows."""
+"""The memory of `prepare` does not grow with the number of rows, so the data may be larger than the memory."""
 
 import json
 from pathlib import Path
@@ -10,20 +10,20 @@ MIB = 1 << 20
 
 
 def test_memory_stays_the_same_for_more_rows(model: Path, tmp_path: Path) -> None:
-    # What the first run leaves behind in this process the second one finds.
-    peak_of(tmp_path / "first", model, 5_000)
-    few, many = (peak_of(tmp_path / str(rows), model, rows) for rows in (5_000, 25_000))
+    # The first run allocates memory that the process keeps.
+    measure_peak(tmp_path / "first", model, 5_000)
+    few, many = (measure_peak(tmp_path / str(rows), model, rows) for rows in (5_000, 25_000))
     assert many - few < 12 * MIB
 
 
-def peak_of(directory: Path, model: Path, rows: int) -> int:
-    """Prepare so many rows in this process; return the most memory that it held meanwhile, in bytes."""
+def measure_peak(directory: Path, model: Path, rows: int) -> int:
+    """Prepare a number of rows in this process; return the peak of its memory in bytes."""
     workspace = make_workspace(directory, model, [])
     with (directory / "claims" / "data" / "train.jsonl").open("w") as file:
-        # One by one: what a list of them held and gave back would hide what `prepare` takes.
+        # One row at a time: memory that a list of them had freed would hide the memory of `prepare`.
         for number in range(rows):
             file.write(json.dumps({"prompt": f"what does {number} cost?", "completion": f"{number} euros"}) + "\n")
-    # Linux: the peak begins anew.
+    # Resets the peak (Linux).
     Path("/proc/self/clear_refs").write_text("5")
     prepare(workspace.job, workspace.directory, None, "USD")
     status = Path("/proc/self/status").read_text()

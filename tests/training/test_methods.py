@@ -1,4 +1,4 @@
-"""Every method and every adapter learns, which a figure of its own training proves, on a tiny model."""
+"""Every method and every kind of adapter learns on a tiny model, as the metrics of its training show."""
 
 import csv
 import json
@@ -52,7 +52,7 @@ def test_every_adapter_learns(model: Path, tmp_path: Path, adapter: dict[str, An
     assert "tokenizer.json" in names or files == "adapter"
 
 
-def test_a_frozen_layer_stays_as_it_is(model: Path, tmp_path: Path) -> None:
+def test_frozen_layers_do_not_change(model: Path, tmp_path: Path) -> None:
     from safetensors.torch import load_file
 
     workspace, _ = train(tmp_path, model, make_price_chats(12), adapter={"full": {"layers": [1]}})
@@ -63,7 +63,7 @@ def test_a_frozen_layer_stays_as_it_is(model: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("method", ["dpo", "orpo", "kto", "reward"])
-def test_a_preference_is_learnt(model: Path, tmp_path: Path, method: str) -> None:
+def test_preferences_are_learned(model: Path, tmp_path: Path, method: str) -> None:
     workspace, report = train(tmp_path, model, PAIRS, method={method: {}})
     assert report.training is not None
     if method == "kto":
@@ -72,11 +72,11 @@ def test_a_preference_is_learnt(model: Path, tmp_path: Path, method: str) -> Non
         return
     accuracies = column(workspace, "train_accuracy")
     last = accuracies[len(accuracies) // 2 :]
-    right = round(sum(last) * VALUES["batchSize"])
-    assert binomtest(right, round(len(last) * VALUES["batchSize"])).proportion_ci().low > 0.5
+    correct = round(sum(last) * VALUES["batchSize"])
+    assert binomtest(correct, round(len(last) * VALUES["batchSize"])).proportion_ci().low > 0.5
 
 
-def test_what_graders_reward_is_learnt(model: Path, tmp_path: Path) -> None:
+def test_grpo_raises_the_rewards(model: Path, tmp_path: Path) -> None:
     method = {"grpo": {"graders": [GRADER], "numGenerations": 8, "maxCompletionLength": 4}}
     values = VALUES | {"batchSize": 16, "epochs": 3, "learningRate": 0.005}
     workspace, _ = train(tmp_path, model, PROMPTS, method=method, hyperparameters=values, evaluation={"gates": []})
@@ -84,11 +84,10 @@ def test_what_graders_reward_is_learnt(model: Path, tmp_path: Path) -> None:
     quarter = len(rewards) // 4
     first, last = (round(sum(part) * 16) for part in (rewards[:quarter], rewards[-quarter:]))
     assert last > first
-    compared = binomtest(last, last + first)
-    assert compared.proportion_ci().low > 0.5
+    assert binomtest(last, last + first).proportion_ci().low > 0.5
 
 
-def test_a_training_that_no_longer_helps_ends_early_with_its_best_checkpoint(model: Path, tmp_path: Path) -> None:
+def test_early_stopping_ends_with_the_best_checkpoint(model: Path, tmp_path: Path) -> None:
     stopping = {"patience": 1, "evalSteps": 5, "fraction": 0.25}
     values = VALUES | {"epochs": 40, "learningRate": 0.02, "earlyStopping": stopping, "lrScheduler": "Constant"}
     workspace, report = train(tmp_path, model, make_price_chats(40), hyperparameters=values)
@@ -105,7 +104,7 @@ def test_a_training_that_no_longer_helps_ends_early_with_its_best_checkpoint(mod
     assert state["best_metric"] == pytest.approx(min(validations), abs=1e-5)
 
 
-def test_two_processes_learn_what_one_learns(model: Path, tmp_path: Path) -> None:
+def test_two_processes_learn_the_same_as_one(model: Path, tmp_path: Path) -> None:
     losses = []
     for processes in (1, 2):
         compute = {"processesPerNode": processes, "saveSteps": 100}
@@ -116,7 +115,7 @@ def test_two_processes_learn_what_one_learns(model: Path, tmp_path: Path) -> Non
     assert losses[0] == pytest.approx(losses[1], rel=0.02)
 
 
-def test_a_micro_batch_too_large_for_the_memory_is_halved(
+def test_the_micro_batch_is_halved_when_memory_runs_out(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "faults").mkdir()

@@ -1,4 +1,4 @@
-"""A real training's figures arrive at real trackers, and a tracker that is away costs a warning only."""
+"""Metrics of a real training arrive at real trackers; an unreachable tracker only causes a warning."""
 
 import socket
 import struct
@@ -28,7 +28,7 @@ def train_tracked(root: Path, model: Path, tracking: dict[str, Any]) -> Workspac
 
 @pytest.fixture(scope="module")
 def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """An MLflow server of its own; its address."""
+    """The address of an MLflow server for these tests."""
     directory = tmp_path_factory.mktemp("mlflow")
     port = find_free_port()
     command = [sys.executable, "-m", "mlflow", "server", "--host=127.0.0.1", f"--port={port}", "--workers=1"]
@@ -52,7 +52,7 @@ def answers(url: str) -> bool:
         return False
 
 
-def test_every_tracker_gets_the_figures(model: Path, tmp_path: Path, mlflow_server: str) -> None:
+def test_every_tracker_receives_the_losses(model: Path, tmp_path: Path, mlflow_server: str) -> None:
     from mlflow.tracking import MlflowClient
 
     wandb = {"project": "shop", "mode": "Offline"}
@@ -64,16 +64,16 @@ def test_every_tracker_gets_the_figures(model: Path, tmp_path: Path, mlflow_serv
     events.Reload()
     assert [event.value for event in events.Scalars("train/loss")] == losses
     (file,) = workspace.directory.tensorboard.parent.glob("wandb/offline-run-*/run-job-01234567.wandb")
-    assert wandb_losses(file.read_bytes()) == losses
+    assert read_wandb_losses(file.read_bytes()) == losses
     client = MlflowClient(mlflow_server)
     experiment = client.get_experiment_by_name("shop")
     assert experiment is not None
     (run,) = client.search_runs([experiment.experiment_id])
     assert (run.info.run_name, run.info.status, run.data.tags["uid"]) == ("job-1", "FINISHED", "0123456789")
-    assert [one.value for one in client.get_metric_history(run.info.run_id, "loss")] == losses
+    assert [metric.value for metric in client.get_metric_history(run.info.run_id, "loss")] == losses
 
 
-def test_a_training_goes_on_without_its_tracker(model: Path, tmp_path: Path) -> None:
+def test_a_training_continues_without_its_tracker(model: Path, tmp_path: Path) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         mlflow = {"trackingUri": f"http://127.0.0.1:{closed.getsockname()[1]}", "experiment": "shop"}
@@ -83,8 +83,8 @@ def test_a_training_goes_on_without_its_tracker(model: Path, tmp_path: Path) -> 
     assert list(workspace.directory.adapter(1).iterdir())
 
 
-def wandb_losses(content: bytes) -> list[float]:
-    """Read the losses from the file of an offline run: protobuf records in LevelDB's log format after 7 bytes."""
+def read_wandb_losses(content: bytes) -> list[float]:
+    """Return the losses in the file of an offline run: protobuf records in LevelDB's log format after 7 bytes."""
     from wandb.proto import wandb_internal_pb2
 
     messages: Any = wandb_internal_pb2
@@ -96,7 +96,7 @@ def wandb_losses(content: bytes) -> list[float]:
         length, kind = struct.unpack_from("<HB", content, position + 4)
         data += content[position + 7 : position + 7 + length]
         position += 7 + length
-        if kind in (1, 4):  # a whole record, or the last part of one
+        if kind in (1, 4):  # a full record, or the last fragment of one
             items = messages.Record.FromString(data).history.item
             losses += [float(item.value_json) for item in items if "train/loss" in (item.key, *item.nested_key)]
             data = b""

@@ -1,4 +1,4 @@
-"""Real TRL training on a tiny model: it learns, it is resumed, it stops in order, and it says what is wrong."""
+"""Real TRL training on a tiny model: it learns, resumes, stops on SIGTERM, and reports what is wrong."""
 
 import gzip
 import json
@@ -26,13 +26,13 @@ from workspace import Workspace, make_price_chats, make_workspace
 STEPS = 4 * 36 // 2
 
 
-def test_the_adapter_has_learnt_and_is_what_its_digest_says(trained: Workspace) -> None:
+def test_the_adapter_has_learned_and_matches_its_digest(trained: Workspace) -> None:
     report = trained.report()
     assert report is not None
     assert report.training is not None
     assert report.artifact is not None
     assert report.training.steps == STEPS
-    losses = [float(found) for found in re.findall(r"loss ([0-9.]+)", trained.log)]
+    losses = [float(loss) for loss in re.findall(r"loss ([0-9.]+)", trained.log)]
     assert losses[-1] < 0.6 * losses[0]
     adapter = trained.directory.adapter(1)
     assert sorted(path.name for path in adapter.iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
@@ -53,7 +53,7 @@ def test_the_model_card_names_data_and_result(trained: Workspace) -> None:
     assert "have not been compared yet" in card
 
 
-def test_the_estimate_of_prepare_is_what_training_did(trained: Workspace) -> None:
+def test_prepare_estimates_the_steps_of_the_training(trained: Workspace) -> None:
     statistics = json.loads(trained.directory.report("prepare").read_text())["statistics"]
     assert statistics["steps"] == STEPS
     assert statistics["trainExamples"] + statistics["heldoutExamples"] == 40
@@ -69,16 +69,16 @@ def test_the_same_seed_gives_the_same_adapter(trained: Workspace) -> None:
     assert report.artifact.digest == digest_directory(trained.directory.adapter(1))
 
 
-def test_a_training_killed_again_and_again_repeats_a_save_interval_at_most_and_ends_as_one_undisturbed(
+def test_a_killed_training_repeats_at_most_a_save_interval_and_ends_like_an_uninterrupted_one(
     model: Path, tmp_path: Path, pytestconfig: pytest.Config
 ) -> None:
     kills = pytestconfig.getoption("--kills")
     values = {"epochs": 40, "learningRate": 0.001, "batchSize": 1, "maxLength": 64}
     workspace = make_workspace(tmp_path / "killed", model, make_price_chats(12), hyperparameters=values)
     assert workspace.run("prepare")[0] == 0, workspace.log
-    chosen = random.Random(7)  # noqa: S311 - where a process is killed is no secret
+    generator = random.Random(7)  # noqa: S311 - not used for security
     saved = 0
-    for attempt, step in enumerate(sorted(chosen.sample(range(5, 385), kills)), 1):
+    for attempt, step in enumerate(sorted(generator.sample(range(5, 385), kills)), 1):
         signum = (signal.SIGKILL, signal.SIGTERM)[attempt % 2]
         reached = kill(workspace, attempt, max(step, saved + 1), signum)
         assert f"from step {saved}\n" in workspace.log
@@ -92,25 +92,27 @@ def test_a_training_killed_again_and_again_repeats_a_save_interval_at_most_and_e
     assert report.training
     assert (report.training.resumed_from_step, report.training.steps) == (saved, 40 * 10)
 
-    untouched = make_workspace(tmp_path / "untouched", model, make_price_chats(12), hyperparameters=values)
-    assert untouched.run("prepare")[0] == 0, untouched.log
-    assert untouched.run_subprocess("train", "--attempt=1")[0] == 0, untouched.log
-    # Where they part, the figures say at which step.
-    assert workspace.directory.history.read_text() == untouched.directory.history.read_text()
-    assert digest_directory(workspace.directory.adapter(kills + 1)) == digest_directory(untouched.directory.adapter(1))
+    uninterrupted = make_workspace(tmp_path / "uninterrupted", model, make_price_chats(12), hyperparameters=values)
+    assert uninterrupted.run("prepare")[0] == 0, uninterrupted.log
+    assert uninterrupted.run_subprocess("train", "--attempt=1")[0] == 0, uninterrupted.log
+    # If they differ, the history shows at which step.
+    assert workspace.directory.history.read_text() == uninterrupted.directory.history.read_text()
+    assert digest_directory(workspace.directory.adapter(kills + 1)) == digest_directory(
+        uninterrupted.directory.adapter(1)
+    )
 
 
-def test_a_training_stopped_before_its_first_step_costs_no_retry(model: Path, tmp_path: Path) -> None:
+def test_a_training_stopped_before_its_first_step_uses_up_no_retry(model: Path, tmp_path: Path) -> None:
     workspace = make_workspace(tmp_path, model, make_price_chats(12))
     assert workspace.run("prepare")[0] == 0, workspace.log
     process = workspace.start("train", "--attempt=1")
-    wait_for(lambda: bool(children_of(process.pid)), "the training's process")
+    wait_for(lambda: bool(list_descendants(process.pid)), "the training's process")
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == ExitCode.STOPPED, workspace.log
 
 
 def kill(workspace: Workspace, attempt: int, step: int, signum: signal.Signals) -> int:
-    """Start an attempt and kill it once it reaches a step; return the step that it was seen at."""
+    """Start an attempt, kill it after it has reached a step, and return the last step that was observed."""
     port = find_free_port()
     process = workspace.start("train", f"--attempt={attempt}", f"--metrics-port={port}")
     wait_for(lambda: read_step(port) >= step, lambda: workspace.log, 120)
@@ -122,14 +124,14 @@ def kill(workspace: Workspace, attempt: int, step: int, signum: signal.Signals) 
         assert report
         assert report.reason is Reason.RETRYING
     else:
-        for child in children_of(process.pid):
+        for child in list_descendants(process.pid):
             os.kill(child, signum)
         assert process.wait(60) == ExitCode.SOFTWARE
     return reached
 
 
 def read_step(port: int) -> int:
-    """Return the step that the running training has done; -1 while it does not answer."""
+    """Return the completed steps of a running training; -1 while it serves no metrics."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=2) as response:
             lines = response.read().decode().splitlines()
@@ -138,12 +140,12 @@ def read_step(port: int) -> int:
     return int(float(next(line.rpartition(" ")[2] for line in lines if line.startswith("finetune_train_step "))))
 
 
-def children_of(pid: int) -> list[int]:
-    """Return the ids of all processes below one."""
-    listed = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
-    parents = [tuple(map(int, line.split())) for line in listed.splitlines()]
+def list_descendants(pid: int) -> list[int]:
+    """Return the IDs of all descendants of a process."""
+    output = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+    parents = [tuple(map(int, line.split())) for line in output.splitlines()]
     direct = [child for child, parent in parents if parent == pid]
-    return [*direct, *(one for child in direct for one in children_of(child))]
+    return [*direct, *(descendant for child in direct for descendant in list_descendants(child))]
 
 
 @pytest.mark.parametrize(
@@ -175,12 +177,12 @@ def test_bad_data_is_refused_before_training(
     assert not workspace.directory.train_data.exists()
 
 
-def test_a_folder_of_tables_is_read_as_one(model: Path, tmp_path: Path) -> None:
+def test_a_folder_of_tables_is_read_as_one_dataset(model: Path, tmp_path: Path) -> None:
     workspace = make_workspace(tmp_path, model, [], dataset={"train": {"uri": "pvc://data/shop"}, "holdout": 0.25})
     folder = tmp_path / "claims" / "data" / "shop"
     folder.mkdir()
     rows = [{"prompt": f"what does thing {number} cost?", "completion": f"{number} euros"} for number in range(20)]
-    (folder / "a.csv.gz").write_bytes(gzip.compress(b"prompt,completion\n" + b"".join(map(to_csv, rows[:12]))))
+    (folder / "a.csv.gz").write_bytes(gzip.compress(b"prompt,completion\n" + b"".join(map(format_csv, rows[:12]))))
     pq.write_table(pa.Table.from_pylist(rows[12:]), folder / "b.parquet")
     (folder / "README.md").write_text("no data")
     status, report = workspace.run("prepare")
@@ -193,14 +195,14 @@ def test_a_folder_of_tables_is_read_as_one(model: Path, tmp_path: Path) -> None:
         5,
     )
     examples = [json.loads(line) for line in workspace.directory.train_data.read_text().splitlines()]
-    assert all([message["role"] for message in one["messages"]] == ["user", "assistant"] for one in examples)
+    assert all([message["role"] for message in example["messages"]] == ["user", "assistant"] for example in examples)
 
 
-def to_csv(row: dict[str, str]) -> bytes:
+def format_csv(row: dict[str, str]) -> bytes:
     return f'"{row["prompt"]}",{row["completion"]}\n'.encode()
 
 
-def test_plain_text_is_learnt_to_its_end(model: Path, tmp_path: Path) -> None:
+def test_plain_text_is_learned(model: Path, tmp_path: Path) -> None:
     texts = [{"text": f"the thing number {number} costs {number} euros"} for number in range(30)]
     gates = {"gates": [{"metric": "RougeL", "minGain": 0.1}]}
     workspace = make_workspace(tmp_path, model, texts, evaluation=gates)
@@ -212,7 +214,7 @@ def test_plain_text_is_learnt_to_its_end(model: Path, tmp_path: Path) -> None:
     assert workspace.run("prepare")[0] == 0, workspace.log
     status, report = workspace.run("train", "--attempt=1")
     assert status == 0, workspace.log
-    losses = [float(found) for found in re.findall(r"loss ([0-9.]+)", workspace.log)]
+    losses = [float(loss) for loss in re.findall(r"loss ([0-9.]+)", workspace.log)]
     assert losses[-1] < 0.6 * losses[0]
 
 
@@ -224,7 +226,7 @@ def test_plain_text_is_learnt_to_its_end(model: Path, tmp_path: Path) -> None:
         ({"method": {}}, ExitCode.BAD_CONFIG, Reason.INVALID_SPEC),
     ],
 )
-def test_a_missing_source_has_a_reason(
+def test_a_missing_source_fails_with_its_reason(
     model: Path, tmp_path: Path, spec: dict[str, Any], code: ExitCode, reason: Reason
 ) -> None:
     workspace = make_workspace(tmp_path, model, make_price_chats(4), **spec)
@@ -234,18 +236,18 @@ def test_a_missing_source_has_a_reason(
     assert report.reason is reason
 
 
-def test_a_model_with_code_of_its_own_is_never_loaded(model: Path, tmp_path: Path) -> None:
+def test_a_model_that_contains_code_is_never_loaded(model: Path, tmp_path: Path) -> None:
     workspace = make_workspace(tmp_path, model, make_price_chats(4))
     hostile = tmp_path / "claims" / "models" / "tiny"
     hostile.unlink()
     hostile.mkdir()
     for path in model.iterdir():
         (hostile / path.name).write_bytes(path.read_bytes())
-    witness = tmp_path / "ran"
-    (hostile / "modeling_own.py").write_text(f"open({str(witness)!r}, 'w')")
+    marker = tmp_path / "ran"
+    (hostile / "modeling_own.py").write_text(f"open({str(marker)!r}, 'w')")
     status, report = workspace.run("prepare")
     assert status == ExitCode.BAD_CONFIG
     assert report is not None
     assert report.reason is Reason.MODEL_UNSAFE
     assert "contains its own code" in report.message
-    assert not witness.exists()
+    assert not marker.exists()

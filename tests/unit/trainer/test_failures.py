@@ -1,4 +1,4 @@
-"""What failures are called."""
+"""The reasons of exceptions."""
 
 import pytest
 from finetune_api.conditions import Reason
@@ -17,5 +17,5 @@ from finetune_trainer.failures import diagnose
         (KeyError("x"), Reason.TRAINING_FAILED),
     ],
 )
-def test_failures_have_reasons(error: Exception, reason: Reason) -> None:
+def test_exceptions_have_reasons(error: Exception, reason: Reason) -> None:
     assert diagnose(error, Reason.TRAINING_FAILED).reason == reason

@@ -1,4 +1,4 @@
-"""The model card as a person and the hub read it."""
+"""The model card, as text and as the hub parses it."""
 
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,12 @@ from unit.model_cards import STATISTICS, SUMMARY, job, trained
 HERE = Path(__file__).parent
 
 
-def front_matter(card: str) -> dict[str, Any]:
+def parse_front_matter(card: str) -> dict[str, Any]:
     data: Any = ModelCard(card).data
     return dict(data.to_dict())
 
 
-def test_the_card_tells_everything(request: pytest.FixtureRequest) -> None:
+def test_the_card_is_complete(request: pytest.FixtureRequest) -> None:
     card = with_scores(build_card(job(), trained(), STATISTICS), SUMMARY)
     golden = HERE / "model_card.md"
     if request.config.getoption("--rewrite-golden", default=False):
@@ -25,20 +25,20 @@ def test_the_card_tells_everything(request: pytest.FixtureRequest) -> None:
     assert card == golden.read_text()
 
 
-def test_the_hub_reads_the_front_matter() -> None:
-    data = front_matter(build_card(job(), trained(), STATISTICS))
+def test_the_hub_parses_the_front_matter() -> None:
+    data = parse_front_matter(build_card(job(), trained(), STATISTICS))
     assert (data["base_model"], data["library_name"], data["license"]) == ("org/base", "peft", "apache-2.0")
     assert data["tags"] == ["trl", "sft", "lora"]
     private = job(model={"uri": "pvc://models/base"}, adapter={"full": {}})
     card = build_card(private, trained("Model", None), STATISTICS)
-    data = front_matter(card)
+    data = parse_front_matter(card)
     assert "base_model" not in data
     assert (data["library_name"], data["license"]) == ("transformers", "unknown")
     assert "License of the base model: unknown, see the base model." in card
 
 
 @pytest.mark.parametrize(
-    ("text", "found"),
+    ("text", "license_id"),
     [
         ("---\nlicense: mit\ntags: [a]\n---\n# Base\n", "mit"),
         ("---\nlicense: [mit\n---\n", None),
@@ -47,6 +47,6 @@ def test_the_hub_reads_the_front_matter() -> None:
         ("", None),
     ],
 )
-def test_the_license_is_that_of_the_base_models_card(tmp_path: Path, text: str, found: str | None) -> None:
+def test_the_license_is_that_of_the_base_models_card(tmp_path: Path, text: str, license_id: str | None) -> None:
     (tmp_path / "README.md").write_text(text)
-    assert read_license(tmp_path) == found
+    assert read_license(tmp_path) == license_id

@@ -1,11 +1,11 @@
-"""Which checkpoint to go on from."""
+"""Complete and incomplete checkpoints."""
 
 from pathlib import Path
 
 from finetune_trainer.train.checkpoints import find_newest_complete, is_complete, mark_complete
 
 
-def test_only_a_whole_checkpoint_is_gone_on_from(tmp_path: Path) -> None:
+def test_the_newest_complete_checkpoint_is_found(tmp_path: Path) -> None:
     for step in (5, 10, 15):
         checkpoint = tmp_path / f"checkpoint-{step}"
         checkpoint.mkdir()

@@ -1,4 +1,4 @@
-"""Lengths and batches of trainings."""
+"""Default hyperparameters, the division of batches, and estimated steps."""
 
 from typing import Any
 
@@ -29,12 +29,12 @@ GRPO = {"grpo": {"graders": [{"name": "right", "stringCheck": {}}], "numGenerati
 @pytest.mark.parametrize(
     ("examples", "epochs"), [(1, 25), (10, 10), (33, 3), (34, 3), (8333, 3), (10_000, 2), (90_000, 1)]
 )
-def test_epochs_follow_the_number_of_examples(examples: int, epochs: float) -> None:
+def test_epochs_depend_on_the_number_of_examples(examples: int, epochs: float) -> None:
     assert choose_hyperparameters(spec(), examples).epochs == epochs
     assert choose_hyperparameters(spec(epochs=1.5), examples).epochs == 1.5
 
 
-def test_adapters_learn_ten_times_faster_than_all_weights() -> None:
+def test_the_learning_rate_of_adapters_is_ten_times_that_of_all_weights() -> None:
     methods: list[dict[str, Any]] = [{"sft": {}}, {"dpo": {}}, GRPO]
     for method in methods:
         adapter, full = (choose_hyperparameters(spec(method, kind), 100).learning_rate for kind in ("lora", "full"))
@@ -46,17 +46,17 @@ def test_adapters_learn_ten_times_faster_than_all_weights() -> None:
     ("examples", "processes", "method", "size"),
     [(100, 1, None, 8), (10_000, 1, None, 16), (1_000_000, 1, None, 64), (100, 3, None, 9), (100, 4, GRPO, 24)],
 )
-def test_the_batch_follows_examples_processes_and_generations(
+def test_the_batch_size_depends_on_examples_processes_and_generations(
     examples: int, processes: int, method: dict[str, Any] | None, size: int
 ) -> None:
     assert choose_hyperparameters(spec(method, processes=processes), examples).batch_size == size
 
 
-@pytest.mark.parametrize(("gpus", "longest", "micro"), [(0, 256, 4), (0, 1024, 1), (0, 4096, 1), (1, 1024, 8)])
-def test_packed_sequences_make_short_rows_on_cpus(gpus: int, longest: int, micro: int) -> None:
-    given = spec({"sft": {"packing": True}}, maxLength=longest).to_dict()
-    given["compute"]["resources"]["gpus"] = gpus
-    assert choose_hyperparameters(FineTuneJobSpec.model_validate(given), 100).micro_batch_size == micro
+@pytest.mark.parametrize(("gpus", "max_length", "micro_batch"), [(0, 256, 4), (0, 1024, 1), (0, 4096, 1), (1, 1024, 8)])
+def test_packed_rows_are_short_on_cpus(gpus: int, max_length: int, micro_batch: int) -> None:
+    manifest = spec({"sft": {"packing": True}}, maxLength=max_length).to_dict()
+    manifest["compute"]["resources"]["gpus"] = gpus
+    assert choose_hyperparameters(FineTuneJobSpec.model_validate(manifest), 100).micro_batch_size == micro_batch
 
 
 @pytest.mark.parametrize(
@@ -90,13 +90,15 @@ def test_a_batch_that_cannot_be_divided_is_refused(
         choose_hyperparameters(spec(method, processes=processes, **values), 100)
 
 
-def test_packing_makes_fewer_steps() -> None:
+def test_packing_reduces_the_steps() -> None:
     lengths = np.full(80, 100)
     for packing, steps in ((False, 10), (True, 1)):
         job = spec({"sft": {"packing": packing}}, epochs=1, batchSize=8)
         assert estimate_steps(job, choose_hyperparameters(job, 80), lengths) == steps
 
 
-@pytest.mark.parametrize(("micro", "needed", "smaller"), [(8, 1, 4), (7, 1, 1), (2, 2, None), (1, 1, None), (12, 2, 6)])
-def test_a_micro_batch_is_halved_as_long_as_it_divides(micro: int, needed: int, smaller: int | None) -> None:
-    assert halve_micro_batch(micro, needed) == smaller
+@pytest.mark.parametrize(
+    ("micro_batch", "minimum", "smaller"), [(8, 1, 4), (7, 1, 1), (2, 2, None), (1, 1, None), (12, 2, 6)]
+)
+def test_a_micro_batch_is_halved_to_a_divisor(micro_batch: int, minimum: int, smaller: int | None) -> None:
+    assert halve_micro_batch(micro_batch, minimum) == smaller

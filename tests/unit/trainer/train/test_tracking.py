@@ -1,4 +1,4 @@
-"""What the trackers' libraries are told."""
+"""The environment variables of the trackers."""
 
 import json
 from typing import Any
@@ -9,12 +9,12 @@ from unit.specs import job_file
 
 
 def environment(tracking: dict[str, Any] | None, attempt: int = 1) -> dict[str, str]:
-    """Return the variables of a job in its pod."""
+    """Return the environment variables of a job's trackers."""
     job = job_file(tracking=tracking)
     return build_environment(job, JobDirectory.of(job), attempt)
 
 
-def test_each_tracker_is_told_what_the_job_says_and_no_other() -> None:
+def test_only_the_trackers_of_the_job_are_configured() -> None:
     assert environment(None) == {}
     files = environment({"tensorBoard": {}})
     assert files == {"TENSORBOARD_LOGGING_DIR": "/claims/finetune-artifacts/shop-01234567/tensorboard"}
@@ -24,7 +24,7 @@ def test_each_tracker_is_told_what_the_job_says_and_no_other() -> None:
     assert json.loads(env["MLFLOW_TAGS"])["mlflow.runName"] == "shop-2"
 
 
-def test_a_retry_goes_on_in_the_same_run_of_wandb() -> None:
+def test_a_retry_continues_the_same_run_of_wandb() -> None:
     wandb = {"project": "shop", "entity": "team", "mode": "Offline"}
     first, second = (environment({"wandb": wandb}, attempt) for attempt in (1, 2))
     assert first["WANDB_RUN_ID"] == second["WANDB_RUN_ID"]

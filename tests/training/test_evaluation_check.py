@@ -1,4 +1,4 @@
-"""What the evaluation could not measure is refused in prepare, with the field and what to do."""
+"""Prepare refuses an evaluation that the data cannot provide; the message names the field and what to do."""
 
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from workspace import make_price_chats, make_workspace
         ({"jsonSchema": '{"type": "objekt"}'}, "evaluation.jsonSchema is not a JSON schema: 'objekt' is not valid"),
     ],
 )
-def test_an_evaluation_that_the_data_cannot_give_is_refused(
+def test_an_evaluation_that_the_data_cannot_provide_is_refused(
     model: Path, tmp_path: Path, evaluation: dict[str, Any], message: str
 ) -> None:
     workspace = make_workspace(tmp_path, model, make_price_chats(20), evaluation=evaluation)
