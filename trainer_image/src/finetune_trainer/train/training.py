@@ -69,8 +69,7 @@ def train(job: JobFile, directory: JobDirectory, attempt: int, metrics_port: int
     base_model = find_model(job.spec.model, directory.root, weights=True)
     model_directory = merge_parent_adapter(job, base_model, directory, processes)
     tokenizer = Tokenizer(model_directory, job.spec.model.uri)
-    # TRL creates the adapter before its trainer sets the seed.
-    set_seed(job.spec.hyperparameters.seed)
+    set_seed(job.spec.hyperparameters.seed)  # TRL creates the adapter before its trainer sets the seed.
     callback = TrainingCallback(started)
     model, peft_config = _load_model(job, model_directory, directory)
     examples = load_examples(directory.train_data, job.spec, tokenizer, scratch)
