@@ -17,7 +17,7 @@ from finetune_trainer.fetch.sources import find_model
 
 
 def export(job: JobFile, directory: JobDirectory, artifact: Artifact) -> StageReport:
-    """Run the stage.
+    """Merge the adapter and copy the result, as `output` of the job says; return the report.
 
     Args:
         job: the FineTuneJob.

@@ -76,7 +76,7 @@ def _has_data_suffix(name: str) -> bool:
 def _raise_no_data(uri: str) -> NoReturn:
     raise StageError(
         Reason.DATASET_NOT_FOUND,
-        f"{uri} contains no data file: their names end in .jsonl, .json, .csv, .tsv or .parquet",
+        f"{uri} contains no data files: their names end in .jsonl, .json, .csv, .tsv or .parquet",
     )
 
 
