@@ -1,9 +1,9 @@
-"""Questions of an evaluation."""
+"""Builds questions of an evaluation."""
 
 from typing import Any
 
 from finetune_serving.evaluation.questions import Question
 
 
-def question(**example: Any) -> Question:
+def build_question(**example: Any) -> Question:
     return Question(example, prompt=(1,), reference="Oslo")

@@ -1,1 +1,1 @@
-"""The serving image: a vLLM endpoint plugin, and the evaluation through vLLM."""
+"""The serving image: a gateway inside vLLM's server, and the evaluation of a trained model with vLLM."""

@@ -1,4 +1,4 @@
-"""`finetune-server serve|drain|evaluate`: what the serving image runs."""
+"""`finetune-server serve|drain|evaluate`: the program of the serving image."""
 
 import logging
 import sys
@@ -21,7 +21,7 @@ _LOG = logging.getLogger("finetune_serving")
 
 
 def main() -> None:
-    """Run one command; exit with a code of finetune_api.contract.exit_codes.ExitCode."""
+    """Run one command and exit with an ExitCode of finetune_api.contract.exit_codes."""
     paths, command = parse_server_arguments()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stdout)
     match command:
@@ -55,21 +55,21 @@ def _evaluate(command: Evaluate, paths: PodPaths) -> StageReport:
         return evaluate(job, directory, command.artifact, command.incumbent, command.server_url)
     except FileNotFoundError as error:
         reason = Reason.PREPARED_DATA_GONE
-        message = f"{error.filename} is missing: was the claim emptied? Make a new FineTuneJob"
+        message = f"{error.filename} is missing, the claim may have been emptied: create a new FineTuneJob"
     except AdapterRefusedError as error:
         reason, message = Reason.ADAPTER_REFUSED, f"the adapter: {error}"
     except BrokenProcessPool:
         reason = Reason.OUT_OF_MEMORY
-        message = "the process with the model was killed: raise compute.resources.memory"
+        message = "the process with the model was killed, probably for memory: raise compute.resources.memory"
     except OpenAIError as error:
         reason = Reason.EVALUATION_FAILED
-        message = f"{command.server_url} does not answer: {error}"
+        message = f"requests to {command.server_url} fail: {error}"
     except (ModelFilesError, FetchError) as error:
         reason, message = error.reason or Reason.MODEL_NOT_FOUND, str(error)
     except Exception as error:  # noqa: BLE001 - every failure becomes a report
         _LOG.exception("the evaluation failed")
-        is_full = isinstance(error, MemoryError) or "out of memory" in str(error).lower()
-        reason = Reason.OUT_OF_MEMORY if is_full else Reason.EVALUATION_FAILED
+        is_out_of_memory = isinstance(error, MemoryError) or "out of memory" in str(error).lower()
+        reason = Reason.OUT_OF_MEMORY if is_out_of_memory else Reason.EVALUATION_FAILED
         message = f"{type(error).__name__}: {error}"
     return StageReport(outcome="Failed", reason=reason, message=message[:1024])
 

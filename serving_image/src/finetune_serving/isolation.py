@@ -1,15 +1,17 @@
-"""What one tuned model computes must not reach the answers of another.
+"""Keeps NaNs that one tuned model computes out of the answers of another.
 
-A request gets blocks of vLLM's cache as the one before left them. Attention reads them whole and gives what the request
-did not write a weight of zero, but zero times a number that is none (NaN) is none either: one adapter whose numbers
-overflow would spoil its neighbours' answers (https://github.com/vllm-project/vllm/pull/50283).
+vLLM gives a request blocks of its KV cache with the previous request's values still in them. Attention reads whole
+blocks and gives values that the request did not write a weight of zero. But zero times NaN is NaN: an adapter whose
+numbers overflow would spoil other requests (https://github.com/vllm-project/vllm/pull/50283).
 """
 
 from vllm.v1.kv_cache_interface import KVCacheConfig
 
 
-def isolate() -> None:
-    """Have vLLM clear each block before it is used again, as it does for some kinds of models by itself."""
+def zero_kv_cache_blocks() -> None:
+    """Make vLLM zero each block before it is reused, as it already does for some kinds of models."""
     if not hasattr(KVCacheConfig, "needs_kv_cache_zeroing"):
-        raise RuntimeError("this version of vLLM has another way to clear its cache's blocks")
+        raise RuntimeError(
+            "this version of vLLM has no KVCacheConfig.needs_kv_cache_zeroing to zero its cache's blocks"
+        )
     KVCacheConfig.needs_kv_cache_zeroing = True

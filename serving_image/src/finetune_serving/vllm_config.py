@@ -1,4 +1,4 @@
-"""How vLLM is started: one way for the server and for the evaluation, so that what is judged is what is served."""
+"""Settings of vLLM, shared by the server and the evaluation, so that the model is evaluated as it is served."""
 
 import json
 import os
@@ -14,31 +14,37 @@ from finetune_pod.objectstore import fetch_model
 
 _VARIABLE = "FINETUNE_SERVER"
 KEEP_ALIVE_SECONDS = 5
-"""How long a connection without a request is kept open."""
+"""Seconds for which vLLM keeps an idle connection open."""
 
 
 @dataclass(frozen=True)
 class ServerConfig:
-    """What the plugin inside vLLM must know; it travels in one environment variable."""
+    """Configuration of the plugin inside vLLM, passed as JSON in one environment variable."""
 
     model_uri: str
+    """The base model."""
     model: str
-    """What vLLM calls it: a directory, or a repository on the hub."""
+    """The base model's name in vLLM: a directory, or a repository on the hub."""
     revision: str | None
+    """Branch, tag or commit on the hub."""
     routes: str
+    """The routes file."""
     adapters: str
+    """Directory for copies of adapters."""
     root: str
+    """The directory below which claims and ConfigMaps are mounted."""
     max_rank: int
+    """Maximum rank of an adapter."""
     keys: str = ""
-    """Directory with the API keys; empty where the server asks for none."""
+    """Directory with the API keys; empty if the server needs none."""
 
     def to_env(self) -> dict[str, str]:
-        """Return the variable."""
+        """Return the environment variable."""
         return {_VARIABLE: json.dumps(asdict(self))}
 
 
 def read_server_config() -> ServerConfig:
-    """Read the variable.
+    """Return the configuration in the environment variable.
 
     Raises:
         KeyError: vLLM was not started by `finetune-server serve`.
@@ -46,25 +52,25 @@ def read_server_config() -> ServerConfig:
     return ServerConfig(**json.loads(os.environ[_VARIABLE]))
 
 
-def allowed_rank(rank: int) -> int:
-    """Return the smallest rank that vLLM allows and that takes adapters of this one."""
+def round_up_rank(rank: int) -> int:
+    """Return the smallest value of vLLM's max_lora_rank that admits adapters of a rank."""
     return next(allowed for allowed in LORA_RANKS if allowed >= rank)
 
 
 def has_gpu() -> bool:
-    """Tell whether this vLLM is built for GPUs, by the name of its version as vLLM does, without importing it."""
+    """Return whether the installed vLLM is built for GPUs. Like vLLM it reads the version's name, without an import."""
     return "cpu" not in version("vllm")
 
 
 def set_environment(*, gpu: bool) -> None:
-    """Set what vLLM reads from the environment, before it is started."""
+    """Set the environment variables that vLLM reads, before it is started."""
     defaults = {"VLLM_NO_USAGE_STATS": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "VLLM_PLUGINS": "finetune"}
     if not gpu:
-        # The image has no C++ compiler, and small models gain nothing from one.
+        # The image has no C++ compiler, and small models gain nothing from compilation.
         defaults |= {"VLLM_CPU_KVCACHE_SPACE": "1", "TORCHDYNAMO_DISABLE": "1"}
-        # Every vLLM would bind itself to the same first cores, though Kubernetes shares all of them among its pods.
+        # Every vLLM would bind its threads to the same first cores, while Kubernetes shares all cores among its pods.
         defaults["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
-        # The engine computes in its own process instead of a worker's: `cpu.py` says why that is faster to start.
+        # The engine computes in its own process instead of a worker's, which starts faster: see `cpu.py`.
         defaults["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
@@ -74,17 +80,17 @@ def set_environment(*, gpu: bool) -> None:
 
 
 def resolve_model(uri: str, root: Path, cache: Path | None = None, *, weights: bool = True) -> str:
-    """Return what vLLM calls the model: a checked directory, or a repository on the hub, which vLLM fetches itself.
+    """Return the model's name in vLLM: a checked directory, or a repository on the hub, which vLLM fetches itself.
 
     Args:
-        uri: of the model.
-        root: below which the pod's paths lie.
-        cache: where a model that is fetched is kept; without it the pod's scratch volume.
-        weights: whether they are needed, or the tokenizer alone.
+        uri: the model's URI.
+        root: the directory below which claims are mounted.
+        cache: directory for fetched models. Default: the pod's scratch volume.
+        weights: whether the weights are needed, or only the tokenizer.
 
     Raises:
-        FetchError: it cannot be fetched.
-        ModelFilesError: the directory is no model, or holds code or pickles instead of safetensors.
+        FetchError: the model cannot be fetched.
+        ModelFilesError: the directory is not a model, or has code, or pickles instead of safetensors.
     """
     match parse_uri(uri).scheme:
         case "hf":

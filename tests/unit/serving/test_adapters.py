@@ -1,11 +1,11 @@
-"""Which adapters are refused."""
+"""Adapter configurations that are refused."""
 
 from typing import Any
 
 import pytest
 from finetune_api.modelserver import Model
 from finetune_pod.servability import LORA_MODULES
-from finetune_serving.adapters import find_problem
+from finetune_serving.adapters import check_adapter_config
 
 CONFIG: dict[str, Any] = {
     "peft_type": "LORA",
@@ -19,18 +19,18 @@ CONFIG: dict[str, Any] = {
     ("change", "problem"),
     [
         ({}, ""),
-        ({"peft_type": "IA3"}, "not LORA"),
+        ({"peft_type": "IA3"}, "only LORA is supported"),
         ({"base_model_name_or_path": "pvc://models/other"}, "it was trained on"),
         ({"r": 64}, "its rank is 64"),
         ({"r": "16"}, "its rank is '16'"),
-        ({"target_modules": "all-linear"}, "it changes 'all-linear'"),
-        ({"target_modules": ["lm_head"]}, "it changes"),
+        ({"target_modules": "all-linear"}, "its target_modules are 'all-linear'"),
+        ({"target_modules": ["lm_head"]}, "its target_modules"),
         ({"use_dora": True}, "DoRA"),
         ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
         ({"bias": "all"}, "bias"),
     ],
 )
-def test_an_adapter_that_vllm_cannot_serve_is_refused_with_the_reason(change: dict[str, Any], problem: str) -> None:
-    found = find_problem(CONFIG | change, Model(uri="pvc://models/base"), 16)
-    assert problem in found
-    assert bool(found) == bool(problem)
+def test_an_adapter_that_vllm_cannot_serve_is_refused_with_a_reason(change: dict[str, Any], problem: str) -> None:
+    message = check_adapter_config(CONFIG | change, Model(uri="pvc://models/base"), 16)
+    assert problem in message
+    assert bool(message) == bool(problem)

@@ -1,1 +1,1 @@
-"""The evaluate stage: base, incumbent and tuned model on the same held-out examples."""
+"""The evaluate stage: compares base, incumbent and tuned model on the same held-out examples."""

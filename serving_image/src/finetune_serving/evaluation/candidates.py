@@ -1,4 +1,4 @@
-"""Measures every model on the same questions: adapters on one engine, whole models one after the other."""
+"""Evaluates all models on the same questions: adapters on one engine, complete models one after the other."""
 
 import logging
 from concurrent.futures import ProcessPoolExecutor
@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from typing import Any, Literal
 
-from finetune_serving.evaluation.engine import Candidate, Engine, RewardModel
+from finetune_serving.evaluation.engine import ModelCandidate, RewardModel, VllmEngine
 from finetune_serving.evaluation.estimators import Sample
-from finetune_serving.evaluation.questions import Asker, Question
-from finetune_serving.evaluation.remote import RemoteEngine
-from finetune_serving.evaluation.scoring import Scoring, score
+from finetune_serving.evaluation.questions import PromptBuilder, Question
+from finetune_serving.evaluation.remote_engine import RemoteEngine
+from finetune_serving.evaluation.scoring import Scoring, score_output
 from finetune_serving.vllm_config import has_gpu
 
 _LOG = logging.getLogger(__name__)
@@ -19,123 +19,131 @@ Role = Literal["base", "incumbent", "tuned"]
 
 
 @dataclass(frozen=True)
-class Task:
-    """What one process does: one model in vLLM, with all adapters on it."""
+class EvaluationTask:
+    """The work of one process: the evaluation of one model in vLLM and of all adapters on it."""
 
-    candidates: dict[Role, Candidate]
-    """All of one model."""
+    candidates: dict[Role, ModelCandidate]
+    """Candidates with the same model."""
     tokenizer: str
-    """The base model, in whose words every model is asked."""
+    """The base model, whose tokenizer and chat template are used for all models."""
     revision: str | None
+    """Branch, tag or commit of the base model on the hub."""
     examples: list[dict[str, Any]]
     scoring: Scoring
     max_tokens: int
+    """Maximum tokens of an answer."""
     server_url: str = ""
-    """The server that hosts all candidates; without it the process loads the model itself."""
+    """Address of a server that hosts all candidates; empty if the process loads the model itself."""
 
 
 @dataclass(frozen=True)
-class Judged:
-    """What the models were asked, and what came of it."""
+class EvaluationResult:
+    """The questions, and a sample for each of them by model."""
 
     questions: list[Question]
     """The examples that fit all models."""
     samples: dict[Role, list[Sample]]
 
 
-def judge_all(
-    candidates: dict[Role, Candidate],
+def evaluate_all(
+    candidates: dict[Role, ModelCandidate],
     revision: str | None,
     examples: list[dict[str, Any]],
     scoring: Scoring,
     max_tokens: int,
     server_url: str = "",
-) -> Judged:
-    """Judge the base model and its rivals.
+) -> EvaluationResult:
+    """Evaluate the base model and the models that it is compared with.
 
-    Several models run in a process each, one after the other: only its end gives all of a GPU's memory back.
+    Different models run in one process each, one after the other: only the end of a process frees all GPU memory.
 
     Raises:
         ValueError: no example fits the models.
-        BrokenProcessPool: the kernel ended a process.
+        BrokenProcessPool: the kernel killed a process.
     """
     base = candidates["base"].model
-    models = list(dict.fromkeys(one.model for one in candidates.values()))
+    models = list(dict.fromkeys(candidate.model for candidate in candidates.values()))
     questions: list[Question] = []
     samples: dict[Role, list[Sample]] = {}
     for model in models:
-        mine = {role: one for role, one in candidates.items() if one.model == model}
-        task = Task(mine, base, revision, examples, scoring, max_tokens, server_url)
+        same_model = {role: candidate for role, candidate in candidates.items() if candidate.model == model}
+        task = EvaluationTask(same_model, base, revision, examples, scoring, max_tokens, server_url)
         if len(models) == 1:
-            judged = judge(task)
+            result = evaluate_model(task)
         else:
             with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
-                rewarded = any(one.is_reward for one in mine.values())
-                judged = process.submit(judge_reward if rewarded else judge, task).result()
-        if questions and len(judged.questions) != len(examples):
-            raise ValueError("the tuned model takes fewer tokens than its base model")
-        # What the first model has no room for, the others are not asked.
-        questions, examples = judged.questions, [one.example for one in judged.questions]
-        samples |= judged.samples
-    return Judged(questions, samples)
+                is_reward = any(candidate.is_reward for candidate in same_model.values())
+                result = process.submit(evaluate_reward_model if is_reward else evaluate_model, task).result()
+        if questions and len(result.questions) != len(examples):
+            raise ValueError("the tuned model has a smaller maximum length than its base model")
+        # Examples that do not fit the first model are skipped for the others too.
+        questions, examples = result.questions, [question.example for question in result.questions]
+        samples |= result.samples
+    return EvaluationResult(questions, samples)
 
 
-def judge(task: Task) -> Judged:
-    """Judge all candidates of one model, in this process.
+def evaluate_model(task: EvaluationTask) -> EvaluationResult:
+    """Evaluate all candidates of one model in this process.
 
     Raises:
         ValueError: no example fits the model.
     """
     candidates = task.candidates
     engine = _open_engine(task)
-    asker = Asker(engine.tokenizer)
-    questions = _build_questions(asker, task, engine.longest)
-    written = asker.learn_tool_format() if "ToolCallValid" in task.scoring.metrics else None
+    builder = PromptBuilder(engine.tokenizer)
+    questions = _build_questions(builder, task, engine.max_model_len)
+    tool_format = builder.learn_tool_format() if "ToolCallValid" in task.scoring.metrics else None
     samples: dict[Role, list[Sample]] = {}
     for role, candidate in candidates.items():
-        measured = engine.measure(questions, task.max_tokens, candidate)
+        outputs = engine.run(questions, task.max_tokens, candidate)
         samples[role] = [
-            score(question, one, task.scoring, written) for question, one in zip(questions, measured, strict=True)
+            score_output(question, output, task.scoring, tool_format)
+            for question, output in zip(questions, outputs, strict=True)
         ]
-        _LOG.info("%s is measured", role)
-    return Judged(questions, samples)
+        _LOG.info("evaluated the %s model", role)
+    return EvaluationResult(questions, samples)
 
 
-def _open_engine(task: Task) -> Engine | RemoteEngine:
+def _open_engine(task: EvaluationTask) -> VllmEngine | RemoteEngine:
     if task.server_url:
         return RemoteEngine(task.server_url, task.tokenizer, task.revision)
     candidates = task.candidates.values()
-    rank = max((one.rank for one in candidates), default=0) or None
+    max_rank = max((candidate.rank for candidate in candidates), default=0) or None
     model = next(iter(candidates)).model
     revision = task.revision if model == task.tokenizer else None
-    return Engine(model, task.tokenizer, revision, rank, gpu=has_gpu())
+    return VllmEngine(model, task.tokenizer, revision, max_rank, gpu=has_gpu())
 
 
-def judge_reward(task: Task) -> Judged:
-    """Let a reward model score the answers of every pair, in this process.
+def evaluate_reward_model(task: EvaluationTask) -> EvaluationResult:
+    """Let a reward model score both answers of every preference in this process.
 
     Raises:
         ValueError: no example fits the model.
     """
     ((role, candidate),) = task.candidates.items()
     model = RewardModel(candidate.model, task.tokenizer, gpu=has_gpu())
-    questions = _build_questions(Asker(model.tokenizer), task, model.longest)
-    chosen = model.score([one.likely for one in questions if one.likely])
-    rejected = model.score([one.rejected for one in questions if one.rejected])
+    questions = _build_questions(PromptBuilder(model.tokenizer), task, model.max_model_len)
+    chosen_scores = model.score([question.expected for question in questions if question.expected])
+    rejected_scores = model.score([question.rejected for question in questions if question.rejected])
     samples = [
-        Sample(scores={"PreferenceAccuracy": float(better > worse)})
-        for better, worse in zip(chosen, rejected, strict=True)
+        Sample(scores={"PreferenceAccuracy": float(chosen > rejected)})
+        for chosen, rejected in zip(chosen_scores, rejected_scores, strict=True)
     ]
-    _LOG.info("%s is measured", role)
-    return Judged(questions, {role: samples})
+    _LOG.info("evaluated the %s model", role)
+    return EvaluationResult(questions, {role: samples})
 
 
-def _build_questions(asker: Asker, task: Task, longest: int) -> list[Question]:
-    """Return the examples that fit the model, ready for it."""
-    asked = [asker.build_question(example) for example in task.examples]
-    room = longest - task.max_tokens
-    questions = [one for one in asked if one.length < longest and len(one.prompt) <= room]
-    if not questions:
-        raise ValueError(f"none of {len(asked)} held-out examples fits into {longest} tokens")
-    _LOG.info("%d of %d held-out examples fit the model", len(questions), len(asked))
-    return questions
+def _build_questions(builder: PromptBuilder, task: EvaluationTask, max_model_len: int) -> list[Question]:
+    """Return the questions of those examples that fit the model together with an answer."""
+    questions = [builder.build_question(example) for example in task.examples]
+    max_prompt = max_model_len - task.max_tokens
+    fitting = [
+        question for question in questions if question.length < max_model_len and len(question.prompt) <= max_prompt
+    ]
+    if not fitting:
+        raise ValueError(
+            f"none of the {len(questions)} held-out examples fits the model's {max_model_len} tokens: give shorter"
+            " examples, or lower evaluation.maxNewTokens"
+        )
+    _LOG.info("%d of %d held-out examples fit the model", len(fitting), len(questions))
+    return fitting

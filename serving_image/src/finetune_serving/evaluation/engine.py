@@ -1,4 +1,4 @@
-"""vLLM without a server: answers and likelihoods of many examples at once, by a model or an adapter on it."""
+"""vLLM without a server: batched answers and likelihoods of a model or of an adapter on it."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,65 +9,65 @@ from typing import Any
 from finetune_pod.servability import LORA_MODULES
 
 from finetune_serving.evaluation.questions import Question, Sequence
-from finetune_serving.vllm_config import allowed_rank
+from finetune_serving.vllm_config import round_up_rank
 
 _BATCH = 256
-"""Examples at a time: every prompt token brings an object of its own."""
+"""Examples in a batch. It limits memory: vLLM returns an object for every prompt token."""
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What one model makes of a question."""
+class ModelOutput:
+    """One model's answer to a question, and the likelihoods that it gives the question's sequences."""
 
     nll: float = 0.0
-    """Negative log-likelihood of the target tokens of `likely`, nats, summed."""
+    """Summed negative log-likelihood of the target tokens of `expected`, in nats."""
     tokens: int = 0
-    """How many there are."""
+    """Number of these target tokens."""
     rejected: float | None = None
     """Mean log-likelihood per token of the rejected answer."""
     answer: str | None = None
-    """The greedy answer; None where nothing is asked."""
-    raw: str = ""
+    """The greedy answer; None if the question has no prompt."""
+    raw_answer: str = ""
     """The answer with its special tokens."""
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """A model to judge."""
+class ModelCandidate:
+    """A model to evaluate."""
 
     model: str
-    """What vLLM calls it: a directory, or a repository on the hub."""
+    """The model's name in vLLM: a directory, or a repository on the hub."""
     adapter: Path | None = None
-    """The adapter on it; None is the model itself."""
+    """Directory of the adapter on it; None for the model itself."""
     rank: int = 0
     """The adapter's rank."""
     is_reward: bool = False
-    """Whether it is a reward model: it scores and does not answer."""
+    """Whether it is a reward model, which scores texts and generates none."""
     served_name: str = ""
-    """What a running server calls it."""
+    """Model name with which a running server is requested."""
 
 
-class Engine:
-    """One model in vLLM, with room for one adapter at a time."""
+class VllmEngine:
+    """One model in vLLM, with one adapter on it at a time."""
 
-    def __init__(self, model: str, tokenizer: str, revision: str | None, rank: int | None, *, gpu: bool) -> None:
-        """Load the model; it takes a minute or more.
+    def __init__(self, model: str, tokenizer: str, revision: str | None, max_rank: int | None, *, gpu: bool) -> None:
+        """Load the model, which takes a minute or more.
 
         Args:
             model: a directory, or a repository on the hub.
-            tokenizer: the same, of the model whose tokenizer and chat template are used.
-            revision: of both, where they are on the hub.
-            rank: the largest rank of an adapter; None loads the model without room for any.
+            tokenizer: directory or repository of the model whose tokenizer and chat template are used.
+            revision: branch, tag or commit of both on the hub.
+            max_rank: maximum rank of an adapter; None loads the model without support for adapters.
             gpu: whether this vLLM is built for GPUs.
         """
         from vllm import LLM
 
-        options = _common_options(gpu=gpu)
-        if rank is not None:
+        options = _build_options(gpu=gpu)
+        if max_rank is not None:
             options |= {
                 "enable_lora": True,
                 "max_loras": 1,
-                "max_lora_rank": allowed_rank(rank),
+                "max_lora_rank": round_up_rank(max_rank),
                 "lora_target_modules": list(LORA_MODULES),
             }
         self._llm = LLM(
@@ -78,43 +78,43 @@ class Engine:
             **options,
         )
         self.tokenizer: Any = self._llm.get_tokenizer()
-        self._numbers: dict[Path, int] = {}
-        self.longest = int(self._llm.model_config.max_model_len)
+        self.max_model_len = int(self._llm.model_config.max_model_len)
+        self._lora_ids: dict[Path, int] = {}
 
-    def measure(self, questions: list[Question], max_tokens: int, candidate: Candidate) -> Iterator[Measured]:
-        """Yield what a candidate on this model makes of every question, in their order."""
+    def run(self, questions: list[Question], max_tokens: int, candidate: ModelCandidate) -> Iterator[ModelOutput]:
+        """Yield a candidate's output for every question, in their order."""
         from vllm.lora.request import LoRARequest
 
         lora, adapter = None, candidate.adapter
         if adapter:
-            # vLLM knows adapters by their number: another directory needs another one.
-            number = self._numbers.setdefault(adapter, len(self._numbers) + 1)
-            lora = LoRARequest(f"adapter-{number}", number, str(adapter))
+            # vLLM identifies adapters by their id, so each directory needs its own.
+            lora_id = self._lora_ids.setdefault(adapter, len(self._lora_ids) + 1)
+            lora = LoRARequest(f"adapter-{lora_id}", lora_id, str(adapter))
         remaining = iter(questions)
         while batch := list(islice(remaining, _BATCH)):
-            yield from self._measure_batch(batch, max_tokens, lora)
+            yield from self._run_batch(batch, max_tokens, lora)
 
-    def _measure_batch(self, questions: list[Question], max_tokens: int, lora: Any) -> Iterator[Measured]:
-        likely = self._likelihoods([one.likely for one in questions], lora)
-        rejected = self._likelihoods([one.rejected for one in questions], lora)
-        answers = self._answers([one.prompt for one in questions], max_tokens, lora)
-        for (nll, tokens), (other, others), answer in zip(likely, rejected, answers, strict=True):
-            yield Measured(
+    def _run_batch(self, questions: list[Question], max_tokens: int, lora: Any) -> Iterator[ModelOutput]:
+        expected = self._compute_nlls([question.expected for question in questions], lora)
+        rejected = self._compute_nlls([question.rejected for question in questions], lora)
+        answers = self._generate([question.prompt for question in questions], max_tokens, lora)
+        for (nll, tokens), (rejected_nll, rejected_tokens), answer in zip(expected, rejected, answers, strict=True):
+            yield ModelOutput(
                 nll=nll,
                 tokens=tokens,
-                rejected=-other / others if others else None,
+                rejected=-rejected_nll / rejected_tokens if rejected_tokens else None,
                 answer=None if answer is None else answer.text.strip(),
-                raw="" if answer is None else self.tokenizer.decode(list(answer.token_ids)),
+                raw_answer="" if answer is None else self.tokenizer.decode(list(answer.token_ids)),
             )
 
-    def _likelihoods(self, sequences: list[Sequence | None], lora: Any) -> list[tuple[float, int]]:
+    def _compute_nlls(self, sequences: list[Sequence | None], lora: Any) -> list[tuple[float, int]]:
         """Return the summed negative log-likelihood and the number of each sequence's target tokens."""
         from vllm import SamplingParams
 
-        given = [one for one in sequences if one]
+        given = [sequence for sequence in sequences if sequence]
         outputs = iter(
             self._llm.generate(
-                [{"prompt_token_ids": one.ids} for one in given],
+                [{"prompt_token_ids": sequence.ids} for sequence in given],
                 SamplingParams(temperature=0, max_tokens=1, prompt_logprobs=0, detokenize=False),
                 lora_request=lora,
                 use_tqdm=False,
@@ -123,46 +123,47 @@ class Engine:
             else ()
         )
         return [
-            sum_targets(one, _likelihoods_of(one, next(outputs).prompt_logprobs)) if one else (0.0, 0)
-            for one in sequences
+            sum_targets(sequence, _select_logprobs(sequence, next(outputs).prompt_logprobs)) if sequence else (0.0, 0)
+            for sequence in sequences
         ]
 
-    def _answers(self, prompts: list[tuple[int, ...]], max_tokens: int, lora: Any) -> list[Any]:
-        """Return the greedy answer to each prompt; None to an empty one."""
+    def _generate(self, prompts: list[tuple[int, ...]], max_tokens: int, lora: Any) -> list[Any]:
+        """Return vLLM's greedy completion of each prompt; None for an empty one."""
         from vllm import SamplingParams
 
-        asked = [{"prompt_token_ids": list(prompt)} for prompt in prompts if prompt]
+        given = [{"prompt_token_ids": list(prompt)} for prompt in prompts if prompt]
         outputs = iter(
             self._llm.generate(
-                asked, SamplingParams(temperature=0, max_tokens=max_tokens), lora_request=lora, use_tqdm=False
+                given, SamplingParams(temperature=0, max_tokens=max_tokens), lora_request=lora, use_tqdm=False
             )
-            if asked
+            if given
             else ()
         )
         return [next(outputs).outputs[0] if prompt else None for prompt in prompts]
 
 
 class RewardModel:
-    """A reward model in vLLM: scores conversations."""
+    """A reward model in vLLM, which scores conversations."""
 
     def __init__(self, model: str, tokenizer: str, *, gpu: bool) -> None:
         """Load the model; the tokenizer is the base model's."""
         from vllm import LLM
 
-        self._llm = LLM(model=model, tokenizer=tokenizer, runner="pooling", **_common_options(gpu=gpu))
+        self._llm = LLM(model=model, tokenizer=tokenizer, runner="pooling", **_build_options(gpu=gpu))
         self.tokenizer: Any = self._llm.get_tokenizer()
-        self.longest = int(self._llm.model_config.max_model_len)
+        self.max_model_len = int(self._llm.model_config.max_model_len)
 
     def score(self, sequences: list[Sequence]) -> list[float]:
-        """Return the score of each sequence, as it is learnt: without an activation function."""
+        """Return the score of each sequence without an activation function, as in the training."""
         from vllm import PoolingParams
 
-        prompts = [{"prompt_token_ids": one.ids} for one in sequences]
-        found = self._llm.classify(prompts, pooling_params=PoolingParams(use_activation=False), use_tqdm=False)
-        return [float(one.outputs.probs[0]) for one in found]
+        prompts = [{"prompt_token_ids": sequence.ids} for sequence in sequences]
+        outputs = self._llm.classify(prompts, pooling_params=PoolingParams(use_activation=False), use_tqdm=False)
+        return [float(output.outputs.probs[0]) for output in outputs]
 
 
-def _common_options(*, gpu: bool) -> dict[str, Any]:
+def _build_options(*, gpu: bool) -> dict[str, Any]:
+    """Return the options of vLLM that answers and rewards share."""
     options: dict[str, Any] = {
         "load_format": "safetensors",
         "enable_prefix_caching": False,
@@ -173,16 +174,17 @@ def _common_options(*, gpu: bool) -> dict[str, Any]:
     return options
 
 
-def _likelihoods_of(sequence: Sequence, logprobs: list[Any]) -> list[float | None]:
-    return [given and given[token].logprob for token, given in zip(sequence.ids, logprobs, strict=True)]
+def _select_logprobs(sequence: Sequence, prompt_logprobs: list[Any]) -> list[float | None]:
+    """Return the log-probability of each token of a sequence; None for the first token."""
+    return [by_token and by_token[token].logprob for token, by_token in zip(sequence.ids, prompt_logprobs, strict=True)]
 
 
 def sum_targets(sequence: Sequence, logprobs: list[float | None]) -> tuple[float, int]:
-    """Return the summed negative log-likelihood of a sequence's target tokens and their number.
+    """Return the summed negative log-likelihood of a sequence's target tokens, and their number.
 
     Args:
         sequence: the tokens.
-        logprobs: of each token; the first one of all has none.
+        logprobs: log-probability of each token; the first token has none.
     """
     nlls = [
         -logprob

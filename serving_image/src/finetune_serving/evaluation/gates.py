@@ -1,47 +1,51 @@
-"""Decides the gates by the lower end of the gain's interval, and puts the summary together. Pure."""
+"""Decides the gates by the lower end of the gain's interval, and builds the summary of an evaluation. No I/O."""
 
 from finetune_api.evaluation import Gate
 from finetune_api.summaries import EvaluationSummary, GateResult, MetricComparison
 
-_ROOM = 8
-"""Metrics in the status at most."""
+_MAX_METRICS = 8
+"""Maximum number of metrics in the status."""
 
 
-def summarise(examples: int, metrics: list[MetricComparison], gates: list[Gate]) -> EvaluationSummary:
-    """Decide all gates; the metrics with a gate come first where there is no room for all."""
-    results = [decide(gate, metrics) for gate in gates]
+def summarize(examples: int, metrics: list[MetricComparison], gates: list[Gate]) -> EvaluationSummary:
+    """Decide all gates and return the summary. If there are too many metrics, those with a gate have priority."""
+    results = [decide_gate(gate, metrics) for gate in gates]
     gated = {(gate.metric, gate.grader) for gate in gates}
-    first = sorted(metrics, key=lambda one: (one.metric, one.grader) not in gated)[:_ROOM]
+    kept = sorted(metrics, key=lambda metric: (metric.metric, metric.grader) not in gated)[:_MAX_METRICS]
     return EvaluationSummary(
         examples=examples,
         passed=all(result.passed for result in results),
-        metrics=[one for one in metrics if one in first],
+        metrics=[metric for metric in metrics if metric in kept],
         gates=results,
     )
 
 
-def decide(gate: Gate, metrics: list[MetricComparison]) -> GateResult:
-    """Decide one gate; a least gain of 0 asks for a gain above 0, and what was not measured does not pass."""
-    measured = next((one for one in metrics if (one.metric, one.grader) == (gate.metric, gate.grader)), None)
+def decide_gate(gate: Gate, metrics: list[MetricComparison]) -> GateResult:
+    """Decide one gate. A minGain of 0 requires a gain above 0; a metric that was not measured fails its gate."""
+    comparison = next(
+        (metric for metric in metrics if (metric.metric, metric.grader) == (gate.metric, gate.grader)), None
+    )
     result = GateResult(metric=gate.metric, grader=gate.grader, relative_to="Base", passed=False, message="")
-    if measured is None:
+    if comparison is None:
         name = f"{gate.metric} {gate.grader}" if gate.grader else gate.metric
-        return result.model_copy(update={"message": f"{name} was not measured: no held-out example bears on it"})
-    against = measured.incumbent if gate.relative_to == "Incumbent" else None
-    low, high = (against or measured).gain_low, (against or measured).gain_high
+        return result.model_copy(update={"message": f"{name} was not measured: it applies to no held-out example"})
+    incumbent = comparison.incumbent if gate.relative_to == "Incumbent" else None
+    compared = incumbent or comparison
+    low, high = compared.gain_low, compared.gain_high
     if gate.min_gain is not None:
         passed = low > 0 if gate.min_gain == 0 else low >= gate.min_gain
-        bar = f"a gain of {'more than 0' if gate.min_gain == 0 else f'{gate.min_gain:.3g} at least'}"
+        requirement = f"a gain {'above 0' if gate.min_gain == 0 else f'of at least {gate.min_gain:.3g}'}"
     else:
         passed = low >= -(gate.max_loss or 0.0)
-        bar = f"a loss of {gate.max_loss or 0.0:.3g} at most"
-    before = against.value if against else measured.base
-    over = " over the incumbent" if against else ""
-    alone = "; there is no incumbent, so the base model was taken" if gate.relative_to == "Incumbent" else ""
+        requirement = f"a loss of at most {gate.max_loss or 0.0:.3g}"
+    before = incumbent.value if incumbent else comparison.base
+    over = " over the incumbent" if incumbent else ""
+    fallback = "; compared with the base model, because there is no incumbent"
     message = (
-        f"{measured.label} {before:.4g} → {measured.tuned:.4g}, gain{over} {(against or measured).gain:.3g}"
-        f" [{low:.3g}, {high:.3g}], {(against or measured).verdict.lower()}, asked for {bar}:"
-        f" {'passed' if passed else 'failed'}{'' if against else alone}"
+        f"{comparison.label} {before:.4g} → {comparison.tuned:.4g}, gain{over} {compared.gain:.3g}"
+        f" [{low:.3g}, {high:.3g}], {compared.verdict.lower()}, required {requirement}:"
+        f" {'passed' if passed else 'failed'}"
+        f"{fallback if gate.relative_to == 'Incumbent' and not incumbent else ''}"
     )
-    relative_to = "Incumbent" if against else "Base"
+    relative_to = "Incumbent" if incumbent else "Base"
     return result.model_copy(update={"relative_to": relative_to, "passed": passed, "message": message})

@@ -1,4 +1,4 @@
-"""Turns held-out examples into token ids: what should be likely, and what is asked."""
+"""Turns held-out examples into token ids: the prompt to answer, and the sequences whose likelihoods are measured."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -11,7 +11,7 @@ from finetune_pod.toolcalls import ToolFormat, learn_format
 
 @dataclass(frozen=True)
 class Sequence:
-    """Token ids, and which of them are judged."""
+    """Token ids, and which of them are targets: tokens whose likelihood counts."""
 
     ids: list[int]
     is_target: list[bool]
@@ -19,36 +19,37 @@ class Sequence:
 
 @dataclass(frozen=True)
 class Question:
-    """One held-out example, ready for the engine."""
+    """One held-out example as token ids."""
 
     example: Example
-    likely: Sequence | None = None
-    """What should be likely: what the assistant wrote, the chosen answer, the judged completion; of plain text all."""
+    expected: Sequence | None = None
+    """The text that the model should find likely: a conversation with its answers, a preference's chosen answer, a
+    completion with a label, or plain text."""
     rejected: Sequence | None = None
-    """The answer that should be less likely than the chosen one."""
+    """The answer that the model should find less likely than the chosen one."""
     prompt: tuple[int, ...] = ()
-    """Token ids up to where the answer begins; none where there is nothing to answer."""
+    """Token ids of the prompt of the last answer; empty if there is nothing to answer, as in plain text."""
     reference: str = ""
-    """What an answer is compared with."""
+    """The text that an answer is compared with."""
 
     @property
     def length(self) -> int:
-        """Tokens of the longest sequence."""
-        return max(len(self.prompt), *(len(one.ids) for one in (self.likely, self.rejected) if one), 0)
+        """Number of tokens of the longest sequence."""
+        return max(len(self.prompt), *(len(sequence.ids) for sequence in (self.expected, self.rejected) if sequence), 0)
 
 
-class Asker:
-    """The base model's tokenizer and chat template: every model is asked in the same words."""
+class PromptBuilder:
+    """Builds questions with the base model's tokenizer and chat template, which are used for every model."""
 
     def __init__(self, tokenizer: Any) -> None:
-        """Take a tokenizer of transformers."""
+        """Use a tokenizer of transformers."""
         self._tokenizer = tokenizer
 
     def build_question(self, example: Example) -> Question:
-        """Render and tokenise a held-out example.
+        """Return the question of a held-out example.
 
         Raises:
-            TemplateError: the chat template cannot render it.
+            TemplateError: the chat template cannot render the example.
         """
         tools = example.get("tools")
         rendered = render_all(
@@ -63,20 +64,20 @@ class Asker:
         if "prompt" in rendered:
             prompt = self._ids(rendered["prompt"].text)
             return Question(example, prompt=prompt, reference=text_of(answer_of(example)))
-        likely = next(rendered[field] for field in ("messages", "chosen", "completion") if field in rendered)
-        begin, end = likely.spans[-1]
-        reference = self._tokenizer.decode(self._ids(likely.text[begin:end]), skip_special_tokens=True).strip()
+        expected = next(rendered[field] for field in ("messages", "chosen", "completion") if field in rendered)
+        start, end = expected.spans[-1]
+        reference = self._tokenizer.decode(self._ids(expected.text[start:end]), skip_special_tokens=True).strip()
         return Question(
             example,
-            self._encode(likely),
+            self._encode(expected),
             self._encode(rendered["rejected"]) if "rejected" in rendered else None,
-            self._ids(likely.text[:begin]),
-            # What was judged bad is nothing to compare an answer with.
+            self._ids(expected.text[:start]),
+            # A completion with the label false is not a reference.
             reference if example.get("label", True) else "",
         )
 
     def learn_tool_format(self) -> ToolFormat | None:
-        """Return how the model writes calls of tools; None where its template has no such thing."""
+        """Return how the model writes tool calls; None if its chat template does not support them."""
         return learn_format(partial(apply_template, self._tokenizer))
 
     def _ids(self, text: str) -> tuple[int, ...]:
@@ -87,7 +88,7 @@ class Asker:
         return Sequence(encoded.ids, encoded.is_target.tolist())
 
 
-def graders_compare_with(question: Question) -> dict[str, Any]:
-    """Return the fields that graders compare an answer with."""
+def build_grader_fields(question: Question) -> dict[str, Any]:
+    """Return the reference fields that graders compare an answer with."""
     fields = reference_of(question.example)
     return fields if shape_of(question.example) == "Prompt" else fields | {"answer": question.reference}

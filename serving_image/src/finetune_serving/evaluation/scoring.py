@@ -1,4 +1,4 @@
-"""From what a model makes of a question to the sample that the comparison counts with. Pure."""
+"""Turns a model's output for a question into the sample that the estimators use. No I/O."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,75 +9,76 @@ from finetune_pod.grading import grade, rouge
 from finetune_pod.measurable import answer_of, shape_of
 from finetune_pod.toolcalls import ToolFormat
 
-from finetune_serving.evaluation.comparison import Wanted
-from finetune_serving.evaluation.engine import Measured
-from finetune_serving.evaluation.estimators import Sample
-from finetune_serving.evaluation.questions import Question, graders_compare_with
-from finetune_serving.evaluation.scores import (
+from finetune_serving.evaluation.answer_scores import (
     bleu_statistics,
     exact_match,
     json_valid,
-    normalise,
+    normalize,
     token_f1,
     tool_call_valid,
 )
+from finetune_serving.evaluation.comparison import MetricKey
+from finetune_serving.evaluation.engine import ModelOutput
+from finetune_serving.evaluation.estimators import Sample
+from finetune_serving.evaluation.questions import Question, build_grader_fields
 
 
 @dataclass(frozen=True)
 class Scoring:
-    """What is measured, and with what."""
+    """The metrics to compute, and the inputs that some of them need."""
 
     metrics: tuple[Metric, ...]
     graders: tuple[Grader, ...] = ()
     schema: dict[str, Any] | None = None
-    """JSON schema that a valid answer follows."""
+    """JSON schema of a valid answer."""
 
     @property
-    def wanted(self) -> list[Wanted]:
-        """The metrics to compare, every grader one of its own."""
-        found: list[Wanted] = []
+    def metric_keys(self) -> list[MetricKey]:
+        """The metrics to compare, with one entry per grader."""
+        keys: list[MetricKey] = []
         for metric in self.metrics:
-            found += [(metric, one.name) for one in self.graders] if metric == "Grader" else [(metric, None)]
-        return found
+            keys += [(metric, grader.name) for grader in self.graders] if metric == "Grader" else [(metric, None)]
+        return keys
 
 
-def score(question: Question, measured: Measured, scoring: Scoring, written: ToolFormat | None) -> Sample:
-    """Score one answer.
+def score_output(question: Question, output: ModelOutput, scoring: Scoring, tool_format: ToolFormat | None) -> Sample:
+    """Return the sample of one output.
 
     Args:
-        question: what was asked.
-        measured: what a model made of it.
-        scoring: what is measured.
-        written: how the model writes calls of tools, where that is known.
+        question: the question.
+        output: a model's output for it.
+        scoring: the metrics to compute.
+        tool_format: how the model writes tool calls, if that is known.
     """
-    shape, example, tokens = shape_of(question.example), question.example, measured.tokens
-    mean = -measured.nll / tokens if tokens else 0.0
+    shape, example, tokens = shape_of(question.example), question.example, output.tokens
+    mean_logprob = -output.nll / tokens if tokens else 0.0
     scores: dict[str, float] = {}
-    if measured.rejected is not None:
-        scores["PreferenceAccuracy"] = float(mean > measured.rejected)
-    if measured.answer is not None and shape != "Labeled":
-        scores |= _score_answer(question, measured.answer, scoring)
-        if "ToolCallValid" in scoring.metrics and written and answer_of(example).get("tool_calls"):
-            scores["ToolCallValid"] = tool_call_valid(measured.raw, example.get("tools") or [], written)
-    is_answered = measured.answer is not None
-    is_unwanted = shape == "Labeled" and not example["label"]
+    if output.rejected is not None:
+        scores["PreferenceAccuracy"] = float(mean_logprob > output.rejected)
+    if output.answer is not None and shape != "Labeled":
+        scores |= _score_answer(question, output.answer, scoring)
+        if "ToolCallValid" in scoring.metrics and tool_format and answer_of(example).get("tool_calls"):
+            scores["ToolCallValid"] = tool_call_valid(output.raw_answer, example.get("tools") or [], tool_format)
+    is_answered = output.answer is not None
+    is_undesirable = shape == "Labeled" and not example["label"]
     return Sample(
-        # What should not be written is no measure of how well a model writes.
-        nll=0.0 if is_unwanted else measured.nll,
-        tokens=0 if is_unwanted else tokens,
-        answer=measured.answer,
+        # The perplexity only counts texts that the model should write.
+        nll=0.0 if is_undesirable else output.nll,
+        tokens=0 if is_undesirable else tokens,
+        answer=output.answer,
         scores=scores,
-        labels=(normalise(measured.answer or ""), normalise(question.reference))
+        labels=(normalize(output.answer or ""), normalize(question.reference))
         if "ClassificationF1" in scoring.metrics and is_answered
         else None,
-        bleu=bleu_statistics(measured.answer or "", question.reference)
+        bleu=bleu_statistics(output.answer or "", question.reference)
         if "Bleu" in scoring.metrics and is_answered
         else None,
-        judged=(example["label"], mean) if shape == "Labeled" else None,
+        labeled_logprob=(example["label"], mean_logprob) if shape == "Labeled" else None,
     )
 
 
 def _score_answer(question: Question, answer: str, scoring: Scoring) -> dict[str, float]:
+    """Return the scores of an answer by the metric's name, `Grader name` for a grader."""
     reference = question.reference
     scores: dict[str, float] = {}
     if "ExactMatch" in scoring.metrics:
@@ -89,6 +90,6 @@ def _score_answer(question: Question, answer: str, scoring: Scoring) -> dict[str
     if "JsonValid" in scoring.metrics:
         scores["JsonValid"] = json_valid(answer, scoring.schema)
     if "Grader" in scoring.metrics:
-        fields = graders_compare_with(question)
-        scores |= {f"Grader {one.name}": grade(one, answer, fields) for one in scoring.graders}
+        fields = build_grader_fields(question)
+        scores |= {f"Grader {grader.name}": grade(grader, answer, fields) for grader in scoring.graders}
     return scores

@@ -1,4 +1,4 @@
-"""`finetune-server evaluate`: base, incumbent and tuned model on the held-out data, through vLLM as they are served."""
+"""`finetune-server evaluate`: compares base, incumbent and tuned model on the held-out data, in vLLM as when served."""
 
 import json
 import logging
@@ -22,11 +22,11 @@ from finetune_api.training import LORA_RANKS
 from finetune_pod.measurable import Example, choose_gates, choose_metrics, read_traits
 from finetune_pod.model_card import with_scores
 
-from finetune_serving.adapters import AdapterRefusedError, Limits, check_model, fetch_adapter
-from finetune_serving.evaluation.candidates import Judged, Role, judge_all
-from finetune_serving.evaluation.comparison import compare, mcnemar
-from finetune_serving.evaluation.engine import Candidate
-from finetune_serving.evaluation.gates import summarise
+from finetune_serving.adapters import AdapterPolicy, AdapterRefusedError, check_model, copy_adapter
+from finetune_serving.evaluation.candidates import EvaluationResult, Role, evaluate_all
+from finetune_serving.evaluation.comparison import compare, compute_mcnemar_p
+from finetune_serving.evaluation.engine import ModelCandidate
+from finetune_serving.evaluation.gates import summarize
 from finetune_serving.evaluation.scoring import Scoring
 from finetune_serving.evaluation.side_by_side import choose_samples
 from finetune_serving.vllm_config import has_gpu, resolve_model, set_environment
@@ -38,49 +38,51 @@ _LOG = logging.getLogger(__name__)
 def evaluate(
     job: JobFile, directory: JobDirectory, tuned: Artifact, incumbent: Incumbent, server_url: str
 ) -> StageReport:
-    """Judge what a training made, beside its base model and what serves now.
+    """Evaluate the result of a training, its base model and the incumbent; write the report and return its summary.
 
     Args:
         job: the FineTuneJob.
-        directory: its directory.
-        tuned: what the training made.
-        incumbent: what serves now.
-        server_url: of a server that hosts all of them; empty where this process loads them itself.
+        directory: the job's directory.
+        tuned: the result of the training.
+        incumbent: the version that is served now.
+        server_url: address of a server that hosts all of them; empty if this process loads them itself.
 
     Raises:
-        FileNotFoundError: the held-out data or the artifact is gone.
+        FileNotFoundError: the held-out data or the artifact is missing.
         AdapterRefusedError: the adapter or the model cannot be served.
         FetchError: the base model cannot be fetched.
         ModelFilesError: the base model cannot be served.
         ValueError: no held-out example fits the model.
     """
     spec = job.spec
-    asked = spec.evaluation
-    examples = _read(directory.heldout_data, asked.max_examples)
+    settings = spec.evaluation
+    examples = _read_examples(directory.heldout_data, settings.max_examples)
     traits = read_traits(examples, is_reward_model=spec.method.reward is not None)
-    gates = choose_gates(asked, traits, spec.graders)
+    gates = choose_gates(settings, traits, spec.graders)
     scoring = Scoring(
-        tuple(dict.fromkeys([*choose_metrics(asked, traits, spec.graders), *(gate.metric for gate in gates)])),
+        tuple(dict.fromkeys([*choose_metrics(settings, traits, spec.graders), *(gate.metric for gate in gates)])),
         tuple(spec.graders),
-        json.loads(asked.json_schema) if asked.json_schema else None,
+        json.loads(settings.json_schema) if settings.json_schema else None,
     )
     set_environment(gpu=has_gpu())
-    # The engine in its caller's process: nothing is left to stop at the end.
+    # Run the engine in this process, so that no other process has to be stopped at the end.
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
-    is_needed = any(gate.relative_to == "Incumbent" for gate in gates)
+    is_required = any(gate.relative_to == "Incumbent" for gate in gates)
     with tempfile.TemporaryDirectory() as scratch:
         model = resolve_model(job.base.uri, directory.root, weights=not server_url)
-        candidates: dict[Role, Candidate] = {"base": Candidate(model, served_name=BASE_NAME)}
-        candidates |= _find_incumbent(incumbent, model, job, directory, Path(scratch), is_needed=is_needed)
-        candidates["tuned"] = _find_candidate(tuned, job.name, model, job, directory, Path(scratch))
-        judged = judge_all(candidates, job.base.revision, examples, scoring, asked.max_new_tokens, server_url)
-    samples = judged.samples
+        candidates: dict[Role, ModelCandidate] = {"base": ModelCandidate(model, served_name=BASE_NAME)}
+        candidates |= _check_incumbent(incumbent, model, job, directory, Path(scratch), is_required=is_required)
+        candidates["tuned"] = _check_candidate(tuned, job.name, model, job, directory, Path(scratch))
+        result = evaluate_all(candidates, job.base.revision, examples, scoring, settings.max_new_tokens, server_url)
+    samples = result.samples
     if not all(math.isfinite(sample.nll) for sample in samples["tuned"]):
-        raise AdapterRefusedError("its likelihoods are no numbers: lower hyperparameters.learningRate")
-    metrics = compare(scoring.wanted, samples["base"], samples["tuned"], samples.get("incumbent"))
-    summary = summarise(len(judged.questions), metrics, gates)
-    _write(directory.report("evaluate"), summary, metrics, incumbent, judged)
-    _complete_card(directory.model_card, summary)
+        raise AdapterRefusedError(
+            "it computes likelihoods that are not finite numbers: lower hyperparameters.learningRate"
+        )
+    metrics = compare(scoring.metric_keys, samples["base"], samples["tuned"], samples.get("incumbent"))
+    summary = summarize(len(result.questions), metrics, gates)
+    _write_report(directory.report("evaluate"), summary, metrics, incumbent, result)
+    _add_scores(directory.model_card, summary)
     return StageReport(
         outcome="Succeeded",
         reason=Reason.GATES_PASSED if summary.passed else Reason.GATES_FAILED,
@@ -89,77 +91,81 @@ def evaluate(
     )
 
 
-def _find_candidate(
-    artifact: Artifact, maker: str, model: str, job: JobFile, directory: JobDirectory, scratch: Path
-) -> Candidate:
-    """Check an artifact that a job made, and return it as a candidate."""
+def _check_candidate(
+    artifact: Artifact, job_name: str, model: str, job: JobFile, directory: JobDirectory, scratch: Path
+) -> ModelCandidate:
+    """Check the artifact of the job `job_name`, and return it as a candidate."""
     source = path_of(artifact.uri, directory.root)
     if artifact.kind == "Model":
         is_reward = job.spec.method.reward is not None
         check_model(source, artifact, is_reward=is_reward)
-        return Candidate(str(source), is_reward=is_reward)
+        return ModelCandidate(str(source), is_reward=is_reward)
     base = Model(uri=job.base.uri, revision=job.base.revision)
-    limits = Limits(base, LORA_RANKS[-1], read_shapes(model, job.base.revision))
-    adapter = fetch_adapter(source, artifact, scratch, limits)
+    policy = AdapterPolicy(base, LORA_RANKS[-1], read_shapes(model, job.base.revision))
+    adapter = copy_adapter(source, artifact, scratch, policy)
     rank = int(json.loads((adapter / "adapter_config.json").read_text())["r"])
     name = job.spec.serving.model_name if job.spec.serving else ""
-    return Candidate(model, adapter, rank, served_name=version_name(name, maker))
+    return ModelCandidate(model, adapter, rank, served_name=version_name(name, job_name))
 
 
-def _find_incumbent(
-    incumbent: Incumbent, model: str, job: JobFile, directory: JobDirectory, scratch: Path, *, is_needed: bool
-) -> dict[Role, Candidate]:
-    """Return the incumbent, where there is one; one that is gone fails only what a gate compares with it.
+def _check_incumbent(
+    incumbent: Incumbent, model: str, job: JobFile, directory: JobDirectory, scratch: Path, *, is_required: bool
+) -> dict[Role, ModelCandidate]:
+    """Check the incumbent, and return it as a candidate; nothing if there is none, or if it cannot be evaluated.
 
     Raises:
-        AdapterRefusedError: it cannot be judged, and a gate asks for it.
+        AdapterRefusedError: the incumbent cannot be evaluated, and a gate is relative to it.
     """
     if incumbent.artifact is None:
         return {}
     try:
-        return {"incumbent": _find_candidate(incumbent.artifact, incumbent.job, model, job, directory, scratch)}
+        return {"incumbent": _check_candidate(incumbent.artifact, incumbent.job, model, job, directory, scratch)}
     except (AdapterRefusedError, OSError) as error:
-        message = f"the incumbent of FineTuneJob {incumbent.job} cannot be judged: {error}"
-        if is_needed:
+        message = f"the incumbent of FineTuneJob {incumbent.job} cannot be evaluated: {error}"
+        if is_required:
             raise AdapterRefusedError(f"{message}; a gate is relative to it") from error
-        _LOG.warning("%s; the evaluation goes on without it", message)
+        _LOG.warning("%s; continuing without it", message)
         return {}
 
 
-def _read(path: Path, most: int) -> list[Example]:
+def _read_examples(path: Path, max_examples: int) -> list[Example]:
     with path.open(encoding="utf-8") as file:
-        return [json.loads(line) for line in islice(file, most)]
+        return [json.loads(line) for line in islice(file, max_examples)]
 
 
-def _write(
-    path: Path, summary: EvaluationSummary, metrics: list[MetricComparison], incumbent: Incumbent, judged: Judged
+def _write_report(
+    path: Path,
+    summary: EvaluationSummary,
+    metrics: list[MetricComparison],
+    incumbent: Incumbent,
+    result: EvaluationResult,
 ) -> None:
-    """Write all figures, and some answers side by side."""
-    samples = judged.samples
+    """Write the full report: all metrics, and some answers side by side."""
+    samples = result.samples
     report = summary.to_dict() | {
-        "metrics": [_with_mcnemar(one, judged) for one in metrics],
+        "metrics": [_with_mcnemar(metric, result) for metric in metrics],
         "incumbent": incumbent.to_dict(),
         "samples": choose_samples(
-            judged.questions, {role: samples[role] for role in get_args(Role) if role in samples}
+            result.questions, {role: samples[role] for role in get_args(Role) if role in samples}
         ),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(report, indent=1, ensure_ascii=False))
 
 
-def _with_mcnemar(comparison: MetricComparison, judged: Judged) -> dict[str, Any]:
-    """Return a comparison with McNemar's p where the metric is right or wrong for each example."""
-    found = comparison.to_dict()
+def _with_mcnemar(comparison: MetricComparison, result: EvaluationResult) -> dict[str, Any]:
+    """Return the fields of a comparison, with McNemar's p-value for ExactMatch, which is 0 or 1 for each example."""
+    fields = comparison.to_dict()
     if comparison.metric != "ExactMatch":
-        return found
-    right = {role: [one.scores["ExactMatch"] for one in samples] for role, samples in judged.samples.items()}
-    found["mcnemarP"] = mcnemar(right["base"], right["tuned"])
-    if "incumbent" in right:
-        found["incumbent"]["mcnemarP"] = mcnemar(right["incumbent"], right["tuned"])
-    return found
+        return fields
+    matches = {role: [sample.scores["ExactMatch"] for sample in samples] for role, samples in result.samples.items()}
+    fields["mcnemarP"] = compute_mcnemar_p(matches["base"], matches["tuned"])
+    if "incumbent" in matches:
+        fields["incumbent"]["mcnemarP"] = compute_mcnemar_p(matches["incumbent"], matches["tuned"])
+    return fields
 
 
-def _complete_card(path: Path, summary: EvaluationSummary) -> None:
-    """Put the scores into the model card that the training wrote."""
+def _add_scores(path: Path, summary: EvaluationSummary) -> None:
+    """Add the scores to the model card that the training wrote."""
     if path.is_file():
         path.write_text(with_scores(path.read_text(encoding="utf-8"), summary), encoding="utf-8")

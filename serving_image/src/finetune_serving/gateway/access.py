@@ -1,4 +1,4 @@
-"""Tells who asks by the API keys of a mounted Secret, and how often each may."""
+"""Identifies clients by the API keys of a mounted Secret, and limits what each key may request."""
 
 import hashlib
 import hmac
@@ -12,7 +12,9 @@ from finetune_serving.gateway.openai_messages import RequestError
 
 
 def read_keys(directory: Path) -> dict[str, bytes]:
-    """Return the SHA-256 of each key, by its name. The kubelet swaps the files in at once; names of its own have dots.
+    """Return the SHA-256 digest of each key by the key's name: the name of its file in the mounted Secret.
+
+    The kubelet's own entries, which begin with two dots, are skipped.
 
     Raises:
         OSError: the directory cannot be read.
@@ -25,71 +27,79 @@ def read_keys(directory: Path) -> dict[str, bytes]:
 
 
 @dataclass
-class _Bucket:
-    """What is left of a key's requests."""
+class _TokenBucket:
+    """Rate limit of one key."""
 
-    left: float
+    tokens: float
+    """Requests that are allowed now."""
     updated: float
+    """Time of the last update, in seconds of the monotonic clock."""
 
 
 @dataclass
 class Access:
-    """The keys of one server and their limits. Pure: the clock is an argument."""
+    """The keys of one server and their limits. No I/O: the clock is an argument."""
 
     keys: dict[str, bytes] | None = None
-    """SHA-256 of each key by its name; None where the server asks for none."""
+    """SHA-256 digest of each key by its name; None if the server needs none."""
     policies: dict[str, KeyPolicy] = field(default_factory=dict)
-    _buckets: dict[str, _Bucket] = field(default_factory=dict)
+    """Restrictions by the key's name."""
+    _buckets: dict[str, _TokenBucket] = field(default_factory=dict)
 
-    def limit(self, policies: Sequence[KeyPolicy]) -> None:
-        """Take over the limits of keys."""
+    def set_policies(self, policies: Sequence[KeyPolicy]) -> None:
+        """Replace the restrictions of all keys."""
         self.policies = {policy.name: policy for policy in policies}
 
     def identify(self, authorization: str) -> str:
-        """Return the name of the key in an `Authorization` header; empty where the server asks for none.
+        """Return the name of the key in an `Authorization` header; empty if the server needs no key.
 
-        Every key is compared, in constant time, so that the time tells nothing.
+        Every key is compared in constant time, so that the duration reveals nothing.
 
         Raises:
-            RequestError: there is none, or nobody knows it.
+            RequestError: the key is missing or unknown.
         """
         if self.keys is None:
             return ""
         kind, _, token = authorization.partition(" ")
-        given = hashlib.sha256(token.strip().encode()).digest()
-        found = [name for name, digest in self.keys.items() if hmac.compare_digest(given, digest)]
-        if kind.lower() != "bearer" or not token.strip() or not found:
-            raise RequestError(401, "authentication_error", "give an API key of this server: Authorization: Bearer …")
-        return found[0]
+        token_digest = hashlib.sha256(token.strip().encode()).digest()
+        names = [name for name, digest in self.keys.items() if hmac.compare_digest(token_digest, digest)]
+        if kind.lower() != "bearer" or not token.strip() or not names:
+            message = "missing or invalid API key: send a key of this server as Authorization: Bearer <key>"
+            raise RequestError(401, "authentication_error", message)
+        return names[0]
 
-    def allowed(self, key: str, models: Sequence[str]) -> list[str]:
-        """Return those of some public names that a key may ask for."""
+    def filter_models(self, key: str, models: Sequence[str]) -> list[str]:
+        """Return those public model names that a key may request."""
         policy = self.policies.get(key)
         return [name for name in models if policy is None or policy.models is None or name in policy.models]
 
     def admit(self, key: str, model: str, now: float) -> None:
-        """Let a request pass, and count it.
+        """Check a request against the key's restrictions, and count it towards the key's rate limit.
 
         Args:
-            key: the name of its key.
-            model: the public name that it asks for, without a version.
+            key: name of the request's key.
+            model: public model name of the request, without a version.
             now: seconds of the monotonic clock.
 
         Raises:
-            RequestError: the key may not ask for that model, or not again so soon.
+            RequestError: the key may not request the model, or its rate limit is exceeded.
         """
         policy = self.policies.get(key)
         if policy is None:
             return
-        if not self.allowed(key, [model]):
-            raise RequestError(403, "permission_error", f"the key {key} may not ask for {model[:100]!r}")
+        if not self.filter_models(key, [model]):
+            raise RequestError(403, "permission_error", f"the API key {key} has no access to the model {model[:100]!r}")
         if policy.requests_per_minute is None:
             return
-        most, rate = float(policy.requests_per_minute), policy.requests_per_minute / 60
-        bucket = self._buckets.setdefault(key, _Bucket(most, now))
-        bucket.left = min(most, bucket.left + (now - bucket.updated) * rate)
+        capacity, rate = float(policy.requests_per_minute), policy.requests_per_minute / 60
+        bucket = self._buckets.setdefault(key, _TokenBucket(capacity, now))
+        bucket.tokens = min(capacity, bucket.tokens + (now - bucket.updated) * rate)
         bucket.updated = now
-        if bucket.left < 1:
-            message = f"the key {key} may ask {policy.requests_per_minute} times in a minute: try again later"
-            raise RequestError(429, "rate_limit_error", message, retry_after=max(1, round((1 - bucket.left) / rate)))
-        bucket.left -= 1
+        if bucket.tokens < 1:
+            retry_after = max(1, round((1 - bucket.tokens) / rate))
+            message = (
+                f"the API key {key} is limited to {policy.requests_per_minute} requests per minute:"
+                f" try again in {retry_after} s"
+            )
+            raise RequestError(429, "rate_limit_error", message, retry_after)
+        bucket.tokens -= 1

@@ -1,7 +1,7 @@
-"""What a pod runs before it is told to stop, so that no request is lost.
+"""The preStop hook of a server's pod: it delays SIGTERM until no request is in flight, so that none is lost.
 
-From SIGTERM on vLLM answers new requests with errors, also those on connections that clients keep open, and its engine
-ends before the answers in flight are written. Hence a pod is told to stop only when nobody asks it any more.
+After SIGTERM vLLM answers new requests with errors, also on connections that clients keep open, and its engine ends
+before the responses in flight are written.
 """
 
 import time
@@ -14,41 +14,42 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from finetune_serving.vllm_config import KEEP_ALIVE_SECONDS
 
-_QUIET_SECONDS = 2 * KEEP_ALIVE_SECONDS
-"""Longer than a connection is kept open, and than the cluster's nodes need to forget the pod's address."""
+_IDLE_SECONDS = 2 * KEEP_ALIVE_SECONDS
+"""Longer than idle connections stay open, and than the cluster's nodes need to remove the pod from the Service."""
 _POLL_SECONDS = 0.5
 
 
-def marker_of(root: Path) -> Path:
-    """Return the file that tells the gateway to close each connection with its answer."""
+def build_drain_marker_path(root: Path) -> Path:
+    """Return the path of the file that makes the gateway close each connection after its response."""
     return below(root, SCRATCH) / "draining"
 
 
 def drain(root: Path, port: int, longest: float) -> None:
-    """Return once no request has been in flight for a while, or the server is gone.
+    """Return after `_IDLE_SECONDS` without a request in flight, or when the server does not run.
 
     Args:
-        root: below which the pod's paths lie.
-        port: of the server on this machine.
-        longest: seconds after which it returns in any case.
+        root: the directory below which the pod's volumes are mounted.
+        port: port of the server on this machine.
+        longest: seconds after which the function returns in any case.
     """
-    marker_of(root).touch()
-    began = last = time.monotonic()
-    while last - began < longest:
+    build_drain_marker_path(root).touch()
+    started = last_busy = time.monotonic()
+    while last_busy - started < longest:
         try:
-            is_busy = _count_in_flight(port) > 0
+            is_busy = _read_in_flight(port) > 0
         except TimeoutError:
             is_busy = True
         except OSError:
             return
         now = time.monotonic()
-        last = now if is_busy else last
-        if now - last >= _QUIET_SECONDS:
+        last_busy = now if is_busy else last_busy
+        if now - last_busy >= _IDLE_SECONDS:
             return
         time.sleep(_POLL_SECONDS)
 
 
-def _count_in_flight(port: int) -> float:
+def _read_in_flight(port: int) -> float:
+    """Return the number of requests in flight from the server's metrics."""
     connection = HTTPConnection("127.0.0.1", port, timeout=10)
     connection.request("GET", "/metrics")
     text = connection.getresponse().read().decode()

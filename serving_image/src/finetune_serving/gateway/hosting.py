@@ -1,4 +1,4 @@
-"""Which versions a server should have, has, and answers with. Pure: loading, the clock and chance are elsewhere."""
+"""The versions that a server should host and does host, and the choice of a version for a request. No I/O, no clock."""
 
 import hashlib
 from dataclasses import dataclass, field
@@ -6,41 +6,43 @@ from dataclasses import dataclass, field
 from finetune_api.access import RequestLimits
 from finetune_api.contract.routes import LoadedModel, LoadedReport, Route, Routes
 
-_FIRST_DELAY = 1.0
-_LONGEST_DELAY = 60.0
+_FIRST_RETRY_SECONDS = 1.0
+_MAX_RETRY_SECONDS = 60.0
 
 
 @dataclass
 class Version:
-    """One route and what became of it."""
+    """One route, its state and its counters."""
 
     route: Route
     is_loaded: bool = False
     refusal: str = ""
+    """Why the last attempt to load it failed."""
     failures: int = 0
-    due: float = 0.0
-    """When to try next, in seconds of the monotonic clock."""
+    """Failed attempts to load it."""
+    retry_at: float = 0.0
+    """Time of the next attempt, in seconds of the monotonic clock."""
     in_flight: int = 0
-    """Requests that it answers just now: until they are done it is not dropped."""
+    """Requests in flight. Until there are none the version is not unloaded."""
     requests: int = 0
-    """Requests that it has answered, since the pod began."""
+    """Requests answered since the pod started."""
     errors: int = 0
-    """How many of them with a status of 500 and above."""
+    """Number of these requests with a status of 500 or above."""
     seconds: float = 0.0
-    """How long they took, together."""
+    """Total duration of these requests."""
 
-    def fail(self, message: str, now: float) -> None:
-        """Note a failure to load; the next try comes later each time."""
+    def mark_failed(self, message: str, now: float) -> None:
+        """Record a failure to load; the delay until the next attempt doubles each time, up to a maximum."""
         self.refusal = message[:1024]
         self.failures += 1
-        self.due = now + min(_FIRST_DELAY * 2.0 ** (self.failures - 1), _LONGEST_DELAY)
+        self.retry_at = now + min(_FIRST_RETRY_SECONDS * 2.0 ** (self.failures - 1), _MAX_RETRY_SECONDS)
 
-    def loaded(self) -> None:
-        """Let it answer."""
+    def mark_loaded(self) -> None:
+        """Record that vLLM has loaded the version: it can answer requests."""
         self.is_loaded, self.refusal = True, ""
 
-    def answered(self, status: int, seconds: float) -> None:
-        """Count a request."""
+    def count_request(self, status: int, seconds: float) -> None:
+        """Count a finished request."""
         self.requests += 1
         self.errors += status >= 500
         self.seconds += seconds
@@ -48,49 +50,54 @@ class Version:
 
 @dataclass
 class Hosting:
-    """The state of one server's pod."""
+    """The versions that one pod of a server hosts."""
 
     has_routes: bool = False
-    wanted: list[Version] = field(default_factory=list)
-    """In the order of the routes."""
-    leaving: list[Version] = field(default_factory=list)
-    """Without a route, but some of their requests are not done yet."""
+    """Whether a routes file has been read."""
+    desired: list[Version] = field(default_factory=list)
+    """Versions with a route, in the order of the routes."""
+    draining: list[Version] = field(default_factory=list)
+    """Versions without a route that still have requests in flight."""
     max_model_len: int = 0
-    """Tokens that the model takes; 0 until it is loaded."""
+    """Maximum tokens of a request; 0 until the model is loaded."""
     limits: RequestLimits = field(default_factory=RequestLimits)
-    """How much one request may ask for."""
+    """Limits of a single request."""
 
-    def want(self, routes: Routes) -> None:
-        """Take over a new routes file; what is loaded already stays as it is."""
+    def set_routes(self, routes: Routes) -> None:
+        """Replace the routes; versions that are already loaded stay loaded."""
         self.has_routes, self.limits = True, routes.limits
-        known = {_content(version.route): version for version in (*self.leaving, *self.wanted)}
-        self.wanted = [_renew(known.pop(_content(route), None), route) for route in routes.routes]
-        self.leaving = [version for version in known.values() if version.is_loaded]
+        known = {_identity(version.route): version for version in (*self.draining, *self.desired)}
+        self.desired = [_update_version(known.pop(_identity(route), None), route) for route in routes.routes]
+        self.draining = [version for version in known.values() if version.is_loaded]
 
     @property
     def names(self) -> list[str]:
-        """The public model names that answer."""
-        return sorted({one.route.model_name for one in self.wanted if one.is_loaded and not one.route.is_hidden})
-
-    def knows(self, name: str) -> bool:
-        """Tell whether the routes have a public name, or a version as `name@job`, loaded or not."""
-        return any(
-            name == one.route.version_name or (name == one.route.model_name and not one.route.is_hidden)
-            for one in self.wanted
+        """The public model names that can be requested, sorted."""
+        return sorted(
+            {version.route.model_name for version in self.desired if version.is_loaded and not version.route.is_hidden}
         )
 
-    def find(self, name: str, position: float) -> Version | None:
-        """Return the version that answers a request; None where none is loaded.
+    def has_name(self, name: str) -> bool:
+        """Return whether the routes have a public model name, or a version as `name@job`, loaded or not."""
+        return any(
+            name == version.route.version_name or (name == version.route.model_name and not version.route.is_hidden)
+            for version in self.desired
+        )
 
-        A position whose version is not loaded yet is answered by the one with the largest share that is.
+    def find_version(self, name: str, position: float) -> Version | None:
+        """Return the version that answers a request; None if none is loaded.
+
+        If the version at the position is not loaded, the loaded one with the largest weight answers.
 
         Args:
-            name: a public name, or one version of it as `name@job`.
-            position: where the request stands, from 0 up to 100; the routes' weights divide that among the versions.
+            name: a public model name, or one version of it as `name@job`.
+            position: from 0 up to 100; the routes' weights divide this range among the versions of the name.
         """
-        versions = [one for one in self.wanted if one.route.model_name == name and not one.route.is_hidden]
+        versions = [
+            version for version in self.desired if version.route.model_name == name and not version.route.is_hidden
+        ]
         if not versions:
-            versions = [version for version in self.wanted if version.route.version_name == name]
+            versions = [version for version in self.desired if version.route.version_name == name]
         end = 0
         for version in versions:
             end += version.route.weight
@@ -102,49 +109,49 @@ class Hosting:
         return max(loaded, key=lambda version: version.route.weight, default=None)
 
     def next_to_load(self, now: float) -> Version | None:
-        """Return the version to load now; one at a time."""
-        due = [version for version in self.wanted if not version.is_loaded and version.due <= now]
+        """Return the version to load now, the one with the fewest failures first; None if none is due."""
+        due = [version for version in self.desired if not version.is_loaded and version.retry_at <= now]
         return min(due, key=lambda version: version.failures, default=None)
 
-    def to_drop(self, known: set[str]) -> list[str]:
-        """Return which of vLLM's names nothing answers with any more."""
-        self.leaving = [version for version in self.leaving if version.in_flight]
-        needed = {version.route.served_name for version in (*self.wanted, *self.leaving)}
-        return sorted(known - needed)
+    def to_unload(self, loaded_names: set[str]) -> list[str]:
+        """Return those of vLLM's adapter names that no version needs, and forget versions that have drained."""
+        self.draining = [version for version in self.draining if version.in_flight]
+        needed = {version.route.served_name for version in (*self.desired, *self.draining)}
+        return sorted(loaded_names - needed)
 
     def is_settled(self) -> bool:
-        """Tell whether every route was tried: a refused adapter never takes a pod out."""
-        return self.has_routes and all(one.is_loaded or one.refusal for one in self.wanted)
+        """Return whether every version was loaded or refused at least once. A refused one keeps no pod unready."""
+        return self.has_routes and all(version.is_loaded or version.refusal for version in self.desired)
 
-    def report(self) -> LoadedReport:
-        """Return what the pod says of its routes."""
-        return LoadedReport(models=[_describe(version) for version in self.wanted])
+    def build_report(self) -> LoadedReport:
+        """Return the pod's report about its routes."""
+        return LoadedReport(models=[_build_loaded_model(version) for version in self.desired])
 
 
-def position_of(name: str, key: str) -> float:
-    """Return where the requests of a key stand in the division of a name, from 0 up to 100; always the same.
+def compute_position(name: str, key: str) -> float:
+    """Return a client's position among the versions of a name, from 0 up to 100. It depends only on the arguments.
 
     Args:
-        name: the public model name; each divides its keys in another way.
-        key: who asks.
+        name: the public model name; the same client has another position for another name.
+        key: identifies the client: the request's `user`, or the name of its API key.
     """
     digest = hashlib.sha256(f"{name}\0{key}".encode()).digest()
     return int.from_bytes(digest[:8]) / 2**64 * 100
 
 
-def _content(route: Route) -> Route:
-    """Return what makes a version: all of its route but its share, and whether it is proven."""
+def _identity(route: Route) -> Route:
+    """Return the parts of a route that identify a version: all but its weight and whether it is hidden."""
     return route.model_copy(update={"weight": 0, "is_hidden": False})
 
 
-def _renew(known: Version | None, route: Route) -> Version:
-    """Return the version of a route; a known one stays the same object, since its requests in flight count on it."""
+def _update_version(known: Version | None, route: Route) -> Version:
+    """Return the version of a route. A known version stays the same object, which counts its requests in flight."""
     version = known or Version(route)
     version.route = route
     return version
 
 
-def _describe(version: Version) -> LoadedModel:
+def _build_loaded_model(version: Version) -> LoadedModel:
     state = "Loaded" if version.is_loaded else "Refused" if version.refusal else "Loading"
     return LoadedModel.model_validate(
         {

@@ -1,4 +1,4 @@
-"""Follows the routes file and brings vLLM's adapters in line with it, one at a time."""
+"""Reads the routes file and the API keys periodically, and loads and unloads vLLM's adapters as the routes say."""
 
 import asyncio
 import logging
@@ -12,10 +12,10 @@ from finetune_api.contract.routes import Route, Routes
 from finetune_api.modelserver import Model
 from pydantic import ValidationError
 
-from finetune_serving.adapters import AdapterRefusedError, Limits, check_model, fetch_adapter
+from finetune_serving.adapters import AdapterPolicy, AdapterRefusedError, check_model, copy_adapter
 from finetune_serving.gateway.access import Access, read_keys
 from finetune_serving.gateway.hosting import Hosting, Version
-from finetune_serving.gateway.metrics import LOADED, LOADS, ROUTES
+from finetune_serving.gateway.metrics import ADAPTER_LOADS, LOADED_ADAPTERS, ROUTES_FILES
 from finetune_serving.vllm_config import ServerConfig
 from finetune_serving.weights import read_shapes
 
@@ -24,28 +24,37 @@ _POLL_SECONDS = 0.05
 
 
 class Loader:
-    """Runs as a task beside vLLM's server."""
+    """Keeps vLLM's adapters in line with the routes file; runs as an asyncio task in vLLM's server."""
 
     def __init__(self, engine: Any, models: Any, config: ServerConfig, hosting: Hosting, access: Access) -> None:
-        """Load through vLLM's own `openai_serving_models`."""
+        """Store the collaborators.
+
+        Args:
+            engine: vLLM's engine client.
+            models: vLLM's `openai_serving_models`, which loads and unloads adapters.
+            config: the server's configuration.
+            hosting: gets the routes and the outcome of each load.
+            access: gets the API keys and their restrictions.
+        """
         self._engine, self._models, self._config = engine, models, config
         self._hosting, self._access = hosting, access
-        self._text = ""
+        self._routes_text = ""
+        """Content of the last routes file, or the error that reading it raised."""
 
     @cached_property
-    def _limits(self) -> Limits:
-        """The model is on this machine as soon as the engine has loaded it."""
+    def _policy(self) -> AdapterPolicy:
+        """The adapters that may be loaded. Read it after the engine has started: only then the model is local."""
         config = self._config
         shapes = read_shapes(config.model, config.revision)
-        return Limits(Model(uri=config.model_uri, revision=config.revision), config.max_rank, shapes)
+        return AdapterPolicy(Model(uri=config.model_uri, revision=config.revision), config.max_rank, shapes)
 
     async def run(self) -> None:
-        """Look for new routes and load for ever."""
+        """Poll until the task is cancelled."""
         while True:
             try:
                 await self._step()
-            except Exception:  # noqa: BLE001 - whatever went wrong, the next look may find it mended
-                _LOG.exception("the routes could not be followed; trying again")
+            except Exception:  # noqa: BLE001 - the next step may succeed
+                _LOG.exception("failed to apply the routes; retrying")
             await asyncio.sleep(_POLL_SECONDS)
 
     async def _step(self) -> None:
@@ -54,41 +63,41 @@ class Loader:
         version = self._hosting.next_to_load(time.monotonic())
         if version is not None:
             await self._load(version)
-        for name in self._hosting.to_drop(set(self._models.lora_requests)):
+        for name in self._hosting.to_unload(set(self._models.lora_requests)):
             await self._unload(name)
-        LOADED.set(sum(version.is_loaded for version in self._hosting.wanted))
+        LOADED_ADAPTERS.set(sum(version.is_loaded for version in self._hosting.desired))
 
     def _read_keys(self) -> None:
-        """Take over the API keys; while they cannot be read the old ones hold, and before the first time none does."""
+        """Read the API keys. If that fails, the previous keys stay valid; before the first success no key is valid."""
         if not self._config.keys:
             return
         try:
             self._access.keys = read_keys(Path(self._config.keys))
         except OSError as error:
             self._access.keys = self._access.keys or {}
-            _LOG.warning("the API keys cannot be read: %s", error)
+            _LOG.warning("cannot read the API keys: %s", error)
 
     def _read_routes(self) -> None:
-        """Take over the file when it changed; one that cannot be read leaves everything as it is."""
+        """Apply the routes file if it has changed. If it is missing or invalid, the previous routes stay."""
         try:
             text = Path(self._config.routes).read_text()
         except OSError as error:
-            if self._text != str(error):
-                _LOG.warning("no routes: %s", error)
-                self._text = str(error)
+            if self._routes_text != str(error):
+                _LOG.warning("cannot read the routes file: %s", error)
+                self._routes_text = str(error)
             return
-        if text == self._text:
+        if text == self._routes_text:
             return
-        self._text = text
+        self._routes_text = text
         try:
             routes = Routes.model_validate_json(text)
         except ValidationError as error:
-            ROUTES.labels("refused").inc()
-            _LOG.error("the routes are wrong and the old ones stay: %s", error)
+            ROUTES_FILES.labels("refused").inc()
+            _LOG.error("the routes file is invalid, keeping the previous routes: %s", error)
             return
-        ROUTES.labels("taken").inc()
-        self._hosting.want(routes)
-        self._access.limit(routes.keys)
+        ROUTES_FILES.labels("taken").inc()
+        self._hosting.set_routes(routes)
+        self._access.set_policies(routes.keys)
 
     async def _load(self, version: Version) -> None:
         route = version.route
@@ -98,38 +107,38 @@ class Loader:
                 await asyncio.to_thread(self._check_own_model, route)
             else:
                 adapters = Path(self._config.adapters)
-                path = await asyncio.to_thread(fetch_adapter, source, route, adapters, self._limits)
-                await self._hand_over(route.served_name, path)
+                path = await asyncio.to_thread(copy_adapter, source, route, adapters, self._policy)
+                await self._load_into_vllm(route.served_name, path)
         except (AdapterRefusedError, OSError, ValueError) as error:
-            LOADS.labels("refused").inc()
-            version.fail(str(error), time.monotonic())
-            _LOG.error("%s of job %s is not loaded: %s", route.model_name, route.job, error)
+            ADAPTER_LOADS.labels("refused").inc()
+            version.mark_failed(str(error), time.monotonic())
+            _LOG.error("cannot load %s of FineTuneJob %s: %s", route.model_name, route.job, error)
             return
-        LOADS.labels("loaded").inc()
-        version.loaded()
-        _LOG.info("%s answers as %s", route.served_name, route.version_name)
+        ADAPTER_LOADS.labels("loaded").inc()
+        version.mark_loaded()
+        _LOG.info("loaded %s as %s", route.version_name, route.served_name)
 
     def _check_own_model(self, route: Route) -> None:
-        """Check that the server was started with the very model of a route."""
+        """Check that the route's model is the one that this server was started with."""
         uri = self._config.model_uri
         if route.uri != uri:
-            raise AdapterRefusedError(f"{route.uri} is a whole model, and this server was started with {uri}")
+            raise AdapterRefusedError(f"{route.uri} is a complete model, but this server was started with {uri}")
         check_model(path_of(uri, Path(self._config.root)), route, is_reward=False)
 
-    async def _hand_over(self, name: str, path: Path) -> None:
+    async def _load_into_vllm(self, name: str, path: Path) -> None:
         from vllm.entrypoints.serve.lora.protocol import LoadLoRAAdapterRequest
 
         if name in self._models.lora_requests:
             return
-        answer = await self._models.load_lora_adapter(LoadLoRAAdapterRequest(lora_name=name, lora_path=str(path)))
-        if not isinstance(answer, str):
-            raise AdapterRefusedError(f"vLLM refuses it: {answer.error.message}")
+        response = await self._models.load_lora_adapter(LoadLoRAAdapterRequest(lora_name=name, lora_path=str(path)))
+        if not isinstance(response, str):
+            raise AdapterRefusedError(f"vLLM cannot load it: {response.error.message}")
 
     async def _unload(self, name: str) -> None:
-        """Forget the name, and free the slot: vLLM's own unloading leaves the weights in the cache."""
+        """Unload an adapter by name, and free its slot: vLLM's own unloading leaves the weights in the cache."""
         from vllm.entrypoints.serve.lora.protocol import UnloadLoRAAdapterRequest
 
-        number = self._models.lora_requests[name].lora_int_id
+        lora_id = self._models.lora_requests[name].lora_int_id
         await self._models.unload_lora_adapter(UnloadLoRAAdapterRequest(lora_name=name))
-        await self._engine.remove_lora(number)
-        _LOG.info("%s is dropped", name)
+        await self._engine.remove_lora(lora_id)
+        _LOG.info("unloaded %s", name)

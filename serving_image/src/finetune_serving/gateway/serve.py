@@ -1,4 +1,4 @@
-"""`finetune-server serve`: becomes vLLM's own server, with our plugin in it."""
+"""`finetune-server serve`: replaces itself with vLLM's own server, which loads our plugin."""
 
 import os
 import sys
@@ -10,21 +10,21 @@ from finetune_api.modelserver import EngineSettings
 from finetune_api.references import BASE_NAME
 from finetune_pod.servability import LORA_MODULES
 
-from finetune_serving.gateway.drain import marker_of
+from finetune_serving.gateway.drain import build_drain_marker_path
 from finetune_serving.vllm_config import (
     ServerConfig,
-    allowed_rank,
     has_gpu,
     resolve_model,
+    round_up_rank,
     set_environment,
 )
 
 _SHUTDOWN_SECONDS = 30
-"""Time for requests in flight after SIGTERM, of which a pod that was drained has none."""
+"""vLLM's grace period for requests in flight after SIGTERM. A drained pod has none."""
 
 
 def serve(command: Serve, root: Path) -> None:
-    """Replace this process by vLLM; it does not return.
+    """Replace this process by vLLM's server.
 
     Raises:
         FetchError: the model cannot be fetched.
@@ -46,16 +46,16 @@ def serve(command: Serve, root: Path) -> None:
         keys=command.keys,
     )
     os.environ |= config.to_env()
-    # A container that was started again in the same pod finds the volume as it was.
-    marker_of(root).unlink(missing_ok=True)
+    # After a container restart the pod's volume may still have the marker.
+    build_drain_marker_path(root).unlink(missing_ok=True)
     sys.stdout.flush()
     arguments = build_arguments(command, model, gpu=gpu)
     program = [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", *arguments]
-    os.execv(sys.executable, program)  # noqa: S606 - there is nothing for a shell to do
+    os.execv(sys.executable, program)  # noqa: S606 - no shell is needed
 
 
 def build_arguments(command: Serve, model: str, *, gpu: bool) -> list[str]:
-    """Return vLLM's arguments. Pure."""
+    """Return the arguments of `vllm serve`."""
     return [
         model,
         f"--served-model-name={BASE_NAME}",
@@ -63,10 +63,10 @@ def build_arguments(command: Serve, model: str, *, gpu: bool) -> list[str]:
         f"--port={command.port}",
         "--enable-lora",
         f"--max-loras={command.max_adapters}",
-        # Of each name the version before stays loaded; two more, since one is evaluated, and what is dropped may still
-        # answer a request.
+        # The previous version of each name stays loaded. Two more slots: one version is under evaluation, and one that
+        # lost its route may still answer a request.
         f"--max-cpu-loras={2 * command.max_adapters + 2}",
-        f"--max-lora-rank={allowed_rank(command.max_rank)}",
+        f"--max-lora-rank={round_up_rank(command.max_rank)}",
         "--lora-target-modules",
         *LORA_MODULES,
         f"--shutdown-timeout={_SHUTDOWN_SECONDS}",

@@ -1,4 +1,4 @@
-"""The bodies of OpenAI's API."""
+"""Request and response bodies of OpenAI's API."""
 
 import json
 from typing import Any
@@ -9,13 +9,13 @@ from finetune_serving.gateway.openai_messages import (
     EventStream,
     RequestError,
     Usage,
-    error_body,
+    build_error,
+    build_model_list,
+    has_include_usage,
+    include_usage,
     limit_tokens,
-    model_list,
-    read_body,
+    read_request,
     read_usage,
-    wants_usage,
-    with_usage,
 )
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,13 +24,13 @@ from hypothesis import strategies as st
 @pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"model": 5}', b"[" * 100_000])
 def test_a_body_without_a_model_is_refused_in_openais_shape(body: bytes) -> None:
     with pytest.raises(RequestError) as error:
-        read_body(body)
-    assert json.loads(error_body(error.value))["error"]["code"] == 400
+        read_request(body)
+    assert json.loads(build_error(error.value))["error"]["code"] == 400
 
 
 def test_models_are_listed_in_openais_shape() -> None:
-    listed = json.loads(model_list(["base", "bot"], 1, 2048))["data"]
-    assert [(one["id"], one["max_model_len"]) for one in listed] == [("base", 2048), ("bot", 2048)]
+    models = json.loads(build_model_list(["base", "bot"], 1, 2048))["data"]
+    assert [(model["id"], model["max_model_len"]) for model in models] == [("base", 2048), ("bot", 2048)]
 
 
 CHUNK = b'data: {"id":"1","model":"bot--0123456789ab","choices":[{"delta":{"content":"\\"model\\":"}}]}'
@@ -53,22 +53,22 @@ def test_events_carry_the_public_name_wherever_a_stream_is_cut(cuts: list[int], 
     assert stream.usage == Usage(7, 3)
 
 
-def test_the_usage_is_asked_for_in_streams_only() -> None:
-    assert with_usage({"model": "bot"}) == {"model": "bot"}
-    asked = with_usage({"stream": True, "stream_options": {"other": 1}})
-    assert asked["stream_options"] == {"other": 1, "include_usage": True}
-    assert with_usage({"stream": True, "stream_options": None})["stream_options"] == {"include_usage": True}
-    assert not wants_usage({"stream_options": {"include_usage": False}})
-    assert wants_usage({"stream_options": {"include_usage": True}})
+def test_the_usage_is_requested_in_streams_only() -> None:
+    assert include_usage({"model": "bot"}) == {"model": "bot"}
+    request = include_usage({"stream": True, "stream_options": {"other": 1}})
+    assert request["stream_options"] == {"other": 1, "include_usage": True}
+    assert include_usage({"stream": True, "stream_options": None})["stream_options"] == {"include_usage": True}
+    assert not has_include_usage({"stream_options": {"include_usage": False}})
+    assert has_include_usage({"stream_options": {"include_usage": True}})
 
 
 @pytest.mark.parametrize("body", [b"", b'{"usage":', b'{"usage":null}', b'{"usage":{}}', b'["usage":]'])
-def test_tokens_are_counted_only_where_an_answer_tells_its_usage(body: bytes) -> None:
+def test_a_response_without_a_valid_usage_has_none(body: bytes) -> None:
     assert read_usage(body) is None
 
 
 @pytest.mark.parametrize(
-    ("request_", "outcome"),
+    ("request_", "limited"),
     [
         ({}, {"max_tokens": 100}),
         ({"max_tokens": 100}, {"max_tokens": 100}),
@@ -76,12 +76,14 @@ def test_tokens_are_counted_only_where_an_answer_tells_its_usage(body: bytes) ->
         ({"max_tokens": None}, {"max_tokens": 100}),
     ],
 )
-def test_an_answer_is_no_longer_than_the_server_allows(request_: dict[str, Any], outcome: dict[str, Any]) -> None:
-    assert limit_tokens(request_, RequestLimits(max_tokens=100)) == outcome
+def test_a_request_without_max_tokens_gets_the_maximum_of_the_server(
+    request_: dict[str, Any], limited: dict[str, Any]
+) -> None:
+    assert limit_tokens(request_, RequestLimits(max_tokens=100)) == limited
     assert limit_tokens(request_, RequestLimits()) == request_
 
 
 def test_a_request_for_more_tokens_is_refused() -> None:
     for name in ("max_tokens", "max_completion_tokens"):
-        with pytest.raises(RequestError, match="above 100, the most of this server"):
+        with pytest.raises(RequestError, match=f"{name} must be at most 100 on this server"):
             limit_tokens({name: 101}, RequestLimits(max_tokens=100))

@@ -1,4 +1,4 @@
-"""What vLLM is started with."""
+"""The arguments of vLLM."""
 
 from dataclasses import replace
 
@@ -7,13 +7,13 @@ from finetune_api.modelserver import EngineSettings
 from finetune_serving.gateway.serve import build_arguments
 
 
-def test_the_engine_gets_what_may_be_chosen() -> None:
+def test_engine_settings_become_arguments_of_vllm() -> None:
     command = Serve("pvc://m/b", max_rank=16, max_adapters=2, engine=EngineSettings())
     arguments = build_arguments(command, "/m", gpu=False)
     assert {"--dtype=float32", "--enable-prefix-caching", "--tensor-parallel-size=1"} < set(arguments)
     assert {"--max-loras=2", "--max-cpu-loras=6", "--max-lora-rank=16"} < set(arguments)
-    assert not [one for one in arguments if "quantization" in one or "max-num-seqs" in one]
-    chosen = EngineSettings(
+    assert not [argument for argument in arguments if "quantization" in argument or "max-num-seqs" in argument]
+    engine = EngineSettings(
         max_model_len=512,
         quantization="fp8",
         kv_cache_dtype="fp8",
@@ -23,7 +23,7 @@ def test_the_engine_gets_what_may_be_chosen() -> None:
         max_num_seqs=32,
         dtype="bfloat16",
     )
-    assert set(build_arguments(replace(command, engine=chosen), "/m", gpu=True)) > {
+    assert set(build_arguments(replace(command, engine=engine), "/m", gpu=True)) > {
         "--max-model-len=512",
         "--quantization=fp8",
         "--kv-cache-dtype=fp8",

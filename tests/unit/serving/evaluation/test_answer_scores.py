@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from finetune_serving.evaluation.scores import exact_match, json_valid, token_f1, tool_call_valid
+from finetune_serving.evaluation.answer_scores import exact_match, json_valid, token_f1, tool_call_valid
 from model.tiny import CHAT_TEMPLATE
 from unit.tool_templates import HERMES, LLAMA, TOOLS, learn
 
@@ -17,10 +17,10 @@ from unit.tool_templates import HERMES, LLAMA, TOOLS, learn
         (CHAT_TEMPLATE, '<|call|>weather {"city": "Oslo"}<|end|>'),
     ],
 )
-def test_calls_are_read_as_the_models_template_writes_them(template: str, answer: str) -> None:
-    written = learn(template)
-    assert written is not None
-    assert tool_call_valid(answer, TOOLS, written) == 1
+def test_tool_calls_are_parsed_as_the_chat_template_writes_them(template: str, answer: str) -> None:
+    tool_format = learn(template)
+    assert tool_format is not None
+    assert tool_call_valid(answer, TOOLS, tool_format) == 1
 
 
 @pytest.mark.parametrize(
@@ -37,13 +37,13 @@ def test_calls_are_read_as_the_models_template_writes_them(template: str, answer
     ],
 )
 def test_calls_of_undeclared_tools_or_with_wrong_arguments_count_as_0(answer: str) -> None:
-    written = learn(HERMES)
-    assert written is not None
-    assert tool_call_valid(answer, TOOLS, written) == 0
+    tool_format = learn(HERMES)
+    assert tool_format is not None
+    assert tool_call_valid(answer, TOOLS, tool_format) == 0
 
 
 @pytest.mark.parametrize(
-    ("answer", "schema", "wanted"),
+    ("answer", "schema", "score"),
     [
         ('{"a": 1}', None, 1),
         ("[1, 2]", None, 1),
@@ -57,11 +57,11 @@ def test_calls_of_undeclared_tools_or_with_wrong_arguments_count_as_0(answer: st
         ("{}", {"$ref": "http://127.0.0.1:1/schema"}, 0),
     ],
 )
-def test_json_is_valid_by_itself_and_by_a_schema(answer: str, schema: Any, wanted: float) -> None:
-    assert json_valid(answer, schema) == wanted
+def test_json_is_valid_without_and_with_a_schema(answer: str, schema: Any, score: float) -> None:
+    assert json_valid(answer, schema) == score
 
 
-def test_answers_are_compared_as_people_read_them() -> None:
+def test_answers_are_compared_by_their_words() -> None:
     assert exact_match("The  Kettle!", "kettle") == 1
     assert exact_match("a pot", "kettle") == 0
     # SQuAD's script: 2 words in common of 3 and 2
