@@ -13,7 +13,7 @@ from e2e.installation import install_operator, prepare_namespace
 from e2e.jobs import finetunejob, modelserver
 from e2e.kubectl import Kubectl
 from finetune_api.artifact import describe_artifact
-from serving.running import make_adapter
+from serving.vllm_server import make_adapter
 from waiting import wait_for
 
 _VERSIONS = 21

@@ -14,7 +14,7 @@ from bench.load import ChunkTimes, Load, send_requests
 from finetune_pod.servability import LORA_MODULES
 from model.tiny import make_tiny_model
 from ports import find_free_port
-from serving.running import KEY, Server, make_adapter, run_server, run_until_ready
+from serving.vllm_server import KEY, Server, make_adapter, run_server, run_until_ready
 
 _TURNS = 5
 _TOKENS = 32
@@ -32,7 +32,7 @@ def measure_serving(root: Path) -> dict[str, Any]:
     for turn in range(_TURNS):
         with _run_plain(server):
             plain.append(_measure(server, ["first"]))
-        server.route(first=_adapter(root, 0))
+        server.set_adapters(first=_adapter(root, 0))
         with run_server(server, "--max-adapters=1"):
             ours.append(_measure(server, ["first"]))
             one_memory = _measure_memory()
@@ -47,7 +47,7 @@ def measure_serving(root: Path) -> dict[str, Any]:
         "turns": _TURNS,
     }
     names = [f"bot-{number}" for number in range(_ADAPTERS)]
-    server.route(**{name: _adapter(root, number) for number, name in enumerate(names)})
+    server.set_adapters(**{name: _adapter(root, number) for number, name in enumerate(names)})
     with run_server(server, f"--max-adapters={_ADAPTERS}"):
         pairs = [
             (_send_concurrently(server, names).rate, _send_concurrently(server, names[:1]).rate) for _ in range(_TURNS)
@@ -123,7 +123,7 @@ async def _measure_stalls(server: Server) -> dict[str, float]:
         idle += chunks.gaps_between(started, time.perf_counter())
         started = time.perf_counter()
         # Each turn routes bot-7 to another adapter, so each turn loads one adapter.
-        await asyncio.to_thread(server.route, **names | {"bot-7": _adapter(server.root, _ADAPTERS - turn % 2)})
+        await asyncio.to_thread(server.set_adapters, **names | {"bot-7": _adapter(server.root, _ADAPTERS - turn % 2)})
         await asyncio.to_thread(server.wait_for_states, **dict.fromkeys([*names, "bot-7"], "Loaded"))
         loading += chunks.gaps_between(started, time.perf_counter())
     chunks.stop()

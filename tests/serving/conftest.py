@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 from model.tiny import make_tiny_model
 from ports import find_free_port
-from serving.running import Server, make_adapter, run_server
+from serving.vllm_server import Server, make_adapter, run_server
 
 
 @pytest.fixture(scope="session")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What pods mount, with a base model and two adapters."""
+    """The directory of the mounted volumes, with a base model and two adapters."""
     root = tmp_path_factory.mktemp("serving")
     make_tiny_model(root / "claims" / "models" / "tiny")
     for seed, name in enumerate(("first", "second"), 1):
@@ -21,8 +21,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def server(root: Path) -> Iterator[Server]:
-    """The server; it begins with one adapter."""
+    """The server; it starts with one adapter."""
     running = Server(root, find_free_port())
-    running.route(bot=root / "claims" / "out" / "first")
+    running.set_adapters(bot=root / "claims" / "out" / "first")
     with run_server(running, "--max-adapters=2"):
         yield running

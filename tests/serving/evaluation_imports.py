@@ -1,4 +1,4 @@
-"""The packages of an evaluation, which `forked.py` imports once for all runs; sets the variables that vLLM reads."""
+"""The packages of an evaluation, which `forked.py` imports once for all runs; sets vLLM's environment variables."""
 
 from finetune_serving.vllm_config import set_environment
 

@@ -1,4 +1,4 @@
-"""A server is drained: clients are sent away with their answers, and what is in flight is waited for."""
+"""Draining a server closes its connections after their responses, and waits for requests in flight."""
 
 import subprocess
 import sys
@@ -7,27 +7,27 @@ from contextlib import contextmanager
 from http.client import HTTPConnection, HTTPResponse
 
 import pytest
-from finetune_serving.gateway.drain import marker_of
+from finetune_serving.gateway.drain import build_drain_marker_path
 from ports import find_free_port
-from serving.running import KEY, Server
+from serving.vllm_server import KEY, Server
 from waiting import wait_for
 
 
 @contextmanager
 def drain(server: Server, port: int, longest: int) -> Iterator[subprocess.Popen[bytes]]:
-    """Run what a pod runs before it is told to stop; the server goes on afterwards."""
+    """Run the pod's preStop hook; the server keeps running afterwards."""
     command = [sys.executable, "-m", "finetune_serving", f"--root={server.root}", "drain", f"--port={port}"]
     with subprocess.Popen([*command, f"--longest={longest}"]) as process:
         try:
             yield process
         finally:
             process.kill()
-            marker_of(server.root).unlink()
+            build_drain_marker_path(server.root).unlink()
 
 
 @pytest.fixture
 def stream(server: Server) -> Iterator[HTTPResponse]:
-    """An answer that goes on for some time."""
+    """A stream that takes some time."""
     connection = HTTPConnection("127.0.0.1", server.port, timeout=120)
     headers = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
     body = '{"model": "base", "prompt": "x", "stream": true, "max_tokens": 900, "min_tokens": 900}'
@@ -36,33 +36,33 @@ def stream(server: Server) -> Iterator[HTTPResponse]:
     connection.close()
 
 
-def test_answers_close_their_connections_and_streams_are_waited_for(server: Server, stream: HTTPResponse) -> None:
-    asking = HTTPConnection("127.0.0.1", server.port, timeout=60)
-    assert is_kept(asking)
+def test_a_drain_closes_connections_and_waits_for_streams(server: Server, stream: HTTPResponse) -> None:
+    connection = HTTPConnection("127.0.0.1", server.port, timeout=60)
+    assert stays_open(connection)
     with drain(server, server.port, 200) as process:
-        wait_for(lambda: not is_kept(asking), "connections to be closed", 30)
+        wait_for(lambda: not stays_open(connection), "connections to be closed", 30)
         assert stream.read().endswith(b"data: [DONE]\n\n")
         assert process.poll() is None
         assert process.wait(60) == 0
-    assert is_kept(asking)
-    asking.close()
+    assert stays_open(connection)
+    connection.close()
 
 
-def test_a_drain_ends_after_its_longest_time(server: Server, stream: HTTPResponse) -> None:
+def test_a_drain_returns_after_its_longest_time(server: Server, stream: HTTPResponse) -> None:
     with drain(server, server.port, 1) as process:
         assert process.wait(60) == 0
         assert b"[DONE]" not in stream.read1()
 
 
-def test_a_drain_of_a_server_that_is_gone_ends_at_once(server: Server) -> None:
+def test_a_drain_without_a_running_server_returns_at_once(server: Server) -> None:
     with drain(server, find_free_port(), 200) as process:
         assert process.wait(60) == 0
 
 
-def is_kept(connection: HTTPConnection) -> bool:
-    """Ask for something, and tell whether the connection is kept open for the next request."""
+def stays_open(connection: HTTPConnection) -> bool:
+    """Send a request, and return whether the server keeps the connection open for the next one."""
     connection.request("GET", "/health")
-    answer = connection.getresponse()
-    answer.read()
-    assert answer.status == 200
-    return not answer.will_close
+    response = connection.getresponse()
+    response.read()
+    assert response.status == 200
+    return not response.will_close

@@ -1,4 +1,4 @@
-"""Adapters and routes that somebody made to do harm: each is refused with its reason, and all others go on."""
+"""Hostile adapters and routes: each is refused with a reason, and the other adapters keep answering."""
 
 import itertools
 import json
@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from serving.running import KEY, Server
+from serving.vllm_server import KEY, Server
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
@@ -40,53 +40,59 @@ def replace_by_directory(path: Path) -> None:
     (path / WEIGHTS).mkdir()
 
 
-def garble(path: Path, change: Callable[[bytes], bytes]) -> None:
+def change_bytes(path: Path, change: Callable[[bytes], bytes]) -> None:
     (path / WEIGHTS).write_bytes(change((path / WEIGHTS).read_bytes()))
 
 
 def widen(part: str, dimension: int) -> Callable[[Path], None]:
-    """Make one dimension of A or B twice as large."""
+    """Return a change that doubles one dimension of A or B."""
     return lambda path: reshape(
         path, lambda name, tensor: torch.cat([tensor, tensor], dimension) if part in name else tensor
     )
 
 
 def halve(part: str, dimension: int) -> Callable[[Path], None]:
-    """Make one dimension of A or B half as large."""
+    """Return a change that halves one dimension of A or B."""
     return lambda path: reshape(path, lambda name, tensor: tensor.chunk(2, dimension)[0] if part in name else tensor)
 
 
 ADAPTERS: dict[str, tuple[Callable[[Path], object], str]] = {
-    "a pickle beside it": (lambda path: (path / "adapter_model.bin").write_bytes(b"\x80\x04."), "must hold exactly"),
-    "a pickle in its place": (lambda path: (path / WEIGHTS).rename(path / "adapter_model.bin"), "must hold exactly"),
-    "code beside it": (lambda path: (path / "modeling.py").write_text("import os"), "must hold exactly"),
-    "no weights": (lambda path: (path / WEIGHTS).unlink(), "must hold exactly"),
-    "no configuration": (lambda path: (path / CONFIG).unlink(), "must hold exactly"),
-    "a directory within": (lambda path: (path / "more").mkdir(), "must hold exactly"),
-    "a directory as weights": (replace_by_directory, "must hold exactly"),
+    "a pickle next to the weights": (
+        lambda path: (path / "adapter_model.bin").write_bytes(b"\x80\x04."),
+        "must contain exactly",
+    ),
+    "a pickle instead of the weights": (
+        lambda path: (path / WEIGHTS).rename(path / "adapter_model.bin"),
+        "must contain exactly",
+    ),
+    "code next to the weights": (lambda path: (path / "modeling.py").write_text("import os"), "must contain exactly"),
+    "missing weights": (lambda path: (path / WEIGHTS).unlink(), "must contain exactly"),
+    "missing configuration": (lambda path: (path / CONFIG).unlink(), "must contain exactly"),
+    "a subdirectory": (lambda path: (path / "more").mkdir(), "must contain exactly"),
+    "a directory as weights": (replace_by_directory, "must contain exactly"),
     "another base": (lambda path: rewrite(path, base_model_name_or_path="pvc://models/other"), "it was trained on"),
-    "another revision": (lambda path: rewrite(path, revision="v2"), "tiny at v2, this server has pvc://models/tiny"),
+    "another revision": (lambda path: rewrite(path, revision="v2"), "tiny at v2, not on pvc://models/tiny"),
     "no base": (lambda path: rewrite(path, base_model_name_or_path=None), "it was trained on"),
     "a rank too large": (lambda path: rewrite(path, r=64), "its rank is 64"),
-    "a rank of none": (lambda path: rewrite(path, r=0), "its rank is 0"),
+    "a rank of 0": (lambda path: rewrite(path, r=0), "its rank is 0"),
     "a negative rank": (lambda path: rewrite(path, r=-8), "its rank is -8"),
     "a rank in words": (lambda path: rewrite(path, r="eight"), "its rank is 'eight'"),
-    "a truth as rank": (lambda path: rewrite(path, r=True), "its rank is True"),
-    "the output layer": (lambda path: rewrite(path, target_modules=["lm_head"]), "it changes"),
-    "a pattern of modules": (lambda path: rewrite(path, target_modules=".*"), "it changes"),
+    "a boolean as rank": (lambda path: rewrite(path, r=True), "its rank is True"),
+    "the output layer": (lambda path: rewrite(path, target_modules=["lm_head"]), "its target_modules"),
+    "a pattern of modules": (lambda path: rewrite(path, target_modules=".*"), "its target_modules"),
     "DoRA": (lambda path: rewrite(path, use_dora=True), "DoRA"),
     "whole modules": (lambda path: rewrite(path, modules_to_save=["embed_tokens"]), "modules_to_save"),
     "biases": (lambda path: rewrite(path, bias="all"), "bias"),
     "another kind of adapter": (lambda path: rewrite(path, peft_type="IA3"), "peft_type"),
-    "ranks of their own": (lambda path: rewrite(path, rank_pattern={"q_proj": 512}), "rank_pattern"),
-    "a configuration that is no JSON": (lambda path: (path / CONFIG).write_text("{"), "is not JSON"),
-    "a configuration without end": (lambda path: (path / CONFIG).write_text("[" * 100_000), "is not JSON"),
-    "a configuration that is a list": (lambda path: (path / CONFIG).write_text("[]"), "is no object"),
-    "weights cut off": (lambda path: garble(path, lambda data: data[: len(data) // 2]), "its weights"),
-    "no weights in the file": (lambda path: garble(path, lambda _: b""), "its weights"),
-    "noise as weights": (lambda path: garble(path, lambda data: os.urandom(len(data))), "its weights"),
-    "a header without end": (
-        lambda path: garble(path, lambda data: (1 << 62).to_bytes(8, "little") + data[8:]),
+    "ranks of single layers": (lambda path: rewrite(path, rank_pattern={"q_proj": 512}), "rank_pattern"),
+    "a configuration that is not JSON": (lambda path: (path / CONFIG).write_text("{"), "is not valid JSON"),
+    "a deeply nested configuration": (lambda path: (path / CONFIG).write_text("[" * 100_000), "is not valid JSON"),
+    "a configuration that is a list": (lambda path: (path / CONFIG).write_text("[]"), "is not a JSON object"),
+    "truncated weights": (lambda path: change_bytes(path, lambda data: data[: len(data) // 2]), "its weights"),
+    "an empty weights file": (lambda path: change_bytes(path, lambda _: b""), "its weights"),
+    "noise as weights": (lambda path: change_bytes(path, lambda data: os.urandom(len(data))), "its weights"),
+    "a huge header": (
+        lambda path: change_bytes(path, lambda data: (1 << 62).to_bytes(8, "little") + data[8:]),
         "its weights",
     ),
     "integers as weights": (lambda path: reshape(path, lambda _, tensor: tensor.to(torch.int8)), "its weights"),
@@ -102,13 +108,13 @@ ADAPTERS: dict[str, tuple[Callable[[Path], object], str]] = {
         ),
         "its weights",
     ),
-    "numbers that are none": (lambda path: reshape(path, lambda _, tensor: tensor * float("nan")), "its weights"),
+    "weights of NaN": (lambda path: reshape(path, lambda _, tensor: tensor * float("nan")), "its weights"),
 }
 
 
 @pytest.fixture
 def bad(server: Server) -> Path:
-    """A good adapter to spoil, beside one that serves; no other has its content, which the server may know already."""
+    """A valid adapter to damage. Its content is unique, so that the server has not loaded it already."""
     path = server.root / "claims" / "out" / "hostile"
     shutil.rmtree(path, ignore_errors=True)
     shutil.copytree(server.root / "claims" / "out" / "second", path)
@@ -116,8 +122,8 @@ def bad(server: Server) -> Path:
     return path
 
 
-def goes_on(server: Server) -> None:
-    """The server is ready, and the good adapter answers."""
+def check_still_serving(server: Server) -> None:
+    """Check that the server is ready, and that the good adapter answers."""
     with urllib.request.urlopen(f"{server.url}/readyz", timeout=5) as response:
         assert response.status == 200
     body = json.dumps({"model": "bot", "prompt": "hello", "max_tokens": 2}).encode()
@@ -127,42 +133,47 @@ def goes_on(server: Server) -> None:
         assert json.load(response)["model"] == "bot"
 
 
-def refusal(server: Server) -> str:
-    return next(str(one["message"]) for one in server.get("/finetune/loaded")["models"] if one["modelName"] == "bad")
+def get_refusal(server: Server) -> str:
+    return next(
+        str(model["message"]) for model in server.get("/finetune/loaded")["models"] if model["modelName"] == "bad"
+    )
 
 
 @pytest.mark.parametrize("name", ADAPTERS)
-def test_a_hostile_adapter_is_refused_and_says_why(server: Server, bad: Path, name: str) -> None:
-    spoil, message = ADAPTERS[name]
-    spoil(bad)
-    server.write(json.dumps(two_routes(server, bad)))
+def test_a_hostile_adapter_is_refused_with_a_reason(server: Server, bad: Path, name: str) -> None:
+    damage, message = ADAPTERS[name]
+    damage(bad)
+    server.write_routes(json.dumps(build_two_routes(server, bad)))
     server.wait_for_states(bot="Loaded", bad="Refused")
-    assert message in refusal(server)
-    goes_on(server)
+    assert message in get_refusal(server)
+    check_still_serving(server)
 
 
 @pytest.mark.parametrize(
-    ("spoil", "message"),
+    ("damage", "message"),
     [
-        (lambda path: link(path, WEIGHTS, "/etc/passwd"), "must hold exactly"),
-        (lambda path: link(path, WEIGHTS, str(path.parent / "first" / WEIGHTS)), "must hold exactly"),
-        (lambda path: link(path, CONFIG, "/proc/self/environ"), "must hold exactly"),
-        (lambda path: rewrite(path, lora_alpha=10_000), "it was changed after it was"),
-        (lambda path: garble(path, lambda data: data[:-1] + bytes([data[-1] ^ 1])), "it was changed after it was"),
+        (lambda path: link(path, WEIGHTS, "/etc/passwd"), "must contain exactly"),
+        (lambda path: link(path, WEIGHTS, str(path.parent / "first" / WEIGHTS)), "must contain exactly"),
+        (lambda path: link(path, CONFIG, "/proc/self/environ"), "must contain exactly"),
+        (lambda path: rewrite(path, lora_alpha=10_000), "it was changed after the training"),
+        (
+            lambda path: change_bytes(path, lambda data: data[:-1] + bytes([data[-1] ^ 1])),
+            "it was changed after the training",
+        ),
         (lambda path: os.truncate(path / WEIGHTS, HUGE), "bytes instead of"),
         (lambda path: os.truncate(path / CONFIG, HUGE), "bytes instead of"),
         (shutil.rmtree, "No such file"),
     ],
 )
-def test_what_was_changed_after_the_proof_is_refused(
-    server: Server, bad: Path, spoil: Callable[[Path], object], message: str
+def test_an_adapter_that_was_changed_after_its_training_is_refused(
+    server: Server, bad: Path, damage: Callable[[Path], object], message: str
 ) -> None:
-    routes = two_routes(server, bad)
-    spoil(bad)
-    server.write(json.dumps(routes))
+    routes = build_two_routes(server, bad)
+    damage(bad)
+    server.write_routes(json.dumps(routes))
     server.wait_for_states(bot="Loaded", bad="Refused")
-    assert message in refusal(server)
-    goes_on(server)
+    assert message in get_refusal(server)
+    check_still_serving(server)
 
 
 def change_route(**values: Any) -> Callable[[dict[str, Any]], object]:
@@ -194,20 +205,18 @@ def change_route(**values: Any) -> Callable[[dict[str, Any]], object]:
         lambda routes: routes.update(limits={"maxTokens": 0}),
     ],
 )
-def test_hostile_routes_leave_everything_as_it_was(
-    server: Server, bad: Path, change: Callable[[dict[str, Any]], object]
-) -> None:
-    server.route(bot=bad.parent / "first")
+def test_hostile_routes_change_nothing(server: Server, bad: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    server.set_adapters(bot=bad.parent / "first")
     server.wait_for_states(bot="Loaded")
     refused = server.count_routes()["refused"]
-    routes = two_routes(server, bad)
+    routes = build_two_routes(server, bad)
     change(routes)
-    server.write(json.dumps(routes))
+    server.write_routes(json.dumps(routes))
     assert server.count_routes()["refused"] > refused
-    assert [one["modelName"] for one in server.get("/finetune/loaded")["models"]] == ["bot"]
-    goes_on(server)
+    assert [model["modelName"] for model in server.get("/finetune/loaded")["models"]] == ["bot"]
+    check_still_serving(server)
 
 
-def two_routes(server: Server, bad: Path) -> dict[str, Any]:
-    """Return routes to a good adapter, and to another one."""
-    return server.describe({"bot": [(bad.parent / "first", 100)], "bad": [(bad, 100)]})
+def build_two_routes(server: Server, bad: Path) -> dict[str, Any]:
+    """Return routes to a good adapter and to the bad one."""
+    return server.build_routes({"bot": [(bad.parent / "first", 100)], "bad": [(bad, 100)]})

@@ -1,4 +1,4 @@
-"""The plugin in real vLLM: names, versions, refusals, and everything that must not answer."""
+"""The plugin in real vLLM: model names, versions, refused adapters, and routes that must not be reachable."""
 
 import json
 import shutil
@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 import pytest
 from finetune_api.access import RequestLimits
-from finetune_serving.gateway.hosting import position_of
+from finetune_serving.gateway.hosting import compute_position
 from openai import (
     APIStatusError,
     AuthenticationError,
@@ -21,15 +21,15 @@ from openai import (
     OpenAI,
 )
 from safetensors.torch import load_file, save_file
-from serving.running import KEY, Server, make_adapter
+from serving.vllm_server import KEY, Server, make_adapter
 from waiting import wait_for
 
-QUESTION: Any = [{"role": "user", "content": "what does thing 7 cost?"}]
+MESSAGES: Any = [{"role": "user", "content": "what does thing 7 cost?"}]
 
 
-def ask(server: Server, model: str, **options: Any) -> Any:
+def complete_chat(server: Server, model: str, **options: Any) -> Any:
     return client(server).chat.completions.create(
-        model=model, messages=QUESTION, temperature=0, **({"max_tokens": 8} | options)
+        model=model, messages=MESSAGES, temperature=0, **({"max_tokens": 8} | options)
     )
 
 
@@ -38,46 +38,48 @@ def client(server: Server, key: str = KEY) -> OpenAI:
 
 
 def post(server: Server, **request: Any) -> tuple[str, Message]:
-    """Return the body and the headers of an answer to a chat."""
-    body = json.dumps({"messages": QUESTION, "max_tokens": 8, "temperature": 0} | request).encode()
+    """Return the body and the headers of the response to a chat completion."""
+    body = json.dumps({"messages": MESSAGES, "max_tokens": 8, "temperature": 0} | request).encode()
     headers = {"Content-Type": "application/json", "Authorization": f"Bearer {KEY}"}
-    asked = urllib.request.Request(f"{server.url}/v1/chat/completions", body, headers)
-    with urllib.request.urlopen(asked, timeout=60) as response:
+    http_request = urllib.request.Request(f"{server.url}/v1/chat/completions", body, headers)
+    with urllib.request.urlopen(http_request, timeout=60) as response:
         return response.read().decode(), response.headers
 
 
-def out(server: Server, name: str) -> Path:
+def adapter_path(server: Server, name: str) -> Path:
     return server.root / "claims" / "out" / name
 
 
 @pytest.fixture(autouse=True)
 def one_bot(server: Server) -> None:
-    """Every test begins with one adapter."""
-    server.route(bot=out(server, "first"))
+    """Every test starts with one adapter."""
+    server.set_adapters(bot=adapter_path(server, "first"))
     server.wait_for_states(bot="Loaded")
 
 
-def test_the_engine_is_forked_from_the_server_and_computes_by_itself(server: Server) -> None:
-    """Each process more imports all packages anew; where one is spawned, a tracker of resources is beside it."""
+def test_the_engine_is_one_process_forked_from_the_server(server: Server) -> None:
+    """Each further process would import all packages again; a spawned one comes with a resource tracker."""
     (process,) = (
-        one for one in psutil.process_iter(["cmdline"]) if f"--port={server.port}" in (one.info["cmdline"] or ())
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if f"--port={server.port}" in (process.info["cmdline"] or ())
     )
     assert [child.name() for child in process.children(recursive=True)] == ["VLLM::EngineCore"]
 
 
 def test_base_and_tuned_answer_differently_under_their_names(server: Server) -> None:
-    base, bot = ask(server, "base"), ask(server, "bot")
+    base, bot = complete_chat(server, "base"), complete_chat(server, "bot")
     assert (base.model, bot.model) == ("base", "bot")
     assert base.choices[0].message.content != bot.choices[0].message.content
     assert [model["id"] for model in server.get("/v1/models")["data"]] == ["base", "bot"]
-    with pytest.raises(NotFoundError, match="there are base, bot"):
-        ask(server, "other")
+    with pytest.raises(NotFoundError, match="available models: base, bot"):
+        complete_chat(server, "other")
 
 
 def test_vllms_own_names_are_answered_with_404(server: Server) -> None:
     digest = server.get("/finetune/loaded")["models"][0]["digest"]
     with pytest.raises(NotFoundError):
-        ask(server, f"bot--{digest.removeprefix('sha256:')[:12]}")
+        complete_chat(server, f"bot--{digest.removeprefix('sha256:')[:12]}")
 
 
 def test_a_stream_carries_the_public_name_only(server: Server) -> None:
@@ -91,21 +93,21 @@ def test_a_stream_carries_the_public_name_only(server: Server) -> None:
     assert counted.count('"usage":{') == 1
 
 
-def test_the_versions_of_a_name_divide_its_users(server: Server) -> None:
-    first = ask(server, "bot").choices[0].message.content
-    server.divide({"bot": [(out(server, "second"), 30), (out(server, "first"), 70)]})
+def test_the_versions_of_a_name_share_its_users_by_weight(server: Server) -> None:
+    first = complete_chat(server, "bot").choices[0].message.content
+    server.set_versions({"bot": [(adapter_path(server, "second"), 30), (adapter_path(server, "first"), 70)]})
     server.wait_for_states(bot_AT_second="Loaded", bot_AT_first="Loaded")
-    assert ask(server, "bot@first").choices[0].message.content == first
-    second = ask(server, "bot@second")
+    assert complete_chat(server, "bot@first").choices[0].message.content == first
+    second = complete_chat(server, "bot@second")
     assert second.model == "bot@second"
     assert second.choices[0].message.content != first
     users = [f"user {number}" for number in range(20)]
     answered = [post(server, model="bot", user=user)[1]["x-finetune-version"] for user in users]
-    assert answered == ["second" if position_of("bot", user) < 30 else "first" for user in users]
+    assert answered == ["second" if compute_position("bot", user) < 30 else "first" for user in users]
     assert {"first", "second"} == set(answered)
-    server.divide({"bot": [(out(server, "second"), 100), (out(server, "first"), 0)]})
+    server.set_versions({"bot": [(adapter_path(server, "second"), 100), (adapter_path(server, "first"), 0)]})
     wait_for(lambda: post(server, model="bot")[1]["x-finetune-version"] == "second", "the new shares")
-    assert ask(server, "bot@first").choices[0].message.content == first
+    assert complete_chat(server, "bot@first").choices[0].message.content == first
 
 
 @pytest.mark.parametrize("key", ["", "wrong", KEY[:-1]])
@@ -119,11 +121,11 @@ def test_only_requests_with_a_key_are_answered(server: Server, key: str, path: s
     assert json.loads(error.value.read())["error"]["type"] == "authentication_error"
 
 
-def test_a_key_that_is_changed_holds_at_once(server: Server) -> None:
-    (server.root / "keys" / "guest").write_text("for a day")
-    wait_for(lambda: is_known(server, "for a day"), "the new key")
+def test_changed_keys_take_effect_at_once(server: Server) -> None:
+    (server.root / "keys" / "guest").write_text("guest key")
+    wait_for(lambda: is_known(server, "guest key"), "the new key")
     (server.root / "keys" / "guest").unlink()
-    wait_for(lambda: not is_known(server, "for a day"), "the key to go")
+    wait_for(lambda: not is_known(server, "guest key"), "the key to be removed")
 
 
 def is_known(server: Server, key: str) -> bool:
@@ -135,94 +137,98 @@ def is_known(server: Server, key: str) -> bool:
 
 
 def test_a_request_larger_than_the_server_allows_is_refused(server: Server) -> None:
-    server.divide({"bot": [(out(server, "first"), 100)]}, RequestLimits(max_tokens=4, max_body_bytes=1024))
-    wait_for(lambda: ask(server, "bot", max_tokens=None).usage.completion_tokens == 4, "the limits")
-    with pytest.raises(BadRequestError, match="max_tokens is above 4"):
-        ask(server, "bot", max_tokens=5)
+    server.set_versions(
+        {"bot": [(adapter_path(server, "first"), 100)]}, RequestLimits(max_tokens=4, max_body_bytes=1024)
+    )
+    wait_for(lambda: complete_chat(server, "bot", max_tokens=None).usage.completion_tokens == 4, "the limits")
+    with pytest.raises(BadRequestError, match="max_tokens must be at most 4"):
+        complete_chat(server, "bot", max_tokens=5)
     with pytest.raises(APIStatusError) as error:
-        ask(server, "bot", max_tokens=4, user="x" * 2000)
+        complete_chat(server, "bot", max_tokens=4, user="x" * 2000)
     assert error.value.status_code == 413
 
 
-def test_a_new_version_takes_the_name_over(server: Server) -> None:
-    before = ask(server, "bot").choices[0].message.content
-    server.route(bot=out(server, "second"))
+def test_a_new_version_replaces_the_previous_one(server: Server) -> None:
+    before = complete_chat(server, "bot").choices[0].message.content
+    server.set_adapters(bot=adapter_path(server, "second"))
     server.wait_for_states(bot="Loaded")
-    after = ask(server, "bot").choices[0].message.content
+    after = complete_chat(server, "bot").choices[0].message.content
     assert after != before
-    server.route(bot=out(server, "first"))
+    server.set_adapters(bot=adapter_path(server, "first"))
     server.wait_for_states(bot="Loaded")
-    assert ask(server, "bot").choices[0].message.content == before
+    assert complete_chat(server, "bot").choices[0].message.content == before
 
 
-def test_two_adapters_live_side_by_side_and_one_goes(server: Server) -> None:
-    first = ask(server, "bot").choices[0].message.content
-    server.route(bot=out(server, "first"), other=out(server, "second"))
+def test_two_adapters_are_served_and_one_is_removed(server: Server) -> None:
+    first = complete_chat(server, "bot").choices[0].message.content
+    server.set_adapters(bot=adapter_path(server, "first"), other=adapter_path(server, "second"))
     server.wait_for_states(bot="Loaded", other="Loaded")
-    assert ask(server, "bot").choices[0].message.content == first
-    assert ask(server, "other").choices[0].message.content != first
-    server.route(bot=out(server, "first"))
-    wait_for(lambda: len(server.get("/v1/models")["data"]) == 2, "the name to go")
+    assert complete_chat(server, "bot").choices[0].message.content == first
+    assert complete_chat(server, "other").choices[0].message.content != first
+    server.set_adapters(bot=adapter_path(server, "first"))
+    wait_for(lambda: len(server.get("/v1/models")["data"]) == 2, "the name to be removed")
     with pytest.raises(NotFoundError):
-        ask(server, "other")
+        complete_chat(server, "other")
 
 
-def test_a_changed_adapter_is_refused_and_its_sibling_goes_on(server: Server) -> None:
-    changed = out(server, "changed")
+def test_a_changed_adapter_is_refused_while_another_keeps_answering(server: Server) -> None:
+    changed = adapter_path(server, "changed")
     shutil.rmtree(changed, ignore_errors=True)
     make_adapter(server.root / "claims" / "models" / "tiny", changed, 5)
-    server.route(bot=out(server, "first"), bad=changed)
+    server.set_adapters(bot=adapter_path(server, "first"), bad=changed)
     text = (server.root / "routes.json").read_text()
     digest = json.loads(text)["routes"][1]["digest"]
-    server.write(text.replace(digest, "sha256:" + "0" * 64))
+    server.write_routes(text.replace(digest, "sha256:" + "0" * 64))
     server.wait_for_states(bot="Loaded", bad="Refused")
     message = server.get("/finetune/loaded")["models"][1]["message"]
-    assert "it was changed after it was proven" in message
-    assert ask(server, "bot").model == "bot"
+    assert "it was changed after the training" in message
+    assert complete_chat(server, "bot").model == "bot"
     with urllib.request.urlopen(f"{server.url}/readyz", timeout=5) as response:
         assert response.status == 200
     with pytest.raises(InternalServerError, match="not loaded yet"):
-        ask(server, "bad")
+        complete_chat(server, "bad")
 
 
-def test_a_whole_model_answers_under_its_name_where_the_server_was_started_with_it(server: Server) -> None:
+def test_a_complete_model_is_served_only_by_a_server_that_was_started_with_it(server: Server) -> None:
     own = server.root / "claims" / "models" / "tiny"
-    other = out(server, "model")
+    other = adapter_path(server, "model")
     shutil.rmtree(other, ignore_errors=True)
     shutil.copytree(own, other)
-    server.route(bot=out(server, "first"), mine=own, foreign=other)
+    server.set_adapters(bot=adapter_path(server, "first"), mine=own, foreign=other)
     routes = json.loads((server.root / "routes.json").read_text())
     for route in routes["routes"]:
         route["kind"] = "Adapter" if route["modelName"] == "bot" else "Model"
-    server.write(json.dumps(routes))
+    server.write_routes(json.dumps(routes))
     server.wait_for_states(bot="Loaded", mine="Loaded", foreign="Refused")
-    assert "this server was started with pvc://models/tiny" in server.get("/finetune/loaded")["models"][2]["message"]
-    answer = ask(server, "mine")
+    assert (
+        "but this server was started with pvc://models/tiny" in server.get("/finetune/loaded")["models"][2]["message"]
+    )
+    answer = complete_chat(server, "mine")
     assert answer.model == "mine"
-    assert answer.choices[0].message.content == ask(server, "base").choices[0].message.content
+    assert answer.choices[0].message.content == complete_chat(server, "base").choices[0].message.content
 
 
-def test_a_model_whose_numbers_overflow_is_the_servers_error(server: Server) -> None:
-    broken = out(server, "broken")
-    shutil.copytree(out(server, "second"), broken)
-    # Numbers that are finite alone and not when they are multiplied: such likelihoods cannot be written as JSON.
+def test_logprobs_that_are_not_finite_are_a_server_error(server: Server) -> None:
+    broken = adapter_path(server, "broken")
+    shutil.copytree(adapter_path(server, "second"), broken)
+    # The weights are finite but their products are not: such logprobs cannot be written as JSON.
     tensors = load_file(broken / "adapter_model.safetensors")
     save_file({name: tensor.sign() * 1e30 for name, tensor in tensors.items()}, broken / "adapter_model.safetensors")
-    server.route(bot=out(server, "first"), broken=broken)
+    server.set_adapters(bot=adapter_path(server, "first"), broken=broken)
     server.wait_for_states(bot="Loaded", broken="Loaded")
-    with pytest.raises(InternalServerError, match="the likelihoods of broken are no numbers"):
-        ask(server, "broken", logprobs=True)
+    with pytest.raises(InternalServerError, match="the model broken returned logprobs that are not finite numbers"):
+        complete_chat(server, "broken", logprobs=True)
     for length in (1, 8, 40, 200):
-        assert ask(server, "bot", logprobs=True, max_tokens=length).model == "bot"
-    found = next(one for one in server.get("/finetune/loaded")["models"] if one["modelName"] == "broken")
-    assert (found["requests"], found["errors"]) == (1, 1)
+        assert complete_chat(server, "bot", logprobs=True, max_tokens=length).model == "bot"
+    model = next(model for model in server.get("/finetune/loaded")["models"] if model["modelName"] == "broken")
+    assert (model["requests"], model["errors"]) == (1, 1)
 
 
-def test_wrong_routes_leave_everything_as_it_was(server: Server) -> None:
-    server.write('{"routes": [{"modelName": "bot"}]}')
-    server.write("not json")
-    assert ask(server, "bot").model == "bot"
-    server.route(bot=out(server, "second"))
+def test_invalid_routes_change_nothing(server: Server) -> None:
+    server.write_routes('{"routes": [{"modelName": "bot"}]}')
+    server.write_routes("not json")
+    assert complete_chat(server, "bot").model == "bot"
+    server.set_adapters(bot=adapter_path(server, "second"))
     server.wait_for_states(bot="Loaded")
 
 
@@ -253,7 +259,7 @@ def test_an_unlisted_route_is_answered_with_404(server: Server, method: str, pat
 
 
 def test_metrics_count_each_public_name(server: Server) -> None:
-    ask(server, "bot")
+    complete_chat(server, "bot")
     with urllib.request.urlopen(f"{server.url}/metrics", timeout=5) as response:
         lines = response.read().decode().splitlines()
     bot = [line for line in lines if 'model="bot",version="first"' in line]

@@ -1,4 +1,4 @@
-"""Every route that vLLM has, tried with and without a key: only those that are listed answer."""
+"""Requests to every route of vLLM, with and without a key: only listed routes are reachable."""
 
 import json
 import os
@@ -9,29 +9,29 @@ import urllib.request
 from collections.abc import Iterator
 
 import pytest
-from serving.running import KEY, Server
+from serving.vllm_server import KEY, Server
 
-OPEN = {("GET", path) for path in ("/metrics", "/health", "/readyz", "/finetune/loaded")}
+WITHOUT_KEY = {("GET", path) for path in ("/metrics", "/health", "/readyz", "/finetune/loaded")}
 WITH_KEY = {("GET", "/v1/models"), *(("POST", f"/v1/{name}") for name in ("chat/completions", "completions"))}
-LISTED_BUT_NOT_OF_THIS_MODEL = {("POST", "/v1/embeddings")}
+LISTED_BUT_UNSUPPORTED = {("POST", "/v1/embeddings")}
 
 
 @pytest.fixture(scope="module")
 def routes() -> list[tuple[str, str]]:
-    """What vLLM could answer, by its own word, with what it calls dangerous switched on."""
+    """All routes of vLLM, with its development settings switched on."""
     hidden = {"VLLM_SERVER_DEV_MODE": "1", "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1", "VLLM_PLUGINS": ""}
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-m", "serving.vllm_routes"],
         env=os.environ | hidden,
         capture_output=True,
         text=True,
         check=True,
     )
-    return [(method, path) for method, path in json.loads(done.stdout.splitlines()[-1])]
+    return [(method, path) for method, path in json.loads(completed.stdout.splitlines()[-1])]
 
 
-def ask(server: Server, method: str, path: str, key: str | None, **headers: str) -> int:
-    """Return the HTTP status of a request that a good client could have sent."""
+def send_request(server: Server, method: str, path: str, key: str | None, **headers: str) -> int:
+    """Return the HTTP status of a well-formed request."""
     body = json.dumps(
         {"model": "bot", "prompt": "hello", "max_tokens": 1, "messages": [{"role": "user", "content": "x"}]}
     )
@@ -47,10 +47,10 @@ def ask(server: Server, method: str, path: str, key: str | None, **headers: str)
 
 
 def variants(routes: list[tuple[str, str]]) -> Iterator[tuple[str, str]]:
-    """Yield every route, and the ways to write it that some server may take for the same."""
+    """Yield every route, and spellings that a server may treat as the same route."""
     for method, template in routes:
         path = template.replace("{", "").replace("}", "")
-        for written in (
+        for spelling in (
             path,
             f"{path}/",
             f"/{path}",
@@ -60,38 +60,38 @@ def variants(routes: list[tuple[str, str]]) -> Iterator[tuple[str, str]]:
             f"{path};x",
             f"{path}?x=1",
         ):
-            yield method, written
+            yield method, spelling
 
 
-def test_only_listed_routes_of_vllm_are_open(server: Server, routes: list[tuple[str, str]]) -> None:
+def test_only_listed_routes_of_vllm_are_reachable(server: Server, routes: list[tuple[str, str]]) -> None:
     assert len(routes) > 50
     assert set(routes) > WITH_KEY
-    tried = {*variants(routes), *OPEN, *WITH_KEY, *LISTED_BUT_NOT_OF_THIS_MODEL}
+    requests = {*variants(routes), *WITHOUT_KEY, *WITH_KEY, *LISTED_BUT_UNSUPPORTED}
     for key in (None, "wrong", KEY):
         wrong = {}
-        for method, path in tried:
-            status = ask(server, method, path, key)
-            if status != expected(method, path.removesuffix("?x=1"), key):
+        for method, path in requests:
+            status = send_request(server, method, path, key)
+            if status != expected_status(method, path.removesuffix("?x=1"), key):
                 wrong[method, path] = status
         assert not wrong, key
 
 
-def expected(method: str, path: str, key: str | None) -> int:
-    if (method, path) in OPEN:
+def expected_status(method: str, path: str, key: str | None) -> int:
+    if (method, path) in WITHOUT_KEY:
         return 200
-    if (method, path) not in WITH_KEY | LISTED_BUT_NOT_OF_THIS_MODEL:
+    if (method, path) not in WITH_KEY | LISTED_BUT_UNSUPPORTED:
         return 404
     if key != KEY:
         return 401
-    return 404 if (method, path) in LISTED_BUT_NOT_OF_THIS_MODEL else 200
+    return 404 if (method, path) in LISTED_BUT_UNSUPPORTED else 200
 
 
-def test_a_websocket_is_not_opened(server: Server) -> None:
+def test_a_websocket_is_refused(server: Server) -> None:
     handshake = {
         "Connection": "Upgrade",
         "Upgrade": "websocket",
         "Sec-WebSocket-Version": "13",
         "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
     }
-    assert ask(server, "GET", "/v1/realtime", KEY, **handshake) >= 400
-    assert ask(server, "GET", "/v1/models", KEY) == 200
+    assert send_request(server, "GET", "/v1/realtime", KEY, **handshake) >= 400
+    assert send_request(server, "GET", "/v1/models", KEY) == 200

@@ -1,4 +1,4 @@
-"""Starts a real vLLM with our plugin on this machine, and writes adapters and routes for it."""
+"""Runs a real vLLM with our plugin on this machine, and writes adapters and routes for it."""
 
 import json
 import os
@@ -25,32 +25,34 @@ MODEL_URI = "pvc://models/tiny"
 
 @dataclass(frozen=True)
 class Server:
-    """The running server and its routes file."""
+    """A server and its routes file."""
 
     root: Path
     port: int
 
     @property
     def url(self) -> str:
-        """Where it answers."""
+        """Address of the server."""
         return f"http://127.0.0.1:{self.port}"
 
     def get(self, path: str) -> Any:
-        """Return the JSON that a path answers."""
+        """Return the JSON response of a path."""
         request = urllib.request.Request(f"{self.url}{path}", headers={"Authorization": f"Bearer {KEY}"})
         with urllib.request.urlopen(request, timeout=10) as response:
             return json.load(response)
 
-    def route(self, **adapters: Path) -> None:
-        """Write the routes: a public name for each adapter's directory, whose job has the name of the directory."""
-        self.divide({name: [(adapter, 100)] for name, adapter in adapters.items()})
+    def set_adapters(self, **adapters: Path) -> None:
+        """Write the routes: one adapter's directory per public name. The job has the name of the directory."""
+        self.set_versions({name: [(adapter, 100)] for name, adapter in adapters.items()})
 
-    def divide(self, names: dict[str, list[tuple[Path, int]]], limits: RequestLimits | None = None) -> None:
-        """Write the routes: for each public name the directories of its versions with their shares in percent."""
-        self.write(json.dumps(self.describe(names, limits)))
+    def set_versions(self, names: dict[str, list[tuple[Path, int]]], limits: RequestLimits | None = None) -> None:
+        """Write the routes: for each public name its versions' directories and weights in percent."""
+        self.write_routes(json.dumps(self.build_routes(names, limits)))
 
-    def describe(self, names: dict[str, list[tuple[Path, int]]], limits: RequestLimits | None = None) -> dict[str, Any]:
-        """Return those routes."""
+    def build_routes(
+        self, names: dict[str, list[tuple[Path, int]]], limits: RequestLimits | None = None
+    ) -> dict[str, Any]:
+        """Return the routes for public names with their versions' directories and weights in percent."""
         routes = [
             Route(
                 model_name=name.replace("_", "-"),
@@ -65,8 +67,8 @@ class Server:
         ]
         return dict(Routes(routes=routes, limits=limits or RequestLimits()).to_dict())
 
-    def write(self, text: str) -> None:
-        """Write the routes file as it is, swapped in at once as the kubelet does; a running server has read it then."""
+    def write_routes(self, text: str) -> None:
+        """Replace the routes file atomically, as the kubelet does, and wait until a running server has read it."""
         path, partial = self.root / "routes.json", self.root / "routes.part"
         before = None
         if not path.exists() or path.read_text() != text:
@@ -78,44 +80,45 @@ class Server:
             wait_for(lambda: self.count_routes() != before, "the routes to be read")
 
     def count_routes(self) -> Counter[str]:
-        """Return how many routes files the server has read, by what became of them.
+        """Return how many routes files the server has read, by outcome.
 
         Raises:
-            OSError: it does not run.
+            OSError: the server does not run.
         """
         with urllib.request.urlopen(f"{self.url}/metrics", timeout=10) as response:
             families = text_string_to_metric_families(response.read().decode())
-        samples = [one for family in families if family.name == "finetune_routes" for one in family.samples]
-        return Counter({one.labels["outcome"]: int(one.value) for one in samples})
+        samples = [sample for family in families if family.name == "finetune_routes" for sample in family.samples]
+        return Counter({sample.labels["outcome"]: int(sample.value) for sample in samples})
 
     def states(self) -> dict[str, str]:
-        """Return the state of each route by its public name, or by `name@job` where a name has several versions.
+        """Return the state of each route by its public name, or by `name@job` if a name has several versions.
 
-        Of a route that the server has not read yet it is Unread.
+        A route that the server has not read yet is Unread; a version without a route is Left.
         """
-        found = {(one["modelName"], one["digest"]): one["state"] for one in self.get("/finetune/loaded")["models"]}
+        models = self.get("/finetune/loaded")["models"]
+        reported = {(model["modelName"], model["digest"]): model["state"] for model in models}
         names = [route["modelName"] for route in self.routes()]
         states = {
             route["modelName"] if names.count(route["modelName"]) == 1 else f"{route['modelName']}@{route['job']}": (
-                found.pop((route["modelName"], route["digest"]), "Unread")
+                reported.pop((route["modelName"], route["digest"]), "Unread")
             )
             for route in self.routes()
         }
-        return states | {f"{name} with {digest}": "Left" for name, digest in found}
+        return states | {f"{name} with {digest}": "Left" for name, digest in reported}
 
     def routes(self) -> list[dict[str, str]]:
-        """Return what the routes file holds."""
+        """Return the routes in the routes file."""
         return list(json.loads((self.root / "routes.json").read_text())["routes"])
 
     def wait_for_states(self, **states: str) -> None:
         """Wait until the routes are in these states."""
-        wanted = {name.replace("_AT_", "@").replace("_", "-"): state for name, state in states.items()}
-        wait_for(lambda: self.states() == wanted, lambda: f"{wanted}; there are {self.get('/finetune/loaded')}")
+        expected = {name.replace("_AT_", "@").replace("_", "-"): state for name, state in states.items()}
+        wait_for(lambda: self.states() == expected, lambda: f"{expected}; there are {self.get('/finetune/loaded')}")
 
 
 @contextmanager
 def run_server(server: Server, *arguments: str) -> Iterator[None]:
-    """Run a server until its routes have been tried; `root` holds the model, the routes and the keys."""
+    """Run a server for the time of the block, which starts when the server is ready."""
     root = server.root
     (root / "keys").mkdir(exist_ok=True)
     (root / "keys" / "tests").write_text(f"{KEY}\n")
@@ -139,7 +142,7 @@ def run_server(server: Server, *arguments: str) -> Iterator[None]:
 
 @contextmanager
 def run_until_ready(command: list[str], url: str, log: Path, **environment: str) -> Iterator[int]:
-    """Run a program while the block lasts, which begins when a URL answers; yield its process id."""
+    """Run a program for the time of the block, which starts when `url` returns 200; yield its process id."""
     with log.open("wb") as out:
         process = subprocess.Popen(command, env=os.environ | environment, stdout=out, stderr=out)
 
@@ -160,7 +163,7 @@ def run_until_ready(command: list[str], url: str, log: Path, **environment: str)
 
 
 def make_adapter(model: Path, directory: Path, seed: int, rank: int = 8) -> None:
-    """Write a LoRA adapter with random weights, as the trainer writes one."""
+    """Write a LoRA adapter with random weights and the files that the trainer writes."""
     import torch
     from finetune_pod.servability import LORA_MODULES
     from peft import LoraConfig, get_peft_model
