@@ -34,16 +34,16 @@ def decide_gate(gate: Gate, metrics: list[MetricComparison]) -> GateResult:
     low, high = compared.gain_low, compared.gain_high
     if gate.min_gain is not None:
         passed = low > 0 if gate.min_gain == 0 else low >= gate.min_gain
-        requirement = f"a gain {'above 0' if gate.min_gain == 0 else f'of at least {gate.min_gain:.3g}'}"
+        requirement = "required gain > 0" if gate.min_gain == 0 else f"required gain ≥ {gate.min_gain:.3g}"
     else:
         passed = low >= -(gate.max_loss or 0.0)
-        requirement = f"a loss of at most {gate.max_loss or 0.0:.3g}"
+        requirement = f"allowed loss ≤ {gate.max_loss or 0.0:.3g}"
     before = incumbent.value if incumbent else comparison.base
     over = " over the incumbent" if incumbent else ""
     fallback = "; compared with the base model, because there is no incumbent"
     message = (
         f"{comparison.label} {before:.4g} → {comparison.tuned:.4g}, gain{over} {compared.gain:.3g}"
-        f" [{low:.3g}, {high:.3g}], {compared.verdict.lower()}, required {requirement}:"
+        f" [{low:.3g}, {high:.3g}], {compared.verdict.lower()}, {requirement}:"
         f" {'passed' if passed else 'failed'}"
         f"{fallback if gate.relative_to == 'Incumbent' and not incumbent else ''}"
     )
