@@ -59,11 +59,9 @@ def evaluate(
     examples = _read_examples(directory.heldout_data, settings.max_examples)
     traits = read_traits(examples, is_reward_model=spec.method.reward is not None)
     gates = choose_gates(settings, traits, spec.graders)
-    scoring = Scoring(
-        tuple(dict.fromkeys([*choose_metrics(settings, traits, spec.graders), *(gate.metric for gate in gates)])),
-        tuple(spec.graders),
-        json.loads(settings.json_schema) if settings.json_schema else None,
-    )
+    metrics = dict.fromkeys([*choose_metrics(settings, traits, spec.graders), *(gate.metric for gate in gates)])
+    schema = json.loads(settings.json_schema) if settings.json_schema else None
+    scoring = Scoring(tuple(metrics), tuple(spec.graders), schema)
     set_environment(gpu=has_gpu())
     # Run the engine in this process, so that no other process has to be stopped at the end.
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
@@ -76,12 +74,10 @@ def evaluate(
         result = evaluate_all(candidates, job.base.revision, examples, scoring, settings.max_new_tokens, server_url)
     samples = result.samples
     if not all(math.isfinite(sample.nll) for sample in samples["tuned"]):
-        raise AdapterRefusedError(
-            "it computes likelihoods that are not finite numbers: lower hyperparameters.learningRate"
-        )
-    metrics = compare(scoring.metric_keys, samples["base"], samples["tuned"], samples.get("incumbent"))
-    summary = summarize(len(result.questions), metrics, gates)
-    _write_report(directory.report("evaluate"), summary, metrics, incumbent, result)
+        raise AdapterRefusedError("its likelihoods are not finite numbers: lower hyperparameters.learningRate")
+    comparisons = compare(scoring.metric_keys, samples["base"], samples["tuned"], samples.get("incumbent"))
+    summary = summarize(len(result.questions), comparisons, gates)
+    _write_report(directory.report("evaluate"), summary, comparisons, incumbent, result)
     _add_scores(directory.model_card, summary)
     return StageReport(
         outcome="Succeeded",
@@ -136,14 +132,14 @@ def _read_examples(path: Path, max_examples: int) -> list[Example]:
 def _write_report(
     path: Path,
     summary: EvaluationSummary,
-    metrics: list[MetricComparison],
+    comparisons: list[MetricComparison],
     incumbent: Incumbent,
     result: EvaluationResult,
 ) -> None:
     """Write the full report: all metrics, and some answers side by side."""
     samples = result.samples
     report = summary.to_dict() | {
-        "metrics": [_with_mcnemar(metric, result) for metric in metrics],
+        "metrics": [_with_mcnemar(comparison, result) for comparison in comparisons],
         "incumbent": incumbent.to_dict(),
         "samples": choose_samples(
             result.questions, {role: samples[role] for role in get_args(Role) if role in samples}
