@@ -11,15 +11,13 @@ from cluster.control_plane import Cluster, control_plane
 from upgrade.release import NAME, Operator, Release, run_helm, unpack_previous
 
 VALUES: dict[str, Any] = {
+    # So long that a change that the watches miss makes a test fail.
+    "resyncSeconds": 600,
     "trainer": {"image": {"tag": "1"}},
     # A fixed image prevents a restart of servers at an upgrade: docs/upgrading.md.
     "serving": {"image": {"tag": "1"}},
 }
 """Values of both charts."""
-_RESYNC_SECONDS = 600
-"""Seconds between two resyncs: so long that a change that the watches miss makes a test fail."""
-PREVIOUS_VALUES = VALUES | {"auditSeconds": _RESYNC_SECONDS}
-CURRENT_VALUES = VALUES | {"resyncSeconds": _RESYNC_SECONDS}
 
 
 @pytest.fixture(scope="session")
@@ -60,7 +58,7 @@ def operator(cluster: Cluster, tmp_path: Path) -> Iterator[Callable[[Release], O
 @pytest.fixture
 def namespace(cluster: Cluster, previous: Release, request: pytest.FixtureRequest) -> Iterator[str]:
     """A tenant's namespace with the previous release installed; deletes all jobs and the release at the end."""
-    run_helm(cluster, "install", NAME, str(previous.chart), "--create-namespace", values=PREVIOUS_VALUES)
+    run_helm(cluster, "install", NAME, str(previous.chart), "--create-namespace", values=VALUES)
     name = f"tenant-{zlib.crc32(request.node.name.encode()):08x}"
     cluster.run_kubectl("create", "namespace", name)
     yield name

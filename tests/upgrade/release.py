@@ -133,12 +133,6 @@ class Operator:
         """Its log file."""
         return self._directory / "operator.log"
 
-    def child_writes(self) -> float:
-        """Return the number of writes to children of FineTuneJobs and ModelServers."""
-        owners = (f'{{kind="{kind}"' for kind in ("FineTuneJob", "ModelServer"))
-        name = "finetune_operator_writes_total"
-        return self.metric(name) - sum(self.metric(name + owner) for owner in owners)
-
     def metric(self, name: str) -> float:
         """Return the sum of a metric's samples."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self._metrics}/metrics", timeout=5) as response:

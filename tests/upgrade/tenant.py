@@ -91,8 +91,8 @@ class Tenant:
         return {name: (former, now.get(name)) for name, former in before.items() if now.get(name) != former}
 
     def ended(self) -> dict[str, Any]:
-        """Return completion time and conditions of the finished jobs, without messages, which may differ by release."""
-        fields = ("status", "reason", "lastTransitionTime")
+        """Return completion time and conditions of the finished jobs."""
+        fields = ("status", "reason", "message", "lastTransitionTime")
         results = {}
         for name in ("job", "done", "broken"):
             status = self.status(name)
