@@ -120,7 +120,7 @@ def measure(work: Callable[[], None]) -> float:
 
 
 def has_tests(tier: str) -> bool:
-    """Tell whether a tier exists and has tests."""
+    """Return whether a tier exists and has tests."""
     return tier in TIERS and any((TESTS / tier).rglob("test_*.py"))
 
 

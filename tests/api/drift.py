@@ -63,7 +63,7 @@ class Child:
         return Live(cluster, self.kind, namespace, name)
 
     def is_steady(self, cluster: Cluster, namespace: str) -> bool:
-        """Tell whether the owner has the Ready condition that this test expects."""
+        """Return whether the owner has the Ready condition that this test expects."""
         expected = ("False", RUNNING[self.stage]) if self.stage else ("True", "Serving")
         return self.ready(cluster, namespace) == expected
 

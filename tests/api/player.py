@@ -272,7 +272,7 @@ class Player:
 
 
 def _is_done(pod: Pod) -> bool:
-    """Tell whether the pod needs no simulation: it is foreign, has ended, or is a server that runs."""
+    """Return whether the pod needs no simulation: it is foreign, has ended, or is a server that runs."""
     if not {STAGE_LABEL, SERVER_LABEL} & set(pod["metadata"].get("labels", {})):
         return True
     if "deletionTimestamp" in pod["metadata"] or pod["status"].get("phase") not in ("Pending", "Running"):

@@ -76,7 +76,7 @@ class HeldTraining:
 
 
 def is_completed(cluster: Cluster, namespace: str, name: str) -> bool:
-    """Tell whether a FineTuneJob is completed."""
+    """Return whether a FineTuneJob is completed."""
     return condition_of(status_of(cluster, namespace, name), "Ready") == ("True", "Completed")
 
 
@@ -124,7 +124,7 @@ def leader_first(*operators: Operator) -> tuple[Operator, Operator]:
 
 
 def leads(operator: Operator) -> bool:
-    """Tell whether an operator's metric says that it leads."""
+    """Return whether an operator's metric says that it leads."""
     return operator.metric("finetune_operator_leader") == 1
 
 

@@ -225,7 +225,7 @@ def test_a_deadline_ends_the_job_and_stops_its_stage(
 
 
 def exists(cluster: Cluster, namespace: str, name: str) -> bool:
-    """Tell whether a job exists."""
+    """Return whether a job exists."""
     return bool(cluster.run_kubectl("get", "ftj", name, "-n", namespace, "--ignore-not-found", "-o", "name"))
 
 

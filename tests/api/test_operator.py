@@ -239,7 +239,7 @@ def test_a_creation_that_the_api_server_refuses_is_reported(
 
 
 def is_enforced(cluster: Cluster, namespace: str) -> bool:
-    """Tell whether the quota that forbids Jobs is in force."""
+    """Return whether the quota that forbids Jobs is in force."""
     try:
         cluster.run_kubectl("create", "job", "-n", namespace, "x", "--image=x", "--dry-run=server")
     except ClusterError as error:

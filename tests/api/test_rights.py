@@ -36,7 +36,7 @@ def find_used(requests: list[dict[str, Any]]) -> set[Right]:
 
 
 def is_for_owners(right: Right) -> bool:
-    """Tell whether only the admission of owner references checks a right, so that no request shows it."""
+    """Return whether only the admission of owner references checks a right, so that no request shows it."""
     return right[1].endswith("/finalizers") and right[2] == "update"
 
 

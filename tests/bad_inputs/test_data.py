@@ -63,7 +63,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_tiny_model(tmp_path_factory.mktemp("model") / "tiny")
 
 
-@pytest.mark.parametrize(("group", "case"), [pytest.param(*one, id=f"{one[0]}: {one[1]['case']}") for one in CASES])
+@pytest.mark.parametrize(
+    ("group", "case"), [pytest.param(group, case, id=f"{group}: {case['case']}") for group, case in CASES]
+)
 def test_bad_data_is_refused(model: Path, tmp_path: Path, group: str, case: dict[str, Any]) -> None:
     reason, message = run(model, tmp_path, case)
     assert message == case["message"]

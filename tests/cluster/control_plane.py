@@ -270,7 +270,7 @@ def install_crds(cluster: Cluster) -> None:
 
 
 def is_ready(cluster: Cluster) -> bool:
-    """Tell whether the API server's `/readyz` returns 200."""
+    """Return whether the API server's `/readyz` returns 200."""
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE

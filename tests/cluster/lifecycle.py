@@ -75,5 +75,5 @@ def find_running() -> Cluster | None:
 
 
 def is_healthy() -> bool:
-    """Tell whether every process runs and the API server is ready."""
+    """Return whether every process runs and the API server is ready."""
     return all(processes.is_running(STATE, name) for name in _PROCESSES) and is_ready(_CLUSTER)

@@ -51,7 +51,7 @@ def stop(directory: Path, name: str, grace: float = 20) -> None:
 
 
 def is_running(directory: Path, name: str) -> bool:
-    """Tell whether a process of `start` still runs."""
+    """Return whether a process of `start` still runs."""
     return find(directory, name) is not None
 
 

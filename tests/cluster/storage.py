@@ -57,7 +57,7 @@ def create_kept_volume(cluster: Cluster, name: str) -> Path:
 
 
 def is_recyclable(volume: dict[str, Any]) -> bool:
-    """Tell whether a volume was created by `create_volumes` and its claim was deleted."""
+    """Return whether a volume was created by `create_volumes` and its claim was deleted."""
     spec, status = volume.get("spec"), volume.get("status")
     return (
         isinstance(spec, dict)

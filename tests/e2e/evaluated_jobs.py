@@ -27,5 +27,5 @@ def set_trained_and_evaluated(kubectl: Kubectl, namespace: str, job: str, artifa
 
 
 def waits_for_approval(kubectl: Kubectl, namespace: str, job: str) -> bool:
-    """Tell whether a job is prepared and waits for approval."""
+    """Return whether a job is prepared and waits for approval."""
     return kubectl.condition(namespace, job, "Approved").get("status") == "False"

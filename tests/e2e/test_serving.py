@@ -302,7 +302,7 @@ def current_versions(switches: list[Switch], answer: Answer) -> set[str]:
 
 
 def is_unknown(openai: OpenAI, model: str) -> bool:
-    """Tell whether the server answers that the model does not exist."""
+    """Return whether the server answers that the model does not exist."""
     try:
         ask(openai, model)
     except NotFoundError:
@@ -352,7 +352,7 @@ def kill_container(kubectl: Kubectl, namespace: str) -> None:
 
 
 def is_reachable(kubectl: Kubectl, namespace: str, openai: OpenAI) -> bool:
-    """Tell whether the newest pod is ready and the Service accepts connections, which needs kube-proxy to update."""
+    """Return whether the newest pod is ready and the Service accepts connections, which needs kube-proxy to update."""
     statuses = pod_of(kubectl, namespace)["status"].get("containerStatuses", [{}])
     if not statuses[0].get("ready"):
         return False

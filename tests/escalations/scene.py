@@ -51,7 +51,7 @@ class Scene:
         return succeed(pod) if pod["metadata"]["labels"]["finetune.dev/job"] in self.played else None
 
     def is_observed(self, manifest: Manifest) -> bool:
-        """Tell whether an object exists and has conditions from the operator."""
+        """Return whether an object exists and has conditions from the operator."""
         current = self.admin.find(manifest)
         return bool(current and current.get("status", {}).get("conditions"))
 
@@ -157,7 +157,7 @@ def _make_namespace(admin: Caller, name: str) -> None:
 
 
 def _are_policies_active(scene: Scene) -> bool:
-    """Tell whether the API server enforces the admission policies, which takes a while after their creation."""
+    """Return whether the API server enforces the admission policies, which takes a while after their creation."""
     answers = [
         scene.tenant.create(manifest, dry_run=True)
         for manifest in (

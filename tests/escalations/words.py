@@ -142,7 +142,7 @@ def _name(base: Manifest, word: str) -> str:
 
 
 def _is_done(scene: Scene, manifest: Manifest) -> bool:
-    """Tell whether a job is declined, or has exported and has an observed server."""
+    """Return whether a job is declined, or has exported and has an observed server."""
     if scene.reason_of(manifest, "Accepted")[0] == "False":
         return True
     own = server(manifest["metadata"]["name"])

@@ -173,7 +173,7 @@ class Fault:
         return self.kind in _LOSES_EVENTS or is_silent_watch
 
     def strikes(self, point: Point, *, is_retry: bool, seed: int) -> bool:
-        """Tell whether the fault strikes a request or an event.
+        """Return whether the fault strikes a request or an event.
 
         Args:
             point: the request or event.
@@ -192,7 +192,7 @@ class Fault:
 
 
 def can_strike(kind: Kind, point: Point) -> bool:
-    """Tell whether a kind of fault can strike a request or event."""
+    """Return whether a kind of fault can strike a request or event."""
     if kind in WATCHES:
         return point.is_event
     if kind is Kind.GONE_HTTP:

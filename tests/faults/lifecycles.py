@@ -44,7 +44,7 @@ def _stage(pod: Pod) -> tuple[str, str]:
 
 
 def _trains(scene: Scene) -> bool:
-    """Tell whether the pod of a training is running."""
+    """Return whether the pod of a training is running."""
     pods = scene.find("Pod")
     return any(
         pod["metadata"]["labels"].get(STAGE_LABEL) == "Train" and pod["status"]["phase"] == "Running" for pod in pods
@@ -114,7 +114,7 @@ async def _rolled(user: User) -> None:
 
 
 def _is_new(pod: Pod) -> bool:
-    """Tell whether a pod belongs to a stage, or to a server with the changed engine."""
+    """Return whether a pod belongs to a stage, or to a server with the changed engine."""
     return SERVER_LABEL not in pod["metadata"]["labels"] or "maxModelLen" in str(pod["spec"]["containers"])
 
 

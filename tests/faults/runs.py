@@ -150,7 +150,7 @@ def _missing_events(lifecycle: str, end: End, other: End) -> set[str]:
 
 
 def _may_lose_events(fault: Fault | None, struck: list[Point]) -> bool:
-    """Tell whether an event may be missing.
+    """Return whether an event may be missing.
 
     An event is sent after its status write: a process that dies in between, or loses the response of that write, does
     not send it. A refused event is not retried, and a late operator sees several steps as one.

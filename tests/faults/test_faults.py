@@ -75,7 +75,7 @@ async def run_some(stage: Stage, lifecycle: str) -> list[Verdict]:
 
 
 def is_slow(fault: Fault) -> bool:
-    """Tell whether a run would spend most of its time waiting."""
+    """Return whether a run would spend most of its time waiting."""
     return fault.kind in SLOW or (fault.kind is Kind.UNPROCESSABLE and isinstance(fault.where, Share))
 
 

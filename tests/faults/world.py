@@ -153,7 +153,7 @@ def controller_of(manifest: Manifest) -> str | None:
 
 
 def has_condition(scene: Scene, kind: str, name: str, condition: str, status: str, reason: str) -> bool:
-    """Tell whether an object has a condition with a status and a reason."""
+    """Return whether an object has a condition with a status and a reason."""
     manifest = scene.objects.get((kind, name), {})
     conditions = manifest.get("status", {}).get("conditions", [])
     return any((entry["type"], entry["status"], entry["reason"]) == (condition, status, reason) for entry in conditions)

@@ -102,7 +102,7 @@ def _find_child_fault(about: Manifest, child: Manifest) -> str:
 
 
 def _feed_back(world: World, about: Manifest, plan: Plan) -> bool:
-    """Apply the plan to the world; tell whether that changes the world."""
+    """Apply the plan to the world; return whether that changes the world."""
     is_new = about.get("status") != plan.status
     about["status"] = plan.status
     for child in plan.desired:
@@ -124,7 +124,7 @@ def _stage_of(child: Manifest) -> str:
 
 
 def _has_failed(about: Manifest) -> bool:
-    """Tell whether a status has the condition Failed; the status may be malformed."""
+    """Return whether a status has the condition Failed; the status may be malformed."""
     status = about.get("status")
     conditions = status.get("conditions") if isinstance(status, dict) else None
     return isinstance(conditions, list) and any(

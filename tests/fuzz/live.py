@@ -219,7 +219,7 @@ class Stage:
 
 
 def is_named(message: str, names: Iterable[str]) -> bool:
-    """Tell whether a message names one of the fields."""
+    """Return whether a message names one of the fields."""
     return any(name in message for name in names)
 
 

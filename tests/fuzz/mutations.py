@@ -94,7 +94,7 @@ def build_base(kind: str, path: NodePath) -> dict[str, Any]:
 
 
 def is_valid(kind: str, spec: Any) -> bool:
-    """Tell whether a spec passes the validation of its pydantic model."""
+    """Return whether a spec passes the validation of its pydantic model."""
     try:
         SPECS[kind].model_validate(spec)
     except ValidationError:
@@ -201,5 +201,5 @@ def _list_objects(schema: Schema) -> Iterator[tuple[str, Any]]:
 
 
 def is_below(path: NodePath, other: NodePath) -> bool:
-    """Tell whether a path is below another one."""
+    """Return whether a path is below another one."""
     return path[: len(other)] == other

@@ -211,7 +211,7 @@ def validator(kind: str, part: str) -> jsonschema.Draft4Validator:
 
 
 def is_admitted(kind: str, manifest: dict[str, Any]) -> bool:
-    """Tell whether an object matches its schema, without the rules of the schema."""
+    """Return whether an object matches its schema, without the rules of the schema."""
     return all(validator(kind, part).is_valid(manifest.get(part, {})) for part in ("spec", "status"))
 
 

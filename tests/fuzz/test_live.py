@@ -41,7 +41,7 @@ def names_of(mutation: Mutation) -> set[str]:
 
 
 def check_answer(stage: Stage, budget: Budget, mutation: Mutation, code: int, answer: dict[str, Any]) -> bool:
-    """Tell whether a mutation was accepted; record a problem for a refusal that does not name the field."""
+    """Return whether a mutation was accepted; record a problem for a refusal that does not name the field."""
     budget.count("transitions")
     if code in (200, 201):
         budget.count("accepted")
@@ -162,7 +162,7 @@ def play_by_name(pod: dict[str, Any]) -> tuple[int, str] | None:
 
 
 def is_settled(job: dict[str, Any]) -> bool:
-    """Tell whether a job of the scene has the stage of its name."""
+    """Return whether a job of the scene has the stage of its name."""
     status = job.get("status", {})
     stages = {"job": "Complete", "done": "Complete", "fail": "Failed", "train": "Train"}
     return bool(

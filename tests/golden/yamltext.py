@@ -49,7 +49,7 @@ def _represent_text(dumper: _Dumper, value: str) -> yaml.Node:
 
 
 def _fits_line(value: dict[str, Any] | list[Any], deepest: int = 2) -> bool:
-    """Tell whether a value may be written in one line: it is short, has no list of mappings and no third level."""
+    """Return whether a value may be written in one line: it is short, has no list of mappings and no third level."""
     items = list(value.values()) if isinstance(value, dict) else value
     return len(str(value).replace("'", "")) <= _LINE and all(
         deepest > 1 and isinstance(value, dict) and _fits_line(item, deepest - 1)

@@ -117,7 +117,7 @@ def test_a_new_serving_image_replaces_servers_and_no_training(
 
 
 def is_server(name: str) -> bool:
-    """Tell whether a pod belongs to a server: the names of all other pods contain their stage."""
+    """Return whether a pod belongs to a server: the names of all other pods contain their stage."""
     return not any(f"-{stage}-" in name for stage in ("prepare", "train", "evaluate"))
 
 

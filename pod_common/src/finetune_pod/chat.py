@@ -64,7 +64,7 @@ def encode(tokenizer: Any, rendered: list[Rendered]) -> list[Encoded]:
     """
     if not rendered:
         return []
-    texts = [one.text for one in rendered]
+    texts = [sequence.text for sequence in rendered]
     batch = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True)
     return [
         Encoded(ids, _find_targets(offsets, one.spans))

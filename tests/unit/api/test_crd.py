@@ -7,16 +7,16 @@ from finetune_api.crd import build_crds
 
 def test_every_field_is_described() -> None:
     def undescribed(schema: dict[str, Any], path: str) -> list[str]:
-        found = []
+        missing = []
         for name, part in schema.get("properties", {}).items():
             if "description" not in part:
-                found.append(f"{path}.{name}")
-            found += undescribed(part, f"{path}.{name}") + undescribed(part.get("items", {}), f"{path}.{name}")
-        return found
+                missing.append(f"{path}.{name}")
+            missing += undescribed(part, f"{path}.{name}") + undescribed(part.get("items", {}), f"{path}.{name}")
+        return missing
 
     for crd in build_crds().values():
         schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
-        missing = [one for one in undescribed(schema, "") if not one.startswith(".status.attempts.")]
+        missing = [path for path in undescribed(schema, "") if not path.startswith(".status.attempts.")]
         assert not missing
 
 

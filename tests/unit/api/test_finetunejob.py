@@ -1,4 +1,4 @@
-"""The rules of a FineTuneJob, as whoever reads a manifest meets them."""
+"""The rules of a FineTuneJob, as a reader of a manifest applies them."""
 
 from typing import Any
 

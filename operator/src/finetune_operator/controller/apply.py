@@ -121,7 +121,7 @@ class Applier:
 
 
 def _has_same_owner(live: Manifest, child: Manifest) -> bool:
-    """Tell whether an existing object is the wanted child, not another owner's object of the same name."""
+    """Return whether an existing object is the wanted child, not another owner's object of the same name."""
     owner = controller_uid(child)
     if owner is None:
         # Shared by all jobs of a namespace: a claim may be anyone's, a policy that we update must be the operator's.

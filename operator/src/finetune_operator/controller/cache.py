@@ -88,7 +88,7 @@ class Cache:
         return removed
 
     def is_outdated(self, manifest: Manifest) -> bool:
-        """Tell whether the cache lacks this version of an object and every newer one; reads the metadata only."""
+        """Return whether the cache lacks this version of an object and every newer one; reads the metadata only."""
         metadata = manifest["metadata"]
         known = self._objects.get(key_of(manifest))
         version = int(metadata["resourceVersion"])

@@ -141,7 +141,7 @@ class SnapshotReader:
         )
 
     def _has_dependents(self, key: Key) -> bool:
-        """Tell whether another job will start from this one's result and has not recorded it yet."""
+        """Return whether another job will start from this one's result and has not recorded it yet."""
         children = self.cache.by_index("FineTuneJob", BY_PARENT, key.namespace, key.name)
         statuses = (self._view(child).status for child in children)
         return any(
@@ -165,7 +165,7 @@ class SnapshotReader:
         return find_incumbent(job.spec.serving, view_server(server), others)
 
     def _is_evaluating(self, server: str | None, job: JobView) -> bool:
-        """Tell whether a server evaluates the result of another job."""
+        """Return whether a server evaluates the result of another job."""
         evaluated = find_job_under_evaluation(server, self._jobs_of(job.namespace, server)) if server else None
         return evaluated is not None and evaluated.uid != job.uid
 

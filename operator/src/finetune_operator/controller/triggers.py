@@ -36,7 +36,7 @@ def next_in_queue(cache: Cache, namespace: str) -> set[Key]:
 
 
 def is_new(cache: Cache, key: Key) -> bool:
-    """Tell whether a key is that of a FineTuneJob that has neither a status nor a Job yet."""
+    """Return whether a key is that of a FineTuneJob that has neither a status nor a Job yet."""
     manifest = cache.get(key) if key.kind == "FineTuneJob" else None
     return manifest is not None and not manifest.get("status") and not any(cache.by_index("Job", BY_OWNER, *key))
 
@@ -55,7 +55,7 @@ def _affected(cache: Cache, manifest: Manifest, before: Manifest | None) -> set[
 
 
 def _frees_quota(cache: Cache, manifest: Manifest, before: Manifest | None) -> bool:
-    """Tell whether an object released quota, or no longer waits for it."""
+    """Return whether an object released quota, or no longer waits for it."""
     if cache.get(key_of(manifest)) is None:
         return True
     return before is not None and not quota_terms(before) <= quota_terms(manifest)

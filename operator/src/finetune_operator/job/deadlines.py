@@ -62,7 +62,7 @@ def stop_clock(builder: PlanBuilder) -> None:
 
 
 def is_past_deadline(builder: PlanBuilder, spec: FineTuneJobSpec) -> bool:
-    """Tell whether the stages have run for `activeDeadlineSeconds`."""
+    """Return whether the stages have run for `activeDeadlineSeconds`."""
     return spec.active_deadline_seconds is not None and _seconds_left(builder, spec.active_deadline_seconds) <= 0
 
 

@@ -36,7 +36,7 @@ def find_expiry(builder: PlanBuilder, spec: FineTuneJobSpec, *, has_dependents: 
 
 
 def is_retired(job: str, server: ServerView | None, newer_job: str | None, *, controls_server: bool) -> bool:
-    """Tell whether newer results replaced a job's result and its server no longer hosts it.
+    """Return whether newer results replaced a job's result and its server no longer hosts it.
 
     Args:
         job: name of the FineTuneJob.

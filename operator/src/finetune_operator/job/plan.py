@@ -193,7 +193,7 @@ class JobPlanner:
         return self.builder.conditions.is_true(ConditionType.EVALUATED) and self._is_exported()
 
     def _is_exported(self) -> bool:
-        """Tell whether the result is at all destinations of the spec, or has none."""
+        """Return whether the result is at all destinations of the spec, or has none."""
         output = self.spec.output
         return not (output and output.is_exported) or self.builder.conditions.is_true(ConditionType.EXPORTED)
 

@@ -62,7 +62,7 @@ def check_over_quota(namespace: str, limit: Limit, max_gpus: int) -> Problem | N
 
 
 def needs_job_quota(status: FineTuneJobStatus) -> bool:
-    """Tell whether a job becomes active with its next attempt: it has not started, or was suspended."""
+    """Return whether a job becomes active with its next attempt: it has not started, or was suspended."""
     is_suspended = ConditionType.SUSPENDED in true_conditions(status.conditions)
     is_waiting = status.waiting_for is not None and status.waiting_for.jobs > 0
     return status.attempts.prepare == 0 or is_suspended or is_waiting
@@ -103,7 +103,7 @@ def check_insufficient_quota(
 
 
 def is_active(job: Manifest) -> bool:
-    """Tell whether a FineTuneJob uses quota of active jobs: by its status it has started and not ended."""
+    """Return whether a FineTuneJob uses quota of active jobs: by its status it has started and not ended."""
     status = job.get("status") or {}
     conditions = raw_true_conditions(job).keys()
     output = (job.get("spec") or {}).get("output") or {}
@@ -119,7 +119,7 @@ def is_active(job: Manifest) -> bool:
 
 
 def is_unfinished(manifest: Manifest) -> bool:
-    """Tell whether a stage's Job or pod still uses the GPUs that it requests."""
+    """Return whether a stage's Job or pod still uses the GPUs that it requests."""
     if manifest["kind"] == "Pod":
         phase = (manifest.get("status") or {}).get("phase")
         return label_of(manifest, JOB_LABEL) is not None and phase not in ("Succeeded", "Failed")

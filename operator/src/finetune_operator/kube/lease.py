@@ -65,7 +65,7 @@ class LeaseObservation:
         return self if _version(lease) == _version(self.lease) else LeaseObservation(lease, now)
 
     def may_be_acquired(self, identity: str, now: float) -> bool:
-        """Tell whether the Lease has no holder, has expired, or is held by this identity.
+        """Return whether the Lease has no holder, has expired, or is held by this identity.
 
         The last is the case after a write whose response was lost, and after a restart.
         """

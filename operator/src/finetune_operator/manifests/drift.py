@@ -26,7 +26,7 @@ def add_last_applied_hash(desired: Manifest) -> Manifest:
 
 
 def is_up_to_date(desired: Manifest, live: Manifest) -> bool:
-    """Tell whether a child needs no update: its desired state has not changed, and no one has edited it."""
+    """Return whether a child needs no update: its desired state has not changed, and no one has edited it."""
     last_applied = live["metadata"].get("annotations", {}).get(APPLIED_ANNOTATION)
     return last_applied == digest_value(desired) and _covers(live, desired)
 
@@ -91,7 +91,7 @@ def _preserve_deployment_fields(update: Manifest, live: Manifest) -> Manifest:
 
 
 def _covers(live: Any, desired: Any) -> bool:
-    """Tell whether a live value contains the desired one. Empty equals absent, as for the API server."""
+    """Return whether a live value contains the desired one. Empty equals absent, as for the API server."""
     if isinstance(desired, dict) and isinstance(live, dict):
         if any(live.get(name, {}).keys() != desired[name].keys() for name in _SELECTORS & desired.keys()):
             return False

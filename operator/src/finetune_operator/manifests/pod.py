@@ -40,7 +40,7 @@ def build_pod_spec(
     `container` holds the fields that differ: name, image, args, ports, probes.
     """
     on_gpu = placement.resources.gpus > 0
-    gpu_tolerations = [one.to_dict() for one in settings.gpu.tolerations] if on_gpu else []
+    gpu_tolerations = [toleration.to_dict() for toleration in settings.gpu.tolerations] if on_gpu else []
     spec: Manifest = {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
@@ -53,7 +53,7 @@ def build_pod_spec(
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         "nodeSelector": (settings.gpu.node_selector if on_gpu else {}) | placement.node_selector,
-        "tolerations": gpu_tolerations + [one.to_dict() for one in placement.tolerations],
+        "tolerations": gpu_tolerations + [toleration.to_dict() for toleration in placement.tolerations],
         "imagePullSecrets": [{"name": name} for name in settings.images.pull_secrets],
         "volumes": volumes.volumes,
         "containers": [container | _build_common(settings, placement, volumes, env)],

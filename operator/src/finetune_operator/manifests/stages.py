@@ -134,7 +134,7 @@ def build_stage_job(job: JobView, stage: Stage, attempt: int, settings: Settings
 
 
 def names_default_claim(job: JobView) -> bool:
-    """Tell whether the job writes its artifact to the claim that the operator creates."""
+    """Return whether the job writes its artifact to the claim that the operator creates."""
     return parse_uri(job_file(job).output_uri).authority == DEFAULT_CLAIM
 
 

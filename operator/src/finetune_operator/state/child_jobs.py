@@ -211,7 +211,7 @@ def _state(
 
 
 def _may_run(pod: Manifest) -> bool:
-    """Tell whether the cache has not seen the pod end.
+    """Return whether the cache has not seen the pod end.
 
     A Job ends after its pods, so the pod's last event must follow. Without it a successful training would have no
     report, and a failed one would count as disrupted.

@@ -51,7 +51,7 @@ class Conditions:
         return cls(generation, now, {condition.type: condition for condition in current if condition.type in known})
 
     def is_true(self, kind: ConditionType) -> bool:
-        """Tell whether a condition is true."""
+        """Return whether a condition is true."""
         return kind in true_conditions(self.by_type.values())
 
     def set(self, kind: ConditionType, *, status: bool, reason: Reason, message: str = "") -> None:

@@ -57,23 +57,23 @@ def test_a_replaced_job_triggers_what_the_previous_one_triggered() -> None:
 def test_a_job_triggers_others_only_when_it_is_evaluated_or_fails() -> None:
     cache = Cache(INDEXERS)
     server = Key("ModelServer", "team", "s")
-    before, running, proven = (job("a", version=number, modelName="bot", server="s") for number in (1, 2, 3))
+    before, running, passed = (job("a", version=number, modelName="bot", server="s") for number in (1, 2, 3))
     running["status"] = {"progress": {"percentage": 50}}
-    proven["status"] = {"conditions": [{"type": "Evaluated", "status": "True"}]}
-    changes = [cache.put(one) for one in (before, running, proven)]
+    passed["status"] = {"conditions": [{"type": "Evaluated", "status": "True"}]}
+    changes = [cache.put(manifest) for manifest in (before, running, passed)]
     assert [keys_to_reconcile(cache, change) for change in changes if change] == [[server, KEY], [KEY], [server, KEY]]
 
 
 def test_released_quota_triggers_the_first_job_that_waits_for_each_resource() -> None:
     cache = Cache(INDEXERS)
-    for one in (
+    for manifest in (
         stored_job("a", waitingFor={"gpus": 8, "jobs": 0}),
         stored_job("bb", waitingFor={"gpus": 1, "jobs": 0}),
         stored_job("ccc", waitingFor={"jobs": 1, "gpus": 0}),
         stored_job("dddd", waitingFor={"jobs": 1, "gpus": 0}),
         stored_stage("x-train-1", "x"),
     ):
-        change = cache.put(one)
+        change = cache.put(manifest)
         assert change is not None
         assert len(keys_to_reconcile(cache, change)) == 1
     ended = stored_stage("x-train-1", "x", conditions=true("Complete"))

@@ -79,8 +79,8 @@ def test_an_evaluation_that_the_server_cannot_take_on_has_a_pod_of_its_own(world
 
 def test_an_evaluation_asks_with_a_key_that_may_ask_for_everything() -> None:
     keys = [{"name": "web", "models": ["shop"]}, {"name": "evaluation"}]
-    found = choose({"auth": {"secretRef": {"name": "keys"}, "keys": keys}})
-    assert found == EvaluationServer(name="shared", secret_ref=SecretRef(name="keys"), key="evaluation")
+    evaluator = choose({"auth": {"secretRef": {"name": "keys"}, "keys": keys}})
+    assert evaluator == EvaluationServer(name="shared", secret_ref=SecretRef(name="keys"), key="evaluation")
 
 
 def test_one_result_at_a_time_is_hosted_until_it_is_evaluated() -> None:
@@ -94,9 +94,9 @@ def test_one_result_at_a_time_is_hosted_until_it_is_evaluated() -> None:
 
     chosen = {"evaluationServer": {"name": "shared"}}
     jobs = [job("b", chosen), job("a", ended("Failed")), job("c", chosen), job("d", ended("Evaluated")), job("e")]
-    found = find_job_under_evaluation("shared", jobs)
-    assert found
-    assert found.name == "b"
+    evaluator = find_job_under_evaluation("shared", jobs)
+    assert evaluator
+    assert evaluator.name == "b"
     assert find_job_under_evaluation("other", jobs) is None
 
 

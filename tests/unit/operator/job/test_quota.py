@@ -38,7 +38,7 @@ def test_jobs_start_in_the_order_of_the_queue_and_within_the_limit(
     waiting, running = dict(positions), dict[QueuePosition, int]()
     for _ in range(len(jobs) + 1):
         for position in random.sample(sorted(waiting), len(waiting)):
-            before = min((one for one in waiting if one != position), default=None)
+            before = min((other for other in waiting if other != position), default=None)
             others = QuotaUsage(gpus=sum(running.values()), first={"gpus": before} if before else {})
             request = QuotaRequest(gpus=waiting[position])
             if check_insufficient_quota("team", Limit(gpus=gpus), position, request, others) is None:

@@ -34,18 +34,21 @@ def labels_of(job: JobView, stage: Stage) -> dict[str, str]:
 
 
 def chooses(selector: Manifest, labels: dict[str, str]) -> bool:
-    exist = all(one["operator"] == "Exists" and one["key"] in labels for one in selector.get("matchExpressions", []))
+    exist = all(
+        expression["operator"] == "Exists" and expression["key"] in labels
+        for expression in selector.get("matchExpressions", [])
+    )
     return exist and selector.get("matchLabels", {}).items() <= labels.items()
 
 
 def may(way: str, policies: list[Manifest], labels: dict[str, str], peer: dict[str, str] | str, port: int) -> bool:
-    """Tell whether a pod may reach a peer of its namespace (labels) or an address, or be reached; TCP."""
-    chosen = [one["spec"] for one in policies if chooses(one["spec"]["podSelector"], labels)]
+    """Return whether a pod may reach a peer of its namespace (labels) or an address, or be reached; TCP."""
+    chosen = [policy["spec"] for policy in policies if chooses(policy["spec"]["podSelector"], labels)]
     chosen = [spec for spec in chosen if way.capitalize() in spec["policyTypes"]]
     rules = [rule for spec in chosen for rule in spec.get(way, [])]
     side = "to" if way == "egress" else "from"
     return not chosen or any(
-        (side not in rule or any(is_peer(one, peer) for one in rule[side]))
+        (side not in rule or any(is_peer(entry, peer) for entry in rule[side]))
         and ("ports" not in rule or {"protocol": "TCP", "port": port} in rule["ports"])
         for rule in rules
     )
@@ -57,7 +60,7 @@ def is_peer(rule: Manifest, peer: dict[str, str] | str) -> bool:
     if "ipBlock" not in rule:
         return False
     block, address = rule["ipBlock"], ip_address(peer)
-    blocked = any(address in ip_network(one) for one in block.get("except", []))
+    blocked = any(address in ip_network(network) for network in block.get("except", []))
     return address in ip_network(block["cidr"]) and not blocked
 
 

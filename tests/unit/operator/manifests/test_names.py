@@ -41,6 +41,6 @@ def test_a_field_about_what_to_do_changes_the_names_of_stages(changes: dict[str,
 
 def test_an_approval_leaves_stages_and_their_files_as_they_are() -> None:
     held, approved = spec(budget={"maxCost": 1}), spec(budget={"maxCost": 1}, approved=True)
-    views = [JobView("shop", "team", "u", 1, one, "", FineTuneJobStatus()) for one in (held, approved)]
+    views = [JobView("shop", "team", "u", 1, spec, "", FineTuneJobStatus()) for spec in (held, approved)]
     assert len({stage_job_name(view, Stage.TRAIN, 1) for view in views}) == 1
     assert JobFile("shop", "u", held).to_json() == JobFile("shop", "u", approved).to_json()

@@ -85,7 +85,7 @@ def test_a_canary_that_fails_is_rolled_back_and_not_retried() -> None:
     name.traffic["careful"] = VersionTraffic(2, Tally(requests=520, errors=410))
     assert name.go(FIRST, CAREFUL, after=10) == [("first", 100)]
     assert name.state
-    assert [one.message for one in name.state.aborted] == [
+    assert [version.message for version in name.state.aborted] == [
         "50.0% of the canary's 20 requests failed, 0.0% of the stable version's"
     ]
     assert name.go(FIRST, CAREFUL, after=9999) == [("first", 100)]
@@ -136,11 +136,12 @@ def test_after_any_events_all_requests_have_an_existing_version(
     for existing, after, are_loaded in events:
         versions = [_CHOICES[index] for index in sorted(existing)]
         name.traffic = {
-            one.name: VersionTraffic(2 * are_loaded, Tally(requests=after * 10, errors=after)) for one in versions
+            version.name: VersionTraffic(2 * are_loaded, Tally(requests=after * 10, errors=after))
+            for version in versions
         }
         weights = name.go(*versions, after=after)
         assert sum(weight for _, weight in weights) == 100
-        assert {one for one, _ in weights} <= {one.name for one in versions}
+        assert {name for name, _ in weights} <= {version.name for version in versions}
         assert len({one for one, _ in weights}) == len(weights) <= 2
 
 

@@ -28,7 +28,7 @@ def test_a_condition_of_someone_else_is_left_out() -> None:
     before = view_job(job(status={"conditions": [condition("Foreign"), condition("Trained")]})).status.conditions
     conditions = Conditions.start(before, 1, NOW)
     conditions.set(ConditionType.READY, status=False, reason=Reason.TRAINING)
-    assert [one.type for one in conditions.listed()] == ["Trained", "Ready"]
+    assert [condition.type for condition in conditions.listed()] == ["Trained", "Ready"]
 
 
 def test_the_message_of_a_condition_is_printable() -> None:

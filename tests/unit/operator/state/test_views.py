@@ -13,4 +13,4 @@ def test_an_unreadable_part_of_a_status_is_left_out_and_the_rest_is_read() -> No
     }
     read = view_job(job(status=status)).status
     assert (read.stage, read.start_time, read.attempts.train) == ("Train", None, 0)
-    assert [one.type for one in read.conditions] == ["DatasetReady"]
+    assert [condition.type for condition in read.conditions] == ["DatasetReady"]

@@ -45,7 +45,7 @@ def count_tokens(
     """
     rendered = [_render(tokenizer, example) for example in examples]
     usable = [sequences for sequences in rendered if isinstance(sequences, dict)]
-    encoded = iter(tokenizer.encode([one for sequences in usable for one in sequences.values()]))
+    encoded = iter(tokenizer.encode([sequence for sequences in usable for sequence in sequences.values()]))
     counts = []
     for example, sequences in zip(examples, rendered, strict=True):
         if isinstance(sequences, RowError):
@@ -59,8 +59,8 @@ def count_tokens(
         except RowError as error:
             counts.append(TokenCounts(error=error))
             continue
-        lengths = [len(one.ids) for one in tokens.values()]
-        targets = sum(int(one.is_target[:max_length].sum()) for one in tokens.values())
+        lengths = [len(sequence.ids) for sequence in tokens.values()]
+        targets = sum(int(sequence.is_target[:max_length].sum()) for sequence in tokens.values())
         warnings = (
             *_find_special_tokens(example, tokenizer),
             *_find_omitted_names(example, sequences),
