@@ -19,11 +19,13 @@ demo: .venv/ready ## train, evaluate, serve and query a model on a real cluster 
 test: .venv/ready ## run the tests, all tiers
 	@$(PYTHON) tests/run.py
 
-check: .venv/ready ## check format, lint, types, import contracts and generated files
+check: .venv/ready ## check format, lint, types, import contracts, spelling, words and generated files
 	@.venv/bin/ruff format --check --quiet . || { echo "run: .venv/bin/ruff format ."; exit 1; }
 	@.venv/bin/ruff check --quiet .
 	@.venv/bin/mypy $(CODE) examples
 	@.venv/bin/lint-imports
+	@.venv/bin/codespell
+	@! git grep -InwE -f tests/dialect.txt -- . ':!tests/dialect.txt' || { echo "write it in the field's words: CONTRIBUTING.md, Rules"; exit 1; }
 	@.venv/bin/yamllint -s -d '{extends: relaxed, rules: {line-length: disable}}' crds charts/finetune-operator/*.yaml charts/finetune-operator/files examples
 	@generated=$$(mktemp -d) && trap 'rm -rf "$$generated"' EXIT && $(PYTHON) -m finetune_api.crd "$$generated" \
 	  && for directory in crds charts/finetune-operator/files/crds; do for file in "$$generated"/*; do \

@@ -95,9 +95,9 @@ def test_a_deleted_child_is_recreated(
     wait_until_steady(cluster, namespace, CHILDREN[kind])
 
 
-@pytest.mark.parametrize("labelled", [False, True], ids=["unlabelled", "labelled"])
+@pytest.mark.parametrize("labeled", [False, True], ids=["unlabeled", "labeled"])
 def test_foreign_objects_are_reported_and_not_changed(
-    cluster: Cluster, operator: Operator, player: Player, namespace: str, labelled: bool
+    cluster: Cluster, operator: Operator, player: Player, namespace: str, labeled: bool
 ) -> None:
     """Tests all kinds at once, so that the slow wait for the next resync happens once."""
     lives: dict[str, tuple[Child, Live]] = {}
@@ -109,7 +109,7 @@ def test_foreign_objects_are_reported_and_not_changed(
     before = {kind: live.get() for kind, (_, live) in lives.items()}
     foreign = {}
     for kind, (child, live) in lives.items():
-        labels = before[kind]["metadata"]["labels"] if labelled else {"team": "other"}
+        labels = before[kind]["metadata"]["labels"] if labeled else {"team": "other"}
         with operator.paused():
             live.delete()
             foreign[kind] = live.create(child.foreign, labels)

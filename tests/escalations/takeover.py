@@ -83,7 +83,7 @@ def _disguises(name: str, decoy: Manifest) -> dict[str, Manifest]:
     }
     return {
         "bare": {},
-        "labelled": {"labels": labels},
+        "labeled": {"labels": labels},
         "applied": {"labels": labels, "annotations": {"finetune.dev/applied": "0" * 64}},
         "owned": {"labels": labels, "ownerReferences": [decoy]},
     }
