@@ -1,4 +1,4 @@
-"""A job's lifecycle on a real API server: suspension, Kueue, deadlines, expiry, limits of its namespace."""
+"""A job's lifecycle on a real API server: suspension, Kueue, deadlines, expiry."""
 
 import json
 from collections.abc import Iterator
@@ -8,31 +8,13 @@ from typing import Any
 import pytest
 from api.account import make_namespace
 from api.conftest import Operator, apply, condition_of, finetunejob, get_all, modelserver, status_of
-from api.player import Player, Script, succeed
+from api.lifecycle import hold, patch, stage_jobs, wait_for_reason
+from api.player import Player, succeed
 from cluster.control_plane import Cluster
 from waiting import wait_for
 
 OWN = {"modelName": "bot", "template": {}}
 HOLD = "finetune.dev/held-by-a-test"
-
-
-def wait_for_reason(cluster: Cluster, namespace: str, name: str, kind: str, status: str, reason: str) -> None:
-    """Wait until a condition of a job has a status and a reason."""
-    wait_for(
-        lambda: condition_of(status_of(cluster, namespace, name), kind) == (status, reason),
-        lambda: f"{kind} of {name}: {status_of(cluster, namespace, name)}",
-    )
-
-
-def patch(cluster: Cluster, namespace: str, name: str, **spec: Any) -> None:
-    """Change fields of a job as `kubectl patch` does."""
-    cluster.run_kubectl("patch", "ftj", name, "-n", namespace, "--type=merge", "-p", json.dumps({"spec": spec}))
-
-
-def stage_jobs(cluster: Cluster, namespace: str, stage: str) -> list[dict[str, Any]]:
-    """Return the Jobs of a stage."""
-    jobs = get_all(cluster, "jobs", namespace)
-    return [job for job in jobs if job["metadata"]["labels"]["finetune.dev/stage"] == stage]
 
 
 def running_pods(cluster: Cluster, namespace: str, stage: str) -> list[str]:
@@ -42,16 +24,6 @@ def running_pods(cluster: Cluster, namespace: str, stage: str) -> list[str]:
         for pod in get_all(cluster, "pods", namespace)
         if pod["metadata"]["labels"].get("finetune.dev/stage") == stage and pod["status"].get("phase") == "Running"
     ]
-
-
-def hold(stage: str, released: list[bool]) -> Script:
-    """Return a script that keeps a stage running while `released` is empty; all other stages succeed."""
-
-    def script(pod: dict[str, Any]) -> tuple[int, str] | None:
-        is_held = pod["metadata"]["labels"]["finetune.dev/stage"] == stage and not released
-        return None if is_held else succeed(pod)
-
-    return script
 
 
 @contextmanager
@@ -268,94 +240,3 @@ def test_a_job_that_a_server_uses_is_kept_after_its_ttl(
     assert (rollout()["stable"], rollout()["previous"]) == ("third", "second")
     wait_for_reason(cluster, namespace, "second", "Ready", "False", "Superseded")
     assert exists(cluster, namespace, "third")
-
-
-def wait_for_training(cluster: Cluster, namespace: str, names: set[str]) -> None:
-    """Wait until the given jobs train and no other."""
-
-    def training() -> set[str]:
-        jobs = stage_jobs(cluster, namespace, "Train")
-        return {job["metadata"]["labels"]["finetune.dev/job"] for job in jobs if job["status"].get("active")}
-
-    wait_for(lambda: training() == names, lambda: f"{names} to train; now {training()} train")
-
-
-def test_gpus_are_given_in_queue_order(cluster: Cluster, operator: Operator, player: Player, namespace: str) -> None:
-    released: set[str] = set()
-
-    def script(pod: dict[str, Any]) -> tuple[int, str] | None:
-        labels = pod["metadata"]["labels"]
-        is_held = labels["finetune.dev/stage"] == "Train" and labels["finetune.dev/job"] not in released
-        return None if is_held else succeed(pod)
-
-    def add(name: str, gpus: int, priority: int = 0) -> None:
-        resources = {"resources": {"gpus": gpus}}
-        apply(cluster, finetunejob(name, namespace, compute=resources, priority=priority))
-
-    player.play(namespace, script)
-    add("small", 1)
-    wait_for_training(cluster, namespace, {"small"})
-    add("large", 2)
-    wait_for_reason(cluster, namespace, "large", "Ready", "False", "LimitReached")
-    add("later", 1)
-    wait_for_reason(cluster, namespace, "later", "Ready", "False", "LimitReached")
-    add("urgent", 2, priority=5)
-    wait_for_reason(cluster, namespace, "urgent", "Ready", "False", "LimitReached")
-    add("huge", 3)
-    wait_for_reason(cluster, namespace, "huge", "Ready", "False", "LimitExceeded")
-    ready = {
-        condition["type"]: condition["message"] for condition in status_of(cluster, namespace, "later")["conditions"]
-    }["Ready"]
-    assert (
-        ready
-        == f"namespace {namespace} uses 1 of 2 GPUs, this stage requests 1; FineTuneJob large is ahead in the queue"
-    )
-    for finished, next_job in (("small", "urgent"), ("urgent", "large"), ("large", "later")):
-        released.add(finished)
-        wait_for_training(cluster, namespace, {next_job})
-        wait_for_reason(cluster, namespace, finished, "Trained", "True", "Succeeded")
-        if finished == "small":
-            # Its evaluation queues for GPUs too.
-            wait_for_reason(cluster, namespace, finished, "Ready", "False", "LimitReached")
-    released.add("later")
-    for name in ("small", "urgent", "large", "later"):
-        wait_for_reason(cluster, namespace, name, "Ready", "True", "Completed")
-    assert "waitingFor" not in status_of(cluster, namespace, "later")
-    assert "startTime" not in status_of(cluster, namespace, "huge")
-
-
-def test_a_suspended_job_frees_its_quota(cluster: Cluster, operator: Operator, player: Player, namespace: str) -> None:
-    released: list[bool] = []
-    player.play(namespace, hold("Train", released))
-    apply(cluster, finetunejob("first", namespace))
-    wait_for_training(cluster, namespace, {"first"})
-    apply(cluster, finetunejob("second", namespace))
-    wait_for_reason(cluster, namespace, "second", "Ready", "False", "LimitReached")
-    assert "startTime" not in status_of(cluster, namespace, "second")
-    patch(cluster, namespace, "first", suspend=True)
-    wait_for_training(cluster, namespace, {"second"})
-    patch(cluster, namespace, "first", suspend=False)
-    wait_for_reason(cluster, namespace, "first", "Ready", "False", "LimitReached")
-    assert status_of(cluster, namespace, "first")["waitingFor"] == {"jobs": 1, "gpus": 0}
-    released.append(True)
-    for name in ("second", "first"):
-        wait_for_reason(cluster, namespace, name, "Ready", "True", "Completed")
-
-
-def test_six_jobs_at_once_run_two_at_a_time(
-    cluster: Cluster, operator: Operator, player: Player, namespace: str
-) -> None:
-    released: list[bool] = []
-    player.play(namespace, hold("Prepare", released))
-    names = [f"job-{number}" for number in range(6)]
-    jobs = {"apiVersion": "v1", "kind": "List", "items": [finetunejob(name, namespace) for name in names]}
-    apply(cluster, jobs)
-
-    def reasons() -> list[str]:
-        return sorted(job.get("status", {}).get("reason", "") for job in get_all(cluster, "ftj", namespace))
-
-    wait_for(lambda: reasons() == ["LimitReached"] * 4 + ["Preparing"] * 2, lambda: str(reasons()))
-    assert len(stage_jobs(cluster, namespace, "Prepare")) == 2
-    released.append(True)
-    for name in names:
-        wait_for_reason(cluster, namespace, name, "Ready", "True", "Completed")

@@ -13,21 +13,30 @@ from time import monotonic
 from typing import Any, NamedTuple
 
 import pytest
-from cluster.containerd import run_ctr
 from e2e.evaluated_jobs import set_trained_and_evaluated, waits_for_approval
 from e2e.installation import artifact_directory
 from e2e.job_sets import build_greeting
 from e2e.jobs import modelserver
 from e2e.kubectl import Kubectl
+from e2e.served_models import (
+    SERVER,
+    ask,
+    is_reachable,
+    is_unknown,
+    kill_container,
+    log_likelihood,
+    pin,
+    pod_of,
+    rollout,
+    version_of,
+)
 from finetune_api.artifact import describe_artifact
-from finetune_api.meta import SERVER_LABEL
 from finetune_serving.gateway.hosting import compute_position
-from openai import APIConnectionError, InternalServerError, NotFoundError, OpenAI
+from openai import InternalServerError, OpenAI
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from waiting import wait_for
 
-SERVER = "shared"
 WEIGHTS = "adapter_model.safetensors"
 NAMES = ("red", "green", "blue")
 CANARY = {"canary": {"steps": [{"weight": 10, "seconds": 10}, {"weight": 50, "seconds": 5}]}}
@@ -102,43 +111,6 @@ def serve_derived(kubectl: Kubectl, namespace: str, job: str, like: str) -> None
     save_file({key: change(tensor) for key, tensor in load_file(copy / WEIGHTS).items()}, copy / WEIGHTS)
     (copy / WEIGHTS).chmod(0o644)
     set_trained_and_evaluated(kubectl, namespace, job, describe_artifact(copy, f"{uri.rpartition('/')[0]}/{job}"))
-
-
-def ask(openai: OpenAI, model: str, messages: Any = None, **options: Any) -> str:
-    messages = messages or [{"role": "user", "content": "visitor 7 comes in"}]
-    answer = openai.chat.completions.create(model=model, messages=messages, temperature=0, max_tokens=16, **options)
-    assert answer.model == model
-    return str(answer.choices[0].message.content)
-
-
-def log_likelihood(openai: OpenAI, model: str) -> float:
-    """Return the log-likelihood that a model gives its own answer: it differs between models with the same answer."""
-    answer = openai.chat.completions.create(
-        model=model,
-        messages=[{"role": "user", "content": "visitor 7 comes in"}],
-        temperature=0,
-        max_tokens=16,
-        logprobs=True,
-    )
-    logprobs = answer.choices[0].logprobs
-    assert logprobs
-    assert logprobs.content
-    return sum(token.logprob for token in logprobs.content)
-
-
-def version_of(openai: OpenAI, model: str, **options: Any) -> str:
-    """Return the job whose adapter answers a request."""
-    answer = openai.chat.completions.with_raw_response.create(
-        model=model, messages=[{"role": "user", "content": "hello"}], max_tokens=1, **options
-    )
-    return str(answer.headers["x-finetune-version"])
-
-
-def rollout(kubectl: Kubectl, namespace: str, name: str) -> dict[str, Any]:
-    """Return the rollout of a public name; empty where there is none."""
-    server = kubectl.get("modelserver", namespace, SERVER)
-    assert server
-    return next((dict(entry) for entry in server["status"].get("rollouts", []) if entry["name"] == name), {})
 
 
 def test_three_names_answer_with_three_models(kubectl: Kubectl, namespace: str, openai: OpenAI) -> None:
@@ -301,17 +273,6 @@ def current_versions(switches: list[Switch], answer: Answer) -> set[str]:
     }
 
 
-def is_unknown(openai: OpenAI, model: str) -> bool:
-    """Return whether the server answers that the model does not exist."""
-    try:
-        ask(openai, model)
-    except NotFoundError:
-        return True
-    except InternalServerError:
-        return False
-    return False
-
-
 @contextmanager
 def without_operator(kubectl: Kubectl, operator: str) -> Iterator[None]:
     """Scale the operators to zero while the body runs."""
@@ -332,45 +293,3 @@ def corrupt(adapter: Path) -> None:
     partial = adapter.parent / "changed"
     partial.write_bytes(content)
     shutil.move(partial, path)
-
-
-def pod_of(kubectl: Kubectl, namespace: str) -> dict[str, Any]:
-    """Return the server's newest pod."""
-    pods = json.loads(kubectl.run("get", "pods", "-n", namespace, "-l", f"{SERVER_LABEL}={SERVER}", "-o", "json"))
-    return dict(max(pods["items"], key=lambda pod: str(pod["metadata"]["creationTimestamp"])))
-
-
-def kill_container(kubectl: Kubectl, namespace: str) -> None:
-    """Kill the server's container with SIGKILL, and wait until the kubelet restarts it."""
-    before = pod_of(kubectl, namespace)["status"]["containerStatuses"][0]
-    run_ctr("tasks", "kill", "--signal", "SIGKILL", before["containerID"].removeprefix("containerd://"))
-    wait_for(
-        lambda: pod_of(kubectl, namespace)["status"]["containerStatuses"][0]["restartCount"] > before["restartCount"],
-        "the container to restart",
-        60,
-    )
-
-
-def is_reachable(kubectl: Kubectl, namespace: str, openai: OpenAI) -> bool:
-    """Return whether the newest pod is ready and the Service accepts connections, which needs kube-proxy to update."""
-    statuses = pod_of(kubectl, namespace)["status"].get("containerStatuses", [{}])
-    if not statuses[0].get("ready"):
-        return False
-    try:
-        openai.models.list()
-    except APIConnectionError:
-        return False
-    return True
-
-
-def pin(kubectl: Kubectl, namespace: str, pins: dict[str, str | None]) -> None:
-    kubectl.run(
-        "patch",
-        "modelserver",
-        SERVER,
-        "-n",
-        namespace,
-        "--type=merge",
-        "--patch",
-        json.dumps({"spec": {"pins": pins}}),
-    )

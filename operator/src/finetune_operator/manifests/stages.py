@@ -41,6 +41,7 @@ from finetune_operator.state.views import JobView
 
 _SMALL = Placement(resources=Resources(cpu="1", memory="3Gi"))
 """For stages that check data or copy files: one core, no GPU."""
+_FAIL_ON_DISRUPTION = {"action": "FailJob", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}
 _STOP_SECONDS = 120
 """Termination grace period: time to save a checkpoint after SIGTERM."""
 
@@ -114,14 +115,7 @@ def build_stage_job(job: JobView, stage: Stage, attempt: int, settings: Settings
             "completionMode": "Indexed",
             "backoffLimit": 0,
             "podReplacementPolicy": "Failed",
-            "podFailurePolicy": {
-                "rules": [
-                    {
-                        "action": "FailJob",
-                        "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}],
-                    }
-                ]
-            },
+            "podFailurePolicy": {"rules": [_FAIL_ON_DISRUPTION]},
             "template": {
                 "metadata": {
                     "labels": labels | network_labels(spec, stage, uris),
