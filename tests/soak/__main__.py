@@ -25,7 +25,7 @@ def _pytest(tier: str, name: str, *options: str) -> list[str]:
 
 
 PARTS = {
-    "kills": _pytest("training", "test_a_training_killed_again_and_again", "--kills=10"),
+    "kills": _pytest("training", "test_a_killed_training_repeats", "--kills=10"),
     "requests": _pytest("e2e", "test_every_request_is_answered", "--requests=10000"),
     "escalations": ["escalations"],
     "fuzz": ["fuzz"],
