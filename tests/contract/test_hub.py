@@ -115,7 +115,7 @@ def test_all_data_files_of_a_data_set_or_a_folder_are_fetched(hub: str, tmp_path
 
 
 def test_a_folder_without_data_is_refused(hub: str, tmp_path: Path) -> None:
-    assert fetch(hub, tmp_path, "hf://org/data/none").startswith("DatasetNotFound hf://org/data/none holds")
+    assert fetch(hub, tmp_path, "hf://org/data/none").startswith("DatasetNotFound hf://org/data/none contains")
 
 
 def test_a_gated_data_set_needs_a_token(hub: str, tmp_path: Path) -> None:

@@ -106,12 +106,12 @@ def test_wrong_or_missing_keys_are_reported(
     store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     set_variables(monkeypatch, store.credentials("TRAIN", secret="wrong"))
-    with pytest.raises(StageError, match="the server answers 403: check the keys") as error:
+    with pytest.raises(StageError, match="the server responds with 403: check the keys") as error:
         read("s3://team-data/chats", tmp_path)
     assert error.value.reason == "AccessDenied"
     for name in ("AWS_ACCESS_KEY_ID_TRAIN", "AWS_SECRET_ACCESS_KEY_TRAIN"):
         monkeypatch.delenv(name)
-    with pytest.raises(StageError, match="the server answers 403"):
+    with pytest.raises(StageError, match="the server responds with 403"):
         read("s3://team-data/chats/a.jsonl", tmp_path)
 
 
@@ -121,7 +121,7 @@ def test_keys_of_another_source_or_of_the_pod_are_not_sent(
     keys = store.credentials("MODEL")
     set_variables(monkeypatch, keys | {name.removesuffix("_MODEL"): value for name, value in keys.items()})
     monkeypatch.setenv("AWS_ENDPOINT_URL_TRAIN", store.endpoint)
-    with pytest.raises(StageError, match="the server answers 403"):
+    with pytest.raises(StageError, match="the server responds with 403"):
         read("s3://team-data/chats", tmp_path)
 
 
