@@ -66,7 +66,7 @@ MODELS: dict[str, tuple[Callable[[Path], object], Reason, str]] = {
     "one of two weight files missing": (
         remove_shard,
         Reason.MODEL_DAMAGED,
-        "model-00002-of-00002.safetensors is missing",
+        "model-00002-of-00002.safetensors is listed in model.safetensors.index.json but missing",
     ),
     "an index that is not JSON": (
         lambda model: (model / "model.safetensors.index.json").write_text("{"),
