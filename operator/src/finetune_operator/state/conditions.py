@@ -52,7 +52,8 @@ class Conditions:
 
     def is_true(self, kind: ConditionType) -> bool:
         """Return whether a condition is true."""
-        return kind in true_conditions(self.by_type.values())
+        condition = self.by_type.get(kind)
+        return condition is not None and condition.status == "True"
 
     def set(self, kind: ConditionType, *, status: bool, reason: Reason, message: str = "") -> None:
         """Set a condition; the transition time changes only if the status changes."""
