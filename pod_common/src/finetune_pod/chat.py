@@ -67,8 +67,8 @@ def encode(tokenizer: Any, rendered: list[Rendered]) -> list[Encoded]:
     texts = [sequence.text for sequence in rendered]
     batch = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True)
     return [
-        Encoded(ids, _find_targets(offsets, one.spans))
-        for one, ids, offsets in zip(rendered, batch["input_ids"], batch["offset_mapping"], strict=True)
+        Encoded(ids, _find_targets(offsets, sequence.spans))
+        for sequence, ids, offsets in zip(rendered, batch["input_ids"], batch["offset_mapping"], strict=True)
     ]
 
 
@@ -109,35 +109,20 @@ def _parse_message(message: Message) -> Message:
     return message | {"tool_calls": calls}
 
 
-def render_example(example: dict[str, Any], render: Render, eos_token: str) -> Rendered:
-    """Return a prepared example as text: a conversation, or plain text, all of which is a target.
-
-    Args:
-        example: `{"messages": [...]}` or `{"text": "..."}`.
-        render: renders messages with the chat template.
-        eos_token: ends a plain text.
-
-    Raises:
-        TemplateError: the template cannot render the example.
-    """
-    if "text" not in example:
-        return render_conversation(example["messages"], render)
-    text = example["text"] + eos_token
-    return Rendered(text, ((0, len(text)),))
-
-
 def render_all(example: dict[str, Any], render: Render, eos_token: str) -> dict[str, Rendered]:
     """Return every sequence that training reads of a prepared example, by the field that the sequence ends with.
 
-    A conversation and a text are one sequence each. A prompt without an answer is one sequence without targets. A
-    preference is one sequence for each answer, with the prompt before it.
+    A conversation is one sequence; so is a plain text, all of which is a target. A prompt without an answer is one
+    sequence without targets. A preference is one sequence for each answer, with the prompt before it.
 
     Raises:
         TemplateError: the template cannot render the example.
     """
-    for field in ("text", "messages"):
-        if field in example:
-            return {field: render_example(example, render, eos_token)}
+    if "text" in example:
+        text = example["text"] + eos_token
+        return {"text": Rendered(text, ((0, len(text)),))}
+    if "messages" in example:
+        return {"messages": render_conversation(example["messages"], render)}
     prompt = example["prompt"]
     answers = {field: example[field] for field in ("chosen", "rejected", "completion") if field in example}
     rendered_prompt = _render(prompt, render, add_generation_prompt=True)

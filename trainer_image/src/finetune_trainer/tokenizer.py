@@ -9,13 +9,11 @@ from finetune_api.conditions import Reason
 from finetune_pod.chat import (
     Encoded,
     Message,
-    Render,
     Rendered,
     TemplateError,
     apply_template,
     encode,
     render_all,
-    render_example,
 )
 from finetune_pod.modelfiles import ModelFilesError, read_model_config
 
@@ -62,7 +60,8 @@ class Tokenizer:
         Raises:
             TemplateError: the chat template cannot render it.
         """
-        return render_example(example, self._build_renderer(example.get("tools")), self.tokenizer.eos_token or "")
+        (rendered,) = self.render_all(example).values()
+        return rendered
 
     def render_all(self, example: dict[str, Any]) -> dict[str, Rendered]:
         """Return every sequence of an example of any format, keyed by the field that the sequence ends with.
@@ -70,14 +69,16 @@ class Tokenizer:
         Raises:
             TemplateError: the chat template cannot render it.
         """
-        return render_all(example, self._build_renderer(example.get("tools")), self.tokenizer.eos_token or "")
+        tools = example.get("tools")
+
+        def render(messages: list[Message], add_generation_prompt: bool) -> str:  # noqa: FBT001 - a Render
+            return self.apply_chat_template(messages, tools, add_generation_prompt)
+
+        return render_all(example, render, self.tokenizer.eos_token or "")
 
     def apply_chat_template(self, messages: list[Message], tools: Any, add_generation_prompt: bool) -> str:  # noqa: FBT001
         """Return messages and tools as text; the flag appends the tokens that start an answer of the assistant."""
         return apply_template(self.tokenizer, messages, tools, add_generation_prompt)
-
-    def _build_renderer(self, tools: list[dict[str, Any]] | None) -> Render:
-        return lambda messages, add_generation_prompt: self.apply_chat_template(messages, tools, add_generation_prompt)
 
     @property
     def max_token_id(self) -> int:
