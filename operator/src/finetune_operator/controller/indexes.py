@@ -47,12 +47,8 @@ def server_of(job: Manifest) -> str | None:
 
 def quota_terms(manifest: Manifest) -> set[tuple[str, ...]]:
     """Return the indexes and values of an object that quota decisions depend on."""
-    return {
-        (index, *values)
-        for index, function in INDEXERS.get(manifest["kind"], {}).items()
-        if index in (ACTIVE, WAITING, UNFINISHED)
-        for values in function(manifest)
-    }
+    indexes = _QUOTA_INDEXERS.get(manifest["kind"], {}).items()
+    return {(index, *values) for index, function in indexes for values in function(manifest)}
 
 
 def _by_server(job: Manifest) -> Iterator[tuple[str, ...]]:
@@ -90,3 +86,7 @@ INDEXERS: Indexers = {
     "Pod": _OF_STAGES,
 }
 """The indexes of every kind that has some."""
+_QUOTA_INDEXERS: Indexers = {
+    kind: {index: function for index, function in indexes.items() if index in (ACTIVE, WAITING, UNFINISHED)}
+    for kind, indexes in INDEXERS.items()
+}

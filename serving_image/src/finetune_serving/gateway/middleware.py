@@ -100,19 +100,20 @@ class Gateway:
             public = str(request["model"])
             name = public.partition("@")[0]
             self._access.admit(key, name, started)
-            version = self._take_version(public, str(request.get("user") or key))
+            version = self._acquire_version(public, str(request.get("user") or key))
             model = name
             response = _Response(send, version, public, keep_usage=has_include_usage(request))
-            served = version.route.served_name if version else BASE_NAME
             with IN_FLIGHT.track_inprogress():
-                status = await self._forward(scope, include_usage(request) | {"model": served}, receive, response)
+                status = await self._forward(
+                    scope, include_usage(request) | {"model": response.served_name}, receive, response
+                )
         except RequestError as error:
             status = error.status
             raise
         finally:
             _record_request(model, version, status, started, response)
 
-    def _take_version(self, name: str, key: str) -> Version | None:
+    def _acquire_version(self, name: str, key: str) -> Version | None:
         """Return the version that answers, and count the request in flight on it; None means the base model.
 
         Raises:
@@ -151,8 +152,9 @@ class _Response:
 
     def __init__(self, send: Send, version: Version | None, public: str, *, keep_usage: bool) -> None:
         self._send, self._version, self._public = send, version, public
-        self._served = version.route.served_name if version else BASE_NAME
-        self._events = EventStream(self._served, public, keep_usage=keep_usage)
+        self.served_name = version.route.served_name if version else BASE_NAME
+        """The name of the model in vLLM."""
+        self._events = EventStream(self.served_name, public, keep_usage=keep_usage)
         self._start: Message = {}
         self._body = b""
         self.status = 0
@@ -184,7 +186,7 @@ class _Response:
     async def _send_complete(self) -> None:
         """Send the collected response, which is not a stream."""
         self.usage = read_usage(self._body)
-        body = replace_model_name(self._body, self._served, self._public)
+        body = replace_model_name(self._body, self.served_name, self._public)
         if is_non_finite_error(self.status, body):
             self.status = 500
             message = f"the model {self._public} returned logprobs that are not finite numbers"
