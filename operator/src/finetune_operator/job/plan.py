@@ -145,7 +145,7 @@ class JobPlanner:
         self.builder.conditions.set(ConditionType.ACCEPTED, status=True, reason=Reason.ACCEPTED)
         self.builder.set_status(warm_start=parent)
         message = f"starting from the result of FineTuneJob {parent.job}"
-        self.builder.set_stage_pending(Stage.PREPARE, Reason.PREPARING, message)
+        self.builder.set_stage_incomplete(Stage.PREPARE, Reason.PREPARING, message)
         self.builder.requeue_after(REQUEUE_SOON_SECONDS)
 
     def _advance(self) -> None:
@@ -202,7 +202,7 @@ class JobPlanner:
         step = self._next_step(Stage.EXPORT)
         if isinstance(step, GiveUp) and self.spec.serving:
             self.builder.delete_active(self.snapshot.attempts)
-            self.builder.set_stage_pending(Stage.EXPORT, step.reason, step.message)
+            self.builder.set_stage_incomplete(Stage.EXPORT, step.reason, step.message)
             return False
         return self._take_step(Stage.EXPORT, step)
 
@@ -245,7 +245,7 @@ class JobPlanner:
             case StartAttempt(number):
                 self._start_attempt(stage, number)
             case Wait(reason, message, until):
-                self.builder.set_stage_pending(stage, reason or _RUNNING_REASONS[stage], message)
+                self.builder.set_stage_incomplete(stage, reason or _RUNNING_REASONS[stage], message)
                 if until is not None:
                     seconds = (until - self.builder.now).total_seconds()
                     self.builder.requeue_after(max(seconds, REQUEUE_SOON_SECONDS))
@@ -269,7 +269,7 @@ class JobPlanner:
         if problem:
             # The incumbent and the server are chosen again when the attempt starts.
             builder.status = before.model_copy(update={"waiting_for": builder.status.waiting_for})
-            builder.set_stage_pending(stage, *problem)
+            builder.set_stage_incomplete(stage, *problem)
             return
         builder.desired.append(job)
         builder.set_status(
@@ -280,7 +280,7 @@ class JobPlanner:
         )
         if not job["spec"].get("suspend"):
             start_clock(builder, self.spec)
-        builder.set_stage_pending(stage, _RUNNING_REASONS[stage], f"attempt {number}")
+        builder.set_stage_incomplete(stage, _RUNNING_REASONS[stage], f"attempt {number}")
 
     def _check_quota(self, gpus: int) -> Problem | None:
         """Return why an attempt with this number of GPUs may not start under the limits of the namespace."""

@@ -89,7 +89,7 @@ class PlanBuilder:
         self._set_false(ConditionType.SERVED, reason, message)
         self.set_status(stage=Phase.SERVE)
 
-    def set_stage_pending(self, stage: Stage, reason: Reason, message: str) -> None:
+    def set_stage_incomplete(self, stage: Stage, reason: Reason, message: str) -> None:
         """Record that a stage runs, or what it waits for."""
         self._set_false(STAGE_CONDITIONS[stage], reason, message)
         self.set_status(stage=stage)

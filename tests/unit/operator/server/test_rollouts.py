@@ -47,7 +47,7 @@ class Name:
         self.seconds += after
         now = START + timedelta(seconds=self.seconds)
         self.state = advance_rollout("bot", versions, self.state, self.traffic, 2, now, is_pinned=pin is not None)
-        return [(one.name, weight) for one, weight in assign_weights(self.state, versions, pin)]
+        return [(version.name, weight) for version, weight in assign_weights(self.state, versions, pin)]
 
 
 def test_a_new_version_is_served_at_once_and_the_previous_one_stays_loaded() -> None:
@@ -142,7 +142,7 @@ def test_after_any_events_all_requests_have_an_existing_version(
         weights = name.go(*versions, after=after)
         assert sum(weight for _, weight in weights) == 100
         assert {name for name, _ in weights} <= {version.name for version in versions}
-        assert len({one for one, _ in weights}) == len(weights) <= 2
+        assert len({name for name, _ in weights}) == len(weights) <= 2
 
 
 ONE_STEP = Canary(steps=[CanaryStep(weight=10)])
