@@ -11,8 +11,8 @@ _EVALUATION = {"maxExamples": 10, "maxNewTokens": 8}
 
 def build_methods(namespace: str) -> list[dict[str, Any]]:
     """Return a job for each method that needs more than reference answers (DPO, GRPO), with its data."""
-    gate = {"metric": "PreferenceAccuracy", "maxLoss": 1}
-    graded = {"graders": [GRADER], "gates": [{"metric": "Grader", "grader": GRADER["name"], "maxLoss": 1}]}
+    gate = {"metric": "PreferenceAccuracy", "maxRegression": 1}
+    graded = {"graders": [GRADER], "gates": [{"metric": "Grader", "grader": GRADER["name"], "maxRegression": 1}]}
     rewarded = {"graders": [GRADER], "numGenerations": 4, "maxCompletionLength": 8}
     manifests = []
     for name, rows, method, evaluation in (

@@ -31,7 +31,7 @@ from e2e.served_models import (
     version_of,
 )
 from finetune_api.artifact import describe_artifact
-from finetune_serving.gateway.hosting import compute_position
+from finetune_serving.gateway.hosting import compute_percentile
 from openai import InternalServerError, OpenAI
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -165,7 +165,7 @@ def test_a_canary_keeps_its_users_and_a_pin_rolls_back(kubectl: Kubectl, namespa
         600,
     )
     users = [f"user {number}" for number in range(40)]
-    first = [user for user in users if compute_position("red", user) < 10]
+    first = [user for user in users if compute_percentile("red", user) < 10]
     assert first
     wait_for(lambda: {version_of(openai, "red", user=user) for user in first} == {"red-2"}, "the canary", 60)
     assert kubectl.status(namespace, "red-2")["evaluationServer"] == {"name": SERVER}

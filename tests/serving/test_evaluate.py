@@ -97,7 +97,10 @@ def trained_job(root: Path) -> TrainedJob:
 
 def test_base_incumbent_and_tuned_are_evaluated_on_the_same_questions(trained_job: TrainedJob) -> None:
     adapter, incumbent = trained_job.directory.adapter(1), trained_job.root / "claims" / "out" / "first"
-    gates = [{"metric": "Perplexity", "minGain": 0.5}, {"metric": "Rouge1", "relativeTo": "Incumbent", "maxLoss": 1}]
+    gates = [
+        {"metric": "Perplexity", "minGain": 0.5},
+        {"metric": "Rouge1", "relativeTo": "Incumbent", "maxRegression": 1},
+    ]
     trained_job.prepare(CHATS, gates=gates)
     trained_job.directory.model_card.parent.mkdir(exist_ok=True)
     trained_job.directory.model_card.write_text(with_scores("# job\n", None))
@@ -161,7 +164,7 @@ def test_a_running_server_evaluates_a_hidden_version_as_an_own_engine_does(
 
 
 def test_a_changed_incumbent_is_refused_before_any_gate(trained_job: TrainedJob) -> None:
-    trained_job.prepare(CHATS, gates=[{"metric": "Perplexity", "relativeTo": "Incumbent", "maxLoss": 0}])
+    trained_job.prepare(CHATS, gates=[{"metric": "Perplexity", "relativeTo": "Incumbent", "maxRegression": 0}])
     artifact = {"uri": "pvc://out/first", "digest": "sha256:" + "0" * 64, "bytes": 1}
     status, report = trained_job.evaluate(
         trained_job.describe(trained_job.directory.adapter(1)),

@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 import pytest
 from finetune_api.access import RequestLimits
-from finetune_serving.gateway.hosting import compute_position
+from finetune_serving.gateway.hosting import compute_percentile
 from openai import (
     APIStatusError,
     AuthenticationError,
@@ -103,7 +103,7 @@ def test_the_versions_of_a_name_share_its_users_by_weight(server: Server) -> Non
     assert second.choices[0].message.content != first
     users = [f"user {number}" for number in range(20)]
     answered = [post(server, model="bot", user=user)[1]["x-finetune-version"] for user in users]
-    assert answered == ["second" if compute_position("bot", user) < 30 else "first" for user in users]
+    assert answered == ["second" if compute_percentile("bot", user) < 30 else "first" for user in users]
     assert {"first", "second"} == set(answered)
     server.set_versions({"bot": [(adapter_path(server, "second"), 100), (adapter_path(server, "first"), 0)]})
     wait_for(lambda: post(server, model="bot")[1]["x-finetune-version"] == "second", "the new shares")

@@ -40,14 +40,14 @@ class Gate(ApiModel):
     same name on the same ModelServer when the evaluation starts. Without an incumbent the base model is used."""
     min_gain: Annotated[float, Field(ge=0, le=1)] | None = None
     """Minimum gain: for Perplexity the fraction by which it falls, for other metrics the difference of the scores."""
-    max_loss: Annotated[float, Field(ge=0, le=1)] | None = None
+    max_regression: Annotated[float, Field(ge=0, le=1)] | None = None
     """Maximum regression that is accepted, on the same scale as `minGain`."""
 
     rules = (
         Rule(
-            "has(self.minGain) != has(self.maxLoss)",
-            "set exactly one of minGain and maxLoss",
-            lambda gate: (gate.min_gain is None) != (gate.max_loss is None),
+            "has(self.minGain) != has(self.maxRegression)",
+            "set exactly one of minGain and maxRegression",
+            lambda gate: (gate.min_gain is None) != (gate.max_regression is None),
         ),
         Rule(
             "(self.metric == 'Grader') == has(self.grader)",

@@ -29,7 +29,7 @@ RECONCILE_ERRORS = Counter(
 WRITES = Counter("finetune_operator_writes_total", "Writes to the API server.", ["kind", "verb"], registry=REGISTRY)
 QUEUE_DEPTH = Gauge("finetune_operator_queue_depth", "Objects that are ready to be reconciled.", registry=REGISTRY)
 MISSED_CHANGES = Counter(
-    "finetune_operator_audit_findings_total",
+    "finetune_operator_resync_findings_total",
     "Changes that the watches missed and the resync found.",
     ["kind"],
     registry=REGISTRY,

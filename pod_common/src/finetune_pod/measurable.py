@@ -49,7 +49,7 @@ class Traits:
     """Whether the tuned model scores answers and does not generate any."""
 
 
-def shape_of(example: Example) -> Shape:
+def get_shape(example: Example) -> Shape:
     """Return the shape of a prepared example."""
     if "messages" in example:
         return "Conversation"
@@ -60,9 +60,9 @@ def shape_of(example: Example) -> Shape:
     return "Labeled" if "completion" in example else "Prompt"
 
 
-def answer_of(example: Example) -> dict[str, Any]:
+def get_answer(example: Example) -> dict[str, Any]:
     """Return the message that is the reference answer; empty if there is none."""
-    match shape_of(example):
+    match get_shape(example):
         case "Conversation":
             return dict(example["messages"][find_last_answer(example["messages"])])
         case "Pair":
@@ -74,14 +74,14 @@ def answer_of(example: Example) -> dict[str, Any]:
     return {}
 
 
-def reference_of(example: Example) -> dict[str, Any]:
+def get_reference(example: Example) -> dict[str, Any]:
     """Return the fields that graders compare an answer with."""
-    if shape_of(example) == "Prompt":
+    if get_shape(example) == "Prompt":
         return dict(example["reference"])
-    return {ANSWER_FIELD: text_of(answer_of(example))}
+    return {ANSWER_FIELD: get_text(get_answer(example))}
 
 
-def text_of(message: dict[str, Any]) -> str:
+def get_text(message: dict[str, Any]) -> str:
     """Return a message's content as text."""
     content = message.get("content") or ""
     if isinstance(content, str):
@@ -99,9 +99,9 @@ def read_traits(examples: Iterable[Example], *, is_reward_model: bool = False) -
     labels, shape = set[bool](), None
     for example in examples:
         count += 1
-        shape = shape or shape_of(example)
-        answer = answer_of(example)
-        text = text_of(answer)
+        shape = shape or get_shape(example)
+        answer = get_answer(example)
+        text = get_text(answer)
         if len(references) <= MAX_LABELS:
             references.add(text.casefold())
         calls_tools = calls_tools or bool(answer.get("tool_calls"))
@@ -223,7 +223,7 @@ def check_evaluation(evaluation: Evaluation, traits: Traits, graders: list[Grade
     for number, example in enumerate(examples if graders else [], 1):
         for grader in graders:
             try:
-                check_reference(grader, reference_of(example))
+                check_reference(grader, get_reference(example))
             except MissingReferenceError as error:
                 return f"grader {grader.name}, held-out example {number}: {error}"
     return ""

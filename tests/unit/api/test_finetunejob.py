@@ -33,7 +33,7 @@ from unit.specs import SPEC
             {"dataset": {"train": {"uri": "pvc://data/a"}, "validation": {"uri": "pvc://data/b"}, "holdout": 0.1}},
             "both",
         ),
-        ({"evaluation": {"gates": [{"metric": "Perplexity"}]}}, "exactly one of minGain and maxLoss"),
+        ({"evaluation": {"gates": [{"metric": "Perplexity"}]}}, "exactly one of minGain and maxRegression"),
         ({"hyperparameters": {"batchSize": 8, "microBatchSize": 3}}, "must divide"),
         ({"serving": {"modelName": "x"}}, "exactly one of server and template"),
         ({"serving": {"modelName": "base", "server": "s"}}, "reserved for the base model"),

@@ -1,4 +1,4 @@
-"""The next step of a stage, from its attempts: start one, wait, finish, or give up. No I/O.
+"""The next action for a stage, from its attempts: start one, wait, finish, or give up. No I/O.
 
 A failure that would repeat is not retried; a disruption costs no retry.
 """
@@ -58,18 +58,18 @@ class GiveUp:
     message: str
 
 
-Step = StartAttempt | Wait | Done | GiveUp
+StageAction = StartAttempt | Wait | Done | GiveUp
 
 
-def next_step(
+def next_action(
     stage: Stage,
     attempts: list[Attempt],
     started: int,
     retries: int,
     now: datetime,
     start_time: datetime | None = None,
-) -> Step:
-    """Return the next step of a stage.
+) -> StageAction:
+    """Return the next action of a stage.
 
     Args:
         stage: the stage.
@@ -112,7 +112,7 @@ def next_step(
     return _start(stage, last.number + 1)
 
 
-def _start(stage: Stage, number: int) -> Step:
+def _start(stage: Stage, number: int) -> StageAction:
     if number > MAX_ATTEMPTS:
         return GiveUp(_FAILED[stage], f"all {MAX_ATTEMPTS} possible attempts were started, disruptions included")
     return StartAttempt(number)

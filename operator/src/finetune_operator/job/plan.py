@@ -1,4 +1,4 @@
-"""Plans the next step of a FineTuneJob: its desired objects, its next status, and when to requeue it. No I/O.
+"""Plans the next action of a FineTuneJob: its desired objects, its next status, and when to requeue it. No I/O.
 
 The input is a `JobSnapshot`, and the clock is an argument. The stages are prepare, train and evaluate; a result that
 passes its gates is then exported and served. A stage whose condition is true is never entered again.
@@ -19,12 +19,12 @@ from finetune_operator.job.approval import decide_approval
 from finetune_operator.job.attempts import (
     Done,
     GiveUp,
+    StageAction,
     StartAttempt,
-    Step,
     Wait,
     count_attempts,
     last_start_time,
-    next_step,
+    next_action,
 )
 from finetune_operator.job.deadlines import (
     explain_deadline,
@@ -157,7 +157,7 @@ class JobPlanner:
                 continue
             if stage is Stage.TRAIN and not self._approve():
                 return
-            if not self._take_step(stage, self._next_step(stage)):
+            if not self._apply_action(stage, self._next_action(stage)):
                 return
         exported = self._is_exported() or self._export()
         completion = deploy(self.builder, self.spec.serving, self.snapshot.server, self.snapshot.newer_job)
@@ -199,12 +199,12 @@ class JobPlanner:
 
     def _export(self) -> bool:
         """Export the result; return whether that is done. If it fails permanently, a served result stays served."""
-        step = self._next_step(Stage.EXPORT)
-        if isinstance(step, GiveUp) and self.spec.serving:
+        action = self._next_action(Stage.EXPORT)
+        if isinstance(action, GiveUp) and self.spec.serving:
             self.builder.delete_active(self.snapshot.attempts)
-            self.builder.set_stage_incomplete(Stage.EXPORT, step.reason, step.message)
+            self.builder.set_stage_incomplete(Stage.EXPORT, action.reason, action.message)
             return False
-        return self._take_step(Stage.EXPORT, step)
+        return self._apply_action(Stage.EXPORT, action)
 
     def _approve(self) -> bool:
         """Return whether the job may request GPUs; an approval is never withdrawn."""
@@ -220,24 +220,26 @@ class JobPlanner:
         )
         return True
 
-    def _next_step(self, stage: Stage) -> Step:
-        """Return the next step of a stage, from its attempts, the deadline, the suspension and what still stops."""
+    def _next_action(self, stage: Stage) -> StageAction:
+        """Return the next action of a stage, from its attempts, the deadline, the suspension and what still stops."""
         status, snapshot = self.builder.status, self.snapshot
         started = status.attempts.of(stage)
-        step = next_step(stage, snapshot.attempts, started, self.spec.retries, self.builder.now, status.attempt_time)
-        if isinstance(step, Done | GiveUp):
-            return step
+        action = next_action(
+            stage, snapshot.attempts, started, self.spec.retries, self.builder.now, status.attempt_time
+        )
+        if isinstance(action, Done | GiveUp):
+            return action
         if is_past_deadline(self.builder, self.spec):
             return GiveUp(*explain_deadline(self.spec))
         if self.spec.suspend:
             return Wait(*explain_suspension(snapshot.attempts, snapshot.lingering_pods))
         stopping = name_stopping(snapshot.attempts, snapshot.lingering_pods)
-        starts_attempt = isinstance(step, StartAttempt) or step.reason is Reason.RETRYING
-        return Wait(*explain_stopping(stopping)) if stopping and starts_attempt else step
+        starts_attempt = isinstance(action, StartAttempt) or action.reason is Reason.RETRYING
+        return Wait(*explain_stopping(stopping)) if stopping and starts_attempt else action
 
-    def _take_step(self, stage: Stage, step: Step) -> bool:
-        """Add a step to the plan; return whether the stage is done and the next one may start."""
-        match step:
+    def _apply_action(self, stage: Stage, action: StageAction) -> bool:
+        """Add an action to the plan; return whether the stage is done and the next one may start."""
+        match action:
             case Done(report):
                 return record_report(self.builder, stage, report)
             case GiveUp(reason, message):

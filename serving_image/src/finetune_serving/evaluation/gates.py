@@ -36,8 +36,8 @@ def decide_gate(gate: Gate, metrics: list[MetricComparison]) -> GateResult:
         passed = low > 0 if gate.min_gain == 0 else low >= gate.min_gain
         requirement = "required gain > 0" if gate.min_gain == 0 else f"required gain ≥ {gate.min_gain:.3g}"
     else:
-        passed = low >= -(gate.max_loss or 0.0)
-        requirement = f"allowed loss ≤ {gate.max_loss or 0.0:.3g}"
+        passed = low >= -(gate.max_regression or 0.0)
+        requirement = f"allowed regression ≤ {gate.max_regression or 0.0:.3g}"
     before = incumbent.value if incumbent else comparison.base
     over = " over the incumbent" if incumbent else ""
     fallback = "; compared with the base model, because there is no incumbent"

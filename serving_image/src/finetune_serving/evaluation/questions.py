@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 
 from finetune_pod.chat import Rendered, apply_template, encode, render_all
-from finetune_pod.measurable import Example, answer_of, reference_of, shape_of, text_of
+from finetune_pod.measurable import Example, get_answer, get_reference, get_shape, get_text
 from finetune_pod.toolcalls import ToolFormat, learn_format
 
 
@@ -63,7 +63,7 @@ class PromptBuilder:
             return Question(example, self._encode(rendered["text"]))
         if "prompt" in rendered:
             prompt = self._ids(rendered["prompt"].text)
-            return Question(example, prompt=prompt, reference=text_of(answer_of(example)))
+            return Question(example, prompt=prompt, reference=get_text(get_answer(example)))
         expected = next(rendered[field] for field in ("messages", "chosen", "completion") if field in rendered)
         start, end = expected.spans[-1]
         reference = self._tokenizer.decode(self._ids(expected.text[start:end]), skip_special_tokens=True).strip()
@@ -90,5 +90,5 @@ class PromptBuilder:
 
 def build_grader_fields(question: Question) -> dict[str, Any]:
     """Return the reference fields that graders compare an answer with."""
-    fields = reference_of(question.example)
-    return fields if shape_of(question.example) == "Prompt" else fields | {"answer": question.reference}
+    fields = get_reference(question.example)
+    return fields if get_shape(question.example) == "Prompt" else fields | {"answer": question.reference}

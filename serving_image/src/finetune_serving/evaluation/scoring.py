@@ -6,7 +6,7 @@ from typing import Any
 from finetune_api.evaluation import Metric
 from finetune_api.graders import Grader
 from finetune_pod.grading import grade, rouge
-from finetune_pod.measurable import answer_of, shape_of
+from finetune_pod.measurable import get_answer, get_shape
 from finetune_pod.toolcalls import ToolFormat
 
 from finetune_serving.evaluation.answer_scores import (
@@ -50,14 +50,14 @@ def score_output(question: Question, output: ModelOutput, scoring: Scoring, tool
         scoring: the metrics to compute.
         tool_format: how the model writes tool calls, if that is known.
     """
-    shape, example, tokens = shape_of(question.example), question.example, output.tokens
+    shape, example, tokens = get_shape(question.example), question.example, output.tokens
     mean_logprob = -output.nll / tokens if tokens else 0.0
     scores: dict[str, float] = {}
     if output.rejected is not None:
         scores["PreferenceAccuracy"] = float(mean_logprob > output.rejected)
     if output.answer is not None and shape != "Labeled":
         scores |= _score_answer(question, output.answer, scoring)
-        if "ToolCallValid" in scoring.metrics and tool_format and answer_of(example).get("tool_calls"):
+        if "ToolCallValid" in scoring.metrics and tool_format and get_answer(example).get("tool_calls"):
             scores["ToolCallValid"] = tool_call_valid(output.raw_answer, example.get("tools") or [], tool_format)
     is_answered = output.answer is not None
     is_undesirable = shape == "Labeled" and not example["label"]

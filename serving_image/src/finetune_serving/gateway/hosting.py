@@ -84,14 +84,14 @@ class Hosting:
             for version in self.desired
         )
 
-    def find_version(self, name: str, position: float) -> Version | None:
+    def find_version(self, name: str, percentile: float) -> Version | None:
         """Return the version that answers a request; None if none is loaded.
 
-        If the version at the position is not loaded, the loaded one with the largest weight answers.
+        If the version at the percentile is not loaded, the loaded one with the largest weight answers.
 
         Args:
             name: a public model name, or one version of it as `name@job`.
-            position: from 0 up to 100; the routes' weights divide this range among the versions of the name.
+            percentile: from 0 up to 100; the routes' weights divide this range among the versions of the name.
         """
         versions = [
             version for version in self.desired if version.route.model_name == name and not version.route.is_hidden
@@ -101,9 +101,9 @@ class Hosting:
         end = 0
         for version in versions:
             end += version.route.weight
-            if position < end and version.is_loaded:
+            if percentile < end and version.is_loaded:
                 return version
-            if position < end:
+            if percentile < end:
                 break
         loaded = [version for version in versions if version.is_loaded]
         return max(loaded, key=lambda version: version.route.weight, default=None)
@@ -128,14 +128,14 @@ class Hosting:
         return LoadedReport(models=[_build_loaded_model(version) for version in self.desired])
 
 
-def compute_position(name: str, key: str) -> float:
-    """Return a client's position among the versions of a name, from 0 up to 100. It depends only on the arguments.
+def compute_percentile(name: str, client: str) -> float:
+    """Return a client's percentile among all clients of a name, from 0 up to 100. It depends only on the arguments.
 
     Args:
-        name: the public model name; the same client has another position for another name.
-        key: identifies the client: the request's `user`, or the name of its API key.
+        name: the public model name; the same client has another percentile for another name.
+        client: identifies the client: the request's `user`, or the name of its API key.
     """
-    digest = hashlib.sha256(f"{name}\0{key}".encode()).digest()
+    digest = hashlib.sha256(f"{name}\0{client}".encode()).digest()
     return int.from_bytes(digest[:8]) / 2**64 * 100
 
 

@@ -11,7 +11,7 @@ from finetune_api.contract.routes import LOADED_PATH
 from finetune_api.references import BASE_NAME
 
 from finetune_serving.gateway.access import Access
-from finetune_serving.gateway.hosting import Hosting, Version, compute_position
+from finetune_serving.gateway.hosting import Hosting, Version, compute_percentile
 from finetune_serving.gateway.metrics import (
     FIRST_BYTE_SECONDS,
     GENERATED_TOKENS,
@@ -90,7 +90,7 @@ class Gateway:
     def _identify(self, scope: Message) -> str:
         return self._access.identify(dict(scope["headers"]).get(b"authorization", b"").decode("latin-1"))
 
-    async def _run_inference(self, scope: Message, receive: Receive, send: Send, key: str) -> None:
+    async def _run_inference(self, scope: Message, receive: Receive, send: Send, key_name: str) -> None:
         """Answer one inference request, and record its metrics by model and version."""
         started, model, version, status = time.monotonic(), "unknown", None, 0
         response: _Response | None = None
@@ -99,8 +99,8 @@ class Gateway:
             request = limit_tokens(read_request(await _read_body(receive, limits)), limits)
             public = str(request["model"])
             name = public.partition("@")[0]
-            self._access.admit(key, name, started)
-            version = self._acquire_version(public, str(request.get("user") or key))
+            self._access.admit(key_name, name, started)
+            version = self._acquire_version(public, str(request.get("user") or key_name))
             model = name
             response = _Response(send, version, public, keep_usage=has_include_usage(request))
             with IN_FLIGHT.track_inprogress():
@@ -113,7 +113,7 @@ class Gateway:
         finally:
             _record_request(model, version, status, started, response)
 
-    def _acquire_version(self, name: str, key: str) -> Version | None:
+    def _acquire_version(self, name: str, client: str) -> Version | None:
         """Return the version that answers, and count the request in flight on it; None means the base model.
 
         Raises:
@@ -121,8 +121,8 @@ class Gateway:
         """
         if name == BASE_NAME:
             return None
-        position = compute_position(name, key) if key else random.random() * 100  # noqa: S311 - not for security
-        version = self._hosting.find_version(name, position)
+        percentile = compute_percentile(name, client) if client else 100 * random.random()  # noqa: S311 - no secret
+        version = self._hosting.find_version(name, percentile)
         if version is not None:
             version.in_flight += 1
             return version

@@ -16,7 +16,7 @@ def build_comparison(low: float, **incumbent: float) -> MetricComparison:
 
 @pytest.mark.parametrize(
     ("gate", "passed"),
-    [({"min_gain": 0.4}, False), ({"min_gain": 0.25}, True), ({"min_gain": 0}, True), ({"max_loss": 0}, True)],
+    [({"min_gain": 0.4}, False), ({"min_gain": 0.25}, True), ({"min_gain": 0}, True), ({"max_regression": 0}, True)],
 )
 def test_the_lower_end_of_the_interval_decides(gate: dict[str, float], passed: bool) -> None:
     result = decide_gate(Gate(metric="ExactMatch", **gate), [build_comparison(0.25)])
@@ -25,7 +25,7 @@ def test_the_lower_end_of_the_interval_decides(gate: dict[str, float], passed: b
 
 
 def test_a_gate_relative_to_the_incumbent_uses_the_gain_over_it() -> None:
-    gate = Gate(metric="ExactMatch", relative_to="Incumbent", max_loss=0.05)
+    gate = Gate(metric="ExactMatch", relative_to="Incumbent", max_regression=0.05)
     result = decide_gate(gate, [build_comparison(0.25, gainLow=-0.1)])
     assert (result.passed, result.relative_to) == (False, "Incumbent")
     assert "0.4 → 0.5, gain over the incumbent 0.1 [-0.1, 0.2], inconclusive" in result.message
@@ -35,7 +35,7 @@ def test_a_gate_relative_to_the_incumbent_uses_the_gain_over_it() -> None:
 
 
 def test_a_gate_whose_metric_was_not_measured_fails() -> None:
-    result = decide_gate(Gate(metric="ToolCallValid", max_loss=1), [build_comparison(0.25)])
+    result = decide_gate(Gate(metric="ToolCallValid", max_regression=1), [build_comparison(0.25)])
     assert not result.passed
     assert "it applies to no held-out example" in result.message
 

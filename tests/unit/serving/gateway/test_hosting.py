@@ -1,7 +1,7 @@
 """The versions that a server hosts, and the choice of one for a request."""
 
 from finetune_api.contract.routes import Route, Routes
-from finetune_serving.gateway.hosting import Hosting, compute_position
+from finetune_serving.gateway.hosting import Hosting, compute_percentile
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,8 +26,8 @@ def build_hosting(*routes: Route) -> Hosting:
     return hosting
 
 
-def find_job(hosting: Hosting, name: str, position: float = 0) -> str | None:
-    version = hosting.find_version(name, position)
+def find_job(hosting: Hosting, name: str, percentile: float = 0) -> str | None:
+    version = hosting.find_version(name, percentile)
     return version.route.job if version else None
 
 
@@ -55,25 +55,25 @@ def test_a_version_can_be_requested_by_its_job() -> None:
 
 
 @given(st.integers(0, 100), st.floats(0, 100, exclude_max=True))
-def test_weights_divide_the_positions(weight: int, position: float) -> None:
+def test_weights_divide_the_percentiles(weight: int, percentile: float) -> None:
     hosting = build_hosting(route("bot", "second", weight), route("bot", "first", 100 - weight))
-    assert find_job(hosting, "bot", position) == ("second" if position < weight else "first")
+    assert find_job(hosting, "bot", percentile) == ("second" if percentile < weight else "first")
 
 
 @given(st.text(max_size=20), st.integers(0, 100), st.integers(0, 100))
 def test_a_client_in_a_canary_stays_in_it_as_it_grows(key: str, before: int, after: int) -> None:
-    position = compute_position("bot", key)
-    assert 0 <= position < 100
+    percentile = compute_percentile("bot", key)
+    assert 0 <= percentile < 100
     small, large = sorted((before, after))
-    if position < small:
+    if percentile < small:
         assert (
-            find_job(build_hosting(route("bot", "new", large), route("bot", "old", 100 - large)), "bot", position)
+            find_job(build_hosting(route("bot", "new", large), route("bot", "old", 100 - large)), "bot", percentile)
             == "new"
         )
 
 
 def test_keys_are_spread_evenly() -> None:
-    inside = sum(compute_position("bot", f"user {number}") < 10 for number in range(10_000))
+    inside = sum(compute_percentile("bot", f"user {number}") < 10 for number in range(10_000))
     assert 850 < inside < 1150
 
 

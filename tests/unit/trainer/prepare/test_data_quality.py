@@ -23,7 +23,7 @@ def test_contamination_names_both_lines(tmp_path: Path) -> None:
     heldout = scan(tmp_path / "heldout", [chat("c"), chat("b")], uri="heldout")
     find_contamination(train, heldout)
     ((location, message),) = heldout.errors.listed["leak"]
-    assert (location, heldout.wrong_rows) == ("line 2", 1)
+    assert (location, heldout.invalid_rows) == ("line 2", 1)
     assert message == "the training data has the same prompt, in train line 2: remove one of them"
 
 

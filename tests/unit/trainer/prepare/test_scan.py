@@ -18,7 +18,7 @@ def test_wrong_rows_are_counted_and_located(tmp_path: Path) -> None:
     source = scan(
         tmp_path, [b"\xef\xbb\xbf" + json.dumps(chat(1)).encode(), b"", *[b"bad"] * 9, chat("endless"), chat(2)]
     )
-    assert (source.rows, source.wrong_rows, list(source.row_numbers)) == (12, 10, [1, 13])
+    assert (source.rows, source.invalid_rows, list(source.row_numbers)) == (12, 10, [1, 13])
     assert source.errors.counts == {"json": 9, "truncated": 1}
     with pytest.raises(StageError) as error:
         check_rows(source)

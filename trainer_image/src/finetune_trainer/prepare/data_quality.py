@@ -23,16 +23,16 @@ def check_rows(scan: SourceScan) -> None:
     """
     if scan.rows == 0:
         raise dataset_invalid(f"{scan.uri} is empty: add at least one example")
-    if not scan.wrong_rows:
+    if not scan.invalid_rows:
         return
-    message = f"{scan.uri}: {scan.wrong_rows} of {scan.rows} {scan.unit}s are wrong: "
+    message = f"{scan.uri}: {scan.invalid_rows} of {scan.rows} {scan.unit}s are wrong: "
     first_rows = [row for rows in scan.errors.listed.values() for row in rows[:_MAX_ROWS]][:_MAX_ROWS]
     named: list[str] = []
     for text in (f"{location}: {error[:400]}" for location, error in first_rows):
         if named and len(message) + sum(map(len, named)) + len(text) > _MAX_CHARACTERS:
             break
         named.append(text)
-    more = f"; and {scan.wrong_rows - len(named)} more" if scan.wrong_rows > len(named) else ""
+    more = f"; and {scan.invalid_rows - len(named)} more" if scan.invalid_rows > len(named) else ""
     raise dataset_invalid(message + "; ".join(named) + more)
 
 

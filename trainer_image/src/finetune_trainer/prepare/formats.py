@@ -71,32 +71,32 @@ def list_fields(row: dict[str, Any]) -> str:
     return ", ".join(listed + [f"{len(names) - _MAX_NAMED} more"] * (len(names) > _MAX_NAMED)) or "(none)"
 
 
-def check_format(row: dict[str, Any], name: Format) -> None:
+def check_format(row: dict[str, Any], row_format: Format) -> None:
     """Refuse a row that does not have the format of the data.
 
     Raises:
         RowError: the message says which format it has.
     """
-    if not any(required <= row.keys() for known, required in _REQUIRED_FIELDS if known == name):
+    if not any(required <= row.keys() for known, required in _REQUIRED_FIELDS if known == row_format):
         raise RowError(
             "format",
-            f"the fields {list_fields(row)} match the format {detect_format(row)}, but the data has the format {name}:"
-            " use one format for all rows, or set dataset.format",
+            f"the fields {list_fields(row)} match the format {detect_format(row)}, but the data has the format"
+            f" {row_format}: use one format for all rows, or set dataset.format",
         )
 
 
-def unknown_fields(row: dict[str, Any], name: Format) -> set[str]:
+def unknown_fields(row: dict[str, Any], row_format: Format) -> set[str]:
     """Return the fields that are ignored. Graders get all fields of a Prompt."""
-    return set(row.keys() - _KNOWN_FIELDS[name]) if name in _KNOWN_FIELDS else set()
+    return set(row.keys() - _KNOWN_FIELDS[row_format]) if row_format in _KNOWN_FIELDS else set()
 
 
-def parse_row(row: dict[str, Any], name: Format) -> Example:
+def parse_row(row: dict[str, Any], row_format: Format) -> Example:
     """Return the example of a row.
 
     Raises:
         RowError: the first error in the row.
     """
-    return _PARSERS[name](row)
+    return _PARSERS[row_format](row)
 
 
 def _parse_chat(row: dict[str, Any]) -> Example:

@@ -33,7 +33,7 @@ def _describe_scan(scan: SourceScan) -> dict[str, Any]:
         "uri": scan.uri,
         "format": scan.format,
         f"{scan.unit}s": scan.rows,
-        "wrong": scan.wrong_rows,
+        "wrong": scan.invalid_rows,
         "counts": dict(scan.errors.counts),
         "errors": scan.errors.to_list(),
         "warningCounts": dict(scan.warnings.counts),

@@ -70,7 +70,7 @@ class SourceScan:
     example_hashes: "array[int]" = field(default_factory=lambda: array("Q"))
 
     @property
-    def wrong_rows(self) -> int:
+    def invalid_rows(self) -> int:
         """The number of rows that cannot be used."""
         return self.errors.counts.total()
 
@@ -102,14 +102,14 @@ def detect_source_format(uri: str, files: list[Path]) -> Format | None:
 
 
 def scan_source(
-    uri: str, files: list[Path], name: Format | None, convert: Convert, count_tokens: CountTokens, path: Path
+    uri: str, files: list[Path], row_format: Format | None, convert: Convert, count_tokens: CountTokens, path: Path
 ) -> SourceScan:
     """Scan the files of a data source.
 
     Args:
         uri: the source, for messages.
         files: its files.
-        name: the format of its rows; None if `detect_source_format` found none.
+        row_format: the format of its rows; None if `detect_source_format` found none.
         convert: converts an example into those that the job's method trains on.
         count_tokens: counts the tokens of a batch of examples.
         path: the file for the examples. It appears only when it is complete.
@@ -117,7 +117,7 @@ def scan_source(
     Raises:
         StageError: a file name has an unknown suffix.
     """
-    scan = SourceScan(uri, unit_of(files[0]), path, name)
+    scan = SourceScan(uri, unit_of(files[0]), path, row_format)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".part")
     with partial.open("w", encoding="utf-8") as out:
@@ -159,11 +159,11 @@ def _parse_file(scan: SourceScan, file: Path, convert: Convert) -> Iterator[_Par
 
 
 def _parse_row(scan: SourceScan, row: dict[str, Any], convert: Convert) -> list[Example]:
-    name = scan.format or detect_format(row)
-    check_format(row, name)
-    scan.ignored_fields.update(unknown_fields(row, name))
+    row_format = scan.format or detect_format(row)
+    check_format(row, row_format)
+    scan.ignored_fields.update(unknown_fields(row, row_format))
     try:
-        examples = convert(parse_row(row, name))
+        examples = convert(parse_row(row, row_format))
         return [
             {key: parse_arguments(value) if key in _MESSAGES else value for key, value in example.items()}
             for example in examples

@@ -148,23 +148,23 @@ def _scan(
     files = find_data(source, root, role)
     report.sources.append(describe_files(source.uri, files))
     first = report.scans[0] if report.scans else None
-    name = first.format if first else spec.dataset.format or detect_source_format(source.uri, files)
-    _check_format(spec, source.uri, name)
+    row_format = first.format if first else spec.dataset.format or detect_source_format(source.uri, files)
+    _check_format(spec, source.uri, row_format)
     train_on_prompts = spec.method.sft is not None and not spec.method.sft.assistant_only_loss
     count = partial(count_tokens, tokenizer, spec.hyperparameters.max_length, train_on_prompts=train_on_prompts)
-    scan = scan_source(source.uri, files, name, partial(convert_example, spec.method), count, path)
+    scan = scan_source(source.uri, files, row_format, partial(convert_example, spec.method), count, path)
     report.scans.append(scan)
-    _LOG.info("%s: %d examples, %d wrong rows", source.uri, len(scan.row_numbers), scan.wrong_rows)
+    _LOG.info("%s: %d examples, %d invalid rows", source.uri, len(scan.row_numbers), scan.invalid_rows)
     return scan
 
 
-def _check_format(spec: FineTuneJobSpec, uri: str, name: Format | None) -> None:
+def _check_format(spec: FineTuneJobSpec, uri: str, row_format: Format | None) -> None:
     """Refuse data in a format that the method cannot train on."""
     accepted = accepted_formats(spec.method.name)
-    if name and name not in accepted:
+    if row_format and row_format not in accepted:
         raise dataset_invalid(
-            f"{uri}: the rows have the format {name}, but method.{spec.method.name} trains on {', '.join(accepted)}:"
-            " use rows of such a format, or another method"
+            f"{uri}: the rows have the format {row_format}, but method.{spec.method.name} trains on"
+            f" {', '.join(accepted)}: use rows of such a format, or another method"
         )
 
 
@@ -219,7 +219,7 @@ def _estimate(
 def _compute_statistics(summary: DatasetSummary, estimate: Estimate, data: _PreparedData) -> dict[str, Any]:
     return summary.to_dict() | {
         "estimate": estimate.to_dict(),
-        "learntTokens": int(np.asarray(data.train.target_tokens)[data.is_trained].sum()),
+        "targetTokens": int(np.asarray(data.train.target_tokens)[data.is_trained].sum()),
         "tokensQuantiles": _compute_quantiles(data.train.longest),
         "turnsQuantiles": _compute_quantiles(data.train.message_counts),
     }
