@@ -7,7 +7,7 @@ export PYTHONPATH := tests
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check generate keep-release bench bench-operator bench-training bench-serving bench-gpu e2e escalations fuzz faults soak \
+.PHONY: help demo test check generate keep-release bench bench-operator bench-templates bench-training bench-serving bench-gpu e2e escalations fuzz faults soak \
   audit sbom cluster-up cluster-down clean
 
 help: ## list the commands
@@ -43,6 +43,9 @@ bench: .venv/ready ## measure one decision of the operator; prints JSON
 
 bench-operator: .venv/ready ## measure the operator with thousands of FineTuneJobs on a real API server (half an hour); prints JSON
 	@$(PYTHON) -m bench operator
+
+bench-templates: .venv/ready ## compare what is trained with what vLLM serves (TEMPLATES=<folder of *.jinja>; default: TRL's); prints JSON
+	@$(PYTHON) -m bench templates
 
 bench-training: .venv/ready ## compare training with a plain TRL script, and prepare a million rows; prints JSON
 	@$(PYTHON) -m bench training

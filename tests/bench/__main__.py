@@ -1,4 +1,4 @@
-"""`python -m bench planning|operator|training|serving|gpu`: benchmarks; none of them is a test.
+"""`python -m bench planning|operator|templates|training|serving|gpu`: benchmarks; none of them is a test.
 
 Each prints one line of JSON. Both sides of a ratio are measured alternately in one run, since machines are noisy.
 """
@@ -16,6 +16,7 @@ from bench.operator_scale import measure_operator
 from bench.preparation import measure_preparation
 from bench.rollouts import measure_rollouts
 from bench.serving import measure_serving
+from bench.templates import measure_templates
 from bench.training import measure_training
 from finetune_operator.job.plan import plan_job
 from finetune_operator.job.snapshot import JobSnapshot
@@ -31,7 +32,7 @@ _SETTINGS = Settings.model_validate({"images": {"trainer": "trainer:1", "serving
 def main() -> None:
     """Run one benchmark and print its figures."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("benchmark", choices=["planning", "operator", "training", "serving", "gpu"])
+    parser.add_argument("benchmark", choices=["planning", "operator", "templates", "training", "serving", "gpu"])
     parser.add_argument("--rows", type=int, default=1_000_000, help="number of rows to prepare")
     parser.add_argument(
         "--sizes", type=int, nargs="+", default=[5_000, 10_000, 20_000], help="numbers of FineTuneJobs, ascending"
@@ -46,6 +47,8 @@ def main() -> None:
                 figures = {"plan_us": round(measure_planning())}
             case "operator":
                 figures = measure_operator(arguments.sizes, arguments.idle)
+            case "templates":
+                figures = measure_templates(root)
             case "training":
                 # First, because the peak memory is that of all child processes so far.
                 figures = measure_preparation(root / "preparing", arguments.rows)

@@ -147,6 +147,7 @@ def _wait_for_first_step(process: "subprocess.Popen[Any]", log: Path, started: f
 def _measure_loss(base: Path, adapter: Path, heldout: Path) -> float:
     """Return the mean loss on the completions of the held-out rows, in nats per token."""
     import torch
+    from finetune_pod.template import TemplateError
     from finetune_trainer.tokenizer import Tokenizer
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
@@ -155,7 +156,10 @@ def _measure_loss(base: Path, adapter: Path, heldout: Path) -> float:
     model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), adapter).eval()
     losses = []
     for line in heldout.read_text().splitlines():
-        (encoded,) = tokenizer.encode([tokenizer.render(json.loads(line))])
+        (example,) = tokenizer.encoder.encode([json.loads(line)])
+        if isinstance(example, TemplateError):
+            raise example
+        (encoded,) = example.sequences["messages"]
         with torch.no_grad():
             output = model(input_ids=torch.tensor([encoded.ids]), labels=torch.as_tensor(encoded.labels)[None])
         losses.append(output.loss.item())

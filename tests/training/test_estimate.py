@@ -17,7 +17,7 @@ from finetune_trainer.failures import StageError
 from finetune_trainer.prepare.estimate import estimate_memory
 from finetune_trainer.prepare.shape import read_shape
 from finetune_trainer.prepare.stage import prepare
-from finetune_trainer.prepare.step_geometry import ExampleLengths, build_geometry
+from finetune_trainer.prepare.step_geometry import SampleLengths, build_geometry
 from finetune_trainer.train.schedule import choose_hyperparameters
 from peft import LoraConfig
 from safetensors import safe_open
@@ -143,7 +143,7 @@ def test_the_estimate_is_within_a_tenth_of_what_torch_allocates(
         }
     )
     examples = np.full(100, ROW)
-    geometry = build_geometry(spec, choose_hyperparameters(spec, 100), shape, ExampleLengths(examples, examples))
+    geometry = build_geometry(spec, choose_hyperparameters(spec, 100), shape, SampleLengths(examples, examples))
     memory = estimate_memory(shape, geometry)
     measured = measure_peak(tmp_path, model, packing=packing)
     assert memory.total - memory.overhead - memory.logits == pytest.approx(measured, rel=0.1)

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_trainer.prepare.shape import ModelShape
-from finetune_trainer.prepare.step_geometry import ExampleLengths, StepGeometry, build_geometry
+from finetune_trainer.prepare.step_geometry import SampleLengths, StepGeometry, build_geometry
 from finetune_trainer.train.schedule import choose_hyperparameters
 
 LLAMA_8B = ModelShape(
@@ -32,8 +32,8 @@ LLAMA_8B = ModelShape(
 )
 
 
-def lengths(tokens: int = 512, count: int = 1000) -> ExampleLengths:
-    return ExampleLengths(np.full(count, tokens), np.full(count, tokens))
+def lengths(tokens: int = 512, count: int = 1000) -> SampleLengths:
+    return SampleLengths(np.full(count, tokens), np.full(count, tokens))
 
 
 LENGTHS = lengths()
@@ -55,5 +55,5 @@ def spec(
     )
 
 
-def geometry_of(job: FineTuneJobSpec, data: ExampleLengths = LENGTHS) -> StepGeometry:
+def geometry_of(job: FineTuneJobSpec, data: SampleLengths = LENGTHS) -> StepGeometry:
     return build_geometry(job, choose_hyperparameters(job, len(data.tokens)), LLAMA_8B, data)

@@ -11,7 +11,7 @@ from finetune_trainer.prepare.conversions import convert_example
 from finetune_trainer.prepare.formats import Example
 from finetune_trainer.prepare.row_issues import RowError, RowWarning
 from finetune_trainer.prepare.scan import SourceScan, detect_source_format, scan_source
-from finetune_trainer.prepare.token_counts import TokenCounts
+from finetune_trainer.prepare.token_counts import SampleCounts, TokenCounts
 
 ANSWER = {"role": "assistant", "content": "good day"}
 URI = "pvc://data/train.jsonl"
@@ -35,7 +35,8 @@ def count_words(examples: list[Example]) -> list[TokenCounts]:
     for text in map(json.dumps, examples):
         count = len(text.split())
         error = RowError("truncated", "too long") if "endless" in text else None
-        counts.append(TokenCounts(count, count, count, error, (RowWarning("odd", "odd"),) * ("odd" in text)))
+        warnings = (RowWarning("odd", "odd"),) * ("odd" in text)
+        counts.append(TokenCounts((SampleCounts(count, count),), count, 1, 0, error, warnings))
     return counts
 
 

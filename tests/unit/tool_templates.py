@@ -27,7 +27,7 @@ TOOLS = [
 
 def learn(template: str) -> ToolFormat | None:
     return learn_format(
-        lambda messages, tools, opening: Template(template).render(
-            messages=messages, tools=tools, add_generation_prompt=opening
+        lambda messages, tools, *, prompts: Template(template).render(
+            messages=messages, tools=tools, add_generation_prompt=prompts
         )
     )

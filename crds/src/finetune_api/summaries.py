@@ -26,6 +26,10 @@ class DatasetSummary(ApiModel):
     """Length of the longest example in tokens."""
     truncated_examples: Annotated[int, Field(ge=0)] = 0
     """Number of examples longer than `hyperparameters.maxLength`, which are truncated at the end."""
+    learned_answers: Annotated[int, Field(ge=0)] | None = None
+    """Number of the assistant's answers in the training examples that are learned."""
+    unlearned_answers: Annotated[int, Field(ge=0)] | None = None
+    """Number of those that cannot be learned because the model's chat template cannot render them."""
     duplicates: Annotated[int, Field(ge=0)] = 0
     """Number of duplicate examples, not counting the first of each."""
     warnings: Annotated[dict[str, int], Field(max_length=32)] | None = None

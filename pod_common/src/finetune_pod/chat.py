@@ -1,40 +1,27 @@
-"""How a conversation becomes text and tokens, and which of them are training targets.
+"""The tokens that training and evaluation read of an example, and which of them the model learns.
 
-Training and evaluation both use it, so that they agree. The tokenizer's own chat template renders the text.
+The prompt of every answer is tokenized as the server does it, and the answer by itself, up to the token that ends it.
 """
 
-import json
-from collections.abc import Callable
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Message = dict[str, Any]
-Render = Callable[[list[Message], bool], str]
-"""Renders messages with the chat template; the flag is the template's `add_generation_prompt`."""
+from finetune_pod.requests import Message, Tool
+from finetune_pod.template import ChatTemplate, TemplateError
+from finetune_pod.turns import Turn, render_continuation, render_turn
 
 IGNORED_LABEL = -100
 """The label of a token that is not a target: the default `ignore_index` of torch's cross entropy."""
 
 
-class TemplateError(Exception):
-    """The model's chat template cannot render the conversation, or omits a part of it."""
-
-
-@dataclass(frozen=True)
-class Rendered:
-    """A conversation as text."""
-
-    text: str
-    spans: tuple[tuple[int, int], ...]
-    """The targets as character spans, [start, end): the assistant's turns."""
-
-
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """A rendered text as tokens."""
+    """A sequence of tokens."""
 
     ids: list[int]
     is_target: NDArray[np.bool_]
@@ -46,127 +33,200 @@ class Encoded:
         return np.where(self.is_target, np.asarray(self.ids, dtype=np.int64), IGNORED_LABEL)
 
 
-def apply_template(tokenizer: Any, messages: list[Message], tools: Any, add_generation_prompt: bool) -> str:  # noqa: FBT001
-    """Return messages and tools as text, by the chat template of a transformers tokenizer."""
-    return str(
-        tokenizer.apply_chat_template(
-            messages, tools=tools, tokenize=False, add_generation_prompt=add_generation_prompt
-        )
-    )
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer of the assistant as tokens."""
+
+    prompt: list[int]
+    ids: list[int]
+    """The answer, up to and including the token that ends it."""
+    turn: Turn
+    stops: bool
+    """Whether the answer ends with a token at which the server stops."""
+
+    @property
+    def encoded(self) -> Encoded:
+        """The prompt and the answer as one sequence."""
+        is_target = np.arange(len(self.prompt) + len(self.ids)) >= len(self.prompt)
+        return Encoded(self.prompt + self.ids, is_target)
 
 
-def encode(tokenizer: Any, rendered: list[Rendered]) -> list[Encoded]:
-    """Return the tokens of each text and which of them are targets: those that begin in a span and are not empty.
+@dataclass(slots=True)
+class EncodedExample:
+    """An example as tokens."""
 
-    Args:
-        tokenizer: a fast tokenizer of transformers; it gets all texts in one call.
-        rendered: the texts, which contain all special tokens already.
+    sequences: dict[str, list[Encoded]] = field(default_factory=dict)
+    """The sequences by the field that they end with: a conversation may have several, a prompt has no targets."""
+    answers: dict[str, list[Answer]] = field(default_factory=dict)
+    """The answers that are learned, by the field that contains them."""
+    unlearned: dict[int, str] = field(default_factory=dict)
+    """Why messages of the assistant are not learned, by their index in the conversation."""
+
+
+class ChatEncoder:
+    """Turns examples into tokens with the tokenizer and the chat template of a model."""
+
+    def __init__(self, tokenizer: Any, stop_tokens: set[int]) -> None:
+        """Use a tokenizer of transformers, and the ids of the tokens that end an answer when the model is served."""
+        self.tokenizer = tokenizer
+        self.template = ChatTemplate(tokenizer)
+        self.stop_tokens = stop_tokens
+        stops = sorted(filter(None, map(tokenizer.decode, sorted(stop_tokens))), key=len, reverse=True)
+        self._stop_pattern = re.compile("|".join(map(re.escape, stops)) or r"(?!)")
+        self._sentinel = self._find_sentinel()
+
+    def encode(
+        self, examples: Sequence[dict[str, Any]], max_piece: int | None = None
+    ) -> list[EncodedExample | TemplateError]:
+        """Return the tokens of prepared examples of any format, or why the chat template cannot render them.
+
+        Args:
+            examples: the examples.
+            max_piece: number of tokens of the pieces into which plain texts are split; None leaves them whole.
+        """
+        rendered = [self._render(example) for example in examples]
+        usable = (result for result in rendered if isinstance(result, _RenderedExample))
+        tokens = self._tokenize(text for result in usable for text in result.iterate_texts(self._sentinel[0]))
+        return [
+            result if isinstance(result, TemplateError) else self._build(result, tokens, max_piece)
+            for result in rendered
+        ]
+
+    def render_prompt(self, messages: list[Message], tools: list[Tool] | None) -> str:
+        """Return the text that the server sends to the model for these messages."""
+        return self.template.render(messages, tools, prompts=True)
+
+    def _render(self, example: dict[str, Any]) -> "_RenderedExample | TemplateError":
+        try:
+            if "text" in example:
+                return _RenderedExample(text=example["text"])
+            if "messages" in example:
+                return self._render_conversation(example["messages"], example.get("tools"))
+            return self._render_answers(example, example["prompt"], example.get("tools"))
+        except TemplateError as error:
+            return error
+
+    def _render_conversation(self, messages: list[Message], tools: list[Tool] | None) -> "_RenderedExample":
+        """Render every turn of the assistant; a turn whose `weight` is 0 is not learned, as in OpenAI's format."""
+        turns: list[Turn] = []
+        unlearned: dict[int, str] = {}
+        failure = TemplateError("the assistant has no message with a weight other than 0")
+        for index, message in enumerate(messages):
+            if message["role"] != "assistant" or message.get("weight") == 0:
+                continue
+            try:
+                turns.append(self._render_turn(messages[:index], [message], tools))
+            except TemplateError as error:
+                unlearned[index], failure = str(error), error
+        if not turns:
+            raise failure
+        return _RenderedExample(turns={"messages": turns}, unlearned=unlearned)
+
+    def _render_answers(
+        self, example: dict[str, Any], prompt: list[Message], tools: list[Tool] | None
+    ) -> "_RenderedExample":
+        fields = [name for name in ("chosen", "rejected", "completion") if name in example]
+        if not fields:
+            return _RenderedExample(prompt=self.render_prompt(prompt, tools))
+        turns: dict[str, list[Turn]] = {}
+        modes: tuple[bool | None, ...] | None = None
+        for name in fields:
+            turn = self._render_turn(prompt, example[name], tools, modes)
+            modes = (turn.thinks,)  # Both answers of a preference follow the same prompt.
+            turns[name] = [turn]
+        return _RenderedExample(turns=turns)
+
+    def _render_turn(
+        self,
+        prompt: list[Message],
+        answer: list[Message],
+        tools: list[Tool] | None,
+        modes: tuple[bool | None, ...] | None = None,
+    ) -> Turn:
+        turn = render_turn(self.template, prompt, answer, tools, modes)
+        if self._stop_pattern.search(turn.answer):
+            return turn
+        continuation = render_continuation(self.template, [*prompt, *answer], tools, thinks=turn.thinks)
+        stop = self._stop_pattern.search(continuation)
+        return replace(turn, answer=turn.answer + continuation[: stop.end()]) if stop else turn
+
+    def _tokenize(self, texts: Iterable[str]) -> dict[str, list[int]]:
+        """Return the ids of each text; the texts contain all special tokens already."""
+        unique = list(dict.fromkeys(texts))
+        ids = self.tokenizer(unique, add_special_tokens=False)["input_ids"] if unique else []
+        return dict(zip(unique, ids, strict=True))
+
+    def _find_sentinel(self) -> tuple[str, int]:
+        """Return a text to put before answers, and its number of tokens.
+
+        Some tokenizers put a space before a text that does not follow a special token; then this is a special token.
+        """
+        for text in filter(None, (self.tokenizer.eos_token, self.tokenizer.bos_token)):
+            alone, together = self.tokenizer(["a", text + "a"], add_special_tokens=False)["input_ids"]
+            if together[-len(alone) :] != alone:
+                return text, len(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        return "", 0
+
+    def _build(
+        self, rendered: "_RenderedExample", tokens: dict[str, list[int]], max_piece: int | None
+    ) -> EncodedExample:
+        if rendered.text is not None:
+            return EncodedExample({"text": list(self._split_text(rendered.text, max_piece))})
+        if rendered.prompt is not None:
+            ids = tokens[rendered.prompt]
+            return EncodedExample({"prompt": [Encoded(ids, np.zeros(len(ids), dtype=bool))]})
+        answers = {name: [self._build_answer(turn, tokens) for turn in turns] for name, turns in rendered.turns.items()}
+        sequences = {name: join_answers(some) for name, some in answers.items()}
+        return EncodedExample(sequences, answers, rendered.unlearned)
+
+    def _build_answer(self, turn: Turn, tokens: dict[str, list[int]]) -> Answer:
+        sentinel, length = self._sentinel
+        ids = tokens[sentinel + turn.answer][length:]
+        stops = [index for index, token in enumerate(ids) if token in self.stop_tokens]
+        # An answer of several messages, with the results of tools between them, ends with its last stop token.
+        end = stops[0 if turn.messages == 1 else -1] + 1 if stops else len(ids)
+        return Answer(tokens[turn.prompt], ids[:end], turn, stops=bool(stops))
+
+    def _split_text(self, text: str, max_piece: int | None) -> Iterator[Encoded]:
+        """Yield the pieces of a plain text, which begins as in `/v1/completions` and ends with the end token."""
+        ids = list(self.tokenizer(text)["input_ids"])
+        if (end := self.tokenizer.eos_token_id) is not None and ids[-1:] != [end]:
+            ids.append(end)
+        size = max_piece or len(ids)
+        for start in range(0, len(ids), size):
+            piece = ids[start : start + size]
+            yield Encoded(piece, np.ones(len(piece), dtype=bool))
+
+
+def join_answers(answers: list[Answer]) -> list[Encoded]:
+    """Return the answers of a conversation as few sequences: one that begins an answer's prompt is extended by it.
+
+    Where the template renders a turn differently once others follow, the next answer begins a sequence of its own.
     """
-    if not rendered:
-        return []
-    texts = [sequence.text for sequence in rendered]
-    batch = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True)
-    return [
-        Encoded(ids, _find_targets(offsets, sequence.spans))
-        for sequence, ids, offsets in zip(rendered, batch["input_ids"], batch["offset_mapping"], strict=True)
-    ]
+    sequences: list[Encoded] = []
+    for answer in answers:
+        encoded = answer.encoded
+        last = sequences[-1] if sequences else None
+        if last and answer.prompt[: len(last.ids)] == last.ids:
+            encoded.is_target[: len(last.ids)] = last.is_target
+            sequences[-1] = encoded
+        else:
+            sequences.append(encoded)
+    return sequences
 
 
-def _find_targets(offsets: list[tuple[int, int]], spans: tuple[tuple[int, int], ...]) -> NDArray[np.bool_]:
-    starts, ends = np.asarray(offsets, dtype=np.int64).reshape(-1, 2).T
-    is_target = np.zeros(len(starts), dtype=bool)
-    for start, end in spans:
-        is_target |= (start <= starts) & (starts < end)
-    return is_target & (starts < ends)
+@dataclass(frozen=True, slots=True)
+class _RenderedExample:
+    """An example as text; one of the fields is set."""
 
+    turns: dict[str, list[Turn]] = field(default_factory=dict)
+    unlearned: dict[int, str] = field(default_factory=dict)
+    prompt: str | None = None
+    text: str | None = None
 
-def find_last_answer(messages: list[Message]) -> int:
-    """Return the index of the assistant's last message.
-
-    Raises:
-        ValueError: the assistant has none.
-    """
-    return max(index for index, message in enumerate(messages) if message["role"] == "assistant")
-
-
-def parse_arguments(messages: list[Message]) -> list[Message]:
-    """Return the messages with the arguments of tool calls as objects.
-
-    In OpenAI's format they are JSON strings, which most chat templates would encode a second time.
-    """
-    return [_parse_message(message) for message in messages]
-
-
-def _parse_message(message: Message) -> Message:
-    if not message.get("tool_calls"):
-        return message
-    calls = []
-    for call in message["tool_calls"]:
-        function = dict(call["function"])
-        if isinstance(function.get("arguments"), str):
-            function["arguments"] = json.loads(function["arguments"] or "{}")
-        calls.append(call | {"function": function})
-    return message | {"tool_calls": calls}
-
-
-def render_all(example: dict[str, Any], render: Render, eos_token: str) -> dict[str, Rendered]:
-    """Return every sequence that training reads of a prepared example, by the field that the sequence ends with.
-
-    A conversation is one sequence; so is a plain text, all of which is a target. A prompt without an answer is one
-    sequence without targets. A preference is one sequence for each answer, with the prompt before it.
-
-    Raises:
-        TemplateError: the template cannot render the example.
-    """
-    if "text" in example:
-        text = example["text"] + eos_token
-        return {"text": Rendered(text, ((0, len(text)),))}
-    if "messages" in example:
-        return {"messages": render_conversation(example["messages"], render)}
-    prompt = example["prompt"]
-    answers = {field: example[field] for field in ("chosen", "rejected", "completion") if field in example}
-    rendered_prompt = _render(prompt, render, add_generation_prompt=True)
-    if not answers:
-        return {"prompt": Rendered(rendered_prompt, ())}
-    return {field: _render_answer(rendered_prompt, [*prompt, *answer], render) for field, answer in answers.items()}
-
-
-def _render_answer(rendered_prompt: str, messages: list[Message], render: Render) -> Rendered:
-    """Render a prompt with its answer; everything after the rendered prompt is a target."""
-    text = _render(messages, render, add_generation_prompt=False)
-    if not text.startswith(rendered_prompt) or len(text) <= len(rendered_prompt):
-        raise TemplateError("the chat template renders the prompt differently with and without its answer")
-    return Rendered(text, ((len(rendered_prompt), len(text)),))
-
-
-def render_conversation(messages: list[Message], render: Render) -> Rendered:
-    """Render a whole conversation and find the assistant's turns in the text.
-
-    A turn whose `weight` is 0 is not a target, as in OpenAI's format. A turn spans everything that the template renders
-    for it after the generation prompt, the stop token included. Some templates render earlier turns differently than
-    the last one, for example without reasoning: such turns are not targets.
-
-    Raises:
-        TemplateError: the template fails, or the last turn cannot be found in the text.
-    """
-    text = _render(messages, render, add_generation_prompt=False)
-    spans = []
-    for index, message in enumerate(messages):
-        if message["role"] != "assistant" or message.get("weight") == 0:
-            continue
-        before = _render(messages[:index], render, add_generation_prompt=True)
-        after = _render(messages[: index + 1], render, add_generation_prompt=False)
-        if text.startswith(before) and text.startswith(after) and len(before) < len(after):
-            spans.append((len(before), len(after)))
-        elif index == len(messages) - 1:
-            raise TemplateError("the chat template renders the last turn differently with and without its answer")
-    if not spans:
-        raise TemplateError("the chat template renders no assistant turn that can be found in the text")
-    return Rendered(text, tuple(spans))
-
-
-def _render(messages: list[Message], render: Render, *, add_generation_prompt: bool) -> str:
-    try:
-        return render(messages, add_generation_prompt)
-    except Exception as error:
-        raise TemplateError(f"the chat template fails: {error}") from error
+    def iterate_texts(self, sentinel: str) -> Iterator[str]:
+        """Yield all texts to tokenize, except a plain text."""
+        if self.prompt is not None:
+            yield self.prompt
+        for turn in (turn for turns in self.turns.values() for turn in turns):
+            yield from (turn.prompt, sentinel + turn.answer)

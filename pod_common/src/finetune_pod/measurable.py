@@ -11,8 +11,8 @@ from typing import Any, Literal, get_args
 from finetune_api.evaluation import Evaluation, Gate, Metric
 from finetune_api.graders import Grader
 
-from finetune_pod.chat import find_last_answer
 from finetune_pod.grading import ANSWER_FIELD, MissingReferenceError, check_reference
+from finetune_pod.requests import find_last_answer, get_parts
 
 Example = dict[str, Any]
 Shape = Literal["Conversation", "Text", "Pair", "Labeled", "Prompt"]
@@ -83,10 +83,7 @@ def get_reference(example: Example) -> dict[str, Any]:
 
 def get_text(message: dict[str, Any]) -> str:
     """Return a message's content as text."""
-    content = message.get("content") or ""
-    if isinstance(content, str):
-        return content.strip()
-    return "".join(part.get("text", "") for part in content if isinstance(part, dict)).strip()
+    return "\n".join(get_parts(message.get("content"))).strip()
 
 
 def read_traits(examples: Iterable[Example], *, is_reward_model: bool = False) -> Traits:

@@ -63,3 +63,14 @@ def check_safetensors(names: Iterable[str], uri: str) -> None:
     """
     if not any(name.endswith(".safetensors") for name in names):
         raise UnsafeModelError(f"{uri} contains no *.safetensors: pickles are never loaded, convert them")
+
+
+def collect_stop_tokens(eos_token_id: Any, tokenizer: Any) -> set[int]:
+    """Return the ids of the tokens at which vLLM ends an answer; some models have one for each kind of turn.
+
+    Args:
+        eos_token_id: the value in the model's generation_config.json, or in its config.json if it has none.
+        tokenizer: the model's.
+    """
+    listed = eos_token_id if isinstance(eos_token_id, list) else [eos_token_id]
+    return {token for token in (*listed, tokenizer.eos_token_id) if token is not None}

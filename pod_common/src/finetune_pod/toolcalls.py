@@ -2,11 +2,10 @@
 
 import json
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
-from finetune_pod.chat import Message
+from finetune_pod.requests import Message
 
 _NAME = "get_probe"
 _ARGUMENTS = {"probe": "x"}
@@ -26,8 +25,12 @@ _ANSWER: Message = {
     "tool_calls": [{"id": "call00000", "type": "function", "function": {"name": _NAME, "arguments": _ARGUMENTS}}],
 }
 
-RenderWithTools = Callable[[list[Message], list[dict[str, Any]], bool], str]
-"""Renders messages and tools with the chat template; the flag is the template's `add_generation_prompt`."""
+
+class Render(Protocol):
+    """Renders messages and tools with a chat template, as `ChatTemplate.render` does."""
+
+    def __call__(self, messages: list[Message], tools: list[dict[str, Any]], *, prompts: bool) -> str:
+        """Return the text, which ends with the generation prompt if `prompts` is set."""
 
 
 @dataclass(frozen=True)
@@ -59,11 +62,11 @@ class ToolFormat:
         return calls if len(calls) == len(re.findall(before, answer)) else None
 
 
-def learn_format(render: RenderWithTools) -> ToolFormat | None:
+def learn_format(render: Render) -> ToolFormat | None:
     """Return the format of tool calls in a chat template; None if it does not write a name and JSON arguments."""
     try:
-        prompt = render(_PROMPT, [_TOOL], True)  # noqa: FBT003 - as finetune_pod.chat.Render has it
-        whole = render([*_PROMPT, _ANSWER], [_TOOL], False)  # noqa: FBT003
+        prompt = render(_PROMPT, [_TOOL], prompts=True)
+        whole = render([*_PROMPT, _ANSWER], [_TOOL], prompts=False)
     except Exception:  # noqa: BLE001 - a template may fail in any way: then it has no tool calls
         return None
     first_difference = next(

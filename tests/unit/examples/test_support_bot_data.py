@@ -7,7 +7,7 @@ import pytest
 from finetune_trainer.prepare.data_quality import check_rows, find_contamination, warn_about_duplicates
 from finetune_trainer.prepare.formats import Example
 from finetune_trainer.prepare.scan import SourceScan, scan_source
-from finetune_trainer.prepare.token_counts import TokenCounts
+from finetune_trainer.prepare.token_counts import SampleCounts, TokenCounts
 from finetune_trainer.prepared import read_examples
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "support-bot"
@@ -15,7 +15,7 @@ EXAMPLE = Path(__file__).parents[3] / "examples" / "support-bot"
 
 def scan(name: str, directory: Path) -> SourceScan:
     def count(examples: list[Example]) -> list[TokenCounts]:
-        return [TokenCounts(1, 1, 1)] * len(examples)
+        return [TokenCounts((SampleCounts(1, 1),), 1)] * len(examples)
 
     return scan_source(name, [EXAMPLE / name], "Chat", lambda example: [example], count, directory / name)
 

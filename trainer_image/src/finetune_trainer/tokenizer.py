@@ -6,21 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from finetune_api.conditions import Reason
-from finetune_pod.chat import (
-    Encoded,
-    Message,
-    Rendered,
-    TemplateError,
-    apply_template,
-    encode,
-    render_all,
-)
-from finetune_pod.modelfiles import ModelFilesError, read_model_config
+from finetune_pod.chat import ChatEncoder
+from finetune_pod.modelfiles import ModelFilesError, collect_stop_tokens, read_model_config
+from finetune_pod.template import TemplateError
 
 from finetune_trainer.failures import StageError
 
 _SAMPLE = {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}
 """A conversation that every chat template can render."""
+_CONTROL_TOKEN = re.compile(r"[<\[].*[>\]]")
 
 
 class Tokenizer:
@@ -45,49 +39,20 @@ class Tokenizer:
             raise StageError(Reason.MODEL_UNSUPPORTED, f"{uri}: its tokenizer cannot be loaded: {error}") from error
         if not self.tokenizer.chat_template:
             raise _template_error(f"{uri} has no chat template: use the instruction-tuned variant of the model")
-        try:
-            self.render(_SAMPLE)
-        except TemplateError as error:
-            raise _template_error(f"{uri}: {error}: correct the chat_template of its tokenizer") from None
-        self.stop_tokens = _read_stop_tokens(directory, config) | {self.tokenizer.eos_token_id}
-        """IDs of the tokens that end an answer when the model is served."""
-        self.special_token_pattern = re.compile("|".join(map(re.escape, self.tokenizer.all_special_tokens)) or r"(?!)")
-        """Matches what the tokenizer reads as a special token, also inside other text."""
-
-    def render(self, example: dict[str, Any]) -> Rendered:
-        """Return a conversation or a plain text as text, with the spans of its targets.
-
-        Raises:
-            TemplateError: the chat template cannot render it.
-        """
-        (rendered,) = self.render_all(example).values()
-        return rendered
-
-    def render_all(self, example: dict[str, Any]) -> dict[str, Rendered]:
-        """Return every sequence of an example of any format, keyed by the field that the sequence ends with.
-
-        Raises:
-            TemplateError: the chat template cannot render it.
-        """
-        tools = example.get("tools")
-
-        def render(messages: list[Message], add_generation_prompt: bool) -> str:  # noqa: FBT001 - a Render
-            return self.apply_chat_template(messages, tools, add_generation_prompt)
-
-        return render_all(example, render, self.tokenizer.eos_token or "")
-
-    def apply_chat_template(self, messages: list[Message], tools: Any, add_generation_prompt: bool) -> str:  # noqa: FBT001
-        """Return messages and tools as text; the flag appends the tokens that start an answer of the assistant."""
-        return apply_template(self.tokenizer, messages, tools, add_generation_prompt)
+        self.encoder = ChatEncoder(self.tokenizer, collect_stop_tokens(_read_eos(directory, config), self.tokenizer))
+        (sample,) = self.encoder.encode([_SAMPLE])
+        if isinstance(sample, TemplateError):
+            raise _template_error(f"{uri}: with a message of a user and its answer, {sample}: use another model")
+        control_tokens = {str(token) for token in self.tokenizer.added_tokens_decoder.values()}
+        control_tokens = {token for token in control_tokens if _CONTROL_TOKEN.fullmatch(token)}
+        names = sorted({*self.tokenizer.all_special_tokens, *control_tokens}, key=len, reverse=True)
+        self.control_token_pattern = re.compile("|".join(map(re.escape, names)) or r"(?!)")
+        """Matches what the tokenizer reads as a control token, also inside other text."""
 
     @property
     def max_token_id(self) -> int:
         """The largest token ID of the vocabulary."""
         return int(max(self.tokenizer.get_vocab().values()))
-
-    def encode(self, rendered: list[Rendered]) -> list[Encoded]:
-        """Return the tokens of each text and which of them are targets."""
-        return encode(self.tokenizer, rendered)
 
 
 def check_model_config(directory: Path, uri: str) -> dict[str, Any]:
@@ -102,14 +67,10 @@ def check_model_config(directory: Path, uri: str) -> dict[str, Any]:
         raise StageError(error.reason, str(error)) from None
 
 
-def _read_stop_tokens(directory: Path, config: dict[str, Any]) -> set[int]:
-    """Return the stop tokens that the model's files list; some models have one for each kind of turn."""
+def _read_eos(directory: Path, config: dict[str, Any]) -> Any:
+    """Return `eos_token_id` of the model's generation_config.json, or of its configuration if there is none."""
     path = directory / "generation_config.json"
-    generation = json.loads(path.read_text()) if path.is_file() else {}
-    tokens: set[int] = set()
-    for value in (config.get("eos_token_id"), generation.get("eos_token_id")):
-        tokens |= set(value) if isinstance(value, list) else {value} if isinstance(value, int) else set()
-    return tokens
+    return (json.loads(path.read_text()) if path.is_file() else config).get("eos_token_id")
 
 
 def _template_error(message: str) -> StageError:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from typing import Any, Literal
 
+from finetune_pod.modelfiles import collect_stop_tokens
+
 from finetune_serving.evaluation.engine import ModelCandidate, RewardModel, VllmEngine
 from finetune_serving.evaluation.estimators import Sample
 from finetune_serving.evaluation.questions import PromptBuilder, Question
@@ -90,7 +92,7 @@ def evaluate_model(task: EvaluationTask) -> EvaluationResult:
     """
     candidates = task.candidates
     engine = _open_engine(task)
-    builder = PromptBuilder(engine.tokenizer)
+    builder = _open_builder(engine.tokenizer, task)
     questions = _build_questions(builder, task, engine.max_model_len)
     tool_format = builder.learn_tool_format() if "ToolCallValid" in task.scoring.metrics else None
     samples: dict[Role, list[Sample]] = {}
@@ -122,8 +124,8 @@ def evaluate_reward_model(task: EvaluationTask) -> EvaluationResult:
     """
     ((role, candidate),) = task.candidates.items()
     model = RewardModel(candidate.model, task.tokenizer, gpu=has_gpu())
-    questions = _build_questions(PromptBuilder(model.tokenizer), task, model.max_model_len)
-    chosen_scores = model.score([question.expected for question in questions if question.expected])
+    questions = _build_questions(_open_builder(model.tokenizer, task), task, model.max_model_len)
+    chosen_scores = model.score([question.expected[0] for question in questions if question.expected])
     rejected_scores = model.score([question.rejected for question in questions if question.rejected])
     samples = [
         Sample(scores={"PreferenceAccuracy": float(chosen > rejected)})
@@ -131,6 +133,16 @@ def evaluate_reward_model(task: EvaluationTask) -> EvaluationResult:
     ]
     _LOG.info("evaluated the %s model", role)
     return EvaluationResult(questions, {role: samples})
+
+
+def _open_builder(tokenizer: Any, task: EvaluationTask) -> PromptBuilder:
+    from transformers import GenerationConfig, PretrainedConfig
+
+    try:
+        eos = GenerationConfig.from_pretrained(task.tokenizer, revision=task.revision).eos_token_id
+    except OSError:  # The model has no generation_config.json.
+        eos = PretrainedConfig.get_config_dict(task.tokenizer, revision=task.revision)[0].get("eos_token_id")
+    return PromptBuilder(tokenizer, collect_stop_tokens(eos, tokenizer))
 
 
 def _build_questions(builder: PromptBuilder, task: EvaluationTask, max_model_len: int) -> list[Question]:

@@ -1,12 +1,13 @@
 """vLLM without a server: batched answers and likelihoods of a model or of an adapter on it."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from finetune_pod.servability import LORA_MODULES
+from finetune_pod.turns import strip_thought
 
 from finetune_serving.evaluation.questions import Question, Sequence
 from finetune_serving.vllm_config import round_up_rank
@@ -95,7 +96,8 @@ class VllmEngine:
             yield from self._run_batch(batch, max_tokens, lora)
 
     def _run_batch(self, questions: list[Question], max_tokens: int, lora: Any) -> Iterator[ModelOutput]:
-        expected = self._compute_nlls([question.expected for question in questions], lora)
+        nlls = iter(self._compute_nlls([sequence for question in questions for sequence in question.expected], lora))
+        expected = [sum_pairs(next(nlls) for _ in question.expected) for question in questions]
         rejected = self._compute_nlls([question.rejected for question in questions], lora)
         answers = self._generate([question.prompt for question in questions], max_tokens, lora)
         for (nll, tokens), (rejected_nll, rejected_tokens), answer in zip(expected, rejected, answers, strict=True):
@@ -103,11 +105,11 @@ class VllmEngine:
                 nll=nll,
                 tokens=tokens,
                 rejected=-rejected_nll / rejected_tokens if rejected_tokens else None,
-                answer=None if answer is None else answer.text.strip(),
+                answer=None if answer is None else strip_thought(answer.text),
                 raw_answer="" if answer is None else self.tokenizer.decode(list(answer.token_ids)),
             )
 
-    def _compute_nlls(self, sequences: list[Sequence | None], lora: Any) -> list[tuple[float, int]]:
+    def _compute_nlls(self, sequences: Collection[Sequence | None], lora: Any) -> list[tuple[float, int]]:
         """Return the summed negative log-likelihood and the number of each sequence's target tokens."""
         from vllm import SamplingParams
 
@@ -177,6 +179,14 @@ def _build_options(*, gpu: bool) -> dict[str, Any]:
 def _select_logprobs(sequence: Sequence, prompt_logprobs: list[Any]) -> list[float | None]:
     """Return the log-probability of each token of a sequence; None for the first token."""
     return [by_token and by_token[token].logprob for token, by_token in zip(sequence.ids, prompt_logprobs, strict=True)]
+
+
+def sum_pairs(pairs: Iterable[tuple[float, int]]) -> tuple[float, int]:
+    """Return the sums of negative log-likelihoods and of their numbers of tokens."""
+    nll, tokens = 0.0, 0
+    for pair_nll, pair_tokens in pairs:
+        nll, tokens = nll + pair_nll, tokens + pair_tokens
+    return nll, tokens
 
 
 def sum_targets(sequence: Sequence, logprobs: list[float | None]) -> tuple[float, int]:

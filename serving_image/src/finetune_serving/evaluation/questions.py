@@ -1,12 +1,13 @@
 """Turns held-out examples into token ids: the prompt to answer, and the sequences whose likelihoods are measured."""
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
-from finetune_pod.chat import Rendered, apply_template, encode, render_all
+from finetune_pod.chat import ChatEncoder, Encoded
 from finetune_pod.measurable import Example, get_answer, get_reference, get_shape, get_text
+from finetune_pod.template import TemplateError
 from finetune_pod.toolcalls import ToolFormat, learn_format
+from finetune_pod.turns import strip_thought
 
 
 @dataclass(frozen=True)
@@ -22,9 +23,9 @@ class Question:
     """One held-out example as token ids."""
 
     example: Example
-    expected: Sequence | None = None
-    """The text that the model should find likely: a conversation with its answers, a preference's chosen answer, a
-    completion with a label, or plain text."""
+    expected: tuple[Sequence, ...] = ()
+    """What the model should find likely: a conversation with its answers, a preference's chosen answer, a completion
+    with a label, or plain text. A conversation has several sequences if its turns cannot share one."""
     rejected: Sequence | None = None
     """The answer that the model should find less likely than the chosen one."""
     prompt: tuple[int, ...] = ()
@@ -35,15 +36,16 @@ class Question:
     @property
     def length(self) -> int:
         """Number of tokens of the longest sequence."""
-        return max(len(self.prompt), *(len(sequence.ids) for sequence in (self.expected, self.rejected) if sequence), 0)
+        sequences = (*self.expected, *((self.rejected,) if self.rejected else ()))
+        return max(len(self.prompt), *(len(sequence.ids) for sequence in sequences), 0)
 
 
 class PromptBuilder:
     """Builds questions with the base model's tokenizer and chat template, which are used for every model."""
 
-    def __init__(self, tokenizer: Any) -> None:
-        """Use a tokenizer of transformers."""
-        self._tokenizer = tokenizer
+    def __init__(self, tokenizer: Any, stop_tokens: set[int]) -> None:
+        """Use a tokenizer of transformers, and the ids of the tokens that end an answer."""
+        self._encoder = ChatEncoder(tokenizer, stop_tokens)
 
     def build_question(self, example: Example) -> Question:
         """Return the question of a held-out example.
@@ -51,41 +53,34 @@ class PromptBuilder:
         Raises:
             TemplateError: the chat template cannot render the example.
         """
-        tools = example.get("tools")
-        rendered = render_all(
-            example,
-            lambda messages, add_generation_prompt: apply_template(
-                self._tokenizer, messages, tools, add_generation_prompt
-            ),
-            self._tokenizer.eos_token or "",
-        )
-        if "text" in rendered:
-            return Question(example, self._encode(rendered["text"]))
-        if "prompt" in rendered:
-            prompt = self._ids(rendered["prompt"].text)
-            return Question(example, prompt=prompt, reference=get_text(get_answer(example)))
-        expected = next(rendered[field] for field in ("messages", "chosen", "completion") if field in rendered)
-        start, end = expected.spans[-1]
-        reference = self._tokenizer.decode(self._ids(expected.text[start:end]), skip_special_tokens=True).strip()
+        (encoded,) = self._encoder.encode([example])
+        if isinstance(encoded, TemplateError):
+            raise encoded
+        sequences = {field: tuple(map(_to_sequence, some)) for field, some in encoded.sequences.items()}
+        if "text" in sequences:
+            return Question(example, sequences["text"])
+        if "prompt" in sequences:
+            (prompt,) = sequences["prompt"]
+            return Question(example, prompt=tuple(prompt.ids), reference=get_text(get_answer(example)))
+        field = next(field for field in ("messages", "chosen", "completion") if field in sequences)
+        answer = encoded.answers[field][-1]
+        reference = strip_thought(self._encoder.tokenizer.decode(answer.ids, skip_special_tokens=True))
         return Question(
             example,
-            self._encode(expected),
-            self._encode(rendered["rejected"]) if "rejected" in rendered else None,
-            self._ids(expected.text[:start]),
+            sequences[field],
+            sequences["rejected"][0] if "rejected" in sequences else None,
+            tuple(answer.prompt),
             # A completion with the label false is not a reference.
             reference if example.get("label", True) else "",
         )
 
     def learn_tool_format(self) -> ToolFormat | None:
         """Return how the model writes tool calls; None if its chat template does not support them."""
-        return learn_format(partial(apply_template, self._tokenizer))
+        return learn_format(self._encoder.template.render)
 
-    def _ids(self, text: str) -> tuple[int, ...]:
-        return tuple(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
-    def _encode(self, rendered: Rendered) -> Sequence:
-        (encoded,) = encode(self._tokenizer, [rendered])
-        return Sequence(encoded.ids, encoded.is_target.tolist())
+def _to_sequence(encoded: Encoded) -> Sequence:
+    return Sequence(encoded.ids, encoded.is_target.tolist())
 
 
 def build_grader_fields(question: Question) -> dict[str, Any]:

@@ -6,10 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
+from finetune_pod.turns import strip_thought
 from openai import APIConnectionError, APIStatusError, OpenAI
 from tenacity import retry, retry_if_exception, stop_after_delay, wait_fixed
 
-from finetune_serving.evaluation.engine import ModelCandidate, ModelOutput, sum_targets
+from finetune_serving.evaluation.engine import ModelCandidate, ModelOutput, sum_pairs, sum_targets
 from finetune_serving.evaluation.questions import Question, Sequence
 
 _CONCURRENCY = 4
@@ -45,14 +46,14 @@ class RemoteEngine:
             yield from pool.map(partial(self._run, candidate.served_name, max_tokens), questions)
 
     def _run(self, name: str, max_tokens: int, question: Question) -> ModelOutput:
-        nll, tokens = self._compute_nll(name, question.expected)
+        nll, tokens = sum_pairs(self._compute_nll(name, sequence) for sequence in question.expected)
         rejected_nll, rejected_tokens = self._compute_nll(name, question.rejected)
         answer = self._complete(name, list(question.prompt), max_tokens) if question.prompt else None
         return ModelOutput(
             nll=nll,
             tokens=tokens,
             rejected=-rejected_nll / rejected_tokens if rejected_tokens else None,
-            answer=answer and answer.text.strip(),
+            answer=answer and strip_thought(answer.text),
             raw_answer=self.tokenizer.decode(answer.token_ids) if answer else "",
         )
 

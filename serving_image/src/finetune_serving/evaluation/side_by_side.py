@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from finetune_pod.chat import find_last_answer
+from finetune_pod.requests import find_last_answer
 
 from finetune_serving.evaluation.estimators import Sample
 from finetune_serving.evaluation.questions import Question

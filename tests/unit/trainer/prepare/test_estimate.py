@@ -13,7 +13,7 @@ from finetune_trainer.prepare.estimate import (
     estimate_training,
     explain_memory_shortage,
 )
-from finetune_trainer.prepare.step_geometry import ExampleLengths
+from finetune_trainer.prepare.step_geometry import SampleLengths
 from finetune_trainer.train.schedule import choose_hyperparameters
 from unit.geometries import LENGTHS, LLAMA_8B, geometry_of, lengths, spec
 
@@ -25,7 +25,7 @@ def estimate_of(job: FineTuneJobSpec, kind: GpuKind | None) -> Estimate:
     return estimate_training(geometry_of(job), LLAMA_8B, choose_rate(job, kind, "USD"))
 
 
-def shortage(job: FineTuneJobSpec, data: ExampleLengths, memory: str | None) -> str:
+def shortage(job: FineTuneJobSpec, data: SampleLengths, memory: str | None) -> str:
     return explain_memory_shortage(job, choose_hyperparameters(job, len(data.tokens)), LLAMA_8B, data, memory)
 
 

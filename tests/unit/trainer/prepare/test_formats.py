@@ -57,7 +57,14 @@ PAIR = {"prompt": [USER], "chosen": [ANSWER], "rejected": [WORSE]}
                 {"role": "user", "content": [{"type": "text", "text": "hel"}, {"type": "text", "text": "lo"}]}, ANSWER
             ),
             "Chat",
-            chat({"role": "user", "content": "hel\nlo"}, ANSWER),
+            chat(
+                {"role": "user", "content": [{"type": "text", "text": "hel"}, {"type": "text", "text": "lo"}]}, ANSWER
+            ),
+        ),
+        (
+            chat(USER, ANSWER | {"reasoning_content": "be kind"}),
+            "Chat",
+            chat(USER, ANSWER | {"reasoning_content": "be kind"}),
         ),
         (
             chat(USER, ANSWER | {"refusal": None, "audio": None, "annotations": [], "tool_calls": None}),

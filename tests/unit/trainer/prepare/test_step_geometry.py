@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from finetune_trainer.prepare.step_geometry import ExampleLengths
+from finetune_trainer.prepare.step_geometry import SampleLengths
 from unit.geometries import geometry_of, spec
 
 
@@ -46,7 +46,7 @@ def test_methods_differ_in_sequences_references_and_logits(
 
 def test_padding_is_computed_too() -> None:
     values = np.array([100] * 50 + [300] * 50)
-    mixed = ExampleLengths(values, values)
+    mixed = SampleLengths(values, values)
 
     def computed(**changes: Any) -> float:
         return geometry_of(spec(epochs=1, **changes), mixed).computed_tokens

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from finetune_trainer.prepare.token_counts import TokenCounts, count_tokens
+from finetune_pod.chat import EncodedExample
+from finetune_trainer.prepare.token_counts import SampleCounts, TokenCounts, count_tokens
 from finetune_trainer.tokenizer import Tokenizer
 from model.tiny import CHAT_TEMPLATE, make_tiny_tokenizer
 
@@ -25,9 +26,7 @@ PAIR = {"prompt": [USER], "chosen": [ANSWER], "rejected": [{"role": "assistant",
 
 OPENING = "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 PLAIN = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}\n{% endfor %}" + OPENING
-NO_DEVELOPER = (
-    "{% for m in messages if m.role != 'developer' %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}" + OPENING
-)
+NO_SYSTEM = "{% for m in messages if m.role != 'system' %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}" + OPENING
 SYSTEM_LAST = (
     "{% for m in messages if m.role != 'system' %}<|{{ m.role }}|>"
     "{% if loop.last and m.role == 'user' and messages[0].role == 'system' %}{{ messages[0].content }} {% endif %}"
@@ -37,6 +36,10 @@ ALTERNATING = (
     "{% for m in messages %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}"
     "{{ raise_exception('roles must alternate') }}{% endif %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}"
     + OPENING
+)
+LAST_DIFFERS = (
+    "{% for m in messages %}<|{{ m.role }}|>{% if loop.last and m.role == 'assistant' %}() {% endif %}{{ m.content }}"
+    "<|end|>{% endfor %}" + OPENING
 )
 JSON_ANSWERS = CHAT_TEMPLATE.replace("{{ message.content or '' }}", "{{ (message.content or '') | tojson }}")
 
@@ -60,12 +63,12 @@ def kinds(counts: TokenCounts) -> list[str]:
 @pytest.mark.parametrize(
     ("example", "targets"),
     [
-        (CHAT, ["good day<|end|>\n"]),
-        (TOOL_CHAT, ['<|call|>find {"id": "N\\"1"}<|end|>\n', "good day<|end|>\n"]),
-        ({"messages": [USER, ANSWER | {"weight": 0}, USER, ANSWER]}, ["good day<|end|>\n"]),
+        (CHAT, ["good day<|end|>"]),
+        (TOOL_CHAT, ['<|call|>find {"id": "N\\"1"}<|end|>', "good day<|end|>"]),
+        ({"messages": [USER, ANSWER | {"weight": 0}, USER, ANSWER]}, ["good day<|end|>"]),
         ({"text": "once upon a time"}, ["once upon a time<|end|>"]),
-        (PAIR, ["good day<|end|>\n", "no<|end|>\n"]),
-        ({"prompt": [USER], "completion": [ANSWER], "label": False}, ["good day<|end|>\n"]),
+        (PAIR, ["good day<|end|>", "no<|end|>"]),
+        ({"prompt": [USER], "completion": [ANSWER], "label": False}, ["good day<|end|>"]),
         ({"prompt": [SYSTEM, USER], "reference": {}}, []),
     ],
 )
@@ -74,34 +77,48 @@ def test_the_answers_of_every_shape_are_targets(tmp_path: Path, example: dict[st
     counts = count(tokenizer, example)
     assert counts.error is None
     assert counts.targets == sum(len(tokenizer.tokenizer(text)["input_ids"]) for text in targets)
-    rendered = tokenizer.render_all(example)
-    lengths = [len(tokenizer.tokenizer(sequence.text)["input_ids"]) for sequence in rendered.values()]
-    assert (counts.total, counts.longest) == (sum(lengths), max(lengths))
-    assert [sequence.text[start:end] for sequence in rendered.values() for start, end in sequence.spans] == targets
+    (encoded,) = tokenizer.encoder.encode([example])
+    assert isinstance(encoded, EncodedExample)
+    lengths = [len(sequence.ids) for sequences in encoded.sequences.values() for sequence in sequences]
+    assert counts.samples == (SampleCounts(sum(lengths), max(lengths)),)
+    assert (counts.learned, counts.unlearned) == (len(targets) if "text" not in example else 0, 0)
+
+
+def test_every_sequence_of_a_conversation_is_a_sample(tmp_path: Path) -> None:
+    counts = count(load(tmp_path, LAST_DIFFERS), {"messages": [USER, ANSWER, USER, ANSWER]})
+    first, second = counts.samples
+    assert (counts.learned, first.tokens < second.tokens) == (2, True)
+    pieces = count(load(tmp_path), {"text": "x" * 50}, 20).samples
+    assert [piece.tokens for piece in pieces] == [20, 20, 11]
+
+
+def test_answers_that_are_not_learned_are_counted(tmp_path: Path) -> None:
+    template = "{% if messages | length == 4 %}{{ raise_exception('no') }}{% endif %}" + CHAT_TEMPLATE
+    counts = count(load(tmp_path, ALTERNATING), {"messages": [USER, ANSWER, ANSWER]})
+    assert (counts.learned, counts.unlearned, kinds(counts)) == (1, 1, ["unlearned"])
+    counts = count(load(tmp_path, template), {"messages": [USER, ANSWER, USER, ANSWER]})
+    (warning,) = counts.warnings
+    assert warning.message == "1 of 2 answers are learned: messages[3]: the chat template fails: no"
 
 
 @pytest.mark.parametrize(
     ("template", "example", "message"),
     [
-        (NO_DEVELOPER, {"messages": [DEVELOPER, USER, ANSWER]}, "omits messages[0].content"),
-        (NO_DEVELOPER, {"prompt": [DEVELOPER, USER], "reference": {}}, "omits prompt[0].content"),
-        (NO_DEVELOPER, PAIR | {"prompt": [DEVELOPER, USER]}, "omits prompt[0].content"),
-        (NO_DEVELOPER, {"messages": [USER, ANSWER], "tools": TOOLS}, "omits tools[0]"),
         (
             CHAT_TEMPLATE.replace("{{ call.function.name }}", ""),
             {"messages": [USER, CALL]},
-            "messages[1].tool_calls[0]",
+            "omits answer[0].tool_calls[0]",
         ),
         (
             CHAT_TEMPLATE.replace("call.function.arguments", "{}"),
             {"messages": [USER, CALL]},
-            "messages[1].tool_calls[0]",
+            "omits answer[0].tool_calls[0]",
         ),
-        ("{% for m in messages %}<|{{ m.role }}|>hello{% endfor %}", CHAT, "omits"),
+        (CHAT_TEMPLATE.replace("message.content", "message.content | replace('good', 'bad')"), CHAT, "omits"),
         (ALTERNATING, {"messages": [USER, USER, ANSWER]}, "the chat template fails: roles must alternate"),
         (ALTERNATING, PAIR | {"prompt": [USER, USER]}, "the chat template fails: roles must alternate"),
         (
-            "{% if messages | length > 2 %}long{% endif %}" + NO_DEVELOPER,
+            "{% if messages[-1].content == 'no' %}whole{% endif %}" + CHAT_TEMPLATE,
             PAIR | {"prompt": [SYSTEM, USER]},
             "renders the prompt differently with and without its answer",
         ),
@@ -114,6 +131,26 @@ def test_omissions_and_failures_of_a_template_are_reported(
     assert error is not None
     assert error.kind == "template"
     assert message in str(error)
+
+
+@pytest.mark.parametrize(
+    ("template", "example", "location"),
+    [
+        (NO_SYSTEM, {"messages": [SYSTEM, USER, ANSWER]}, "messages[0].content"),
+        (NO_SYSTEM, {"messages": [DEVELOPER, USER, ANSWER]}, "messages[0].content"),
+        (NO_SYSTEM, {"prompt": [SYSTEM, USER], "reference": {}}, "prompt[0].content"),
+        (NO_SYSTEM, PAIR | {"prompt": [SYSTEM, USER]}, "prompt[0].content"),
+        (NO_SYSTEM, {"messages": [USER, ANSWER], "tools": TOOLS}, "tools[0]"),
+    ],
+)
+def test_what_the_server_leaves_out_too_is_a_warning(
+    tmp_path: Path, template: str, example: dict[str, Any], location: str
+) -> None:
+    counts = count(load(tmp_path, template), example)
+    assert counts.error is None
+    (warning,) = counts.warnings
+    assert warning.kind == "omitted"
+    assert f"leaves out {location}," in warning.message
 
 
 @pytest.mark.parametrize(("template", "example"), [(SYSTEM_LAST, CHAT), (JSON_ANSWERS, TOOL_CHAT)])
@@ -160,9 +197,9 @@ def test_a_truncated_answer_is_a_warning_if_prompts_are_targets(tmp_path: Path) 
 
 def test_the_targets_of_a_truncated_answer_are_counted_up_to_the_limit(tmp_path: Path) -> None:
     tokenizer = load(tmp_path)
-    whole, truncated = (count(tokenizer, {"messages": [USER, ANSWER]}, max_length) for max_length in (200, 22))
+    whole, truncated = (count(tokenizer, {"messages": [USER, ANSWER]}, max_length) for max_length in (200, 21))
     assert (kinds(whole), kinds(truncated)) == ([], ["truncated"])
-    assert whole.targets - truncated.targets == whole.longest - 22
+    assert whole.targets - truncated.targets == whole.samples[0].longest - 21
 
 
 @pytest.mark.parametrize(

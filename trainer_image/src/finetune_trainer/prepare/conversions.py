@@ -2,8 +2,9 @@
 
 from finetune_api.graders import Grader
 from finetune_api.training import Method
-from finetune_pod.chat import find_last_answer
 from finetune_pod.grading import MissingReferenceError, check_reference
+from finetune_pod.measurable import get_text
+from finetune_pod.requests import find_last_answer
 
 from finetune_trainer.prepare.formats import Example
 from finetune_trainer.prepare.row_issues import RowError
@@ -51,7 +52,7 @@ def _build_prompt(example: Example, graders: list[Grader]) -> Example:
 def _split_last_answer(example: Example) -> Example:
     messages = example["messages"]
     last = find_last_answer(messages)
-    answer = messages[last].get("content")
+    answer = get_text(messages[last])
     if last == 0 or messages[last - 1]["role"] == "assistant":
         raise RowError("user", f"messages[{last}] follows no question: add a message of role user before it")
     if not answer:

@@ -12,7 +12,7 @@ from finetune_api.quantity import build_quantity, parse_quantity
 from finetune_api.summaries import ChosenHyperparameters
 
 from finetune_trainer.prepare.shape import ModelShape
-from finetune_trainer.prepare.step_geometry import ExampleLengths, StepGeometry, build_geometry
+from finetune_trainer.prepare.step_geometry import SampleLengths, StepGeometry, build_geometry
 
 MARGIN = 1.2
 """A job is refused if the estimate is larger than the memory of a GPU times this."""
@@ -174,7 +174,7 @@ def _explain_unknown(geometry: StepGeometry, rate: GpuRate) -> str | None:
 
 
 def explain_memory_shortage(
-    spec: FineTuneJobSpec, chosen: ChosenHyperparameters, shape: ModelShape, lengths: ExampleLengths, memory: str | None
+    spec: FineTuneJobSpec, chosen: ChosenHyperparameters, shape: ModelShape, lengths: SampleLengths, memory: str | None
 ) -> str:
     """Return why the training does not fit into a GPU and what to lower; empty if it may fit or nobody knows.
 

@@ -55,7 +55,7 @@ def _check_schema(text: str | None) -> str:
 def _check_tool_calls(evaluation: Evaluation, tokenizer: Tokenizer) -> str:
     """Return why ToolCallValid cannot be computed: the template's syntax of tool calls cannot be parsed."""
     metrics = [*(evaluation.metrics or []), *(gate.metric for gate in evaluation.gates or [])]
-    if "ToolCallValid" in metrics and learn_format(tokenizer.apply_chat_template) is None:
+    if "ToolCallValid" in metrics and learn_format(tokenizer.encoder.template.render) is None:
         return (
             "evaluation asks for ToolCallValid, but the model's chat template does not write tool calls as a name and"
             " JSON arguments: use another metric"

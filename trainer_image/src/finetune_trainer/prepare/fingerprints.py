@@ -4,7 +4,7 @@ import hashlib
 import json
 from typing import Any
 
-from finetune_pod.chat import find_last_answer
+from finetune_pod.requests import find_last_answer
 
 from finetune_trainer.prepare.formats import Example
 

@@ -2,13 +2,16 @@
 
 from typing import Any
 
+from finetune_pod.requests import get_parts
+
 from finetune_trainer.prepare.row_issues import RowError, describe_type, quote
 from finetune_trainer.prepare.tools import Validators, check_calls
 
 Message = dict[str, Any]
 
 _ROLES = ("system", "developer", "user", "assistant", "tool")
-_FIELDS = {"role", "content", "name", "tool_calls", "tool_call_id", "weight"}
+_REASONING = ("reasoning_content", "reasoning")
+_FIELDS = {"role", "content", "name", "tool_calls", "tool_call_id", "weight", *_REASONING}
 
 
 def check_messages(messages: Any, validators: Validators, field: str) -> None:
@@ -61,9 +64,9 @@ def _check_content(message: Message, field: str) -> None:
         raise RowError(
             "content", f"{field}.content is missing or null: write a string (null is allowed only with tool_calls)"
         )
-    if not isinstance(content, str):
+    if not isinstance(content, str | list):
         raise RowError("content", f"{field}.content is {describe_type(content)}: write a string")
-    if not content.strip() and not calls and role != "tool":
+    if not any(part.strip() for part in get_parts(content)) and not calls and role != "tool":
         raise RowError("content", f"{field}.content is empty: write some text, or remove the message")
 
 
@@ -79,6 +82,11 @@ def _check_fields(message: Message, field: str) -> None:
         raise RowError(
             "weight", f"{field}.weight must be 0 or 1, and only assistant messages may have it: correct or remove it"
         )
+    for name in _REASONING:
+        if name in message and (role != "assistant" or not isinstance(message[name], str)):
+            raise RowError(
+                "reasoning", f"{field}.{name} must be a string, and only assistant messages may have it: correct it"
+            )
     if "name" in message and (not isinstance(message["name"], str) or not message["name"].strip()):
         raise RowError("name", f"{field}.name is {quote(message['name'])}: write a non-empty string, or remove it")
 

@@ -1,7 +1,7 @@
 """Rewrites variants of OpenAI's message format into the one that training reads. No I/O.
 
-The old `functions`, `function_call` and role `function` become tools; a list of text parts becomes one text; null
-fields, which OpenAI's own programs write, are removed. Everything else stays as it is, for the checks.
+The old `functions`, `function_call` and role `function` become tools; null fields, which OpenAI's own programs write,
+are removed. Everything else stays as it is, for the checks.
 """
 
 from typing import Any
@@ -23,7 +23,7 @@ def rewrite_messages(messages: Any, field: str) -> Any:
             return messages
         rewritten = {key: value for key, value in message.items() if not _is_null_field(key, value)}
         if isinstance(rewritten.get("content"), list):
-            rewritten["content"] = _join_parts(rewritten["content"], f"{field}[{index}].content")
+            _check_parts(rewritten["content"], f"{field}[{index}].content")
         if "function_call" in rewritten and "tool_calls" not in rewritten:
             call_id = f"call_{index}"
             function = rewritten.pop("function_call")
@@ -45,8 +45,8 @@ def _is_null_field(key: str, value: Any) -> bool:
     return (value is None and key not in ("role", "content")) or (value == [] and key == "annotations")
 
 
-def _join_parts(parts: list[Any], field: str) -> str:
-    """Join texts with line breaks, as vLLM does with requests."""
+def _check_parts(parts: list[Any], field: str) -> None:
+    """Check that a content has text parts only; chat templates decide what they make of several."""
     for index, part in enumerate(parts):
         if not isinstance(part, dict) or part.get("type") != "text" or not isinstance(part.get("text"), str):
             kind = f"of type {part.get('type')}" if isinstance(part, dict) else describe_type(part)
@@ -54,4 +54,3 @@ def _join_parts(parts: list[Any], field: str) -> str:
                 "content",
                 f'{field}[{index}] is {kind}: only text is supported, write {{"type": "text", "text": ...}}',
             )
-    return "\n".join(part["text"] for part in parts)

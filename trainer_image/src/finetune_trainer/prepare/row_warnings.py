@@ -3,6 +3,8 @@
 import re
 from collections.abc import Iterator
 
+from finetune_pod.requests import get_parts
+
 from finetune_trainer.prepare.formats import Example
 from finetune_trainer.prepare.messages import Message
 from finetune_trainer.prepare.row_issues import RowWarning
@@ -41,4 +43,4 @@ def iterate_contents(example: Example) -> Iterator[tuple[str, str]]:
     for field in ("messages", "prompt", "completion", "chosen", "rejected"):
         for index, message in enumerate(example.get(field, ())):
             if message.get("content"):
-                yield f"{field}[{index}].content", message["content"]
+                yield f"{field}[{index}].content", "\n".join(get_parts(message["content"]))

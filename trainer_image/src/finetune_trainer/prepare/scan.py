@@ -16,7 +16,7 @@ from typing import Any
 
 from finetune_api.conditions import Reason
 from finetune_api.data import Format
-from finetune_pod.chat import parse_arguments
+from finetune_pod.requests import parse_arguments
 
 from finetune_trainer.data_files import unit_of
 from finetune_trainer.failures import StageError
@@ -37,7 +37,7 @@ CountTokens = Callable[[list[Example]], list[TokenCounts]]
 
 @dataclass
 class SourceScan:
-    """The content of one data source. All arrays have one value for each example, in the order of the examples."""
+    """The content of one data source. Arrays have a value for each example, in their order, if not said otherwise."""
 
     uri: str
     unit: str
@@ -57,11 +57,17 @@ class SourceScan:
     """The index of each file's first example, and its name."""
     row_numbers: "array[int]" = field(default_factory=lambda: array("I"))
     """The number of the example's row in its file."""
-    tokens: "array[int]" = field(default_factory=lambda: array("I"))
-    """Tokens of all sequences of the example."""
+    sample_counts: "array[int]" = field(default_factory=lambda: array("I"))
+    """The number of training samples that the example becomes."""
+    sample_tokens: "array[int]" = field(default_factory=lambda: array("I"))
+    """Tokens of each sample, of all examples one after the other."""
+    sample_longest: "array[int]" = field(default_factory=lambda: array("I"))
+    """Tokens of each sample's longest sequence, likewise."""
     longest: "array[int]" = field(default_factory=lambda: array("I"))
     """Tokens of the example's longest sequence."""
     target_tokens: "array[int]" = field(default_factory=lambda: array("I"))
+    learned_answers: "array[int]" = field(default_factory=lambda: array("I"))
+    unlearned_answers: "array[int]" = field(default_factory=lambda: array("I"))
     message_counts: "array[int]" = field(default_factory=lambda: array("I"))
     prompt_hashes: "array[int]" = field(default_factory=lambda: array("Q"))
     """See `hash_prompt`."""
@@ -223,9 +229,13 @@ def _add_examples(
             scan.warnings.add(location, *warning)
         write(parsed.text + "\n")
         scan.row_numbers.append(parsed.row_number)
-        scan.tokens.append(counts.total)
-        scan.longest.append(counts.longest)
+        scan.sample_counts.append(len(counts.samples))
+        scan.sample_tokens.extend(sample.tokens for sample in counts.samples)
+        scan.sample_longest.extend(sample.longest for sample in counts.samples)
+        scan.longest.append(max(sample.longest for sample in counts.samples))
         scan.target_tokens.append(counts.targets)
+        scan.learned_answers.append(counts.learned)
+        scan.unlearned_answers.append(counts.unlearned)
         scan.message_counts.append(sum(len(example.get(key, ())) for key in _MESSAGES))
         scan.prompt_hashes.append(hash_prompt(example))
         scan.input_hashes.append(hash_input(example))

@@ -37,7 +37,7 @@ from finetune_trainer.prepare.report import PrepareReport
 from finetune_trainer.prepare.scan import SourceScan, dataset_invalid, detect_source_format, scan_source
 from finetune_trainer.prepare.shape import ModelShape, read_shape
 from finetune_trainer.prepare.split import choose_heldout, write_split
-from finetune_trainer.prepare.step_geometry import ExampleLengths, build_geometry
+from finetune_trainer.prepare.step_geometry import SampleLengths, build_geometry
 from finetune_trainer.prepare.token_counts import count_tokens
 from finetune_trainer.tokenizer import Tokenizer
 from finetune_trainer.train.schedule import choose_hyperparameters, estimate_steps
@@ -63,10 +63,11 @@ class _PreparedData:
         return int(self.is_trained.sum())
 
     @property
-    def lengths(self) -> ExampleLengths:
-        """The lengths of the examples that are trained on."""
+    def lengths(self) -> SampleLengths:
+        """The lengths of the samples that are trained on."""
         scan = self.train
-        return ExampleLengths(np.asarray(scan.tokens)[self.is_trained], np.asarray(scan.longest)[self.is_trained])
+        is_trained = np.repeat(self.is_trained, scan.sample_counts)
+        return SampleLengths(np.asarray(scan.sample_tokens)[is_trained], np.asarray(scan.sample_longest)[is_trained])
 
 
 def prepare(job: JobFile, directory: JobDirectory, kind: GpuKind | None, currency: str) -> StageReport:
@@ -190,7 +191,11 @@ def _summarize(
         heldout_examples=data.heldout_examples,
         train_tokens=int(lengths.tokens.sum()),
         longest_example_tokens=max(max(scan.longest) for scan in scans),
-        truncated_examples=int((lengths.longest > spec.hyperparameters.max_length).sum()),
+        truncated_examples=int(
+            (np.asarray(data.train.longest)[data.is_trained] > spec.hyperparameters.max_length).sum()
+        ),
+        learned_answers=int(np.asarray(data.train.learned_answers)[data.is_trained].sum()),
+        unlearned_answers=int(np.asarray(data.train.unlearned_answers)[data.is_trained].sum()),
         duplicates=data.duplicates,
         warnings=dict(sorted(warnings.items())) or None,
         steps=estimate_steps(spec, hyperparameters, lengths.longest),
@@ -202,7 +207,7 @@ def _estimate(
     spec: FineTuneJobSpec,
     hyperparameters: ChosenHyperparameters,
     shape: ModelShape,
-    lengths: ExampleLengths,
+    lengths: SampleLengths,
     kind: GpuKind | None,
     currency: str,
 ) -> Estimate:

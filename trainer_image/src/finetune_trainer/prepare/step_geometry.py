@@ -14,19 +14,19 @@ from finetune_trainer.prepare.shape import ModelShape
 from finetune_trainer.train.schedule import count_validation_examples, estimate_steps
 
 Lengths = NDArray[Any]
-"""The length of each example in tokens."""
+"""The length of each training sample in tokens."""
 _ZERO_STAGES = {"DDP": 0, "ZeRO1": 1, "ZeRO2": 2, "ZeRO3": 3, "FSDP2": 3}
 """The ZeRO stage: 1 shards the optimizer, 2 also the gradients, 3 also the weights (Rajbhandari et al. 2020)."""
 
 
 @dataclass(frozen=True)
-class ExampleLengths:
-    """The lengths of all examples in tokens, in the same order."""
+class SampleLengths:
+    """The lengths of all training samples in tokens, in the same order."""
 
     tokens: Lengths
-    """Of all sequences of an example, for example both answers of a preference."""
+    """Of all sequences of a sample, for example both answers of a preference."""
     longest: Lengths
-    """Of the example's longest sequence."""
+    """Of the sample's longest sequence."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class StepGeometry:
 
 
 def build_geometry(
-    spec: FineTuneJobSpec, chosen: ChosenHyperparameters, shape: ModelShape, lengths: ExampleLengths
+    spec: FineTuneJobSpec, chosen: ChosenHyperparameters, shape: ModelShape, lengths: SampleLengths
 ) -> StepGeometry:
     """Return the geometry of a job."""
     method, max_length = spec.method, spec.hyperparameters.max_length

@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Callable, Iterator
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 from finetune_api.finetunejob import FineTuneJobSpec
+from finetune_pod.template import TemplateError
 
 from finetune_trainer.prepared import read_examples
 from finetune_trainer.tokenizer import Tokenizer
@@ -52,12 +53,16 @@ def load_examples(path: Path, spec: FineTuneJobSpec, tokenizer: Tokenizer, cache
 def _tokenize(
     path: Path, tokenizer: Tokenizer, max_length: int, *, assistant_only_loss: bool
 ) -> Iterator[dict[str, Any]]:
-    """Yield token IDs and labels, both truncated to `max_length`."""
+    """Yield token IDs and labels of every sequence, both truncated to `max_length`."""
     examples = read_examples(path)
-    while batch := [tokenizer.render(example) for example in islice(examples, _BATCH)]:
-        for encoded in tokenizer.encode(batch):
-            ids = encoded.ids[:max_length]
-            yield {"input_ids": ids, "labels": encoded.labels[:max_length].tolist() if assistant_only_loss else ids}
+    while batch := list(islice(examples, _BATCH)):
+        for encoded in tokenizer.encoder.encode(batch, max_length):
+            if isinstance(encoded, TemplateError):  # Prepare has rendered the same example.
+                raise encoded
+            for sequence in chain.from_iterable(encoded.sequences.values()):
+                ids = sequence.ids[:max_length]
+                labels = sequence.labels[:max_length].tolist() if assistant_only_loss else ids
+                yield {"input_ids": ids, "labels": labels}
 
 
 def _read_prompts(path: Path) -> Iterator[dict[str, Any]]:

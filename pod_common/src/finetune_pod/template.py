@@ -1,0 +1,116 @@
+"""A model's chat template, rendered as vLLM renders it."""
+
+import json
+from typing import Any
+
+from jinja2 import Environment, meta, nodes
+from jinja2.ext import Extension
+from jinja2.parser import Parser
+
+from finetune_pod.content_format import iterates_content
+from finetune_pod.requests import Message, Tool, normalize_messages, normalize_tools
+
+_SWITCHES = ("enable_thinking", "thinking")
+"""The variables with which chat templates switch reasoning on and off."""
+
+
+class TemplateError(Exception):
+    """The model's chat template cannot render a conversation, or omits a part of it."""
+
+
+class ChatTemplate:
+    """The chat template of a transformers tokenizer. A tokenizer may have a second one for conversations with tools."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        """Use the template of a tokenizer, which must have one."""
+        self._tokenizer = tokenizer
+        self._traits: dict[str, _Traits] = {}
+
+    def render(
+        self,
+        messages: list[Message],
+        tools: list[Tool] | None,
+        *,
+        prompts: bool,
+        thinks: bool | None = None,
+        encodes_arguments: bool = False,
+    ) -> str:
+        """Return messages and tools as text.
+
+        Args:
+            messages: in OpenAI's format.
+            tools: likewise; None or empty without tools.
+            prompts: whether the text ends with the generation prompt, which starts an answer of the assistant.
+            thinks: switches reasoning on or off in templates that have a switch; None keeps the template's default.
+            encodes_arguments: passes the arguments of tool calls as JSON, for templates that fail on objects. Servers
+                do not, so this is only for an answer.
+
+        Raises:
+            TemplateError: the template fails.
+        """
+        given = normalize_tools(tools)
+        try:
+            source = self._tokenizer.get_chat_template(None, tools=given)
+            traits = self._get_traits(source)
+            conversation = normalize_messages(
+                messages, has_content_parts=traits.iterates_content, has_developer=traits.has_developer
+            )
+            if encodes_arguments:
+                conversation = [_encode_arguments(message) for message in conversation]
+            switches = {} if thinks is None else dict.fromkeys(traits.switches, thinks)
+            return str(
+                self._tokenizer.apply_chat_template(
+                    conversation,
+                    tools=given,
+                    chat_template=source,
+                    tokenize=False,
+                    add_generation_prompt=prompts,
+                    **switches,
+                )
+            )
+        except Exception as error:
+            raise TemplateError(f"the chat template fails: {error}") from error
+
+    def has_switch(self, tools: list[Tool] | None) -> bool:
+        """Return whether reasoning can be switched on and off."""
+        return bool(self._get_traits(self._tokenizer.get_chat_template(None, tools=tools or None)).switches)
+
+    def _get_traits(self, source: str) -> "_Traits":
+        if source not in self._traits:
+            self._traits[source] = _Traits(source)
+        return self._traits[source]
+
+
+def _encode_arguments(message: Message) -> Message:
+    if "tool_calls" not in message:
+        return message
+    calls = [
+        call | {"function": call["function"] | {"arguments": json.dumps(call["function"]["arguments"])}}
+        for call in message["tool_calls"]
+    ]
+    return message | {"tool_calls": calls}
+
+
+class _Traits:
+    """What the source of a template says about it."""
+
+    def __init__(self, source: str) -> None:
+        tree = _ENVIRONMENT.parse(source)
+        self.iterates_content = iterates_content(tree)
+        self.has_developer = '"developer"' in source or "'developer'" in source
+        variables = meta.find_undeclared_variables(tree)
+        self.switches = [name for name in _SWITCHES if name in variables]
+
+
+class _Generation(Extension):
+    """Parses transformers' tag `generation`, which marks the assistant's text."""
+
+    tags = {"generation"}
+
+    def parse(self, parser: Parser) -> nodes.Node:
+        """Return a block with the content of the tag."""
+        line = next(parser.stream).lineno
+        return nodes.Scope(parser.parse_statements(("name:endgeneration",), drop_needle=True), lineno=line)
+
+
+_ENVIRONMENT = Environment(extensions=["jinja2.ext.loopcontrols", _Generation])  # noqa: S701 - only parses

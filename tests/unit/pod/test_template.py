@@ -1,0 +1,46 @@
+"""A chat template with its switches."""
+
+from pathlib import Path
+
+import pytest
+from finetune_pod.template import ChatTemplate, TemplateError
+from model.tiny import make_tiny_tokenizer
+
+USER = {"role": "user", "content": "hello"}
+CALL = {"id": "c", "type": "function", "function": {"name": "find", "arguments": "{}"}}
+TOOLS = [{"type": "function", "function": {"name": "find"}}]
+SWITCH = (
+    "{% for m in messages %}{{ m.role }}:{{ m.content }};{% endfor %}{% if add_generation_prompt %}assistant:"
+    "{% if enable_thinking is defined and not enable_thinking %}<none>{% endif %}{% endif %}"
+)
+
+
+def load(directory: Path, source: str) -> ChatTemplate:
+    return ChatTemplate(make_tiny_tokenizer(directory, source))
+
+
+def test_only_a_template_with_a_switch_gets_it(tmp_path: Path) -> None:
+    template = load(tmp_path, SWITCH)
+    assert template.has_switch(None)
+    assert template.render([USER], None, prompts=True) == "user:hello;assistant:"
+    assert template.render([USER], None, prompts=True, thinks=False) == "user:hello;assistant:<none>"
+    assert template.render([USER], None, prompts=True, thinks=True) == "user:hello;assistant:"
+    assert template.render([USER], None, prompts=False) == "user:hello;"
+    assert not load(tmp_path, "{{ messages }}").has_switch(None)
+
+
+def test_a_failing_template_is_named(tmp_path: Path) -> None:
+    template = load(tmp_path, "{{ raise_exception('no roles') }}")
+    with pytest.raises(TemplateError, match="the chat template fails: no roles"):
+        template.render([USER], None, prompts=True)
+
+
+def test_tools_and_arguments_are_those_of_a_request(tmp_path: Path) -> None:
+    template = load(tmp_path, "{{ tools | tojson }}{{ messages[0].tool_calls[0].function.arguments }}")
+    message = {"role": "assistant", "content": None, "tool_calls": [CALL]}
+    function = '{"name": "find", "description": null, "parameters": null}'
+    assert template.render([message], TOOLS, prompts=False) == f'[{{"type": "function", "function": {function}}}]{{}}'
+    assert template.render([message], TOOLS, prompts=False, encodes_arguments=True).endswith("]{}")
+    assert "ab" in load(
+        tmp_path, "{{ 'a' + messages[0].tool_calls[0].function.arguments | replace('{}', 'b') }}"
+    ).render([message], None, prompts=False, encodes_arguments=True)
