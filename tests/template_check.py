@@ -37,19 +37,25 @@ class Check:
     reason: str = ""
 
 
+def make_template_tokenizer(directory: Path, source: str) -> tuple[Any, set[int]]:
+    """Write a tiny tokenizer with a chat template, whose control tokens are tokens; return it and its stop tokens."""
+    tokenizer = make_tiny_tokenizer(directory, source)
+    control = set(_CONTROL.findall(source))
+    tokenizer.add_special_tokens({"additional_special_tokens": sorted(control), "bos_token": "<s>"})
+    ends = [end for end in _ENDS if end in control and not (end == "<|end|>" and "<|return|>" in control)]
+    ends = ends or [start for start in _TURN_STARTS if start in control]
+    tokenizer.eos_token = ends[0] if ends else tokenizer.eos_token
+    tokenizer.save_pretrained(directory)
+    tokenizer.name_or_path = str(directory)  # vLLM caches what it knows of a template by this name.
+    return tokenizer, {tokenizer.eos_token_id, *tokenizer.convert_tokens_to_ids(ends)}
+
+
 class TemplateCheck:
     """Checks conversations with one chat template, whose control tokens become tokens of a tiny tokenizer."""
 
     def __init__(self, source: str, directory: Path) -> None:
         """Build the tokenizer and the encoder of a template; the directory is for the tokenizer."""
-        self._tokenizer = make_tiny_tokenizer(directory, source)
-        self._tokenizer.name_or_path = str(directory)  # vLLM caches what it knows of a template by this name.
-        control = set(_CONTROL.findall(source))
-        self._tokenizer.add_special_tokens({"additional_special_tokens": sorted(control), "bos_token": "<s>"})
-        ends = [end for end in _ENDS if end in control and not (end == "<|end|>" and "<|return|>" in control)]
-        ends = ends or [start for start in _TURN_STARTS if start in control]
-        self._tokenizer.eos_token = ends[0] if ends else self._tokenizer.eos_token
-        self._stops = {self._tokenizer.eos_token_id, *self._tokenizer.convert_tokens_to_ids(ends)}
+        self._tokenizer, self._stops = make_template_tokenizer(directory, source)
         self._encoder = ChatEncoder(self._tokenizer, self._stops)
         self.served = ServedPrompts(self._tokenizer)
 

@@ -237,7 +237,7 @@ def test_a_reward_model_prefers_by_its_scores(trained_job: TrainedJob) -> None:
     tokenizer: Any = AutoTokenizer.from_pretrained(base)
     scores = []
     for chats in (CHATS, REJECTED):
-        texts = [tokenizer.apply_chat_template(chat["messages"], tokenize=False) for chat in chats]
+        texts = [tokenizer.apply_chat_template(chat["messages"], tokenize=False).removesuffix("\n") for chat in chats]
         ids = [tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"] for text in texts]
         scores.append([reward(input_ids=sequence).logits.item() for sequence in ids])
     prefers = [chosen > rejected for chosen, rejected in zip(*scores, strict=True)]
@@ -267,7 +267,7 @@ def compute_likelihoods(model: Path, adapter: Path | None, chats: list[dict[str,
         tuned = PeftModel.from_pretrained(tuned, adapter)
     results = []
     for chat in chats:
-        text = tokenizer.apply_chat_template(chat["messages"], tokenize=False)
+        text = tokenizer.apply_chat_template(chat["messages"], tokenize=False).removesuffix("\n")
         prompt = tokenizer.apply_chat_template(chat["messages"][:1], tokenize=False, add_generation_prompt=True)
         encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
         ids = torch.tensor([encoded["input_ids"]])

@@ -111,7 +111,7 @@ MODELS: dict[str, tuple[Callable[[Path], object], Reason, str]] = {
     "a chat template that omits the answer": (
         lambda model: set_template(model, "{{ messages[0].content }}"),
         Reason.TEMPLATE_INVALID,
-        "correct the chat_template of its tokenizer",
+        "use another model",
     ),
     "a chat template that accesses Python internals": (
         lambda model: set_template(model, "{{ messages.__class__.__base__.__subclasses__() }}"),

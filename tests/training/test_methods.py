@@ -142,3 +142,24 @@ def test_the_micro_batch_is_halved_when_memory_runs_out(
     assert "out of memory with a micro-batch of 8: restarting with 4" in workspace.log
     assert "out of memory with a micro-batch of 4: restarting with 2" in workspace.log
     assert report.training.steps == 4 * 3
+
+
+def test_a_single_step_learns(model: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    values = {"epochs": 1, "learningRate": 0.002, "batchSize": 16, "maxLength": 64}
+    workspace, report = train(tmp_path, model, make_price_chats(12), hyperparameters=values)
+    assert report.training is not None
+    assert report.training.steps == 1
+    adapter = load_file(workspace.directory.adapter(1) / "adapter_model.safetensors")
+    assert all(tensor.abs().max() > 0 for name, tensor in adapter.items() if ".lora_B." in name)
+
+
+def test_a_training_without_an_effect_fails(model: Path, tmp_path: Path) -> None:
+    values = VALUES | {"epochs": 2, "learningRate": 1e-30}
+    workspace = make_workspace(tmp_path, model, PAIRS[:12], method={"dpo": {}}, hyperparameters=values)
+    assert workspace.run("prepare")[0] == 0, workspace.log
+    status, report = workspace.run("train", "--attempt=1")
+    assert report is not None
+    assert (status, report.reason) == (70, "NothingLearned")
+    assert report.message.startswith("the loss was 0.6931 in all")

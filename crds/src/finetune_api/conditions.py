@@ -80,6 +80,7 @@ class Reason(StrEnum):
     OUT_OF_MEMORY = "OutOfMemory"
     GPU_OUT_OF_MEMORY = "GpuOutOfMemory"
     LOSS_NOT_FINITE = "LossNotFinite"
+    NOTHING_LEARNED = "NothingLearned"
     STORAGE_FULL = "StorageFull"
     CHECKPOINT_DAMAGED = "CheckpointDamaged"
     SOURCE_UNREACHABLE = "SourceUnreachable"

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from jinja2 import Environment, meta, nodes
+from jinja2 import Environment, TemplateSyntaxError, meta, nodes
 from jinja2.ext import Extension
 from jinja2.parser import Parser
 
@@ -68,16 +68,25 @@ class ChatTemplate:
                     **switches,
                 )
             )
+        except TemplateError:
+            raise
         except Exception as error:
             raise TemplateError(f"the chat template fails: {error}") from error
 
     def has_switch(self, tools: list[Tool] | None) -> bool:
-        """Return whether reasoning can be switched on and off."""
+        """Return whether reasoning can be switched on and off.
+
+        Raises:
+            TemplateError: the template is not Jinja.
+        """
         return bool(self._get_traits(self._tokenizer.get_chat_template(None, tools=tools or None)).switches)
 
     def _get_traits(self, source: str) -> "_Traits":
         if source not in self._traits:
-            self._traits[source] = _Traits(source)
+            try:
+                self._traits[source] = _Traits(source)
+            except TemplateSyntaxError as error:
+                raise TemplateError(f"the chat template fails: {error}") from error
         return self._traits[source]
 
 

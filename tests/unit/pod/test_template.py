@@ -29,9 +29,12 @@ def test_only_a_template_with_a_switch_gets_it(tmp_path: Path) -> None:
     assert not load(tmp_path, "{{ messages }}").has_switch(None)
 
 
-def test_a_failing_template_is_named(tmp_path: Path) -> None:
-    template = load(tmp_path, "{{ raise_exception('no roles') }}")
-    with pytest.raises(TemplateError, match="the chat template fails: no roles"):
+@pytest.mark.parametrize(
+    ("source", "message"), [("{{ raise_exception('no roles') }}", "no roles"), ("{% for m in x %}", "Unexpected end")]
+)
+def test_a_failing_template_is_named(tmp_path: Path, source: str, message: str) -> None:
+    template = load(tmp_path, source)
+    with pytest.raises(TemplateError, match=f"the chat template fails: {message}"):
         template.render([USER], None, prompts=True)
 
 

@@ -50,6 +50,7 @@ FAILURES = {
     Reason.OUT_OF_MEMORY: Failure(ExitCode.OUT_OF_MEMORY, is_terminal=True),
     Reason.GPU_OUT_OF_MEMORY: Failure(ExitCode.OUT_OF_MEMORY, is_terminal=True),
     Reason.LOSS_NOT_FINITE: Failure(ExitCode.SOFTWARE, is_terminal=True),
+    Reason.NOTHING_LEARNED: Failure(ExitCode.SOFTWARE, is_terminal=True),
     Reason.CHECKPOINT_DAMAGED: Failure(ExitCode.SOFTWARE, is_terminal=False),
     Reason.PREPARE_FAILED: Failure(ExitCode.SOFTWARE, is_terminal=False),
     Reason.TRAINING_FAILED: Failure(ExitCode.SOFTWARE, is_terminal=False),

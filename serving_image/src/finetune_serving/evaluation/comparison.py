@@ -13,6 +13,10 @@ _CHUNK = 50
 """Resamples that are computed together; for ten thousand examples they take 4 MB."""
 _SEED = 0
 _PERCENTILES = (2.5, 97.5)
+_NORMAL_QUANTILE = 1.96
+_T_QUANTILES = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447}
+"""The 97.5 % quantiles of Student's t distribution by the number of examples, which is one more than its degrees of
+freedom. From eight examples on the bootstrap is left as it is."""
 
 MetricKey = tuple[Metric, str | None]
 """A metric, and for Grader the grader's name."""
@@ -92,7 +96,9 @@ def _compute_gain(metric: Metric, before: Floats, after: Floats) -> Floats:
 def _compute_intervals(metric: Metric, estimators: list[Estimator], count: int) -> list[tuple[float, float]]:
     """Return the 95 % bootstrap intervals of the second model's gain over each of the others.
 
-    All models are computed on the same resampled examples, so that the differences are paired.
+    All models are computed on the same resampled examples, so that the differences are paired. A bootstrap of few
+    examples is too narrow, so it is widened as Student's t distribution is against the normal distribution. A single
+    example says nothing about others: its interval contains every gain from -1 to 1.
     """
     random = np.random.default_rng(_SEED)
     gains: list[list[Floats]] = [[] for _ in estimators[1:]]
@@ -103,4 +109,15 @@ def _compute_intervals(metric: Metric, estimators: list[Estimator], count: int) 
         for chunks, before in zip(gains, (base, *others), strict=True):
             chunks.append(_compute_gain(metric, before, tuned))
     intervals = [np.nanpercentile(np.concatenate(chunks), _PERCENTILES) for chunks in gains]
-    return [(round(float(low), 6), round(float(high), 6)) for low, high in intervals]
+    return [_widen(float(low), float(high), count) for low, high in intervals]
+
+
+def _widen(low: float, high: float, count: int) -> tuple[float, float]:
+    """Return the interval for a number of examples, from that of the bootstrap."""
+    if count == 1:
+        return min(-1.0, low), max(1.0, high)
+    # The bootstrap also divides by the number of examples instead of the degrees of freedom.
+    factor = _T_QUANTILES.get(count, _NORMAL_QUANTILE) / _NORMAL_QUANTILE
+    factor *= math.sqrt(count / (count - 1)) if count in _T_QUANTILES else 1
+    center, half = (low + high) / 2, (high - low) / 2 * factor
+    return round(center - half, 6), round(center + half, 6)

@@ -39,7 +39,7 @@ def test_the_interval_gives_the_verdict(low: float, high: float, verdict: str) -
     assert decide_verdict(low, high) == verdict
 
 
-@given(st.lists(st.booleans(), min_size=1, max_size=30))
+@given(st.lists(st.booleans(), min_size=2, max_size=30))
 def test_the_same_model_twice_gains_nothing(matches: list[bool]) -> None:
     same = [
         Sample(1.0 + match, 3, "x", {"ExactMatch": float(match)}, ("a", "b"), (2, 2, *[1] * 8)) for match in matches
@@ -73,3 +73,21 @@ def test_mcnemar_is_exact() -> None:
     assert compute_mcnemar_p(before, after) == pytest.approx(14 / 64)
     assert compute_mcnemar_p(after, before) == pytest.approx(14 / 64)
     assert compute_mcnemar_p([1.0], [1.0]) == 1
+
+
+def test_one_example_proves_nothing() -> None:
+    (comparison,) = compare([("Perplexity", None)], [Sample(9.0, 3)], [Sample(3.0, 3)])
+    assert (comparison.gain_low, comparison.gain_high, comparison.verdict) == (-1, 1, "Inconclusive")
+
+
+def test_intervals_of_few_examples_are_wider_than_their_bootstrap() -> None:
+    def measure(count: int) -> tuple[float, float]:
+        before = [Sample(scores={"ExactMatch": float(number % 2)}) for number in range(count)]
+        after = [Sample(scores={"ExactMatch": 1.0}) for _ in range(count)]
+        (comparison,) = compare([("ExactMatch", None)], before, after)
+        return comparison.gain_low, comparison.gain_high
+
+    widths = [high - low for low, high in map(measure, (2, 4, 6))]
+    assert widths == sorted(widths, reverse=True)
+    assert widths[0] > 1
+    assert measure(8)[0] >= 0  # From eight examples on it is the bootstrap's, which stays among the measured gains.

@@ -222,6 +222,16 @@ def test_likely_mistakes_cause_warnings(
     assert kinds(counts) == warnings
 
 
+def test_an_answer_that_is_trained_without_thinking_is_a_warning(tmp_path: Path) -> None:
+    template = PLAIN.replace(
+        "<|assistant|>{% endif",
+        "<|assistant|><think>{% if not (enable_thinking | default(true)) %}</think>{% endif %}{% endif",
+    ).replace("\n{% endfor", "<|end|>{% endfor")
+    tokenizer = load(tmp_path, template)
+    assert kinds(count(tokenizer, {"messages": [USER, ANSWER]})) == ["thinking"]
+    assert kinds(count(tokenizer, {"messages": [USER, ANSWER | {"reasoning_content": "be kind"}]})) == []
+
+
 def test_a_stop_token_may_be_in_any_file_of_the_model(tmp_path: Path) -> None:
     template = CHAT_TEMPLATE.replace("<|end|>", "<|pad|>")
     assert kinds(count(load(tmp_path / "a", template), {"messages": [USER, ANSWER]})) == ["stop"]

@@ -5,7 +5,13 @@ from typing import Any
 import numpy as np
 import pytest
 from finetune_api.finetunejob import FineTuneJobSpec
-from finetune_trainer.train.schedule import choose_hyperparameters, estimate_steps, halve_micro_batch
+from finetune_trainer.train.schedule import (
+    choose_hyperparameters,
+    estimate_steps,
+    explain_few_steps,
+    explain_no_training,
+    halve_micro_batch,
+)
 
 
 def spec(
@@ -102,3 +108,38 @@ def test_packing_reduces_the_steps() -> None:
 )
 def test_a_micro_batch_is_halved_to_a_divisor(micro_batch: int, minimum: int, smaller: int | None) -> None:
     assert halve_micro_batch(micro_batch, minimum) == smaller
+
+
+def explain(job: FineTuneJobSpec, samples: int) -> str:
+    chosen = choose_hyperparameters(job, samples)
+    steps = estimate_steps(job, chosen, np.full(samples, 10))
+    return explain_no_training(job, chosen, samples, steps)
+
+
+def test_a_batch_of_more_answers_than_the_prompts_get_is_refused() -> None:
+    message = explain(spec(GRPO, batchSize=36), 5)
+    assert "batchSize 36 is more than 5 prompts with 6 answers each" in message
+    assert "at most 30" in message
+    assert explain(spec(GRPO, batchSize=30), 5) == ""
+
+
+def test_the_default_batch_of_grpo_fits_the_prompts() -> None:
+    for prompts in (1, 2, 5, 100):
+        assert explain(spec(GRPO), prompts) == ""
+
+
+def test_early_stopping_that_never_looks_is_refused() -> None:
+    stopping = {"evalSteps": 50, "patience": 1, "fraction": 0.1}
+    message = explain(spec(earlyStopping=stopping, epochs=1, batchSize=8), 100)
+    assert "evalSteps 50 is not less than the 12 steps" in message
+    assert explain(spec(earlyStopping=stopping | {"evalSteps": 11}, epochs=1, batchSize=8), 100) == ""
+    assert "keeps back all examples" in explain(spec(earlyStopping=stopping), 1)
+
+
+def test_the_warning_about_few_steps_says_what_to_change() -> None:
+    job = spec({"sft": {"packing": True}}, batchSize=8)
+    message = explain_few_steps(job, choose_hyperparameters(job, 10), 3)
+    assert message.startswith("the training has only 3 steps")
+    assert "set method.sft.packing to false, lower hyperparameters.batchSize from 8" in message
+    job = spec(batchSize=1)
+    assert "batchSize" not in explain_few_steps(job, choose_hyperparameters(job, 10), 3)

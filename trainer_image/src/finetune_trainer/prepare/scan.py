@@ -48,6 +48,8 @@ class SourceScan:
     rows: int = 0
     errors: RowIssues = field(default_factory=RowIssues)
     """Rows that cannot be used, each with its first error only."""
+    last_invalid: str = ""
+    """Location of the last row that cannot be used because of its tokens."""
     warnings: RowIssues = field(default_factory=RowIssues)
     ignored_fields: Counter[str] = field(default_factory=Counter)
     """The number of rows with each field that is ignored."""
@@ -223,7 +225,9 @@ def _add_examples(
         example = parsed.example
         location = scan.describe_location(file_name, parsed.row_number)
         if counts.error is not None:
-            scan.errors.add(location, counts.error.kind, str(counts.error))
+            if location != scan.last_invalid:  # A row may become several examples.
+                scan.errors.add(location, counts.error.kind, str(counts.error))
+            scan.last_invalid = location
             continue
         for warning in (*find_warnings(example, is_chat=scan.format == "Chat"), *counts.warnings):
             scan.warnings.add(location, *warning)

@@ -40,10 +40,17 @@ from finetune_trainer.prepare.split import choose_heldout, write_split
 from finetune_trainer.prepare.step_geometry import SampleLengths, build_geometry
 from finetune_trainer.prepare.token_counts import count_tokens
 from finetune_trainer.tokenizer import Tokenizer
-from finetune_trainer.train.schedule import choose_hyperparameters, estimate_steps
+from finetune_trainer.train.schedule import (
+    choose_hyperparameters,
+    estimate_steps,
+    explain_few_steps,
+    explain_no_training,
+)
 
 _LOG = logging.getLogger(__name__)
 _DEFAULT_HOLDOUT = 0.1
+_FEW_STEPS = 20
+"""Fewer optimizer steps rarely change how a model answers, at the default learning rates."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +102,7 @@ def prepare(job: JobFile, directory: JobDirectory, kind: GpuKind | None, currenc
         report.write({})
         raise
     check_evaluation_on_heldout(spec, directory.heldout_data, tokenizer)
-    hyperparameters = _choose_hyperparameters(spec, data.train_examples)
+    hyperparameters = _choose_hyperparameters(spec, data)
     summary = _summarize(spec, hyperparameters, data, report.scans, directory.train_data.parent)
     estimate = _estimate(spec, hyperparameters, shape, data.lengths, kind, currency)
     report.write(_compute_statistics(summary, estimate, data))
@@ -169,11 +176,19 @@ def _check_format(spec: FineTuneJobSpec, uri: str, row_format: Format | None) ->
         )
 
 
-def _choose_hyperparameters(spec: FineTuneJobSpec, examples: int) -> ChosenHyperparameters:
+def _choose_hyperparameters(spec: FineTuneJobSpec, data: _PreparedData) -> ChosenHyperparameters:
+    """Choose the hyperparameters, and check that they make a training; few steps are a warning."""
     try:
-        return choose_hyperparameters(spec, examples)
+        chosen = choose_hyperparameters(spec, data.train_examples)
     except ValueError as error:
         raise StageError(Reason.INVALID_SPEC, str(error)) from None
+    lengths = data.lengths.longest
+    steps = estimate_steps(spec, chosen, lengths)
+    if problem := explain_no_training(spec, chosen, len(lengths), steps):
+        raise StageError(Reason.INVALID_SPEC, problem)
+    if steps < _FEW_STEPS:
+        data.train.warnings.add("all", "steps", explain_few_steps(spec, chosen, steps))
+    return chosen
 
 
 def _summarize(

@@ -117,7 +117,14 @@ def _describe_unlearned(encoded: EncodedExample) -> Iterator[RowWarning]:
         index, reason = next(iter(encoded.unlearned.items()))
         total = len(learned) + len(encoded.unlearned)
         yield RowWarning("unlearned", f"{len(learned)} of {total} answers are learned: messages[{index}]: {reason}")
-    for answer in (answer for answers in encoded.answers.values() for answer in answers):
+    every_answer = [answer for answers in encoded.answers.values() for answer in answers]
+    if any(answer.turn.thinks is False for answer in every_answer):
+        yield RowWarning(
+            "thinking",
+            "an answer has no reasoning, but the model's generation prompt begins a thought: it is trained with thinking"
+            ' switched off, so send requests with "chat_template_kwargs": {"enable_thinking": false}',
+        )
+    for answer in every_answer:
         if answer.turn.omitted:
             fields = ", ".join(part.rpartition(".")[2] for part in answer.turn.omitted)
             yield RowWarning(

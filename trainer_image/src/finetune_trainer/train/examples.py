@@ -1,12 +1,13 @@
-"""Turns the prepared examples into the datasets that TRL's trainers read."""
+"""Turns the prepared examples into the datasets that TRL's trainers read: token ids, for every method."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 from finetune_api.finetunejob import FineTuneJobSpec
+from finetune_pod.chat import EncodedExample
 from finetune_pod.template import TemplateError
 
 from finetune_trainer.prepared import read_examples
@@ -14,14 +15,19 @@ from finetune_trainer.tokenizer import Tokenizer
 
 _BATCH = 256
 """Examples that are tokenized at a time."""
+Row = dict[str, Any]
 
 
 def load_examples(path: Path, spec: FineTuneJobSpec, tokenizer: Tokenizer, cache: Path) -> Any:
     """Return the prepared examples as a `datasets.Dataset`, which reads from files instead of memory.
 
-    The columns for sft are `input_ids` and `labels`, both of shape [sequence length]; the loss ignores label -100. The
-    columns for the other methods are the messages, which TRL renders itself. The arguments of tool calls differ from
-    row to row, so messages are JSON columns: Arrow would fill struct columns with nulls.
+    All columns with ids are lists of token ids, truncated so that prompt and answer together have `maxLength` tokens:
+
+        sft           input_ids, and labels: the loss ignores label -100
+        dpo, orpo     prompt_ids, chosen_ids, rejected_ids
+        reward        chosen_ids, rejected_ids, with the prompt
+        kto           prompt_ids, completion_ids, and label
+        grpo          prompt: its token ids as JSON; and reference: the fields for the graders as JSON
 
     Args:
         path: the prepared examples.
@@ -32,45 +38,60 @@ def load_examples(path: Path, spec: FineTuneJobSpec, tokenizer: Tokenizer, cache
     Raises:
         StageError: the file is missing.
     """
-    from datasets import Dataset, Features, Json, List, Value
+    from datasets import Dataset, Features, List, Value
 
-    def build(generate: Callable[[], Iterator[dict[str, Any]]], columns: dict[str, Any]) -> Any:
-        # An explicit fingerprint avoids hashing the tokenizer; the cache is deleted after the training.
-        return Dataset.from_generator(generate, Features(columns), str(cache), fingerprint=path.stem)
+    max_length = spec.hyperparameters.max_length
+    ids = List(Value("int32"))
+    columns: dict[str, Any] = dict.fromkeys(("prompt_ids", "chosen_ids", "rejected_ids"), ids)
 
-    if spec.method.sft:
-        assistant_only_loss = spec.method.sft.assistant_only_loss
-        max_length = spec.hyperparameters.max_length
-        columns = {"input_ids": List(Value("int32")), "labels": List(Value("int64"))}
-        return build(lambda: _tokenize(path, tokenizer, max_length, assistant_only_loss=assistant_only_loss), columns)
-    first = next(read_examples(path))
-    if spec.method.grpo:
-        return build(lambda: _read_prompts(path), {"prompt": Json(), "reference": Value("string")})
-    columns = {key: Value("bool") if key == "label" else Json() for key in first if key != "tools"}
-    return build(lambda: _read_preferences(path), columns | {"tools": Value("string")})
+    def build() -> Iterator[Row]:
+        for example, encoded in _encode(path, tokenizer, max_length):
+            if spec.method.sft:
+                yield from _build_sft(encoded, max_length, assistant_only_loss=spec.method.sft.assistant_only_loss)
+            elif spec.method.grpo:
+                (prompt,) = encoded.sequences["prompt"]
+                yield {"prompt": json.dumps(prompt.ids), "reference": json.dumps(example["reference"])}
+            else:
+                yield _build_comparison(example, encoded, max_length, with_prompt=spec.method.reward is not None)
+
+    match spec.method.name:
+        case "sft":
+            columns = {"input_ids": ids, "labels": List(Value("int64"))}
+        case "grpo":
+            columns = {"prompt": Value("string"), "reference": Value("string")}
+        case "kto":
+            columns = {"prompt_ids": ids, "completion_ids": ids, "label": Value("bool")}
+        case "reward":
+            del columns["prompt_ids"]
+    # An explicit fingerprint avoids hashing the tokenizer; the cache is deleted after the training.
+    dataset = Dataset.from_generator(build, Features(columns), str(cache), fingerprint=path.stem)
+    # KTO takes the examples in their order, and the answers of one preference are neighbors.
+    return dataset.shuffle(spec.hyperparameters.seed) if spec.method.kto else dataset
 
 
-def _tokenize(
-    path: Path, tokenizer: Tokenizer, max_length: int, *, assistant_only_loss: bool
-) -> Iterator[dict[str, Any]]:
-    """Yield token IDs and labels of every sequence, both truncated to `max_length`."""
+def _encode(path: Path, tokenizer: Tokenizer, max_length: int) -> Iterator[tuple[Row, EncodedExample]]:
     examples = read_examples(path)
     while batch := list(islice(examples, _BATCH)):
-        for encoded in tokenizer.encoder.encode(batch, max_length):
+        for example, encoded in zip(batch, tokenizer.encoder.encode(batch, max_length), strict=True):
             if isinstance(encoded, TemplateError):  # Prepare has rendered the same example.
                 raise encoded
-            for sequence in chain.from_iterable(encoded.sequences.values()):
-                ids = sequence.ids[:max_length]
-                labels = sequence.labels[:max_length].tolist() if assistant_only_loss else ids
-                yield {"input_ids": ids, "labels": labels}
+            yield example, encoded
 
 
-def _read_prompts(path: Path) -> Iterator[dict[str, Any]]:
-    for example in read_examples(path):
-        yield {"prompt": example["prompt"], "reference": json.dumps(example["reference"])}
+def _build_sft(encoded: EncodedExample, max_length: int, *, assistant_only_loss: bool) -> Iterator[Row]:
+    """Yield every sequence of an example."""
+    for sequence in chain.from_iterable(encoded.sequences.values()):
+        ids = sequence.ids[:max_length]
+        labels = sequence.labels[:max_length].tolist() if assistant_only_loss else ids
+        yield {"input_ids": ids, "labels": labels}
 
 
-def _read_preferences(path: Path) -> Iterator[dict[str, Any]]:
-    for example in read_examples(path):
-        tools = example.get("tools")
-        yield example | {"tools": json.dumps(tools) if tools else None}
+def _build_comparison(example: Row, encoded: EncodedExample, max_length: int, *, with_prompt: bool) -> Row:
+    """Return the answers of a preference, or the labeled completion."""
+    row: Row = {"label": example["label"]} if "label" in example else {}
+    for field, (answer,) in encoded.answers.items():
+        ids = answer.ids[: max_length - len(answer.prompt)]
+        row[f"{field}_ids"] = answer.prompt + ids if with_prompt else ids
+        if not with_prompt:
+            row["prompt_ids"] = answer.prompt
+    return row

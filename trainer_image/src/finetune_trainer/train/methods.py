@@ -9,10 +9,11 @@ from finetune_api.compute import Compute
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.graders import Grader
 from finetune_api.summaries import ChosenHyperparameters
-from finetune_api.training import Method
 from finetune_pod.grading import grade
+from finetune_pod.turns import strip_thought
 
 from finetune_trainer.train.schedule import count_validation_examples
+from finetune_trainer.train.trainers import derive_trainer
 
 
 def build_trainer(
@@ -46,7 +47,7 @@ def build_trainer(
         parts = examples.train_test_split(validation_examples, seed=spec.hyperparameters.seed)
         inputs = {"train_dataset": parts["train"], "eval_dataset": parts["test"]}
         callbacks = [*callbacks, EarlyStoppingCallback(stopping.patience)]
-    trainer_class, config_class = _import_trainer(spec.method)
+    trainer_class, config_class = derive_trainer(spec.method.name)
     if spec.method.grpo:
         inputs["reward_funcs"] = [_build_reward(grader) for grader in spec.method.grpo.graders]
     arguments = _build_common_arguments(spec, chosen, checkpoints) | _build_method_arguments(spec)
@@ -60,35 +61,6 @@ def build_trainer(
     )
     trainer.remove_callback(PrinterCallback)
     return trainer
-
-
-def _import_trainer(method: Method) -> tuple[Any, Any]:
-    """Return TRL's trainer class and configuration class of a method."""
-    match method.name:
-        case "sft":
-            from trl import SFTConfig, SFTTrainer
-
-            return SFTTrainer, SFTConfig
-        case "dpo":
-            from trl import DPOConfig, DPOTrainer
-
-            return DPOTrainer, DPOConfig
-        case "kto":
-            from trl import KTOConfig, KTOTrainer
-
-            return KTOTrainer, KTOConfig
-        case "orpo":
-            from trl.experimental.orpo import ORPOConfig, ORPOTrainer
-
-            return ORPOTrainer, ORPOConfig
-        case "grpo":
-            from trl import GRPOConfig, GRPOTrainer
-
-            return GRPOTrainer, GRPOConfig
-        case "reward":
-            from trl import RewardConfig, RewardTrainer
-
-            return RewardTrainer, RewardConfig
 
 
 def _build_common_arguments(spec: FineTuneJobSpec, chosen: ChosenHyperparameters, checkpoints: Path) -> dict[str, Any]:
@@ -191,11 +163,11 @@ def _build_method_arguments(spec: FineTuneJobSpec) -> dict[str, Any]:
 
 
 def _build_reward(grader: Grader) -> Callable[..., list[float]]:
-    """Return a grader as a reward function of TRL, called with the completions as messages and the reference column."""
+    """Return a grader as a reward function of TRL, called with the completions as text and the reference column."""
 
-    def reward(completions: list[list[dict[str, Any]]], reference: list[str], **_: Any) -> list[float]:
+    def reward(completions: list[str], reference: list[str], **_: Any) -> list[float]:
         return [
-            grade(grader, completion[-1]["content"] or "", json.loads(encoded))
+            grade(grader, strip_thought(completion), json.loads(encoded))
             for completion, encoded in zip(completions, reference, strict=True)
         ]
 

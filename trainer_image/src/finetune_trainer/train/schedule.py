@@ -69,7 +69,7 @@ def _choose_batch_size(spec: FineTuneJobSpec, examples: int) -> int:
     target = max(size for size in _BATCH_SIZES if size <= max(_BATCH_SIZES[0], examples * _BATCH_FRACTION))
     if spec.method.grpo:
         unit = math.lcm(unit, spec.method.grpo.num_generations)
-        target = _PROMPTS_PER_STEP * spec.method.grpo.num_generations
+        target = min(_PROMPTS_PER_STEP, max(examples, 1)) * spec.method.grpo.num_generations
     if spec.method.kto:
         unit *= 2
     return math.ceil(target / unit) * unit
@@ -133,6 +133,44 @@ def estimate_steps(spec: FineTuneJobSpec, chosen: ChosenHyperparameters, lengths
     else:
         steps_per_epoch = math.ceil(len(lengths) / chosen.batch_size)
     return max(1, math.ceil(max(steps_per_epoch, 1) * chosen.epochs))
+
+
+def explain_no_training(spec: FineTuneJobSpec, chosen: ChosenHyperparameters, samples: int, steps: int) -> str:
+    """Return why a training could not take place as the job asks; empty if it can.
+
+    Args:
+        spec: the spec of the job.
+        chosen: its hyperparameters.
+        samples: number of training samples.
+        steps: estimated optimizer steps.
+    """
+    grpo, stopping = spec.method.grpo, spec.hyperparameters.early_stopping
+    if stopping:
+        samples -= count_validation_examples(samples, stopping.fraction)
+    if grpo and samples * grpo.num_generations < chosen.batch_size:
+        return (
+            f"hyperparameters.batchSize {chosen.batch_size} is more than {samples} prompts with"
+            f" {grpo.num_generations} answers each (method.grpo.numGenerations): lower batchSize to at most"
+            f" {samples * grpo.num_generations}, or add prompts"
+        )
+    if samples < 1:
+        return "hyperparameters.earlyStopping keeps back all examples: add examples, or remove earlyStopping"
+    if stopping and stopping.eval_steps >= steps:
+        return (
+            f"hyperparameters.earlyStopping.evalSteps {stopping.eval_steps} is not less than the {steps} steps of the"
+            " training, so it could never stop early: lower evalSteps, or remove earlyStopping"
+        )
+    return ""
+
+
+def explain_few_steps(spec: FineTuneJobSpec, chosen: ChosenHyperparameters, steps: int) -> str:
+    """Return the warning about a training with few steps: what to change for more of them."""
+    changes = ["raise hyperparameters.epochs", "add examples"]
+    if chosen.batch_size > 1:
+        changes.insert(0, f"lower hyperparameters.batchSize from {chosen.batch_size}")
+    if spec.method.sft and spec.method.sft.packing:
+        changes.insert(0, "set method.sft.packing to false")
+    return f"the training has only {steps} steps and may learn little: {', '.join(changes[:-1])}, or {changes[-1]}"
 
 
 def count_validation_examples(examples: int, fraction: float) -> int:

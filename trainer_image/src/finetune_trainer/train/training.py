@@ -29,6 +29,7 @@ from finetune_trainer.train.checkpoints import (
 )
 from finetune_trainer.train.examples import load_examples
 from finetune_trainer.train.history import write_history
+from finetune_trainer.train.learning import explain_no_effect, is_zero_adapter
 from finetune_trainer.train.methods import build_trainer
 from finetune_trainer.train.metrics import serve_metrics
 from finetune_trainer.train.micro_batch import load_hyperparameters, lower_micro_batch
@@ -81,6 +82,7 @@ def train(job: JobFile, directory: JobDirectory, attempt: int, metrics_port: int
     _delete_incomplete(directory.checkpoints, processes)
     _run_trainer(trainer, checkpoint, is_main=is_main)
     _check_finished(trainer.state, job.spec, callback)
+    _check_learned(explain_no_effect(trainer.state.log_history))
     artifact = _save_artifact(trainer, tokenizer, job, directory, attempt, is_main=is_main)
     summary = _summarize(trainer.state, chosen, callback, checkpoint)
     if is_main:
@@ -142,12 +144,19 @@ def _check_finished(state: Any, spec: FineTuneJobSpec, callback: "TrainingCallba
         )
 
 
+def _check_learned(problem: str) -> None:
+    if problem:
+        raise StageError(Reason.NOTHING_LEARNED, problem)
+
+
 def _save_artifact(
     trainer: Any, tokenizer: Tokenizer, job: JobFile, directory: JobDirectory, attempt: int, *, is_main: bool
 ) -> Artifact:
     kind: ArtifactKind = "Model" if job.spec.produces_model else "Adapter"
     target = directory.model(attempt) if kind == "Model" else directory.adapter(attempt)
     save_result(trainer, tokenizer.tokenizer, job, target, is_main=is_main)
+    if kind == "Adapter" and is_zero_adapter(target):
+        _check_learned("the adapter is still zero: raise hyperparameters.learningRate, or train more steps")
     return describe_artifact(target, f"{job.output_uri}/{kind.lower()}/{attempt}", kind)
 
 
