@@ -154,8 +154,8 @@ def _find_missing(message: dict[str, Any], text: str) -> str:
 
 def _iterate_values(message: dict[str, Any]) -> Iterator[str]:
     content = message.get("content") or ""
-    for part in [content] if isinstance(content, str) else [one["text"] for one in content]:
-        yield from (piece.strip() for piece in re.split(r"</?think>", part))
+    for part in [content] if isinstance(content, str) else [piece["text"] for piece in content]:
+        yield from (text.strip() for text in re.split(r"</?think>", part))
     if message.get("reasoning_content"):
         yield message["reasoning_content"]
     for call in message.get("tool_calls", ()):

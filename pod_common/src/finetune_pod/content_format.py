@@ -59,7 +59,10 @@ def _find_content_parameters(tree: nodes.Template, macro: nodes.Macro, items: se
     parameters = [argument.name for argument in macro.args]
     for call in tree.find_all(nodes.Call):
         if isinstance(call.node, nodes.Name) and call.node.name == macro.name:
-            given = [*zip(parameters, call.args, strict=False), *((one.key, one.value) for one in call.kwargs)]
+            given = [
+                *zip(parameters, call.args, strict=False),
+                *((keyword.key, keyword.value) for keyword in call.kwargs),
+            ]
             for parameter, value in given:
                 if parameter in parameters and any(_reads(value, item, "content") for item in items):
                     yield parameter

@@ -206,10 +206,10 @@ def _find_answer(prompt: str, whole: str, reasoning: str) -> str | None:
 
 def _skip_ignoring_space(prompt: str, whole: str) -> str | None:
     """Return what a text has after a prompt from which it differs only in white space; None if it differs in more."""
-    letters, found = "".join(prompt.split()), re.finditer(r"\S", whole)
+    letters, matches = "".join(prompt.split()), re.finditer(r"\S", whole)
     end = 0
     for letter in letters:
-        match = next(found, None)
+        match = next(matches, None)
         if match is None or match[0] != letter:
             return None
         end = match.end()

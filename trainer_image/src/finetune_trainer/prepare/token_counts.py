@@ -121,8 +121,8 @@ def _describe_unlearned(encoded: EncodedExample) -> Iterator[RowWarning]:
     if any(answer.turn.thinks is False for answer in every_answer):
         yield RowWarning(
             "thinking",
-            "an answer has no reasoning, but the model's generation prompt begins a thought: it is trained with thinking"
-            ' switched off, so send requests with "chat_template_kwargs": {"enable_thinking": false}',
+            "an answer has no reasoning, but the model's generation prompt begins a thought: it is trained with"
+            ' thinking switched off, so send requests with "chat_template_kwargs": {"enable_thinking": false}',
         )
     for answer in every_answer:
         if answer.turn.omitted:
