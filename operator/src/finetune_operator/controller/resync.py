@@ -24,11 +24,17 @@ class Resync:
         self._client, self._cache, self._queue, self._seconds = client, cache, queue, seconds
 
     async def run(self, synced: asyncio.Event) -> None:
-        """Resync periodically after the watches have synced, and soon after a failure; this never returns."""
+        """Resync periodically while this operator leads, and soon after a failure; this never returns.
+
+        A standby does not: what its watches miss is found in the first resync after it leads.
+        """
         await synced.wait()
         pause = self._seconds
         while True:
             await asyncio.sleep(pause)
+            if not self._queue.is_open:
+                pause = self._seconds
+                continue
             try:
                 listed = [await self._resync(kind) for kind in WATCHED]
                 pause = compute_pause(self._seconds, sum(listed))
