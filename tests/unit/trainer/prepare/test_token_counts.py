@@ -189,6 +189,18 @@ def test_an_example_whose_answer_is_truncated_away_is_refused(
     assert message in str(error)
 
 
+def test_answers_that_are_identical_once_truncated_are_refused(tmp_path: Path) -> None:
+    answers = {"chosen": [ANSWER], "rejected": [{"role": "assistant", "content": "good night"}]}
+    tokenizer = load(tmp_path)
+    (encoded,) = tokenizer.encoder.encode([PAIR | answers])
+    assert isinstance(encoded, EncodedExample)
+    prompt = len(encoded.answers["chosen"][0].prompt)
+    error = count(tokenizer, PAIR | answers, prompt + 3).error
+    assert error is not None
+    assert error.kind == "equal"
+    assert count(tokenizer, PAIR | answers).error is None
+
+
 def test_a_truncated_answer_is_a_warning_if_prompts_are_targets(tmp_path: Path) -> None:
     example = {"messages": [{"role": "user", "content": "x" * 50}, ANSWER]}
     (counts,) = count_tokens(load(tmp_path), 30, [example], train_on_prompts=True)

@@ -74,6 +74,9 @@ def _count(
     ]
     if error := _check_lengths(fields, targets, max_length):
         return TokenCounts(error=error)
+    if _is_equal_pair(encoded, max_length):
+        message = "chosen and rejected are identical once they are truncated: raise hyperparameters.maxLength"
+        return TokenCounts(error=RowError("equal", message))
     lengths = [len(sequence.ids) for _, sequence in fields]
     is_pair = "chosen" in encoded.sequences
     samples = (
@@ -109,6 +112,14 @@ def _check_lengths(fields: list[tuple[str, Encoded]], targets: list[int], max_le
             "truncated", f"the first {max_length} tokens contain no part of an answer: raise hyperparameters.maxLength"
         )
     return None
+
+
+def _is_equal_pair(encoded: EncodedExample, max_length: int) -> bool:
+    """Return whether both answers of a preference have the same tokens within the maximum length."""
+    pair = [
+        encoded.sequences[field][0].ids[:max_length] for field in ("chosen", "rejected") if field in encoded.sequences
+    ]
+    return len(pair) == 2 and pair[0] == pair[1]
 
 
 def _describe_unlearned(encoded: EncodedExample) -> Iterator[RowWarning]:

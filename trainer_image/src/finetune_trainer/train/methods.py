@@ -12,7 +12,7 @@ from finetune_api.summaries import ChosenHyperparameters
 from finetune_pod.grading import grade
 from finetune_pod.turns import strip_thought
 
-from finetune_trainer.train.schedule import count_validation_examples
+from finetune_trainer.train.examples import split_validation
 from finetune_trainer.train.trainers import derive_trainer
 
 
@@ -43,9 +43,8 @@ def build_trainer(
     stopping = spec.hyperparameters.early_stopping
     inputs: dict[str, Any] = {"train_dataset": examples}
     if stopping:
-        validation_examples = count_validation_examples(len(examples), stopping.fraction)
-        parts = examples.train_test_split(validation_examples, seed=spec.hyperparameters.seed)
-        inputs = {"train_dataset": parts["train"], "eval_dataset": parts["test"]}
+        train, validation = split_validation(examples, stopping.fraction, spec.hyperparameters.seed)
+        inputs = {"train_dataset": train, "eval_dataset": validation}
         callbacks = [*callbacks, EarlyStoppingCallback(stopping.patience)]
     trainer_class, config_class = derive_trainer(spec.method.name)
     if spec.method.grpo:

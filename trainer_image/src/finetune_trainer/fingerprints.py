@@ -6,7 +6,7 @@ from typing import Any
 
 from finetune_pod.requests import find_last_answer
 
-from finetune_trainer.prepare.formats import Example
+Example = dict[str, Any]
 
 
 def hash_example(example: Example) -> int:
