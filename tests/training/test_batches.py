@@ -173,3 +173,17 @@ def test_a_reward_row_over_the_length_is_cut_off_and_not_thrown_away(model: Path
     lengths = [len(row["chosen_ids"]) for row in trainer.train_dataset]
     assert lengths
     assert set(lengths) == {128}
+
+
+def test_training_uses_the_date_of_prepare(tmp_path: Path) -> None:
+    base = make_tiny_model(tmp_path / "dated")
+    make_template_tokenizer(base, (find_trl_templates() / "llama3_2.jinja").read_text())
+    workspace = make_job("sft", base, tmp_path)
+    workspace.directory.template_date.parent.mkdir(parents=True)
+    workspace.directory.template_date.write_text("2026-02-03")
+    report = prepare(workspace.job, workspace.directory, None, "USD")
+    assert report.dataset is not None
+    assert (report.dataset.warnings or {})["date"] == 1
+    tokenizer = Tokenizer(base, "base", workspace.directory.read_template_date())
+    examples = load_examples(workspace.directory.train_data, workspace.job.spec, tokenizer, tmp_path)
+    assert all("Today Date: 03 Feb 2026" in tokenizer.tokenizer.decode(row["input_ids"]) for row in examples)

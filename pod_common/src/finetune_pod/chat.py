@@ -6,6 +6,7 @@ The prompt of every answer is tokenized as the server does it, and the answer by
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import date
 from typing import Any
 
 import numpy as np
@@ -66,10 +67,16 @@ class EncodedExample:
 class ChatEncoder:
     """Turns examples into tokens with the tokenizer and the chat template of a model."""
 
-    def __init__(self, tokenizer: Any, stop_tokens: set[int]) -> None:
-        """Use a tokenizer of transformers, and the ids of the tokens that end an answer when the model is served."""
+    def __init__(self, tokenizer: Any, stop_tokens: set[int], today: date | None = None) -> None:
+        """Use the tokenizer of a model.
+
+        Args:
+            tokenizer: of transformers.
+            stop_tokens: the ids of the tokens that end an answer when the model is served.
+            today: the date for chat templates that print today's; None is the current date.
+        """
         self.tokenizer = tokenizer
-        self.template = ChatTemplate(tokenizer)
+        self.template = ChatTemplate(tokenizer, today)
         self.stop_tokens = stop_tokens
         stops = sorted(filter(None, map(tokenizer.decode, sorted(stop_tokens))), key=len, reverse=True)
         self._stop_pattern = re.compile("|".join(map(re.escape, stops)) or r"(?!)")

@@ -1,6 +1,7 @@
 """A model's chat template, rendered as vLLM renders it."""
 
 import json
+from datetime import date
 from typing import Any
 
 from jinja2 import Environment, TemplateSyntaxError, meta, nodes
@@ -12,6 +13,8 @@ from finetune_pod.requests import Message, Tool, normalize_messages, normalize_t
 
 _SWITCHES = ("enable_thinking", "thinking")
 """The variables with which chat templates switch reasoning on and off."""
+_NOW = "strftime_now"
+"""The function of transformers with which chat templates print the current date."""
 
 
 class TemplateError(Exception):
@@ -21,9 +24,15 @@ class TemplateError(Exception):
 class ChatTemplate:
     """The chat template of a transformers tokenizer. A tokenizer may have a second one for conversations with tools."""
 
-    def __init__(self, tokenizer: Any) -> None:
-        """Use the template of a tokenizer, which must have one."""
+    def __init__(self, tokenizer: Any, today: date | None = None) -> None:
+        """Use the template of a tokenizer, which must have one.
+
+        Args:
+            tokenizer: of transformers.
+            today: the date for templates that print today's; None is the current date.
+        """
         self._tokenizer = tokenizer
+        self._today = today
         self._traits: dict[str, _Traits] = {}
 
     def render(
@@ -57,7 +66,9 @@ class ChatTemplate:
             )
             if encodes_arguments:
                 conversation = [_encode_arguments(message) for message in conversation]
-            switches = {} if thinks is None else dict.fromkeys(traits.switches, thinks)
+            variables: dict[str, Any] = {} if thinks is None else dict.fromkeys(traits.switches, thinks)
+            if self._today and traits.prints_date:
+                variables[_NOW] = self._today.strftime
             return str(
                 self._tokenizer.apply_chat_template(
                     conversation,
@@ -65,7 +76,7 @@ class ChatTemplate:
                     chat_template=source,
                     tokenize=False,
                     add_generation_prompt=prompts,
-                    **switches,
+                    **variables,
                 )
             )
         except TemplateError:
@@ -80,6 +91,15 @@ class ChatTemplate:
             TemplateError: the template is not Jinja.
         """
         return bool(self._get_traits(self._tokenizer.get_chat_template(None, tools=tools or None)).switches)
+
+    @property
+    def prints_date(self) -> bool:
+        """Whether the template prints today's date.
+
+        Raises:
+            TemplateError: the template is not Jinja.
+        """
+        return self._get_traits(self._tokenizer.get_chat_template()).prints_date
 
     def _get_traits(self, source: str) -> "_Traits":
         if source not in self._traits:
@@ -109,6 +129,7 @@ class _Traits:
         self.has_developer = '"developer"' in source or "'developer'" in source
         variables = meta.find_undeclared_variables(tree)
         self.switches = [name for name in _SWITCHES if name in variables]
+        self.prints_date = _NOW in variables
 
 
 class _Generation(Extension):

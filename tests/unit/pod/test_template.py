@@ -1,5 +1,6 @@
 """A chat template with its switches."""
 
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -47,3 +48,11 @@ def test_tools_and_arguments_are_those_of_a_request(tmp_path: Path) -> None:
     assert "ab" in load(
         tmp_path, "{{ 'a' + messages[0].tool_calls[0].function.arguments | replace('{}', 'b') }}"
     ).render([message], None, prompts=False, encodes_arguments=True)
+
+
+def test_a_template_that_prints_the_date_gets_the_same_in_all_stages(tmp_path: Path) -> None:
+    tokenizer = make_tiny_tokenizer(tmp_path, "{{ strftime_now('%d %b %Y') }}: {{ messages[0].content }}")
+    template = ChatTemplate(tokenizer, date(2026, 1, 2))
+    assert template.prints_date
+    assert template.render([USER], None, prompts=True) == "02 Jan 2026: hello"
+    assert not load(tmp_path, SWITCH).prints_date

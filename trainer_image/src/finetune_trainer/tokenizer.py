@@ -2,6 +2,7 @@
 
 import json
 import re
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,13 @@ _CONTROL_TOKEN = re.compile(r"[<\[].*[>\]]")
 class Tokenizer:
     """The model's tokenizer and its chat template."""
 
-    def __init__(self, directory: Path, uri: str) -> None:
+    def __init__(self, directory: Path, uri: str, today: date | None = None) -> None:
         """Load the tokenizer and test its chat template.
 
         Args:
             directory: the directory of the model.
             uri: the URI of the model, for messages.
+            today: the date for chat templates that print today's; None is the current date.
 
         Raises:
             StageError: the model contains code, has no chat template or a broken one, or cannot be read.
@@ -39,7 +41,9 @@ class Tokenizer:
             raise StageError(Reason.MODEL_UNSUPPORTED, f"{uri}: its tokenizer cannot be loaded: {error}") from error
         if not self.tokenizer.chat_template:
             raise _template_error(f"{uri} has no chat template: use the instruction-tuned variant of the model")
-        self.encoder = ChatEncoder(self.tokenizer, collect_stop_tokens(_read_eos(directory, config), self.tokenizer))
+        self.encoder = ChatEncoder(
+            self.tokenizer, collect_stop_tokens(_read_eos(directory, config), self.tokenizer), today
+        )
         (sample,) = self.encoder.encode([_SAMPLE])
         if isinstance(sample, TemplateError):
             raise _template_error(f"{uri}: with a message of a user and its answer, {sample}: use another model")

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,15 @@ class JobDirectory:
     def heldout_data(self) -> Path:
         """Prepared conversations for the evaluation."""
         return self.path / "data" / "heldout.jsonl"
+
+    @property
+    def template_date(self) -> Path:
+        """The date that a chat template which prints today's date gets in all stages, as YYYY-MM-DD."""
+        return self.path / "data" / "template-date"
+
+    def read_template_date(self) -> date | None:
+        """Return that date; None if the template prints none."""
+        return date.fromisoformat(self.template_date.read_text()) if self.template_date.exists() else None
 
     @property
     def checkpoints(self) -> Path:

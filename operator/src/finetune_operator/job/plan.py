@@ -223,10 +223,8 @@ class JobPlanner:
     def _next_action(self, stage: Stage) -> StageAction:
         """Return the next action of a stage, from its attempts, the deadline, the suspension and what still stops."""
         status, snapshot = self.builder.status, self.snapshot
-        started = status.attempts.of(stage)
-        action = next_action(
-            stage, snapshot.attempts, started, self.spec.retries, self.builder.now, status.attempt_time
-        )
+        started, now = status.attempts.of(stage), self.builder.now
+        action = next_action(stage, snapshot.attempts, started, self.spec.retries, now, status.attempt_time)
         if isinstance(action, Done | GiveUp):
             return action
         if is_past_deadline(self.builder, self.spec):

@@ -3,6 +3,7 @@
 import logging
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from datetime import date
 from multiprocessing import get_context
 from typing import Any, Literal
 
@@ -36,6 +37,8 @@ class EvaluationTask:
     """Maximum tokens of an answer."""
     server_url: str = ""
     """Address of a server that hosts all candidates; empty if the process loads the model itself."""
+    today: date | None = None
+    """The date for chat templates that print today's; None is the current date."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,7 @@ def evaluate_all(
     scoring: Scoring,
     max_tokens: int,
     server_url: str = "",
+    today: date | None = None,
 ) -> EvaluationResult:
     """Evaluate the base model and the models that it is compared with.
 
@@ -69,7 +73,7 @@ def evaluate_all(
     samples: dict[Role, list[Sample]] = {}
     for model in models:
         same_model = {role: candidate for role, candidate in candidates.items() if candidate.model == model}
-        task = EvaluationTask(same_model, base, revision, examples, scoring, max_tokens, server_url)
+        task = EvaluationTask(same_model, base, revision, examples, scoring, max_tokens, server_url, today)
         if len(models) == 1:
             result = evaluate_model(task)
         else:
@@ -142,7 +146,7 @@ def _open_builder(tokenizer: Any, task: EvaluationTask) -> PromptBuilder:
         eos = GenerationConfig.from_pretrained(task.tokenizer, revision=task.revision).eos_token_id
     except OSError:  # The model has no generation_config.json.
         eos = PretrainedConfig.get_config_dict(task.tokenizer, revision=task.revision)[0].get("eos_token_id")
-    return PromptBuilder(tokenizer, collect_stop_tokens(eos, tokenizer))
+    return PromptBuilder(tokenizer, collect_stop_tokens(eos, tokenizer), task.today)
 
 
 def _build_questions(builder: PromptBuilder, task: EvaluationTask, max_model_len: int) -> list[Question]:

@@ -1,6 +1,7 @@
 """Turns held-out examples into token ids: the prompt to answer, and the sequences whose likelihoods are measured."""
 
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 from finetune_pod.chat import ChatEncoder, Encoded
@@ -43,9 +44,9 @@ class Question:
 class PromptBuilder:
     """Builds questions with the base model's tokenizer and chat template, which are used for every model."""
 
-    def __init__(self, tokenizer: Any, stop_tokens: set[int]) -> None:
-        """Use a tokenizer of transformers, and the ids of the tokens that end an answer."""
-        self._encoder = ChatEncoder(tokenizer, stop_tokens)
+    def __init__(self, tokenizer: Any, stop_tokens: set[int], today: date | None = None) -> None:
+        """Use a tokenizer of transformers, the ids of its stop tokens, and a date, as ChatEncoder does."""
+        self._encoder = ChatEncoder(tokenizer, stop_tokens, today)
 
     def build_question(self, example: Example) -> Question:
         """Return the question of a held-out example.

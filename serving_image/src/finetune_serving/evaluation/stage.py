@@ -71,7 +71,10 @@ def evaluate(
         candidates: dict[Role, ModelCandidate] = {"base": ModelCandidate(model, served_name=BASE_NAME)}
         candidates |= _check_incumbent(incumbent, model, job, directory, Path(scratch), is_required=is_required)
         candidates["tuned"] = _check_candidate(tuned, job.name, model, job, directory, Path(scratch))
-        result = evaluate_all(candidates, job.base.revision, examples, scoring, settings.max_new_tokens, server_url)
+        today = directory.read_template_date()
+        result = evaluate_all(
+            candidates, job.base.revision, examples, scoring, settings.max_new_tokens, server_url, today
+        )
     samples = result.samples
     if not all(math.isfinite(sample.nll) for sample in samples["tuned"]):
         raise AdapterRefusedError("its likelihoods are not finite numbers: lower hyperparameters.learningRate")

@@ -3,6 +3,7 @@
 import logging
 from collections import Counter
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,10 @@ from finetune_trainer.train.schedule import (
 
 _LOG = logging.getLogger(__name__)
 _DEFAULT_HOLDOUT = 0.1
+_DATE_WARNING = (
+    "the model's chat template prints today's date: training and evaluation use {}, the server the date of each"
+    " request; a system message may say which date applies"
+)
 _FEW_STEPS = 20
 """Fewer optimizer steps rarely change how a model answers, at the default learning rates."""
 
@@ -93,7 +98,8 @@ def prepare(job: JobFile, directory: JobDirectory, kind: GpuKind | None, currenc
     check_destinations(job)
     model_directory = find_model(spec.model, directory.root, weights=False)
     shape = read_shape(model_directory, spec.model.uri)
-    tokenizer = Tokenizer(model_directory, spec.model.uri)
+    today = directory.read_template_date() or datetime.now(UTC).date()
+    tokenizer = Tokenizer(model_directory, spec.model.uri, today)
     check_model_support(spec, shape, tokenizer.max_token_id)
     report = PrepareReport(directory.report("prepare"), [describe_model(spec.model.uri, model_directory)])
     try:
@@ -101,6 +107,9 @@ def prepare(job: JobFile, directory: JobDirectory, kind: GpuKind | None, currenc
     except StageError:
         report.write({})
         raise
+    if tokenizer.encoder.template.prints_date:
+        directory.template_date.write_text(today.isoformat())
+        data.train.warnings.add("all", "date", _DATE_WARNING.format(today))
     check_evaluation_on_heldout(spec, directory.heldout_data, tokenizer)
     hyperparameters = _choose_hyperparameters(spec, data)
     summary = _summarize(spec, hyperparameters, data, report.scans, directory.train_data.parent)

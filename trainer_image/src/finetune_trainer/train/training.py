@@ -69,7 +69,7 @@ def train(job: JobFile, directory: JobDirectory, attempt: int, metrics_port: int
     chosen = load_hyperparameters(job.spec, directory)
     base_model = find_model(job.spec.model, directory.root, weights=True)
     model_directory = merge_parent_adapter(job, base_model, directory, processes)
-    tokenizer = Tokenizer(model_directory, job.spec.model.uri)
+    tokenizer = Tokenizer(model_directory, job.spec.model.uri, directory.read_template_date())
     set_seed(job.spec.hyperparameters.seed)  # TRL creates the adapter before its trainer sets the seed.
     callback = TrainingCallback(started)
     model, peft_config = _load_model(job, model_directory, directory)
