@@ -119,6 +119,11 @@ class JobDirectory:
         """The date that a chat template which prints today's date gets in all stages, as YYYY-MM-DD."""
         return self.path / "data" / "template-date"
 
+    @property
+    def no_packing(self) -> Path:
+        """A file that exists if examples must not be packed although the job asks for it."""
+        return self.path / "data" / "no-packing"
+
     def read_template_date(self) -> date | None:
         """Return that date; None if the template prints none."""
         return date.fromisoformat(self.template_date.read_text()) if self.template_date.exists() else None

@@ -62,9 +62,7 @@ def evaluate(
     metrics = dict.fromkeys([*choose_metrics(settings, traits, spec.graders), *(gate.metric for gate in gates)])
     schema = json.loads(settings.json_schema) if settings.json_schema else None
     scoring = Scoring(tuple(metrics), tuple(spec.graders), schema)
-    set_environment(gpu=has_gpu())
-    # Run the engine in this process, so that no other process has to be stopped at the end.
-    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+    _set_environment()
     is_required = any(gate.relative_to == "Incumbent" for gate in gates)
     with tempfile.TemporaryDirectory() as scratch:
         model = resolve_model(job.base.uri, directory.root, weights=not server_url)
@@ -105,6 +103,12 @@ def _check_candidate(
     rank = int(json.loads((adapter / "adapter_config.json").read_text())["r"])
     name = job.spec.serving.model_name if job.spec.serving else ""
     return ModelCandidate(model, adapter, rank, served_name=version_name(name, job_name))
+
+
+def _set_environment() -> None:
+    set_environment(gpu=has_gpu())
+    # Run the engine in this process, so that no other process has to be stopped at the end.
+    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
 
 
 def _check_incumbent(

@@ -33,6 +33,7 @@ from finetune_trainer.prepare.data_quality import (
 from finetune_trainer.prepare.estimate import choose_rate, estimate_training, explain_memory_shortage
 from finetune_trainer.prepare.evaluation_check import check_evaluation_on_heldout
 from finetune_trainer.prepare.model_check import check_model_support
+from finetune_trainer.prepare.packing_check import measure_leak
 from finetune_trainer.prepare.provenance import describe_files, describe_model
 from finetune_trainer.prepare.report import PrepareReport
 from finetune_trainer.prepare.scan import SourceScan, dataset_invalid, detect_source_format, scan_source
@@ -40,6 +41,7 @@ from finetune_trainer.prepare.shape import ModelShape, read_shape
 from finetune_trainer.prepare.split import choose_heldout, write_split
 from finetune_trainer.prepare.step_geometry import SampleLengths, build_geometry
 from finetune_trainer.prepare.token_counts import count_tokens
+from finetune_trainer.prepared import disable_packing
 from finetune_trainer.tokenizer import Tokenizer
 from finetune_trainer.train.schedule import (
     choose_hyperparameters,
@@ -101,12 +103,16 @@ def prepare(job: JobFile, directory: JobDirectory, kind: GpuKind | None, currenc
     today = directory.read_template_date() or datetime.now(UTC).date()
     tokenizer = Tokenizer(model_directory, spec.model.uri, today)
     check_model_support(spec, shape, tokenizer.max_token_id)
+    spec, packing_problem = _check_packing(spec, model_directory)
     report = PrepareReport(directory.report("prepare"), [describe_model(spec.model.uri, model_directory)])
     try:
         data = _prepare_data(spec, directory, tokenizer, report)
     except StageError:
         report.write({})
         raise
+    if packing_problem:
+        directory.no_packing.touch()
+        data.train.warnings.add("all", "packing", packing_problem)
     if tokenizer.encoder.template.prints_date:
         directory.template_date.write_text(today.isoformat())
         data.train.warnings.add("all", "date", _DATE_WARNING.format(today))
@@ -125,6 +131,19 @@ def prepare(job: JobFile, directory: JobDirectory, kind: GpuKind | None, currenc
         hyperparameters=hyperparameters,
         estimate=estimate,
     )
+
+
+def _check_packing(spec: FineTuneJobSpec, model_directory: Path) -> tuple[FineTuneJobSpec, str]:
+    """Return the spec, without packing if the model would mix packed examples, and then why."""
+    if spec.method.sft is None or not spec.method.sft.packing:
+        return spec, ""
+    leak = measure_leak(model_directory)
+    if leak == 0:
+        return spec, ""
+    cause = "it cannot be checked whether this architecture keeps packed examples apart"
+    if leak is not None:
+        cause = f"this architecture mixes packed examples: one changes the logits of the next one by {leak:.2g}"
+    return disable_packing(spec), f"examples are trained without packing, since {cause}"
 
 
 def _prepare_data(

@@ -21,6 +21,7 @@ from finetune_api.contract.reports import StageReport, parse_report
 from finetune_api.summaries import ChosenHyperparameters
 
 from finetune_trainer.failures import StageError
+from finetune_trainer.prepared import apply_preparation
 from finetune_trainer.train.micro_batch import load_hyperparameters, read_micro_batch
 
 _SHUTDOWN_SECONDS = 100
@@ -63,7 +64,7 @@ def launch_training(
         f"--attempt={attempt}",
         f"--metrics-port={metrics_port}",
     ]
-    hyperparameters = load_hyperparameters(job.spec, directory)
+    hyperparameters = load_hyperparameters(apply_preparation(job, directory).spec, directory)
     while True:
         rendezvous_id = f"{attempt}-{hyperparameters.micro_batch_size}"
         exit_code, report = _run_processes(arguments, compute, leader, rendezvous_id)

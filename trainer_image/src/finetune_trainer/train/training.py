@@ -19,6 +19,7 @@ from finetune_api.summaries import ChosenHyperparameters, TrainingSummary
 from finetune_trainer.export.model_card import TrainingResult, read_license, write_card
 from finetune_trainer.failures import StageError, diagnose
 from finetune_trainer.fetch.sources import find_model
+from finetune_trainer.prepared import apply_preparation
 from finetune_trainer.tokenizer import Tokenizer
 from finetune_trainer.train.checkpoints import (
     find_newest_complete,
@@ -89,10 +90,8 @@ def train(job: JobFile, directory: JobDirectory, attempt: int, metrics_port: int
         write_history(directory.history, trainer.state.log_history)
         license_id = read_license(model_directory)
         write_card(job, directory, TrainingResult(chosen, summary, artifact, _read_losses(trainer.state), license_id))
-    message = f"{summary.steps} steps"
-    return StageReport(
-        outcome="Succeeded", reason=Reason.SUCCEEDED, message=message, training=summary, artifact=artifact
-    )
+    report = StageReport(outcome="Succeeded", reason=Reason.SUCCEEDED, message=f"{summary.steps} steps")
+    return report.model_copy(update={"training": summary, "artifact": artifact})
 
 
 def _load_model(job: JobFile, model_directory: Path, directory: JobDirectory) -> tuple[Any, Any]:
@@ -196,6 +195,7 @@ def main(arguments: list[str] | None = None) -> None:
     logging.getLogger("httpx").setLevel(logging.WARNING)
     job = read_job_file(options.job)
     directory = JobDirectory.of(job, options.root)
+    job = apply_preparation(job, directory)
     _block_unused_imports(job.spec)
     try:
         with tempfile.TemporaryDirectory() as scratch:
