@@ -54,8 +54,7 @@ def evaluate(
         ModelFilesError: the base model cannot be served.
         ValueError: no held-out example fits the model.
     """
-    spec = job.spec
-    settings = spec.evaluation
+    spec, settings = job.spec, job.spec.evaluation
     examples = _read_examples(directory.heldout_data, settings.max_examples)
     traits = read_traits(examples, is_reward_model=spec.method.reward is not None)
     gates = choose_gates(settings, traits, spec.graders)
