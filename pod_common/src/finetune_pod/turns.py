@@ -77,7 +77,7 @@ def render_turn(
             try:
                 turn = _render(template, prompt, messages, tools, thinks=thinks, closes_thoughts=closes_thoughts)
             except TemplateError as error:
-                failure = failure if str(failure) else error
+                failure = error
                 continue
             if not turn.omitted:
                 return turn
