@@ -183,7 +183,8 @@ def test_training_uses_the_date_of_prepare(tmp_path: Path) -> None:
     workspace.directory.template_date.write_text("2026-02-03")
     report = prepare(workspace.job, workspace.directory, None, "USD")
     assert report.dataset is not None
-    assert (report.dataset.warnings or {})["date"] == 1
+    warnings = report.dataset.warnings or {}
+    assert (warnings["date"], warnings["heldout"]) == (1, 1)
     tokenizer = Tokenizer(base, "base", workspace.directory.read_template_date())
     examples = load_examples(workspace.directory.train_data, workspace.job.spec, tokenizer, tmp_path)
     assert all("Today Date: 03 Feb 2026" in tokenizer.tokenizer.decode(row["input_ids"]) for row in examples)

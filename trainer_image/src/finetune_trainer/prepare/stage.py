@@ -3,7 +3,7 @@
 import logging
 from collections import Counter
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,9 @@ _DATE_WARNING = (
     "the model's chat template prints today's date: training and evaluation use {}, the server the date of each"
     " request; a system message may say which date applies"
 )
+_FEW_HELDOUT = 8
+"""With fewer held-out examples an interval is so wide that hardly any gate can pass."""
+_HELDOUT_WARNING = "only {} examples are held out, which prove little: add examples, or raise dataset.holdout"
 _FEW_STEPS = 20
 """Fewer optimizer steps rarely change how a model answers, at the default learning rates."""
 
@@ -110,12 +113,7 @@ def prepare(job: JobFile, directory: JobDirectory, kind: GpuKind | None, currenc
     except StageError:
         report.write({})
         raise
-    if packing_problem:
-        directory.no_packing.touch()
-        data.train.warnings.add("all", "packing", packing_problem)
-    if tokenizer.encoder.template.prints_date:
-        directory.template_date.write_text(today.isoformat())
-        data.train.warnings.add("all", "date", _DATE_WARNING.format(today))
+    _record_decisions(directory, data, packing_problem, today if tokenizer.encoder.template.prints_date else None)
     check_evaluation_on_heldout(spec, directory.heldout_data, tokenizer)
     hyperparameters = _choose_hyperparameters(spec, data)
     summary = _summarize(spec, hyperparameters, data, report.scans, directory.train_data.parent)
@@ -144,6 +142,21 @@ def _check_packing(spec: FineTuneJobSpec, model_directory: Path) -> tuple[FineTu
     if leak is not None:
         cause = f"this architecture mixes packed examples: one changes the logits of the next one by {leak:.2g}"
     return disable_packing(spec), f"examples are trained without packing, since {cause}"
+
+
+def _record_decisions(
+    directory: JobDirectory, data: _PreparedData, packing_problem: str, template_date: date | None
+) -> None:
+    """Write what later stages must know of packing and the date; warn about both, and about few held-out examples."""
+    warnings = data.train.warnings
+    if packing_problem:
+        directory.no_packing.touch()
+        warnings.add("all", "packing", packing_problem)
+    if template_date:
+        directory.template_date.write_text(template_date.isoformat())
+        warnings.add("all", "date", _DATE_WARNING.format(template_date))
+    if data.heldout_examples < _FEW_HELDOUT:
+        warnings.add("all", "heldout", _HELDOUT_WARNING.format(data.heldout_examples))
 
 
 def _prepare_data(
