@@ -8,7 +8,7 @@ import asyncio
 import ipaddress
 import json
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -52,6 +52,8 @@ _EVALUATION = {
 _PROGRESS = "finetune_train_step 2\nfinetune_train_steps 5\nfinetune_train_loss 1.5\n"
 _FIRST_ADDRESS = ipaddress.ip_address("127.1.0.1")
 _POLL_SECONDS = 0.1
+_WATCH_ENDED = (0, 410)
+"""Codes of a watch that ended without an error, and of one whose version is too old."""
 
 Pod = dict[str, Any]
 Script = Callable[[Pod], "tuple[int, str] | None"]
@@ -119,15 +121,25 @@ class PodSimulator:
 
     async def run(self) -> None:
         """Simulate pods until cancelled."""
-        watch = self._client.watch("/api/v1/pods")
-        async with self._serve_pods(), aclosing(watch), asyncio.TaskGroup() as plays:
+        async with self._serve_pods(), asyncio.TaskGroup() as plays:
             plays.create_task(self._poll_scripts(plays))
+            while True:
+                async with aclosing(self._client.watch("/api/v1/pods")) as watch:
+                    await self._follow(watch, plays)
+
+    async def _follow(self, watch: AsyncGenerator[tuple[str, Pod], None], plays: asyncio.TaskGroup) -> None:
+        """Simulate the pods of a watch until it ends; the API server ends it when it cannot keep up."""
+        try:
             async for kind, pod in watch:
                 if kind == "DELETED" or _is_done(pod):
                     self._pods.pop(pod["metadata"]["uid"], None)
                 else:
                     self._pods[pod["metadata"]["uid"]] = pod
                     self._start(plays, pod)
+        except ApiError as error:
+            if error.code not in _WATCH_ENDED:
+                raise
+            self._pods.clear()  # The next watch begins with all pods that exist.
 
     def _start(self, plays: asyncio.TaskGroup, pod: Pod) -> None:
         uid = pod["metadata"]["uid"]
