@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from finetune_pod.requests import Message, Tool
+from finetune_pod.requests import Message, Tool, find_answers
 from finetune_pod.template import ChatTemplate, TemplateError
 from finetune_pod.turns import Turn, render_continuation, render_turn
 
@@ -62,6 +62,8 @@ class EncodedExample:
     """The answers that are learned, by the field that contains them."""
     unlearned: dict[int, str] = field(default_factory=dict)
     """Why messages of the assistant are not learned, by their index in the conversation."""
+    prompt: str = ""
+    """The text of the prompt, in a conversation that of the last answer; empty for a plain text."""
 
 
 class ChatEncoder:
@@ -99,10 +101,6 @@ class ChatEncoder:
             for result in rendered
         ]
 
-    def render_prompt(self, messages: list[Message], tools: list[Tool] | None) -> str:
-        """Return the text that the server sends to the model for these messages."""
-        return self.template.render(messages, tools, prompts=True)
-
     def _render(self, example: dict[str, Any]) -> "_RenderedExample | TemplateError":
         try:
             if "text" in example:
@@ -114,15 +112,13 @@ class ChatEncoder:
             return error
 
     def _render_conversation(self, messages: list[Message], tools: list[Tool] | None) -> "_RenderedExample":
-        """Render every turn of the assistant; a turn whose `weight` is 0 is not learned, as in OpenAI's format."""
+        """Render every turn of the assistant that is to be learned."""
         turns: list[Turn] = []
         unlearned: dict[int, str] = {}
         failure = TemplateError("the assistant has no message with a weight other than 0")
-        for index, message in enumerate(messages):
-            if message["role"] != "assistant" or message.get("weight") == 0:
-                continue
+        for index in find_answers(messages):
             try:
-                turns.append(self._render_turn(messages[:index], [message], tools))
+                turns.append(self._render_turn(messages[:index], [messages[index]], tools))
             except TemplateError as error:
                 unlearned[index], failure = str(error), error
         if not turns:
@@ -134,7 +130,7 @@ class ChatEncoder:
     ) -> "_RenderedExample":
         fields = [name for name in ("chosen", "rejected", "completion") if name in example]
         if not fields:
-            return _RenderedExample(prompt=self.render_prompt(prompt, tools))
+            return _RenderedExample(prompt=self.template.render(prompt, tools, prompts=True))
         turns: dict[str, list[Turn]] = {}
         modes: tuple[bool | None, ...] | None = None
         for name in fields:
@@ -181,10 +177,11 @@ class ChatEncoder:
             return EncodedExample({"text": list(self._split_text(rendered.text, max_piece))})
         if rendered.prompt is not None:
             ids = tokens[rendered.prompt]
-            return EncodedExample({"prompt": [Encoded(ids, np.zeros(len(ids), dtype=bool))]})
+            return EncodedExample({"prompt": [Encoded(ids, np.zeros(len(ids), dtype=bool))]}, prompt=rendered.prompt)
         answers = {name: [self._build_answer(turn, tokens) for turn in turns] for name, turns in rendered.turns.items()}
         sequences = {name: join_answers(some) for name, some in answers.items()}
-        return EncodedExample(sequences, answers, rendered.unlearned)
+        last = next(iter(answers.values()))[-1]
+        return EncodedExample(sequences, answers, rendered.unlearned, last.turn.prompt)
 
     def _build_answer(self, turn: Turn, tokens: dict[str, list[int]]) -> Answer:
         sentinel, length = self._sentinel

@@ -64,6 +64,13 @@ def find_last_answer(messages: list[Message]) -> int:
     return max(index for index, message in enumerate(messages) if message["role"] == "assistant")
 
 
+def find_answers(messages: list[Message]) -> list[int]:
+    """Return the indexes of the assistant's messages to learn; not those whose `weight` is 0, as in OpenAI's format."""
+    return [
+        index for index, message in enumerate(messages) if message["role"] == "assistant" and message.get("weight") != 0
+    ]
+
+
 def parse_arguments(messages: list[Message]) -> list[Message]:
     """Return the messages with the arguments of tool calls as objects; in OpenAI's format they are JSON."""
     return [

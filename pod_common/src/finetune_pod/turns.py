@@ -234,8 +234,16 @@ def _find_omitted(number: int, message: Message, answer: str) -> Iterator[str]:
 
 def contains(text: str, value: str) -> bool:
     """Return whether a text contains a value as it is or escaped for JSON."""
-    forms = (value, json.dumps(value, ensure_ascii=False)[1:-1], json.dumps(value)[1:-1])
-    return any(form in text for form in forms)
+    return find_end(text, value) is not None
+
+
+def find_end(text: str, value: str, start: int = 0) -> int | None:
+    """Return where a value ends in a text from `start` on, as it is or escaped for JSON; None if it is not there."""
+    for form in (value, json.dumps(value, ensure_ascii=False)[1:-1], json.dumps(value)[1:-1]):
+        position = text.find(form, start)
+        if position >= 0:
+            return position + len(form)
+    return None
 
 
 def _leaves(value: Any) -> Iterator[str]:

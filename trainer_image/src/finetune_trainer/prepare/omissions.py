@@ -7,7 +7,7 @@ from typing import Any
 
 from finetune_pod.requests import Message, get_parts
 from finetune_pod.template import ChatTemplate, TemplateError
-from finetune_pod.turns import contains, split_reasoning
+from finetune_pod.turns import contains, find_end, split_reasoning
 
 from finetune_trainer.prepare.formats import Example
 from finetune_trainer.prepare.row_issues import RowWarning
@@ -53,7 +53,7 @@ def find_omitted(messages: list[Message], field: str, text: str) -> str:
         keeps_order = message["role"] not in ("system", "developer")
         contents = split_reasoning(message)[1] if message["role"] == "assistant" else get_parts(message.get("content"))
         for content in contents:
-            end = _find_end(content.strip(), text, position if keeps_order else 0)
+            end = find_end(text, content.strip(), position if keeps_order else 0)
             if end is None:
                 return f"{field}[{index}].content"
             position = end if keeps_order else position
@@ -98,15 +98,6 @@ def _mark_tool(index: int, tool: dict[str, Any]) -> dict[str, Any]:
     if function.get("description"):
         marked["description"] = f"{_MARK}description{index}"
     return {"type": "function", "function": marked}
-
-
-def _find_end(value: str, text: str, position: int) -> int | None:
-    """Return where a value ends in a text, as it is or escaped for JSON; None if the text does not contain it."""
-    for form in (value, json.dumps(value, ensure_ascii=False)[1:-1], json.dumps(value)[1:-1]):
-        start = text.find(form, position)
-        if start >= 0:
-            return start + len(form)
-    return None
 
 
 def _contains_call(text: str, function: dict[str, Any]) -> bool:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from finetune_pod.chat import Answer, Encoded, EncodedExample
+from finetune_pod.requests import find_answers
 from finetune_pod.template import TemplateError
 
 from finetune_trainer.prepare.formats import Example
@@ -149,20 +150,8 @@ def _describe_unlearned(encoded: EncodedExample) -> Iterator[RowWarning]:
 def _find_omissions(tokenizer: Tokenizer, example: Example, encoded: EncodedExample) -> Iterator[RowWarning]:
     if "text" in example:
         return iter(())
-    template = tokenizer.encoder.template
-    if not encoded.answers:
-        prompt = tokenizer.encoder.render_prompt(example["prompt"], example.get("tools"))
-        return find_omissions(template, example, prompt, 0)
-    last_answer = max(
-        (
-            index
-            for index, message in enumerate(example.get("messages", ()))
-            if message["role"] == "assistant" and message.get("weight") != 0 and index not in encoded.unlearned
-        ),
-        default=0,
-    )
-    answers = next(iter(encoded.answers.values()))
-    return find_omissions(template, example, answers[-1].turn.prompt, last_answer)
+    answers = [index for index in find_answers(example.get("messages", [])) if index not in encoded.unlearned]
+    return find_omissions(tokenizer.encoder.template, example, encoded.prompt, max(answers, default=0))
 
 
 def _check_endings(fields: list[tuple[str, Encoded]], encoded: EncodedExample, max_length: int) -> Iterator[RowWarning]:

@@ -83,15 +83,16 @@ def train(job: JobFile, directory: JobDirectory, attempt: int, metrics_port: int
     _delete_incomplete(directory.checkpoints, processes)
     _run_trainer(trainer, checkpoint, is_main=is_main)
     _check_finished(trainer.state, job.spec, callback)
-    _check_learned(explain_no_effect(trainer.state.log_history))
     artifact = _save_artifact(trainer, tokenizer, job, directory, attempt, is_main=is_main)
     summary = _summarize(trainer.state, chosen, callback, checkpoint)
     if is_main:
         write_history(directory.history, trainer.state.log_history)
         license_id = read_license(model_directory)
         write_card(job, directory, TrainingResult(chosen, summary, artifact, _read_losses(trainer.state), license_id))
-    report = StageReport(outcome="Succeeded", reason=Reason.SUCCEEDED, message=f"{summary.steps} steps")
-    return report.model_copy(update={"training": summary, "artifact": artifact})
+    message = f"{summary.steps} steps"
+    return StageReport(
+        outcome="Succeeded", reason=Reason.SUCCEEDED, message=message, training=summary, artifact=artifact
+    )
 
 
 def _load_model(job: JobFile, model_directory: Path, directory: JobDirectory) -> tuple[Any, Any]:
@@ -134,17 +135,14 @@ def _run_trainer(trainer: Any, checkpoint: Path | None, *, is_main: bool) -> Non
 
 
 def _check_finished(state: Any, spec: FineTuneJobSpec, callback: "TrainingCallback") -> None:
-    """Raise a StageError if the training was stopped; early stopping counts as finished."""
+    """Raise a StageError if the training was stopped or had no effect; early stopping counts as finished."""
     stopped_early = spec.hyperparameters.early_stopping and not callback.stopped
     if state.global_step < state.max_steps and not stopped_early:
         raise StageError(
             Reason.RETRYING,
             f"stopped at step {state.global_step} of {state.max_steps}; the next attempt resumes from there",
         )
-
-
-def _check_learned(problem: str) -> None:
-    if problem:
+    if problem := explain_no_effect(state.log_history):
         raise StageError(Reason.NOTHING_LEARNED, problem)
 
 
@@ -155,7 +153,10 @@ def _save_artifact(
     target = directory.model(attempt) if kind == "Model" else directory.adapter(attempt)
     save_result(trainer, tokenizer.tokenizer, job, target, is_main=is_main)
     if kind == "Adapter" and is_zero_adapter(target):
-        _check_learned("the adapter is still zero: raise hyperparameters.learningRate, or train more steps")
+        raise StageError(
+            Reason.NOTHING_LEARNED,
+            "the adapter is still zero: raise hyperparameters.learningRate, or train more steps",
+        )
     return describe_artifact(target, f"{job.output_uri}/{kind.lower()}/{attempt}", kind)
 
 
