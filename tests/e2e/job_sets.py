@@ -6,7 +6,7 @@ from e2e.jobs import data, finetunejob
 from rows import GRADER, PAIRS, PROMPTS
 
 _HYPERPARAMETERS = {"epochs": 4, "learningRate": 0.005, "batchSize": 4, "maxLength": 64}
-_EVALUATION = {"maxExamples": 10, "maxNewTokens": 8}
+_EVALUATION = {"maxExamples": 10, "minExamples": 4, "maxNewTokens": 8}
 
 
 def build_methods(namespace: str) -> list[dict[str, Any]]:

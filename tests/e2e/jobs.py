@@ -41,7 +41,12 @@ def finetunejob(name: str, namespace: str, **spec: Any) -> dict[str, Any]:
                 "maxLength": 128,
             },
             "compute": small | {"saveSteps": 5},
-            "evaluation": {"maxExamples": 6, "maxNewTokens": 16},
+            "evaluation": {
+                "maxExamples": 6,
+                "minExamples": 4,
+                "maxNewTokens": 16,
+                "gates": [{"metric": "Perplexity", "minGain": 0}],
+            },
         }
         | spec,
     }

@@ -39,7 +39,12 @@ def test_a_distributed_training_survives_a_lost_pod_and_a_failed_gate_is_not_ser
             method={"sft": {"packing": False}},
             hyperparameters=values,
             compute=compute,
-            evaluation={"gates": [{"metric": "ExactMatch", "minGain": 1}], "maxExamples": 6, "maxNewTokens": 8},
+            evaluation={
+                "gates": [{"metric": "ExactMatch", "minGain": 1}],
+                "minExamples": 2,
+                "maxExamples": 6,
+                "maxNewTokens": 8,
+            },
             serving={"modelName": "too-proud", "template": {}},
         )
     )

@@ -61,7 +61,7 @@ class TrainedJob:
                 "dataset": {"train": {"uri": "pvc://data/x"}},
                 "method": {method: {}},
                 "adapter": {"lora": {"rank": 8}},
-                "evaluation": {"maxNewTokens": 4} | evaluation,
+                "evaluation": {"maxNewTokens": 4, "minExamples": 2} | evaluation,
             },
         }
         (self.root / "job.json").write_text(json.dumps(manifest))
@@ -209,8 +209,8 @@ def test_a_complete_model_is_compared_with_its_base_by_preferences(trained_job: 
     status, report = trained_job.evaluate(trained_job.describe(model, "Model"))
     assert status == 0, report
     measured = {metric.metric: metric for metric in report.evaluation.metrics}
-    assert list(measured) == ["Perplexity", "PreferenceAccuracy"]
-    assert [gate.metric for gate in report.evaluation.gates] == ["PreferenceAccuracy"]
+    assert list(measured) == ["Perplexity", "PreferenceAccuracy", "TokenF1"]
+    assert [gate.metric for gate in report.evaluation.gates] == ["PreferenceAccuracy", "TokenF1"]
     for directory, role in ((models / "tiny", "base"), (model, "tuned")):
         likelihoods = [[mean for mean, _ in compute_likelihoods(directory, None, chats)] for chats in (CHATS, REJECTED)]
         prefers = [chosen > rejected for chosen, rejected in zip(*likelihoods, strict=True)]

@@ -70,6 +70,7 @@ class Reason(StrEnum):
     LIMIT_EXCEEDED = "LimitExceeded"
     DEADLINE_EXCEEDED = "DeadlineExceeded"
     GATES_FAILED = "GatesFailed"
+    INCONCLUSIVE = "Inconclusive"
     SERVER_NOT_FOUND = "ServerNotFound"
     SERVER_FULL = "ServerFull"
     SERVER_MISMATCH = "ServerMismatch"

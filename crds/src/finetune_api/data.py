@@ -68,6 +68,8 @@ class Dataset(ApiModel):
     `Preference`, `UnpairedPreference` (an answer with a label) or `Prompt` (for graders). Default: detected from the
     fields of the first row."""
     holdout: Annotated[float, Field(gt=0, le=0.5)] | None = None
-    """Fraction of `train` that is held out for the evaluation. Default: 0.1 if `validation` is not set either."""
+    """Fraction of `train` that is held out for the evaluation. Default: 0.1 if `validation` is not set either; up to
+    0.2 where 0.1 is fewer than `evaluation.minExamples`. With the same `hyperparameters.seed` an example stays held out
+    when others are added."""
 
     rules = (not_both("validation", "holdout"),)

@@ -75,14 +75,23 @@ class Evaluation(ApiModel):
     json_schema: Annotated[str, Field(min_length=2, max_length=16_384)] | None = None
     """JSON Schema, as a JSON string, that answers must match for `JsonValid`. Default: any valid JSON counts."""
     gates: Annotated[list[Gate], Field(max_length=8)] | None = None
-    """Gates, all of which must pass before the result is served. Default: one gate: perplexity must fall; for
-    preferences the accuracy must rise, for prompts without answers the first grader's score."""
+    """Gates, all of which must pass before the result is served. Default: perplexity must fall, for preferences the
+    accuracy must rise; and the generated answers must not get worse: the first grader's score, or else `TokenF1`, may
+    fall by 0.05 at most. For prompts without answers the first grader's score must rise."""
+    min_examples: Annotated[int, Field(ge=1, le=10_000)] = 10
+    """Minimum number of held-out examples with which a gate can be decided. With fewer it is inconclusive, and the
+    result is not served."""
     max_examples: Annotated[int, Field(ge=2, le=10_000)] = 200
     """Maximum number of held-out examples to evaluate."""
     max_new_tokens: Annotated[int, Field(ge=1, le=4096)] = 128
     """Maximum number of tokens generated for one answer."""
 
     rules = (
+        Rule(
+            "self.minExamples <= self.maxExamples",
+            "minExamples must not be greater than maxExamples: no gate could be decided",
+            lambda evaluation: evaluation.min_examples <= evaluation.max_examples,
+        ),
         Rule(
             "!has(self.metrics) || !has(self.gates) || self.gates.all(gate, gate.metric in self.metrics)",
             "gates[].metric must be one of metrics: add it there or remove the gate",

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from finetune_api.artifact import Artifact, Digest
+from finetune_api.conditions import Reason
 from finetune_api.evaluation import Metric, RelativeTo
 from finetune_api.model import ApiModel
 
@@ -87,10 +88,18 @@ Verdict = Literal["Improved", "Regressed", "Inconclusive"]
 
 
 class IncumbentComparison(ApiModel):
-    """One metric of incumbent and tuned model on the same held-out examples, with `gain` as for the base model."""
+    """One metric of incumbent and tuned model, with `gain` as for the base model.
 
+    Both are compared on the held-out examples that the incumbent was not trained on.
+    """
+
+    examples: Annotated[int, Field(ge=0)] | None = None
+    """Number of these examples to which the metric applies. If there is none, the values are those of all held-out
+    examples, and prove nothing."""
     value: float
     """Value of the metric for the incumbent."""
+    tuned: float | None = None
+    """Value of the metric for the tuned model on the same examples."""
     gain: float
     """Gain of the tuned model over the incumbent; positive is better."""
     gain_low: float
@@ -112,6 +121,8 @@ class MetricComparison(ApiModel):
     """Name of the metric."""
     grader: Annotated[str, Field(max_length=32)] | None = None
     """Name of the grader, for the metric Grader."""
+    examples: Annotated[int, Field(ge=0)] | None = None
+    """Number of held-out examples to which the metric applies."""
     base: float
     """Value of the metric for the base model."""
     tuned: float
@@ -144,6 +155,9 @@ class GateResult(ApiModel):
     """What the tuned model was compared with. `Base` if there was no incumbent."""
     passed: bool
     """Whether the gate passed: the lower bound of the gain's interval meets the requirement."""
+    conclusive: bool = True
+    """Whether the held-out examples decide the gate. They do not if there are fewer than `minExamples`, or if the
+    interval contains the requirement."""
     message: Text
     """Explanation of the result, with the values."""
 
@@ -159,6 +173,14 @@ class EvaluationSummary(ApiModel):
     """The first metrics, those with a gate before the others. `report/evaluate.json` has all metrics."""
     gates: Annotated[list[GateResult], Field(max_length=8)]
     """Result of every gate."""
+
+    @property
+    def reason(self) -> Reason:
+        """The reason of the condition `Evaluated`."""
+        missed = [gate for gate in self.gates if not gate.passed]
+        if self.passed:
+            return Reason.GATES_PASSED
+        return Reason.GATES_FAILED if any(gate.conclusive for gate in missed) or not missed else Reason.INCONCLUSIVE
 
 
 class ExportSummary(ApiModel):

@@ -6,6 +6,7 @@
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Literal, get_args
 
 from finetune_api.evaluation import Evaluation, Gate, Metric
@@ -27,6 +28,22 @@ _NEEDS_REFERENCE: frozenset[Metric] = frozenset(
 )
 """Metrics that compare an answer with a reference."""
 _NEEDS_ANSWER = _NEEDS_REFERENCE | {"Grader", "JsonValid"}
+_GENERATED: tuple[Metric, ...] = (
+    "Grader",
+    "TokenF1",
+    "RougeL",
+    "ExactMatch",
+    "ClassificationF1",
+    "Bleu",
+    "Rouge1",
+    "Rouge2",
+    "JsonValid",
+    "ToolCallValid",
+)
+"""Metrics of generated answers, in the order in which the default gates prefer them."""
+_MAX_REGRESSION = 0.05
+"""How far the default gate lets a metric of generated answers fall: with less, the noise of a few dozen examples alone
+would stop good models."""
 
 
 @dataclass(frozen=True)
@@ -169,7 +186,7 @@ def choose_metrics(evaluation: Evaluation, traits: Traits, graders: list[Grader]
     """Return the metrics to compute: those that the job names, or all that are useful on this data."""
     if evaluation.metrics is not None:
         return [metric for metric in get_args(Metric) if metric in evaluation.metrics]
-    gated = {gate.metric for gate in evaluation.gates or []}
+    gated = {gate.metric for gate in choose_gates(evaluation, traits, graders)}
     conditional: dict[Metric, Callable[[], bool]] = {
         "ClassificationF1": lambda: 2 <= traits.distinct_references <= min(_DEFAULT_MAX_LABELS, traits.examples // 2),
         "JsonValid": lambda: evaluation.json_schema is not None or (traits.has_references and traits.is_json),
@@ -187,19 +204,24 @@ def choose_metrics(evaluation: Evaluation, traits: Traits, graders: list[Grader]
 
 
 def choose_gates(evaluation: Evaluation, traits: Traits, graders: list[Grader]) -> list[Gate]:
-    """Return the gates: those that the job has, or a default for this data."""
+    """Return the gates: those that the job has, or a default for this data.
+
+    By default the likelihoods must improve, and the generated answers must not get worse. Where there is only one of
+    the two, it must improve.
+    """
     if evaluation.gates is not None:
         return evaluation.gates
-    match traits.shape:
-        case "Conversation" | "Text":
-            metric: Metric = "Perplexity"
-        case "Pair" | "Labeled":
-            metric = "PreferenceAccuracy"
-        case "Prompt":
-            metric = "Grader"
-    if evaluation.metrics is not None and metric not in evaluation.metrics:
-        metric = choose_metrics(evaluation, traits, graders)[0]
-    return [Gate(metric=metric, grader=graders[0].name if metric == "Grader" and graders else None, min_gain=0)]
+    listed = evaluation.metrics or get_args(Metric)
+    possible = [metric for metric in listed if not explain_not_measurable(metric, traits, graders)]
+    likelihood: Metric = "PreferenceAccuracy" if traits.shape in ("Pair", "Labeled") else "Perplexity"
+    generated = (metric for metric in _GENERATED if metric in possible)
+    metrics = [*({likelihood} & set(possible)), *islice(generated, 1)] or possible[:1]
+    return [_build_default_gate(metric, graders, must_improve=not index) for index, metric in enumerate(metrics)]
+
+
+def _build_default_gate(metric: Metric, graders: list[Grader], *, must_improve: bool) -> Gate:
+    requirement = {"min_gain": 0.0} if must_improve else {"max_regression": _MAX_REGRESSION}
+    return Gate(metric=metric, grader=graders[0].name if metric == "Grader" else None, **requirement)
 
 
 def check_evaluation(evaluation: Evaluation, traits: Traits, graders: list[Grader], examples: Iterable[Example]) -> str:

@@ -40,33 +40,39 @@ WORDS = ["ExactMatch", "TokenF1", "RougeL", "Bleu", "Rouge1", "Rouge2"]
 
 
 @pytest.mark.parametrize(
-    ("examples", "graders", "metrics", "gate"),
+    ("examples", "graders", "metrics", "gates"),
     [
-        (chats("red sky", "blue sea"), [], ["Perplexity", *WORDS], "Perplexity"),
-        (chats("a b", "c d"), [LAST], ["Perplexity", "Grader", *WORDS], "Perplexity"),
-        (chats("yes", "no", "no", "Yes"), [], ["Perplexity", *WORDS[:3], "ClassificationF1", *WORDS[3:]], "Perplexity"),
-        (chats('{"a": 1}', "[2]"), [], ["Perplexity", *WORDS[:3], "JsonValid", *WORDS[3:]], "Perplexity"),
+        (chats("red sky", "blue sea"), [], ["Perplexity", *WORDS], ["Perplexity", "TokenF1"]),
+        (chats("a b", "c d"), [LAST], ["Perplexity", "Grader", *WORDS], ["Perplexity", "Grader"]),
+        (
+            chats("yes", "no", "no", "Yes"),
+            [],
+            ["Perplexity", *WORDS[:3], "ClassificationF1", *WORDS[3:]],
+            ["Perplexity", "TokenF1"],
+        ),
+        (chats('{"a": 1}', "[2]"), [], ["Perplexity", *WORDS[:3], "JsonValid", *WORDS[3:]], ["Perplexity", "TokenF1"]),
         (
             chats("", "x", tool_calls=[CALL]),
             [],
             ["Perplexity", *WORDS[:3], "ToolCallValid", *WORDS[3:]],
-            "Perplexity",
+            ["Perplexity", "TokenF1"],
         ),
-        (TEXTS, [], ["Perplexity"], "Perplexity"),
-        (PAIRS, [], ["Perplexity", "PreferenceAccuracy"], "PreferenceAccuracy"),
-        (LABELED, [], ["Perplexity", "PreferenceAccuracy"], "PreferenceAccuracy"),
-        (PROMPTS, [CITY], ["Grader"], "Grader"),
-        (ANSWERED, [LAST], ["Grader", *WORDS], "Grader"),
+        (TEXTS, [], ["Perplexity"], ["Perplexity"]),
+        (PAIRS, [], ["Perplexity", "PreferenceAccuracy", "TokenF1"], ["PreferenceAccuracy", "TokenF1"]),
+        (LABELED, [], ["Perplexity", "PreferenceAccuracy"], ["PreferenceAccuracy"]),
+        (PROMPTS, [CITY], ["Grader"], ["Grader"]),
+        (ANSWERED, [LAST], ["Grader", *WORDS], ["Grader"]),
     ],
 )
 def test_default_metrics_follow_from_the_data(
-    examples: list[dict[str, Any]], graders: list[Grader], metrics: list[str], gate: str
+    examples: list[dict[str, Any]], graders: list[Grader], metrics: list[str], gates: list[str]
 ) -> None:
     evaluation, traits = Evaluation(), read_traits(examples)
     assert choose_metrics(evaluation, traits, graders) == metrics
-    (chosen,) = choose_gates(evaluation, traits, graders)
-    assert (chosen.metric, chosen.min_gain) == (gate, 0)
-    assert chosen.grader == (graders[0].name if gate == "Grader" else None)
+    first, *others = choose_gates(evaluation, traits, graders)
+    assert [gate.metric for gate in (first, *others)] == gates
+    assert (first.min_gain, [gate.max_regression for gate in others]) == (0, [0.05] * len(others))
+    assert all(gate.grader == (graders[0].name if gate.metric == "Grader" else None) for gate in (first, *others))
     assert check_evaluation(evaluation, traits, graders, examples) == ""
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from finetune_api.artifact import Artifact
 from finetune_api.contract.mounts import DEFAULT_CLAIM, path_of
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.meta import API_VERSION
@@ -103,6 +104,11 @@ class JobDirectory:
     def of(cls, job: JobFile, root: Path = Path("/")) -> "JobDirectory":
         """Return the job's directory on its claim, which is mounted below `root`."""
         return cls(path_of(job.output_uri, root), root)
+
+    @classmethod
+    def of_artifact(cls, artifact: Artifact, root: Path = Path("/")) -> "JobDirectory":
+        """Return the directory of the job that trained an artifact, which is two levels below it."""
+        return cls(path_of(artifact.uri, root).parents[1], root)
 
     @property
     def train_data(self) -> Path:

@@ -34,9 +34,9 @@ def record_report(builder: PlanBuilder, stage: Stage, report: StageReport) -> bo
             message = f"{steps} steps, loss {report.training.loss:.4f}"
         case Stage.EVALUATE if report.evaluation:
             builder.set_status(evaluation=report.evaluation)
-            reason, message = Reason.GATES_PASSED, "; ".join(gate.message for gate in report.evaluation.gates)
+            reason, message = report.evaluation.reason, "; ".join(gate.message for gate in report.evaluation.gates)
             if not report.evaluation.passed:
-                builder.set_failed(Reason.GATES_FAILED, message, stage)
+                builder.set_failed(reason, message, stage)
                 return False
         case Stage.EXPORT if report.export:
             builder.set_status(export=report.export)

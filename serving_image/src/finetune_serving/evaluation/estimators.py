@@ -52,6 +52,23 @@ def build_estimator(metric: Metric, name: str, samples: list[Sample]) -> Estimat
     return _build_mean([sample.scores.get(name) for sample in samples])
 
 
+def count_measured(metric: Metric, name: str, samples: list[Sample]) -> int:
+    """Return the number of examples to which a metric applies.
+
+    Args:
+        metric: the metric.
+        name: its name in `Sample.scores`.
+        samples: one per example.
+    """
+    if metric == "Perplexity":
+        return sum(sample.tokens > 0 for sample in samples)
+    if metric == "Bleu":
+        return sum(sample.bleu is not None for sample in samples)
+    if metric == "ClassificationF1":
+        return sum(sample.labels is not None for sample in samples)
+    return sum(name in sample.scores or sample.labeled_logprob is not None for sample in samples)
+
+
 def _build_perplexity(samples: list[Sample]) -> Estimator:
     """exp(sum of negative log-likelihoods / number of target tokens)."""
     nll, tokens = (np.array([getattr(sample, name) for sample in samples], dtype=float) for name in ("nll", "tokens"))

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, get_args
 
 from finetune_api.artifact import Artifact, Incumbent
-from finetune_api.conditions import Reason
 from finetune_api.contract.jobfile import JobDirectory, JobFile
 from finetune_api.contract.mounts import path_of
 from finetune_api.contract.reports import StageReport
@@ -19,6 +18,7 @@ from finetune_api.modelserver import Model
 from finetune_api.references import BASE_NAME
 from finetune_api.summaries import EvaluationSummary, MetricComparison
 from finetune_api.training import LORA_RANKS
+from finetune_pod.fingerprints import hash_prompt
 from finetune_pod.measurable import Example, choose_gates, choose_metrics, read_traits
 from finetune_pod.model_card import with_scores
 
@@ -75,13 +75,14 @@ def evaluate(
     samples = result.samples
     if not all(math.isfinite(sample.nll) for sample in samples["tuned"]):
         raise AdapterRefusedError("its likelihoods are not finite numbers: lower hyperparameters.learningRate")
-    comparisons = compare(scoring.metric_keys, samples["base"], samples["tuned"], samples.get("incumbent"))
-    summary = summarize(len(result.questions), comparisons, gates)
+    is_known = _find_known(result, incumbent, directory.root)
+    comparisons = compare(scoring.metric_keys, samples["base"], samples["tuned"], samples.get("incumbent"), is_known)
+    summary = summarize(len(result.questions), comparisons, gates, settings.min_examples)
     _write_report(directory.report("evaluate"), summary, comparisons, incumbent, result)
     _add_scores(directory.model_card, summary)
     return StageReport(
         outcome="Succeeded",
-        reason=Reason.GATES_PASSED if summary.passed else Reason.GATES_FAILED,
+        reason=summary.reason,
         message="; ".join(gate.message for gate in summary.gates)[:1024],
         evaluation=summary,
     )
@@ -133,6 +134,28 @@ def _check_incumbent(
 def _read_examples(path: Path, max_examples: int) -> list[Example]:
     with path.open(encoding="utf-8") as file:
         return [json.loads(line) for line in islice(file, max_examples)]
+
+
+def _find_known(result: EvaluationResult, incumbent: Incumbent, root: Path) -> list[bool]:
+    """Return for each question whether the incumbent was trained on its prompt, as far as its training data exists."""
+    known = set[int]()
+    if incumbent.artifact and "incumbent" in result.samples:
+        path = JobDirectory.of_artifact(incumbent.artifact, root).train_data
+        try:
+            with path.open(encoding="utf-8") as file:
+                known = {hash_prompt(json.loads(line)) for line in file}
+        except (OSError, ValueError) as error:
+            _LOG.warning(
+                "%s cannot be read (%s): the incumbent may have been trained on held-out examples", path, error
+            )
+    is_known = [hash_prompt(question.example) in known for question in result.questions]
+    if any(is_known):
+        _LOG.warning(
+            "the incumbent was trained on %d of %d held-out examples and is not compared on them",
+            sum(is_known),
+            len(is_known),
+        )
+    return is_known
 
 
 def _write_report(

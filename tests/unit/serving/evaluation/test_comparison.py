@@ -23,12 +23,12 @@ def test_a_better_model_passes_and_noise_does_not() -> None:
     (better,) = compare([("Perplexity", None)], build_samples(base), build_samples([nll - 5 for nll in base]))
     assert better.gain == pytest.approx(1 - np.exp(-0.5), abs=1e-6)
     assert better.verdict == "Improved"
-    assert decide_gate(gate, [better]).passed
+    assert decide_gate(gate, [better], 10).passed
     noise = [nll + change for nll, change in zip(base, random.normal(0, 5, 40), strict=True)]
     (lucky,) = compare([("Perplexity", None)], build_samples(base), build_samples(noise))
     assert lucky.gain_low < 0 < lucky.gain_high
     assert lucky.verdict == "Inconclusive"
-    assert not decide_gate(gate, [lucky]).passed
+    assert not decide_gate(gate, [lucky], 10).passed
 
 
 @pytest.mark.parametrize(
@@ -91,3 +91,29 @@ def test_intervals_of_few_examples_are_wider_than_their_bootstrap() -> None:
     assert widths == sorted(widths, reverse=True)
     assert widths[0] > 1
     assert measure(8)[0] >= 0  # From eight examples on it is the bootstrap's, which stays among the measured gains.
+
+
+def test_an_interval_is_as_wide_as_its_own_examples_require() -> None:
+    """A metric that applies to three of forty examples has the interval of three examples."""
+    few = [Sample(scores={"ToolCallValid": float(number == 0)}) for number in range(3)]
+    good = [Sample(scores={"ToolCallValid": 1.0}) for _ in range(3)]
+    others = [Sample() for _ in range(37)]
+    (comparison,) = compare([("ToolCallValid", None)], few + others, good + others)
+    assert comparison.examples == 3
+    assert comparison.gain_low < 0 < comparison.gain_high
+
+
+def test_an_incumbent_is_compared_on_examples_that_are_new_to_it() -> None:
+    """The incumbent knows the first ten answers by heart; on the others the tuned model is better."""
+    tuned = [Sample(scores={"ExactMatch": float(number % 2)}) for number in range(30)]
+    incumbent = [Sample(scores={"ExactMatch": float(number < 10)}) for number in range(30)]
+    base = [Sample(scores={"ExactMatch": 0.0})] * 30
+    is_known = [number < 10 for number in range(30)]
+    (comparison,) = compare([("ExactMatch", None)], base, tuned, incumbent, is_known)
+    assert comparison.examples == 30
+    assert comparison.incumbent
+    assert (comparison.incumbent.examples, comparison.incumbent.value, comparison.incumbent.tuned) == (20, 0, 0.5)
+    assert comparison.incumbent.gain_low > 0
+    (comparison,) = compare([("ExactMatch", None)], base, tuned, incumbent, [True] * 30)
+    assert comparison.incumbent
+    assert (comparison.incumbent.examples, comparison.incumbent.verdict) == (0, "Inconclusive")

@@ -1,11 +1,12 @@
 """Which examples are held out."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from finetune_trainer.failures import StageError
-from finetune_trainer.prepare.split import choose_heldout, write_split
+from finetune_trainer.prepare.split import choose_fraction, choose_heldout, write_split
 from finetune_trainer.prepared import read_examples
 from hypothesis import given
 from hypothesis import strategies as st
@@ -34,3 +35,19 @@ def test_a_split_keeps_every_row_and_separates_questions(
     assert train
     assert heldout
     assert not source.path.exists()
+
+
+@pytest.mark.parametrize(("examples", "fraction"), [(20, 0.2), (50, 0.2), (80, 0.125), (100, 0.1), (5000, 0.1)])
+def test_a_small_dataset_holds_out_enough_for_a_gate(examples: int, fraction: float) -> None:
+    assert choose_fraction(examples, 10) == fraction
+
+
+def test_examples_stay_held_out_when_others_are_added(tmp_path: Path) -> None:
+    """So that an incumbent and the model that is to replace it can be compared on data that is new to both."""
+    before, after = (
+        choose_heldout(scan(tmp_path, [chat(number) for number in range(count)]), 0.1, 42) for count in (400, 500)
+    )
+    kept = (before & after[:400]).sum() / before.sum()
+    assert kept > 0.8
+    other = choose_heldout(scan(tmp_path, [chat(number) for number in range(400)]), 0.1, 43)
+    assert (before & other).sum() < before.sum() / 2

@@ -16,11 +16,11 @@ from typing import Any
 
 from finetune_api.conditions import Reason
 from finetune_api.data import Format
+from finetune_pod.fingerprints import hash_example, hash_input, hash_prompt
 from finetune_pod.requests import parse_arguments
 
 from finetune_trainer.data_files import unit_of
 from finetune_trainer.failures import StageError
-from finetune_trainer.fingerprints import hash_example, hash_input, hash_prompt
 from finetune_trainer.prepare.files import MAX_ROW_BYTES, Row, UnknownFileError, UnreadableRow, read_rows
 from finetune_trainer.prepare.formats import Example, check_format, detect_format, parse_row, unknown_fields
 from finetune_trainer.prepare.row_issues import RowError, RowIssues

@@ -38,7 +38,7 @@ from finetune_trainer.prepare.provenance import describe_files, describe_model
 from finetune_trainer.prepare.report import PrepareReport
 from finetune_trainer.prepare.scan import SourceScan, dataset_invalid, detect_source_format, scan_source
 from finetune_trainer.prepare.shape import ModelShape, read_shape
-from finetune_trainer.prepare.split import choose_heldout, write_split
+from finetune_trainer.prepare.split import choose_fraction, choose_heldout, write_split
 from finetune_trainer.prepare.step_geometry import SampleLengths, build_geometry
 from finetune_trainer.prepare.token_counts import count_tokens
 from finetune_trainer.prepared import disable_packing
@@ -51,14 +51,14 @@ from finetune_trainer.train.schedule import (
 )
 
 _LOG = logging.getLogger(__name__)
-_DEFAULT_HOLDOUT = 0.1
 _DATE_WARNING = (
     "the model's chat template prints today's date: training and evaluation use {}, the server the date of each"
     " request; a system message may say which date applies"
 )
-_FEW_HELDOUT = 8
-"""With fewer held-out examples an interval is so wide that hardly any gate can pass."""
-_HELDOUT_WARNING = "only {} examples are held out, which prove little: add examples, or raise dataset.holdout"
+_HELDOUT_WARNING = (
+    "only {} examples are held out, but a gate needs {}: without more it is inconclusive and the result is not served;"
+    " add examples, raise dataset.holdout, or lower evaluation.minExamples"
+)
 _FEW_STEPS = 20
 """Fewer optimizer steps rarely change how a model answers, at the default learning rates."""
 
@@ -113,7 +113,8 @@ def prepare(job: JobFile, directory: JobDirectory, kind: GpuKind | None, currenc
     except StageError:
         report.write({})
         raise
-    _record_decisions(directory, data, packing_problem, today if tokenizer.encoder.template.prints_date else None)
+    template_date = today if tokenizer.encoder.template.prints_date else None
+    _record_decisions(directory, data, packing_problem, template_date, spec.evaluation.min_examples)
     check_evaluation_on_heldout(spec, directory.heldout_data, tokenizer)
     hyperparameters = _choose_hyperparameters(spec, data)
     summary = _summarize(spec, hyperparameters, data, report.scans, directory.train_data.parent)
@@ -145,7 +146,11 @@ def _check_packing(spec: FineTuneJobSpec, model_directory: Path) -> tuple[FineTu
 
 
 def _record_decisions(
-    directory: JobDirectory, data: _PreparedData, packing_problem: str, template_date: date | None
+    directory: JobDirectory,
+    data: _PreparedData,
+    packing_problem: str,
+    template_date: date | None,
+    min_examples: int,
 ) -> None:
     """Write what later stages must know of packing and the date; warn about both, and about few held-out examples."""
     warnings = data.train.warnings
@@ -155,8 +160,8 @@ def _record_decisions(
     if template_date:
         directory.template_date.write_text(template_date.isoformat())
         warnings.add("all", "date", _DATE_WARNING.format(template_date))
-    if data.heldout_examples < _FEW_HELDOUT:
-        warnings.add("all", "heldout", _HELDOUT_WARNING.format(data.heldout_examples))
+    if data.heldout_examples < min_examples:
+        warnings.add("all", "heldout", _HELDOUT_WARNING.format(data.heldout_examples, min_examples))
 
 
 def _prepare_data(
@@ -168,7 +173,8 @@ def _prepare_data(
     if spec.dataset.validation is None:
         train = scan(spec.dataset.train, TRAIN, train_path.with_name("all.jsonl"))
         check_rows(train)
-        is_heldout = choose_heldout(train, spec.dataset.holdout or _DEFAULT_HOLDOUT, spec.hyperparameters.seed)
+        fraction = spec.dataset.holdout or choose_fraction(len(train.row_numbers), spec.evaluation.min_examples)
+        is_heldout = choose_heldout(train, fraction, spec.hyperparameters.seed)
         write_split(train, is_heldout, train_path, heldout_path)
         heldout_examples = int(is_heldout.sum())
     else:

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_pod.chat import EncodedExample
+from finetune_pod.fingerprints import hash_prompt
 from finetune_pod.template import TemplateError
 
-from finetune_trainer.fingerprints import hash_prompt
 from finetune_trainer.prepared import read_examples
 from finetune_trainer.tokenizer import Tokenizer
 from finetune_trainer.train.schedule import count_validation_examples
