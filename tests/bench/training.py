@@ -13,6 +13,7 @@ from statistics import mean, median
 from typing import Any
 
 from bench.settings import EPOCHS, LEARNING_RATE, MAX_LENGTH, RANK, SEED
+from finetune_api.summaries import DatasetSummary
 from model.tiny import make_tiny_model
 from scipy import stats
 from workspace import Workspace, make_workspace
@@ -85,19 +86,25 @@ def _prepare(root: Path, base: Path, rows: list[dict[str, str]], seed: int) -> W
         root,
         base,
         list(rows),
-        method={"sft": {}},
+        method={"sft": {"packing": True}},
         adapter={"lora": {"rank": RANK}},
         hyperparameters={"epochs": EPOCHS, "learningRate": LEARNING_RATE, "maxLength": MAX_LENGTH, "seed": seed},
         compute={"saveSteps": 100_000},
     )
+    dataset = _run_prepare(workspace)
+    steps = math.ceil(dataset.train_examples / _PLAIN_BATCH)
+    job = json.loads(workspace.job_path.read_text())
+    job["spec"]["hyperparameters"]["batchSize"] = max(1, round(dataset.train_tokens / MAX_LENGTH / steps))
+    workspace.job_path.write_text(json.dumps(job))
+    _run_prepare(workspace)
+    return workspace
+
+
+def _run_prepare(workspace: Workspace) -> DatasetSummary:
     status, report = workspace.run_subprocess("prepare")
     if status != 0 or report is None or report.dataset is None:
         raise SystemExit(workspace.log[-3000:])
-    steps = math.ceil(report.dataset.train_examples / _PLAIN_BATCH)
-    job = json.loads(workspace.job_path.read_text())
-    job["spec"]["hyperparameters"]["batchSize"] = max(1, round(report.dataset.train_tokens / MAX_LENGTH / steps))
-    workspace.job_path.write_text(json.dumps(job))
-    return workspace
+    return report.dataset
 
 
 def _count_tokens(workspace: Workspace) -> int:

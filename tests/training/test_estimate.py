@@ -143,7 +143,7 @@ def test_the_estimate_is_within_a_tenth_of_what_torch_allocates(
         }
     )
     examples = np.full(100, ROW)
-    geometry = build_geometry(spec, choose_hyperparameters(spec, 100), shape, SampleLengths(examples, examples))
+    geometry = build_geometry(spec, choose_hyperparameters(spec, examples), shape, SampleLengths(examples, examples))
     memory = estimate_memory(shape, geometry)
     measured = measure_peak(tmp_path, model, packing=packing)
     assert memory.total - memory.overhead - memory.logits == pytest.approx(measured, rel=0.1)

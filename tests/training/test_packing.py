@@ -4,9 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from finetune_api.contract.jobfile import JobDirectory
+from finetune_pod.chat import EncodedExample
 from finetune_trainer.prepare.packing_check import measure_leak
 from finetune_trainer.prepare.stage import prepare
-from finetune_trainer.prepared import apply_preparation
+from finetune_trainer.prepared import read_examples
+from finetune_trainer.tokenizer import Tokenizer
+from finetune_trainer.train.micro_batch import load_hyperparameters
 from workspace import make_price_chats, make_workspace
 
 HYBRID = {"layer_types": ["conv", "conv", "full_attention", "conv"], "num_hidden_layers": 4}
@@ -52,19 +56,57 @@ def test_an_architecture_that_cannot_be_built_tiny_is_told(tmp_path: Path) -> No
     assert measure_leak(write_config(tmp_path, "qwen3_vl")) is None
 
 
-def test_such_a_job_is_prepared_and_trained_without_packing(
-    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_such_a_job_is_trained_without_packing(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     packed = make_workspace(tmp_path / "packed", model, make_price_chats(20), method={"sft": {"packing": True}})
     prepare(packed.job, packed.directory, None, "USD")
-    assert apply_preparation(packed.job, packed.directory) == packed.job
+    assert load_hyperparameters(packed.directory).packing
     monkeypatch.setattr("finetune_trainer.prepare.stage.measure_leak", lambda _: 0.36)
     workspace = make_workspace(tmp_path / "mixed", model, make_price_chats(20), method={"sft": {"packing": True}})
     report = prepare(workspace.job, workspace.directory, None, "USD")
     assert report.dataset is not None
     assert (report.dataset.warnings or {})["packing"] == 1
-    trained = apply_preparation(workspace.job, workspace.directory).spec.method.sft
-    assert trained is not None
-    assert not trained.packing
+    assert not load_hyperparameters(workspace.directory).packing
     text = workspace.directory.report("prepare").read_text()
     assert "one changes the logits of the next one by 0.36" in text
+
+
+@pytest.mark.parametrize(("count", "max_length", "packing"), [(100, 128, False), (300, 64, True), (1000, 128, True)])
+def test_with_the_defaults_packing_learns_no_less(
+    model: Path, tmp_path: Path, count: int, max_length: int, packing: bool
+) -> None:
+    """After the same epochs, on the examples that were held out."""
+    chosen, losses = [], []
+    for name, sft in (("default", {}), ("plain", {"packing": False})):
+        workspace = make_workspace(
+            tmp_path / name,
+            model,
+            make_price_chats(count),
+            method={"sft": sft},
+            hyperparameters={"learningRate": 0.002, "maxLength": max_length},
+        )
+        for stage in (["prepare"], ["train", "--attempt=1"]):
+            assert workspace.run(*stage)[0] == 0, workspace.log[-3000:]
+        chosen.append(load_hyperparameters(workspace.directory))
+        losses.append(_compute_loss(model, workspace.directory))
+    assert [values.packing for values in chosen] == [packing, False]
+    assert losses[0] <= losses[1] * 1.03, losses
+
+
+def _compute_loss(model: Path, directory: JobDirectory) -> float:
+    """Return the mean loss of the adapter on the held-out answers, in nats per token."""
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    encoder = Tokenizer(model, "pvc://models/tiny").encoder
+    trained: Any = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(model), directory.adapter(1))
+    total, count = 0.0, 0
+    for encoded in encoder.encode(list(read_examples(directory.heldout_data))):
+        assert isinstance(encoded, EncodedExample)
+        (sequence,) = encoded.sequences["messages"]
+        ids, labels = torch.tensor([sequence.ids]), torch.tensor([sequence.labels.tolist()])
+        targets = int((labels[:, 1:] != -100).sum())
+        with torch.no_grad():
+            total += trained(input_ids=ids, labels=labels).loss.item() * targets
+        count += targets
+    return total / count

@@ -56,4 +56,4 @@ def spec(
 
 
 def geometry_of(job: FineTuneJobSpec, data: SampleLengths = LENGTHS) -> StepGeometry:
-    return build_geometry(job, choose_hyperparameters(job, len(data.tokens)), LLAMA_8B, data)
+    return build_geometry(job, choose_hyperparameters(job, data.longest), LLAMA_8B, data)

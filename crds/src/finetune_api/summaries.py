@@ -61,6 +61,8 @@ class ChosenHyperparameters(ApiModel):
     """Number of sequences on a device at a time."""
     gradient_accumulation_steps: Annotated[int, Field(ge=1)]
     """Number of micro-batches of a device in one optimizer step."""
+    packing: bool = False
+    """Whether several short examples share a sequence."""
 
 
 class TrainingSummary(ApiModel):

@@ -19,8 +19,9 @@ Layers = Annotated[list[Annotated[int, Field(ge=0, le=1023)]], Field(min_length=
 class Sft(ApiModel):
     """Supervised fine-tuning: the model learns to answer like the examples."""
 
-    packing: bool = True
-    """Packs several short conversations into one sequence. Faster, with the same loss."""
+    packing: bool | None = None
+    """Packs several short examples into one sequence, which is faster but leaves fewer steps. It is not done where the
+    model's architecture mixes packed examples. Default: true if at least 300 steps are left."""
     assistant_only_loss: bool = True
     """Computes the loss on the assistant's messages only; if false, on all messages."""
 
@@ -186,7 +187,8 @@ class Hyperparameters(ApiModel):
     lr_scheduler: Literal["Cosine", "Linear", "Constant"] = "Cosine"
     """Shape of the learning rate schedule after the warmup."""
     batch_size: Annotated[int, Field(ge=1, le=4096)] | None = None
-    """Number of sequences in one optimizer step, over all devices. Default: 8, more for large datasets."""
+    """Number of sequences in one optimizer step, over all devices. Default: at most 8, fewer if the training would have
+    less than 100 steps; more for large datasets."""
     micro_batch_size: Annotated[int, Field(ge=1, le=4096)] | None = None
     """Number of sequences on a device at a time. It must divide the batch size. Default: at most 8."""
     warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.03

@@ -1,29 +1,36 @@
-"""What the prepare stage wrote for the training: the examples, one JSON object per line, and its decisions."""
+"""What the prepare stage wrote for the training: the examples, one JSON object per line, and the hyperparameters."""
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from finetune_api.conditions import Reason
-from finetune_api.contract.jobfile import JobDirectory, JobFile
-from finetune_api.finetunejob import FineTuneJobSpec
+from finetune_api.contract.jobfile import JobDirectory
+from finetune_api.summaries import ChosenHyperparameters
+from pydantic import ValidationError
 
 from finetune_trainer.failures import StageError
 
 
-def disable_packing(spec: FineTuneJobSpec) -> FineTuneJobSpec:
-    """Return the spec of a job without packing."""
-    if spec.method.sft is None:
-        return spec
-    sft = spec.method.sft.model_copy(update={"packing": False})
-    return spec.model_copy(update={"method": spec.method.model_copy(update={"sft": sft})})
+def write_hyperparameters(directory: JobDirectory, chosen: ChosenHyperparameters) -> None:
+    """Write the hyperparameters for the training."""
+    directory.hyperparameters.write_text(chosen.model_dump_json(by_alias=True))
 
 
-def apply_preparation(job: JobFile, directory: JobDirectory) -> JobFile:
-    """Return a job as it is trained: without packing if `prepare` found that the model mixes packed examples."""
-    return replace(job, spec=disable_packing(job.spec)) if directory.no_packing.exists() else job
+def read_hyperparameters(directory: JobDirectory) -> ChosenHyperparameters:
+    """Return the hyperparameters that `prepare` chose.
+
+    Raises:
+        StageError: the file is missing or damaged.
+    """
+    try:
+        return ChosenHyperparameters.model_validate_json("".join(_read_lines(directory.hyperparameters)))
+    except ValidationError as error:
+        raise StageError(
+            Reason.PREPARED_DATA_GONE,
+            f"{directory.hyperparameters} is damaged ({error.error_count()} errors): create another FineTuneJob",
+        ) from None
 
 
 def read_examples(path: Path) -> Iterator[dict[str, Any]]:
@@ -33,15 +40,6 @@ def read_examples(path: Path) -> Iterator[dict[str, Any]]:
         StageError: the file is missing.
     """
     return map(json.loads, _read_lines(path))
-
-
-def count_examples(path: Path) -> int:
-    """Return the number of examples in a file.
-
-    Raises:
-        StageError: the file is missing.
-    """
-    return sum(1 for _ in _read_lines(path))
 
 
 def _read_lines(path: Path) -> Iterator[str]:

@@ -126,9 +126,9 @@ class JobDirectory:
         return self.path / "data" / "template-date"
 
     @property
-    def no_packing(self) -> Path:
-        """A file that exists if examples must not be packed although the job asks for it."""
-        return self.path / "data" / "no-packing"
+    def hyperparameters(self) -> Path:
+        """The hyperparameters that `prepare` chose for the training, as JSON."""
+        return self.path / "data" / "hyperparameters.json"
 
     def read_template_date(self) -> date | None:
         """Return that date; None if the template prints none."""

@@ -26,7 +26,7 @@ def estimate_of(job: FineTuneJobSpec, kind: GpuKind | None) -> Estimate:
 
 
 def shortage(job: FineTuneJobSpec, data: SampleLengths, memory: str | None) -> str:
-    return explain_memory_shortage(job, choose_hyperparameters(job, len(data.tokens)), LLAMA_8B, data, memory)
+    return explain_memory_shortage(job, choose_hyperparameters(job, data.longest), LLAMA_8B, data, memory)
 
 
 def test_the_memory_is_the_sum_of_parts_that_can_be_worked_out() -> None:

@@ -12,6 +12,12 @@ from finetune_trainer.train.schedule import (
     explain_no_training,
     halve_micro_batch,
 )
+from hypothesis import given
+from hypothesis import strategies as st
+
+
+def lengths(count: int, tokens: int = 10) -> Any:
+    return np.full(count, tokens)
 
 
 def spec(
@@ -36,33 +42,46 @@ GRPO = {"grpo": {"graders": [{"name": "right", "stringCheck": {}}], "numGenerati
     ("examples", "epochs"), [(1, 25), (10, 10), (33, 3), (34, 3), (8333, 3), (10_000, 2), (90_000, 1)]
 )
 def test_epochs_depend_on_the_number_of_examples(examples: int, epochs: float) -> None:
-    assert choose_hyperparameters(spec(), examples).epochs == epochs
-    assert choose_hyperparameters(spec(epochs=1.5), examples).epochs == 1.5
+    assert choose_hyperparameters(spec(), lengths(examples)).epochs == epochs
+    assert choose_hyperparameters(spec(epochs=1.5), lengths(examples)).epochs == 1.5
 
 
 def test_the_learning_rate_of_adapters_is_ten_times_that_of_all_weights() -> None:
     methods: list[dict[str, Any]] = [{"sft": {}}, {"dpo": {}}, GRPO]
     for method in methods:
-        adapter, full = (choose_hyperparameters(spec(method, kind), 100).learning_rate for kind in ("lora", "full"))
+        adapter, full = (
+            choose_hyperparameters(spec(method, kind), lengths(100)).learning_rate for kind in ("lora", "full")
+        )
         assert adapter == pytest.approx(10 * full)
-    assert choose_hyperparameters(spec(learningRate=0.5), 100).learning_rate == 0.5
+    assert choose_hyperparameters(spec(learningRate=0.5), lengths(100)).learning_rate == 0.5
 
 
 @pytest.mark.parametrize(
     ("examples", "processes", "method", "size"),
-    [(100, 1, None, 8), (10_000, 1, None, 16), (1_000_000, 1, None, 64), (100, 3, None, 9), (100, 4, GRPO, 24)],
+    [
+        (20, 1, None, 1),
+        (95, 1, None, 2),
+        (300, 1, None, 8),
+        (1000, 1, None, 8),
+        (10_000, 1, None, 16),
+        (1_000_000, 1, None, 64),
+        (300, 3, None, 9),
+        (100, 4, GRPO, 24),
+    ],
 )
 def test_the_batch_size_depends_on_examples_processes_and_generations(
     examples: int, processes: int, method: dict[str, Any] | None, size: int
 ) -> None:
-    assert choose_hyperparameters(spec(method, processes=processes), examples).batch_size == size
+    assert choose_hyperparameters(spec(method, processes=processes), lengths(examples)).batch_size == size
 
 
 @pytest.mark.parametrize(("gpus", "max_length", "micro_batch"), [(0, 256, 4), (0, 1024, 1), (0, 4096, 1), (1, 1024, 8)])
 def test_packed_rows_are_short_on_cpus(gpus: int, max_length: int, micro_batch: int) -> None:
-    manifest = spec({"sft": {"packing": True}}, maxLength=max_length).to_dict()
+    manifest = spec({"sft": {"packing": True}}, maxLength=max_length, batchSize=8).to_dict()
     manifest["compute"]["resources"]["gpus"] = gpus
-    assert choose_hyperparameters(FineTuneJobSpec.model_validate(manifest), 100).micro_batch_size == micro_batch
+    assert (
+        choose_hyperparameters(FineTuneJobSpec.model_validate(manifest), lengths(100)).micro_batch_size == micro_batch
+    )
 
 
 @pytest.mark.parametrize(
@@ -76,7 +95,7 @@ def test_packed_rows_are_short_on_cpus(gpus: int, max_length: int, micro_batch: 
     ],
 )
 def test_a_batch_is_divided_among_processes(values: dict[str, Any], processes: int, divided: tuple[int, int]) -> None:
-    chosen = choose_hyperparameters(spec(processes=processes, **values), 100)
+    chosen = choose_hyperparameters(spec(processes=processes, **values), lengths(100))
     assert (chosen.micro_batch_size, chosen.gradient_accumulation_steps) == divided
 
 
@@ -93,14 +112,14 @@ def test_a_batch_that_cannot_be_divided_is_refused(
     method: dict[str, Any] | None, processes: int, values: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        choose_hyperparameters(spec(method, processes=processes, **values), 100)
+        choose_hyperparameters(spec(method, processes=processes, **values), lengths(100))
 
 
 def test_packing_reduces_the_steps() -> None:
-    lengths = np.full(80, 100)
     for packing, steps in ((False, 10), (True, 1)):
         job = spec({"sft": {"packing": packing}}, epochs=1, batchSize=8)
-        assert estimate_steps(job, choose_hyperparameters(job, 80), lengths) == steps
+        samples = lengths(80, 100)
+        assert estimate_steps(job, choose_hyperparameters(job, samples), samples) == steps
 
 
 @pytest.mark.parametrize(
@@ -111,8 +130,8 @@ def test_a_micro_batch_is_halved_to_a_divisor(micro_batch: int, minimum: int, sm
 
 
 def explain(job: FineTuneJobSpec, samples: int) -> str:
-    chosen = choose_hyperparameters(job, samples)
-    steps = estimate_steps(job, chosen, np.full(samples, 10))
+    chosen = choose_hyperparameters(job, lengths(samples))
+    steps = estimate_steps(job, chosen, lengths(samples))
     return explain_no_training(job, chosen, samples, steps)
 
 
@@ -138,8 +157,34 @@ def test_early_stopping_that_never_looks_is_refused() -> None:
 
 def test_the_warning_about_few_steps_says_what_to_change() -> None:
     job = spec({"sft": {"packing": True}}, batchSize=8)
-    message = explain_few_steps(job, choose_hyperparameters(job, 10), 3)
+    message = explain_few_steps(choose_hyperparameters(job, lengths(10)), 3)
     assert message.startswith("the training has only 3 steps")
     assert "set method.sft.packing to false, lower hyperparameters.batchSize from 8" in message
     job = spec(batchSize=1)
-    assert "batchSize" not in explain_few_steps(job, choose_hyperparameters(job, 10), 3)
+    assert "batchSize" not in explain_few_steps(choose_hyperparameters(job, lengths(10)), 3)
+
+
+@pytest.mark.parametrize(
+    ("count", "tokens", "packing", "steps"),
+    [
+        (95, 30, False, 144),
+        (1000, 30, False, 375),
+        (1000, 300, True, 441),
+        (10_000, 100, True, 490),
+        (100_000, 100, True, 611),
+    ],
+)
+def test_examples_are_packed_if_enough_steps_are_left(count: int, tokens: int, packing: bool, steps: int) -> None:
+    job, samples = spec({"sft": {}}), lengths(count, tokens)
+    chosen = choose_hyperparameters(job, samples)
+    assert (chosen.packing, estimate_steps(job, chosen, samples)) == (packing, steps)
+    assert not choose_hyperparameters(job, samples, can_pack=False).packing
+    assert choose_hyperparameters(spec({"sft": {"packing": True}}), samples).packing
+    assert not choose_hyperparameters(spec({"sft": {"packing": False}}), samples).packing
+
+
+@given(st.integers(1, 3000), st.integers(1, 3000), st.integers(1, 8))
+def test_a_training_of_few_examples_has_as_many_steps_as_they_allow(count: int, tokens: int, processes: int) -> None:
+    job, samples = spec({"sft": {}}, processes=processes), lengths(count, tokens)
+    chosen = choose_hyperparameters(job, samples)
+    assert estimate_steps(job, chosen, samples) >= min(100, count * chosen.epochs // (2 * processes))

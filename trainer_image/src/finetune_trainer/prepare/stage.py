@@ -41,7 +41,7 @@ from finetune_trainer.prepare.shape import ModelShape, read_shape
 from finetune_trainer.prepare.split import choose_fraction, choose_heldout, write_split
 from finetune_trainer.prepare.step_geometry import SampleLengths, build_geometry
 from finetune_trainer.prepare.token_counts import count_tokens
-from finetune_trainer.prepared import disable_packing
+from finetune_trainer.prepared import write_hyperparameters
 from finetune_trainer.tokenizer import Tokenizer
 from finetune_trainer.train.schedule import (
     choose_hyperparameters,
@@ -106,7 +106,7 @@ def prepare(job: JobFile, directory: JobDirectory, kind: GpuKind | None, currenc
     today = directory.read_template_date() or datetime.now(UTC).date()
     tokenizer = Tokenizer(model_directory, spec.model.uri, today)
     check_model_support(spec, shape, tokenizer.max_token_id)
-    spec, packing_problem = _check_packing(spec, model_directory)
+    packing_problem = _explain_no_packing(spec, model_directory)
     report = PrepareReport(directory.report("prepare"), [describe_model(spec.model.uri, model_directory)])
     try:
         data = _prepare_data(spec, directory, tokenizer, report)
@@ -114,9 +114,9 @@ def prepare(job: JobFile, directory: JobDirectory, kind: GpuKind | None, currenc
         report.write({})
         raise
     template_date = today if tokenizer.encoder.template.prints_date else None
-    _record_decisions(directory, data, packing_problem, template_date, spec.evaluation.min_examples)
+    hyperparameters = _choose_hyperparameters(spec, data, can_pack=not packing_problem)
+    _record_decisions(spec, directory, data, hyperparameters, packing_problem, template_date)
     check_evaluation_on_heldout(spec, directory.heldout_data, tokenizer)
-    hyperparameters = _choose_hyperparameters(spec, data)
     summary = _summarize(spec, hyperparameters, data, report.scans, directory.train_data.parent)
     estimate = _estimate(spec, hyperparameters, shape, data.lengths, kind, currency)
     report.write(_compute_statistics(summary, estimate, data))
@@ -132,30 +132,31 @@ def prepare(job: JobFile, directory: JobDirectory, kind: GpuKind | None, currenc
     )
 
 
-def _check_packing(spec: FineTuneJobSpec, model_directory: Path) -> tuple[FineTuneJobSpec, str]:
-    """Return the spec, without packing if the model would mix packed examples, and then why."""
-    if spec.method.sft is None or not spec.method.sft.packing:
-        return spec, ""
+def _explain_no_packing(spec: FineTuneJobSpec, model_directory: Path) -> str:
+    """Return why the model cannot train on packed examples; empty if it can, or if the job does not ask for it."""
+    if spec.method.sft is None or spec.method.sft.packing is False:
+        return ""
     leak = measure_leak(model_directory)
     if leak == 0:
-        return spec, ""
+        return ""
     cause = "it cannot be checked whether this architecture keeps packed examples apart"
     if leak is not None:
         cause = f"this architecture mixes packed examples: one changes the logits of the next one by {leak:.2g}"
-    return disable_packing(spec), f"examples are trained without packing, since {cause}"
+    return f"examples are trained without packing, since {cause}"
 
 
 def _record_decisions(
+    spec: FineTuneJobSpec,
     directory: JobDirectory,
     data: _PreparedData,
+    hyperparameters: ChosenHyperparameters,
     packing_problem: str,
     template_date: date | None,
-    min_examples: int,
 ) -> None:
-    """Write what later stages must know of packing and the date; warn about both, and about few held-out examples."""
-    warnings = data.train.warnings
+    """Write what later stages must know; warn about packing, the date, and few held-out examples."""
+    warnings, min_examples = data.train.warnings, spec.evaluation.min_examples
+    write_hyperparameters(directory, hyperparameters)
     if packing_problem:
-        directory.no_packing.touch()
         warnings.add("all", "packing", packing_problem)
     if template_date:
         directory.template_date.write_text(template_date.isoformat())
@@ -223,18 +224,18 @@ def _check_format(spec: FineTuneJobSpec, uri: str, row_format: Format | None) ->
         )
 
 
-def _choose_hyperparameters(spec: FineTuneJobSpec, data: _PreparedData) -> ChosenHyperparameters:
+def _choose_hyperparameters(spec: FineTuneJobSpec, data: _PreparedData, *, can_pack: bool) -> ChosenHyperparameters:
     """Choose the hyperparameters, and check that they make a training; few steps are a warning."""
+    lengths = data.lengths.longest
     try:
-        chosen = choose_hyperparameters(spec, data.train_examples)
+        chosen = choose_hyperparameters(spec, lengths, can_pack=can_pack)
     except ValueError as error:
         raise StageError(Reason.INVALID_SPEC, str(error)) from None
-    lengths = data.lengths.longest
     steps = estimate_steps(spec, chosen, lengths)
     if problem := explain_no_training(spec, chosen, len(lengths), steps):
         raise StageError(Reason.INVALID_SPEC, problem)
     if steps < _FEW_STEPS:
-        data.train.warnings.add("all", "steps", explain_few_steps(spec, chosen, steps))
+        data.train.warnings.add("all", "steps", explain_few_steps(chosen, steps))
     return chosen
 
 

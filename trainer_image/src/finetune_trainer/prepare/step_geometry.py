@@ -71,7 +71,7 @@ def build_geometry(
     """Return the geometry of a job."""
     method, max_length = spec.method, spec.hyperparameters.max_length
     micro_batch = chosen.micro_batch_size
-    packed = method.sft is not None and method.sft.packing
+    packed = chosen.packing
     sequence_length = min(max_length, int(lengths.longest.max(initial=1)))
     if method.grpo:
         sequence_length = int(lengths.longest.max(initial=1)) + method.grpo.max_completion_length

@@ -21,7 +21,6 @@ from finetune_api.contract.reports import StageReport, parse_report
 from finetune_api.summaries import ChosenHyperparameters
 
 from finetune_trainer.failures import StageError
-from finetune_trainer.prepared import apply_preparation
 from finetune_trainer.train.micro_batch import load_hyperparameters, read_micro_batch
 
 _SHUTDOWN_SECONDS = 100
@@ -55,7 +54,7 @@ def launch_training(
         leader: DNS name of the first node, the rendezvous of several nodes.
 
     Raises:
-        StageError: the batch cannot be divided, the data is missing, or no process wrote a report.
+        StageError: the prepared data is missing, or no process wrote a report.
     """
     compute = job.spec.compute
     arguments = [
@@ -64,7 +63,7 @@ def launch_training(
         f"--attempt={attempt}",
         f"--metrics-port={metrics_port}",
     ]
-    hyperparameters = load_hyperparameters(apply_preparation(job, directory).spec, directory)
+    hyperparameters = load_hyperparameters(directory)
     while True:
         rendezvous_id = f"{attempt}-{hyperparameters.micro_batch_size}"
         exit_code, report = _run_processes(arguments, compute, leader, rendezvous_id)

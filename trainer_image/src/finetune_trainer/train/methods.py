@@ -49,7 +49,7 @@ def build_trainer(
     trainer_class, config_class = derive_trainer(spec.method.name)
     if spec.method.grpo:
         inputs["reward_funcs"] = [_build_reward(grader) for grader in spec.method.grpo.graders]
-    arguments = _build_common_arguments(spec, chosen, checkpoints) | _build_method_arguments(spec)
+    arguments = _build_common_arguments(spec, chosen, checkpoints) | _build_method_arguments(spec, chosen)
     trainer = trainer_class(
         model=model,
         args=config_class(**arguments),
@@ -127,13 +127,13 @@ def _build_parallelism_arguments(compute: Compute) -> dict[str, Any]:
             }
 
 
-def _build_method_arguments(spec: FineTuneJobSpec) -> dict[str, Any]:
+def _build_method_arguments(spec: FineTuneJobSpec, chosen: ChosenHyperparameters) -> dict[str, Any]:
     """Return the training arguments of the job's method only."""
     method, max_length = spec.method, spec.hyperparameters.max_length
     if method.sft:
         return {
             "max_length": max_length,
-            "packing": method.sft.packing,
+            "packing": chosen.packing,
             "packing_strategy": "bfd",
             "label_smoothing_factor": spec.hyperparameters.label_smoothing,
         }

@@ -14,9 +14,16 @@ _MAX_MICRO_BATCH = 8
 _PACKED_TOKENS = 1024
 """Tokens of a micro-batch on CPUs if sequences are packed: packing makes one row of them, whose attention costs the
 square of its length. With 3072 tokens a training took twice as long as with 512 or 1024 (4 layers, hidden size 256)."""
-_BATCH_SIZES = (8, 16, 32, 64)
+_BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64)
+_BATCH_SIZE = 8
 _BATCH_FRACTION = 0.002
 """OpenAI's default batch size is about 0.2 % of the examples."""
+_MIN_STEPS = 100
+"""Small datasets get smaller batches until a training has this many steps. OpenAI's defaults train 100 examples in 300
+steps; adapters lose more by large batches than by small ones (thinkingmachines.ai/blog/lora)."""
+_MIN_PACKED_STEPS = 300
+"""A step of packed examples learns from more of them, so a training has fewer steps. From here on the loss after the
+same epochs is no worse than without packing (tests/training/test_packing.py)."""
 _PROMPTS_PER_STEP = 4
 """Prompts in one step of grpo, each with all its generations."""
 _LEARNING_RATES: dict[MethodName, float] = {
@@ -33,26 +40,33 @@ _LOW_RANK_FACTOR = 10
 """A low-rank adapter needs about ten times the learning rate of all weights (thinkingmachines.ai/blog/lora)."""
 
 
-def choose_hyperparameters(spec: FineTuneJobSpec, examples: int) -> ChosenHyperparameters:
+def choose_hyperparameters(
+    spec: FineTuneJobSpec, lengths: "NDArray[Any]", *, can_pack: bool = True
+) -> ChosenHyperparameters:
     """Return the hyperparameters of a training: those that the job sets, and defaults for the others.
 
     Args:
         spec: the spec of the job.
-        examples: number of training examples.
+        lengths: lengths of the training samples in tokens, shape [samples].
+        can_pack: whether the model keeps packed examples apart.
 
     Raises:
         ValueError: the batch cannot be divided as the job requires; the message names the field.
     """
     values = spec.hyperparameters
     rate = _LEARNING_RATES[spec.method.name] * (_LOW_RANK_FACTOR if spec.adapter.low_rank else 1)
-    batch_size = values.batch_size or _choose_batch_size(spec, examples)
-    micro, accumulation = divide_batch(spec, batch_size)
+    epochs = values.epochs or choose_epochs(len(lengths))
+    packing = can_pack and _choose_packing(spec, lengths, epochs)
+    sequences = _count_sequences(spec, lengths, packing=packing)
+    batch_size = values.batch_size or _choose_batch_size(spec, sequences, epochs, packing=packing)
+    micro, accumulation = divide_batch(spec, batch_size, packing=packing)
     return ChosenHyperparameters(
-        epochs=values.epochs or choose_epochs(examples),
+        epochs=epochs,
         learning_rate=values.learning_rate or rate,
         batch_size=batch_size,
         micro_batch_size=micro,
         gradient_accumulation_steps=accumulation,
+        packing=packing,
     )
 
 
@@ -63,19 +77,37 @@ def choose_epochs(examples: int) -> float:
     return float(max(1, min(3, 25_000 // examples)))
 
 
-def _choose_batch_size(spec: FineTuneJobSpec, examples: int) -> int:
+def _choose_packing(spec: FineTuneJobSpec, lengths: "NDArray[Any]", epochs: float) -> bool:
+    """Return whether to pack examples: as the job says, or if enough steps are left."""
+    if spec.method.sft is None or spec.method.sft.packing is not None:
+        return bool(spec.method.sft and spec.method.sft.packing)
+    smallest_batch = spec.hyperparameters.batch_size or spec.compute.processes
+    return _count_sequences(spec, lengths, packing=True) * epochs / smallest_batch >= _MIN_PACKED_STEPS
+
+
+def _count_sequences(spec: FineTuneJobSpec, lengths: "NDArray[Any]", *, packing: bool) -> int:
+    """Return the number of sequences that an epoch trains on."""
+    stopping, max_length = spec.hyperparameters.early_stopping, spec.hyperparameters.max_length
+    if stopping:
+        lengths = lengths[: len(lengths) - count_validation_examples(len(lengths), stopping.fraction)]
+    return math.ceil(int(lengths.clip(max=max_length).sum()) / max_length) if packing else len(lengths)
+
+
+def _choose_batch_size(spec: FineTuneJobSpec, sequences: int, epochs: float, *, packing: bool) -> int:
     """Return a batch size that is a multiple of the processes and, for grpo, of the generations per prompt."""
     unit = spec.compute.processes
-    target = max(size for size in _BATCH_SIZES if size <= max(_BATCH_SIZES[0], examples * _BATCH_FRACTION))
+    enough_steps = sequences * epochs / (_MIN_PACKED_STEPS if packing else _MIN_STEPS)
+    largest = min(enough_steps, max(_BATCH_SIZE, sequences * _BATCH_FRACTION))
+    target = max(size for size in _BATCH_SIZES if size <= max(largest, 1))
     if spec.method.grpo:
         unit = math.lcm(unit, spec.method.grpo.num_generations)
-        target = min(_PROMPTS_PER_STEP, max(examples, 1)) * spec.method.grpo.num_generations
+        target = min(_PROMPTS_PER_STEP, max(sequences, 1)) * spec.method.grpo.num_generations
     if spec.method.kto:
         unit *= 2
     return math.ceil(target / unit) * unit
 
 
-def divide_batch(spec: FineTuneJobSpec, batch_size: int) -> tuple[int, int]:
+def divide_batch(spec: FineTuneJobSpec, batch_size: int, *, packing: bool) -> tuple[int, int]:
     """Return the micro-batch size and the gradient accumulation steps that make up a batch on each process.
 
     Raises:
@@ -92,7 +124,7 @@ def divide_batch(spec: FineTuneJobSpec, batch_size: int) -> tuple[int, int]:
     batch_per_process = batch_size // processes
     micro = spec.hyperparameters.micro_batch_size
     if micro is None:
-        largest = min(batch_per_process, _limit_micro_batch(spec))
+        largest = min(batch_per_process, _limit_micro_batch(spec, packing=packing))
         micro = max(size for size in range(1, largest + 1) if batch_per_process % size == 0)
     if batch_per_process % micro:
         raise ValueError(
@@ -105,9 +137,8 @@ def divide_batch(spec: FineTuneJobSpec, batch_size: int) -> tuple[int, int]:
     return micro, batch_per_process // micro
 
 
-def _limit_micro_batch(spec: FineTuneJobSpec) -> int:
+def _limit_micro_batch(spec: FineTuneJobSpec, *, packing: bool) -> int:
     """Return the largest micro-batch that still speeds up the training."""
-    packing = spec.method.sft and spec.method.sft.packing
     if packing and not spec.compute.resources.gpus:
         return max(1, min(_MAX_MICRO_BATCH, _PACKED_TOKENS // spec.hyperparameters.max_length))
     return _MAX_MICRO_BATCH
@@ -119,19 +150,14 @@ def estimate_steps(spec: FineTuneJobSpec, chosen: ChosenHyperparameters, lengths
     Args:
         spec: the spec of the job.
         chosen: its hyperparameters.
-        lengths: lengths of the training examples in tokens, shape [examples].
+        lengths: lengths of the training samples in tokens, shape [samples].
     """
-    sft, grpo, stopping = spec.method.sft, spec.method.grpo, spec.hyperparameters.early_stopping
-    max_length = spec.hyperparameters.max_length
-    if stopping:
-        lengths = lengths[: len(lengths) - count_validation_examples(len(lengths), stopping.fraction)]
+    grpo = spec.method.grpo
+    sequences = _count_sequences(spec, lengths, packing=chosen.packing)
     if grpo:
-        steps_per_epoch = len(lengths) * grpo.num_generations // chosen.batch_size
-    elif sft and sft.packing:
-        sequences = math.ceil(int(lengths.clip(max=max_length).sum()) / max_length)
-        steps_per_epoch = math.ceil(sequences / chosen.batch_size)
+        steps_per_epoch = sequences * grpo.num_generations // chosen.batch_size
     else:
-        steps_per_epoch = math.ceil(len(lengths) / chosen.batch_size)
+        steps_per_epoch = math.ceil(sequences / chosen.batch_size)
     return max(1, math.ceil(max(steps_per_epoch, 1) * chosen.epochs))
 
 
@@ -163,12 +189,12 @@ def explain_no_training(spec: FineTuneJobSpec, chosen: ChosenHyperparameters, sa
     return ""
 
 
-def explain_few_steps(spec: FineTuneJobSpec, chosen: ChosenHyperparameters, steps: int) -> str:
+def explain_few_steps(chosen: ChosenHyperparameters, steps: int) -> str:
     """Return the warning about a training with few steps: what to change for more of them."""
     changes = ["raise hyperparameters.epochs", "add examples"]
     if chosen.batch_size > 1:
         changes.insert(0, f"lower hyperparameters.batchSize from {chosen.batch_size}")
-    if spec.method.sft and spec.method.sft.packing:
+    if chosen.packing:
         changes.insert(0, "set method.sft.packing to false")
     return f"the training has only {steps} steps and may learn little: {', '.join(changes[:-1])}, or {changes[-1]}"
 

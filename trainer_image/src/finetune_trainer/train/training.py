@@ -19,7 +19,6 @@ from finetune_api.summaries import ChosenHyperparameters, TrainingSummary
 from finetune_trainer.export.model_card import TrainingResult, read_license, write_card
 from finetune_trainer.failures import StageError, diagnose
 from finetune_trainer.fetch.sources import find_model
-from finetune_trainer.prepared import apply_preparation
 from finetune_trainer.tokenizer import Tokenizer
 from finetune_trainer.train.checkpoints import (
     find_newest_complete,
@@ -67,7 +66,7 @@ def train(job: JobFile, directory: JobDirectory, attempt: int, metrics_port: int
     is_main = processes.is_main_process
     if is_main:
         serve_metrics(metrics_port)
-    chosen = load_hyperparameters(job.spec, directory)
+    chosen = load_hyperparameters(directory)
     base_model = find_model(job.spec.model, directory.root, weights=True)
     model_directory = merge_parent_adapter(job, base_model, directory, processes)
     tokenizer = Tokenizer(model_directory, job.spec.model.uri, directory.read_template_date())
@@ -196,7 +195,6 @@ def main(arguments: list[str] | None = None) -> None:
     logging.getLogger("httpx").setLevel(logging.WARNING)
     job = read_job_file(options.job)
     directory = JobDirectory.of(job, options.root)
-    job = apply_preparation(job, directory)
     _block_unused_imports(job.spec)
     try:
         with tempfile.TemporaryDirectory() as scratch:
