@@ -41,6 +41,7 @@ from finetune_trainer.prepare.shape import ModelShape, read_shape
 from finetune_trainer.prepare.split import choose_fraction, choose_heldout, write_split
 from finetune_trainer.prepare.step_geometry import SampleLengths, build_geometry
 from finetune_trainer.prepare.token_counts import count_tokens
+from finetune_trainer.prepare.trial_step import try_training_step
 from finetune_trainer.prepared import write_hyperparameters
 from finetune_trainer.tokenizer import Tokenizer
 from finetune_trainer.train.schedule import (
@@ -106,6 +107,8 @@ def prepare(job: JobFile, directory: JobDirectory, kind: GpuKind | None, currenc
     today = directory.read_template_date() or datetime.now(UTC).date()
     tokenizer = Tokenizer(model_directory, spec.model.uri, today)
     check_model_support(spec, shape, tokenizer.max_token_id)
+    if spec.compute.resources.gpus:
+        try_training_step(spec, model_directory, tokenizer.tokenizer)
     packing_problem = _explain_no_packing(spec, model_directory)
     report = PrepareReport(directory.report("prepare"), [describe_model(spec.model.uri, model_directory)])
     try:

@@ -9,6 +9,8 @@ from finetune_api.contract.jobfile import JobFile
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_pod.servability import LORA_MODULES
 
+_EXPERTS = ("num_local_experts", "n_routed_experts", "moe_num_experts")
+
 
 def load_model(spec: FineTuneJobSpec, directory: Path) -> Any:
     """Load the base model for training. `prepare` has checked that it has the layers to train.
@@ -40,7 +42,16 @@ def load_model(spec: FineTuneJobSpec, directory: Path) -> Any:
         model = AutoModelForCausalLM.from_pretrained(directory, **options)
     if spec.adapter.full and spec.adapter.full.layers:
         _freeze_other_layers(model, spec.adapter.full.layers)
+    name_experts(model.config)
     return model
+
+
+def name_experts(config: Any) -> None:
+    """Add the number of experts of a mixture under the name that TRL reads, where the model has another name for it."""
+    text = config.get_text_config()
+    number = next((getattr(text, name, None) for name in _EXPERTS if getattr(text, name, None)), None)
+    if number and getattr(text, "num_experts", None) is None:
+        text.num_experts = number
 
 
 def build_peft_config(spec: FineTuneJobSpec) -> Any:
