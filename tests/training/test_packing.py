@@ -83,6 +83,7 @@ def test_with_the_defaults_packing_learns_no_less(
             make_price_chats(count),
             method={"sft": sft},
             hyperparameters={"learningRate": 0.002, "maxLength": max_length},
+            compute={"saveSteps": 1000},
         )
         for stage in (["prepare"], ["train", "--attempt=1"]):
             assert workspace.run(*stage)[0] == 0, workspace.log[-3000:]

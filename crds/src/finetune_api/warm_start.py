@@ -8,7 +8,7 @@ from finetune_api.modelserver import Model
 from finetune_api.references import ObjectName
 from finetune_api.uris import JobModelUri
 
-ParentAdapter = Literal["Train", "Merge"]
+ParentAdapter = Literal["Train", "Merge", "Keep"]
 
 
 class JobModel(Model):
@@ -16,10 +16,12 @@ class JobModel(Model):
 
     uri: JobModelUri
     """Location of the model: `hf://org/name`, `s3://bucket/prefix` or `pvc://claim/path`. `finetunejob://name` starts
-    from the result of a parent FineTuneJob in the namespace, once it has passed its gates."""
+    from the result of a parent FineTuneJob in the namespace, once it has passed its gates; see `parentAdapter`."""
     parent_adapter: ParentAdapter | None = None
     """What to do with the parent job's adapter: `Train` continues to train it, and `adapter` must be the same as in the
-    parent job; `Merge` merges it into the base model and trains a new adapter. Default: Train."""
+    parent job; `Merge` merges it into the base model and trains a new adapter; `Keep` trains nothing: the result of the
+    parent job is evaluated again, with other gates or held-out data, and served if it passes, even if it did not pass
+    the gates of the parent job. Default: Train."""
 
     rules = (
         *Model.rules,
@@ -37,8 +39,13 @@ class WarmStart(ApiModel):
     job: ObjectName
     """Name of the parent FineTuneJob."""
     model: Model
-    """Base model of the parent's adapter, or the whole model that the parent produced."""
+    """Base model of the parent's result, or the whole model that the parent produced if it is trained further."""
     artifact: Artifact
     """Result of the parent job. The trainer verifies its digest."""
     parent_adapter: ParentAdapter | None = None
-    """What to do with the parent's adapter. Not set if the parent produced a whole model."""
+    """What to do with the parent's adapter. For a parent that produced a whole model, `Keep` or not set."""
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether the parent's result is the job's own result, and nothing is trained."""
+        return self.parent_adapter == "Keep"

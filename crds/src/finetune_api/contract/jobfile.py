@@ -40,6 +40,11 @@ class JobFile:
         return json.dumps(manifest, indent=1, sort_keys=True)
 
     @property
+    def kept(self) -> Artifact | None:
+        """The result of the parent job, if it is the job's own result and nothing is trained."""
+        return self.warm_start.artifact if self.warm_start and self.warm_start.is_kept else None
+
+    @property
     def base(self) -> Model:
         """The base model of the result: the merged model if the parent's adapter is merged, otherwise `spec.model`."""
         if self.warm_start and self.warm_start.parent_adapter == "Merge":

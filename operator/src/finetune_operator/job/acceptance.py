@@ -1,16 +1,13 @@
 """Checks that a job must pass before it starts: whatever can be known before a GPU is spent. No I/O."""
 
-from finetune_api.conditions import ConditionType, Reason
+from finetune_api.conditions import Reason
 from finetune_api.data import Dataset
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.hosts import explain_refusal, find_host_entry
 from finetune_api.modelserver import Model
 from finetune_api.uris import parse_uri
-from finetune_api.warm_start import WarmStart
 
-from finetune_operator.manifests.names import job_file
-from finetune_operator.state.conditions import true_conditions
-from finetune_operator.state.views import JobView, ServerView
+from finetune_operator.state.views import ServerView
 
 Problem = tuple[Reason, str]
 """Reason and message of a condition that is False."""
@@ -23,41 +20,6 @@ def check_sources(dataset: Dataset, hosts: list[str]) -> Problem | None:
         if uri and uri.scheme == "https" and find_host_entry(uri.authority, hosts) is None:
             return Reason.ACCESS_DENIED, explain_refusal(str(uri), uri.authority, hosts)
     return None
-
-
-def resolve_parent(spec: FineTuneJobSpec, parent: JobView | None) -> WarmStart | Problem:
-    """Return the model behind a `finetunejob://` URI in `model.uri`, or why the job cannot start from it.
-
-    Args:
-        spec: the job's spec.
-        parent: the FineTuneJob that the URI names, if it exists.
-    """
-    name = parse_uri(spec.model.uri).authority
-    if parent is None or parent.spec is None:
-        problem = f"is invalid: {parent.problem}" if parent else "does not exist"
-        return Reason.MODEL_NOT_FOUND, f"FineTuneJob {name} {problem}: correct model.uri"
-    conditions = true_conditions(parent.status.conditions)
-    artifact = parent.status.artifact
-    if ConditionType.FAILED in conditions:
-        return Reason.MODEL_NOT_FOUND, f"FineTuneJob {name} failed: {conditions[ConditionType.FAILED].message}"[:1024]
-    if ConditionType.EVALUATED not in conditions or artifact is None:
-        return Reason.WAITING, f"waiting for FineTuneJob {name} to pass its evaluation"
-    if parent.spec.method.reward:
-        return Reason.MODEL_UNSUPPORTED, (
-            f"FineTuneJob {name} trained a reward model, which cannot be trained further: name another job in model.uri"
-        )
-    if artifact.kind == "Model":
-        if spec.model.parent_adapter:
-            return Reason.INVALID_SPEC, f"FineTuneJob {name} trained a full model: remove model.parentAdapter"
-        return WarmStart(job=name, model=Model(uri=artifact.uri), artifact=artifact)
-    mode = spec.model.parent_adapter or "Train"
-    if mode == "Train" and spec.adapter != parent.spec.adapter:
-        return Reason.INVALID_SPEC, (
-            f"adapter differs from the adapter of FineTuneJob {name}, which this job trains further:"
-            " copy it from there, or set model.parentAdapter to Merge to train a new one"
-        )
-    base = Model.model_validate(job_file(parent).base.to_dict())
-    return WarmStart(job=name, model=base, artifact=artifact, parent_adapter=mode)
 
 
 def check_server(

@@ -12,9 +12,8 @@ from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.jobstatus import QuotaRequest
 from finetune_api.stage import Stage
 from finetune_api.uris import parse_uri
-from finetune_api.warm_start import WarmStart
 
-from finetune_operator.job.acceptance import Problem, check_server, check_sources, resolve_parent
+from finetune_operator.job.acceptance import Problem, check_server, check_sources
 from finetune_operator.job.approval import decide_approval
 from finetune_operator.job.attempts import (
     Done,
@@ -42,6 +41,7 @@ from finetune_operator.job.results import record_report
 from finetune_operator.job.serving import deploy
 from finetune_operator.job.snapshot import JobSnapshot
 from finetune_operator.job.suspension import explain_stopping, explain_suspension, name_stopping, resume, suspend
+from finetune_operator.job.warm_start import keep_result, record_warm_start, resolve_parent
 from finetune_operator.manifests.isolation import build_isolation, build_peers_policy
 from finetune_operator.manifests.names import job_file
 from finetune_operator.manifests.stages import build_claim, build_stage_job, build_training_service, names_default_claim
@@ -94,7 +94,7 @@ class JobPlanner:
         if running and is_past_deadline(builder, spec) and not (running.stage is Stage.EXPORT and spec.serving):
             builder.set_failed(*explain_deadline(spec), running.stage)
         elif parse_uri(spec.model.uri).scheme == "finetunejob":
-            self._record_warm_start(resolve_parent(spec, self.snapshot.parent))
+            record_warm_start(builder, resolve_parent(spec, self.snapshot.parent))
         elif not (problem := self._check_admission()):
             builder.conditions.set(ConditionType.ACCEPTED, status=True, reason=Reason.ACCEPTED)
             self._advance()
@@ -137,23 +137,14 @@ class JobPlanner:
         base = job_file(self.builder.job).base
         return check_server(self.spec, base, snapshot.server, controls_server=snapshot.controls_server)
 
-    def _record_warm_start(self, parent: WarmStart | Problem) -> None:
-        """Record the model that the job starts from before anything is created from it: it never changes later."""
-        if not isinstance(parent, WarmStart):
-            self.builder.set_not_accepted(*parent)
-            return
-        self.builder.conditions.set(ConditionType.ACCEPTED, status=True, reason=Reason.ACCEPTED)
-        self.builder.set_status(warm_start=parent)
-        message = f"starting from the result of FineTuneJob {parent.job}"
-        self.builder.set_stage_incomplete(Stage.PREPARE, Reason.PREPARING, message)
-        self.builder.requeue_after(REQUEUE_SOON_SECONDS)
-
     def _advance(self) -> None:
         """Skip the stages that are done, then start the next stage or wait for it."""
         self._record_attempts()
         self._add_shared_objects()
         for stage in _GATED_STAGES:
             if self.builder.conditions.is_true(STAGE_CONDITIONS[stage]):
+                continue
+            if stage is Stage.TRAIN and keep_result(self.builder):
                 continue
             if stage is Stage.TRAIN and not self._approve():
                 return

@@ -5,7 +5,6 @@ import logging
 import math
 import os
 import tempfile
-from itertools import islice
 from pathlib import Path
 from typing import Any, get_args
 
@@ -55,7 +54,7 @@ def evaluate(
         ValueError: no held-out example fits the model.
     """
     spec, settings = job.spec, job.spec.evaluation
-    examples = _read_examples(directory.heldout_data, settings.max_examples)
+    examples = _read_examples(job, directory)
     traits = read_traits(examples, is_reward_model=spec.method.reward is not None)
     gates = choose_gates(settings, traits, spec.graders)
     metrics = dict.fromkeys([*choose_metrics(settings, traits, spec.graders), *(gate.metric for gate in gates)])
@@ -75,11 +74,11 @@ def evaluate(
     samples = result.samples
     if not all(math.isfinite(sample.nll) for sample in samples["tuned"]):
         raise AdapterRefusedError("its likelihoods are not finite numbers: lower hyperparameters.learningRate")
-    is_known = _find_known(result, incumbent, directory.root)
+    is_known = _find_known_to_incumbent(result, incumbent, directory.root)
     comparisons = compare(scoring.metric_keys, samples["base"], samples["tuned"], samples.get("incumbent"), is_known)
     summary = summarize(len(result.questions), comparisons, gates, settings.min_examples)
     _write_report(directory.report("evaluate"), summary, comparisons, incumbent, result)
-    _add_scores(directory.model_card, summary)
+    _add_scores(JobDirectory.of_artifact(tuned, directory.root).model_card, directory.model_card, summary)
     return StageReport(
         outcome="Succeeded",
         reason=summary.reason,
@@ -131,30 +130,47 @@ def _check_incumbent(
         return {}
 
 
-def _read_examples(path: Path, max_examples: int) -> list[Example]:
-    with path.open(encoding="utf-8") as file:
-        return [json.loads(line) for line in islice(file, max_examples)]
+def _read_examples(job: JobFile, directory: JobDirectory) -> list[Example]:
+    """Return the held-out examples, without those that a parent job has trained the result on.
+
+    Raises:
+        ValueError: it was trained on all of them.
+    """
+    with directory.heldout_data.open(encoding="utf-8") as file:
+        examples = [json.loads(line) for line in file]
+    if job.warm_start:
+        known = _read_prompts(job.warm_start.artifact, directory.root)
+        new = [example for example in examples if hash_prompt(example) not in known]
+        if len(new) < len(examples):
+            _LOG.warning("%d held-out examples are left out: the parent was trained on them", len(examples) - len(new))
+        if not new:
+            raise ValueError(
+                f"FineTuneJob {job.warm_start.job} was trained on all {len(examples)} held-out examples:"
+                " set dataset.validation to other data"
+            )
+        examples = new
+    return examples[: job.spec.evaluation.max_examples]
 
 
-def _find_known(result: EvaluationResult, incumbent: Incumbent, root: Path) -> list[bool]:
-    """Return for each question whether the incumbent was trained on its prompt, as far as its training data exists."""
+def _read_prompts(artifact: Artifact, root: Path) -> set[int]:
+    """Return the hashes of all prompts that a job trained its result on; empty if its training data is gone."""
+    path = JobDirectory.of_artifact(artifact, root).train_data
+    try:
+        with path.open(encoding="utf-8") as file:
+            return {hash_prompt(json.loads(line)) for line in file}
+    except (OSError, ValueError) as error:
+        _LOG.warning("%s cannot be read, so it is unknown which held-out examples are in it: %s", path, error)
+        return set()
+
+
+def _find_known_to_incumbent(result: EvaluationResult, incumbent: Incumbent, root: Path) -> list[bool]:
+    """Return for each question whether the incumbent was trained on its prompt."""
     known = set[int]()
     if incumbent.artifact and "incumbent" in result.samples:
-        path = JobDirectory.of_artifact(incumbent.artifact, root).train_data
-        try:
-            with path.open(encoding="utf-8") as file:
-                known = {hash_prompt(json.loads(line)) for line in file}
-        except (OSError, ValueError) as error:
-            _LOG.warning(
-                "%s cannot be read (%s): the incumbent may have been trained on held-out examples", path, error
-            )
+        known = _read_prompts(incumbent.artifact, root)
     is_known = [hash_prompt(question.example) in known for question in result.questions]
     if any(is_known):
-        _LOG.warning(
-            "the incumbent was trained on %d of %d held-out examples and is not compared on them",
-            sum(is_known),
-            len(is_known),
-        )
+        _LOG.warning("the incumbent is not compared on %d held-out examples: it was trained on them", sum(is_known))
     return is_known
 
 
@@ -190,7 +206,8 @@ def _with_mcnemar(comparison: MetricComparison, result: EvaluationResult) -> dic
     return fields
 
 
-def _add_scores(path: Path, summary: EvaluationSummary) -> None:
-    """Add the scores to the model card that the training wrote."""
-    if path.is_file():
-        path.write_text(with_scores(path.read_text(encoding="utf-8"), summary), encoding="utf-8")
+def _add_scores(source: Path, target: Path, summary: EvaluationSummary) -> None:
+    """Write the model card of the training with the scores to the directory of the job that evaluated the result."""
+    if source.is_file():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(with_scores(source.read_text(encoding="utf-8"), summary), encoding="utf-8")

@@ -30,7 +30,8 @@ def export(job: JobFile, directory: JobDirectory, artifact: Artifact) -> StageRe
     output = job.spec.output or Output()
     result = find_artifact(artifact, job.name, directory.root)
     merged = _merge(job, directory, artifact, result) if output.merged else None
-    files = _collect_files(directory, path_of(merged.uri, directory.root) if merged else None, result)
+    history = JobDirectory.of_artifact(artifact, directory.root).history
+    files = _collect_files(history, path_of(merged.uri, directory.root) if merged else None, result)
     card, commit = directory.model_card, None
     if job.bucket_uri:
         copy_to_bucket(job.bucket_uri, files | _build_card(card, artifact, merged, job.bucket_uri))
@@ -52,12 +53,12 @@ def _merge(job: JobFile, directory: JobDirectory, artifact: Artifact, adapter: P
     return describe_artifact(target, f"{job.output_uri}/model/{attempt}", "Model")
 
 
-def _collect_files(directory: JobDirectory, merged: Path | None, result: Path) -> dict[str, Path | bytes]:
+def _collect_files(history: Path, merged: Path | None, result: Path) -> dict[str, Path | bytes]:
     """Return the files to copy, by their target name: the result, or the merged model and the adapter."""
     files: dict[str, Path | bytes] = {path.name: path for path in sorted((merged or result).iterdir())}
     if merged:
         files |= {f"adapter/{path.name}": path for path in sorted(result.iterdir())}
-    return files | {"steps.csv": directory.history}
+    return files | {"steps.csv": history}
 
 
 def _build_card(card: Path, artifact: Artifact, merged: Artifact | None, destination: str) -> dict[str, Path | bytes]:

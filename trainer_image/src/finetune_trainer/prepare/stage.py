@@ -107,9 +107,9 @@ def prepare(job: JobFile, directory: JobDirectory, kind: GpuKind | None, currenc
     today = directory.read_template_date() or datetime.now(UTC).date()
     tokenizer = Tokenizer(model_directory, spec.model.uri, today)
     check_model_support(spec, shape, tokenizer.max_token_id)
-    if spec.compute.resources.gpus:
+    if spec.compute.resources.gpus and not job.kept:
         try_training_step(spec, model_directory, tokenizer.tokenizer)
-    packing_problem = _explain_no_packing(spec, model_directory)
+    packing_problem = "" if job.kept else _explain_no_packing(spec, model_directory)
     report = PrepareReport(directory.report("prepare"), [describe_model(spec.model.uri, model_directory)])
     try:
         data = _prepare_data(spec, directory, tokenizer, report)
@@ -121,7 +121,7 @@ def prepare(job: JobFile, directory: JobDirectory, kind: GpuKind | None, currenc
     _record_decisions(spec, directory, data, hyperparameters, packing_problem, template_date)
     check_evaluation_on_heldout(spec, directory.heldout_data, tokenizer)
     summary = _summarize(spec, hyperparameters, data, report.scans, directory.train_data.parent)
-    estimate = _estimate(spec, hyperparameters, shape, data.lengths, kind, currency)
+    estimate = _estimate(spec, hyperparameters, shape, data.lengths, None if job.kept else kind, currency)
     report.write(_compute_statistics(summary, estimate, data))
     message = f"format {summary.format}, {summary.train_tokens} tokens, {summary.describe()}"
     _LOG.info("%s", message)
@@ -131,7 +131,7 @@ def prepare(job: JobFile, directory: JobDirectory, kind: GpuKind | None, currenc
         message=message,
         dataset=summary,
         hyperparameters=hyperparameters,
-        estimate=estimate,
+        estimate=None if job.kept else estimate,
     )
 
 
