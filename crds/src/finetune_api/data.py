@@ -67,6 +67,9 @@ class Dataset(ApiModel):
     """Format of the rows: `Chat` (OpenAI messages, with tools), `PromptCompletion`, `Instruction` (Alpaca), `Text`,
     `Preference`, `UnpairedPreference` (an answer with a label) or `Prompt` (for graders). Default: detected from the
     fields of the first row."""
+    reasoning: Literal["Keep", "Strip"] = "Keep"
+    """What to do with the reasoning in the assistant's messages: `Keep` learns it where the model's chat template has a
+    place for it; `Strip` removes it, so that the model learns to answer without it."""
     holdout: Annotated[float, Field(gt=0, le=0.5)] | None = None
     """Fraction of `train` that is held out for the evaluation. Default: 0.1 if `validation` is not set either; up to
     0.2 where 0.1 is fewer than `evaluation.minExamples`. With the same `hyperparameters.seed` an example stays held out

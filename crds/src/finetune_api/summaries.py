@@ -31,6 +31,9 @@ class DatasetSummary(ApiModel):
     """Number of the assistant's answers in the training examples that are learned."""
     unlearned_answers: Annotated[int, Field(ge=0)] | None = None
     """Number of those that cannot be learned because the model's chat template cannot render them."""
+    thinking_off: bool = False
+    """Whether all answers are trained with thinking switched off. The server then switches it off too, unless a request
+    says otherwise."""
     duplicates: Annotated[int, Field(ge=0)] = 0
     """Number of duplicate examples, not counting the first of each."""
     warnings: Annotated[dict[str, int], Field(max_length=32)] | None = None

@@ -42,6 +42,10 @@ def normalize_messages(messages: list[Message], *, has_content_parts: bool, has_
     return _merge_system_messages(normalized)
 
 
+REASONING_FIELDS = ("reasoning", "reasoning_content")
+"""The fields in which an assistant's message may have its reasoning."""
+
+
 def get_reasoning(message: Message) -> str | None:
     """Return the text in which the assistant reasons before its answer; None without one."""
     reasoning = message.get("reasoning")

@@ -11,7 +11,7 @@ from jinja2.parser import Parser
 from finetune_pod.content_format import iterates_content
 from finetune_pod.requests import Message, Tool, normalize_messages, normalize_tools
 
-_SWITCHES = ("enable_thinking", "thinking")
+THINKING_SWITCHES = ("enable_thinking", "thinking")
 """The variables with which chat templates switch reasoning on and off."""
 _NOW = "strftime_now"
 """The function of transformers with which chat templates print the current date."""
@@ -128,7 +128,7 @@ class _Traits:
         self.iterates_content = iterates_content(tree)
         self.has_developer = '"developer"' in source or "'developer'" in source
         variables = meta.find_undeclared_variables(tree)
-        self.switches = [name for name in _SWITCHES if name in variables]
+        self.switches = [name for name in THINKING_SWITCHES if name in variables]
         self.prints_date = _NOW in variables
 
 

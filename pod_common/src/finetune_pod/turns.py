@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from finetune_pod.requests import Message, Tool, get_parts, get_reasoning
+from finetune_pod.requests import REASONING_FIELDS, Message, Tool, get_parts, get_reasoning
 from finetune_pod.template import ChatTemplate, TemplateError
 
 _THOUGHTS = (
@@ -99,6 +99,19 @@ def split_reasoning(message: Message) -> tuple[str, list[str]]:
         if found and thought.lstrip().startswith(opening):
             return thought.strip().removeprefix(opening).strip(), [rest.lstrip(), *parts[1:]]
     return reasoning.strip(), parts
+
+
+def strip_reasoning(message: Message) -> Message:
+    """Return a message without its reasoning."""
+    reasoning, contents = split_reasoning(message)
+    if message["role"] != "assistant" or not reasoning:
+        return message
+    message = {name: value for name, value in message.items() if name not in REASONING_FIELDS}
+    if isinstance(message.get("content"), str):
+        return message | {"content": contents[0]}
+    if message.get("content"):
+        return message | {"content": [{"type": "text", "text": text} for text in contents]}
+    return message
 
 
 def strip_thought(text: str) -> str:

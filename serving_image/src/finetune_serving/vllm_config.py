@@ -13,6 +13,9 @@ from finetune_pod.modelfiles import check_safetensors, read_model_config
 from finetune_pod.objectstore import fetch_model
 
 _VARIABLE = "FINETUNE_SERVER"
+TOKENIZER_MODE = "hf"
+"""Renders every chat with the model's chat template, as training does. By default vLLM renders those of Mistral,
+DeepSeek V3.2 and some others by code of its own; for gpt-oss it always does."""
 KEEP_ALIVE_SECONDS = 5
 """Seconds for which vLLM keeps an idle connection open."""
 

@@ -81,6 +81,7 @@ def _build_route(name: str, job: JobView, *, weight: int, is_hidden: bool = Fals
         digest=artifact.digest,
         bytes=artifact.bytes,
         weight=weight,
+        thinking_off=bool(job.status.dataset and job.status.dataset.thinking_off),
         is_hidden=is_hidden,
     )
 

@@ -10,7 +10,7 @@ from finetune_pod.servability import LORA_MODULES
 from finetune_pod.turns import strip_thought
 
 from finetune_serving.evaluation.questions import Question, Sequence
-from finetune_serving.vllm_config import round_up_rank
+from finetune_serving.vllm_config import TOKENIZER_MODE, round_up_rank
 
 _BATCH = 256
 """Examples in a batch. It limits memory: vLLM returns an object for every prompt token."""
@@ -168,6 +168,7 @@ def _build_options(*, gpu: bool) -> dict[str, Any]:
     """Return the options of vLLM that answers and rewards share."""
     options: dict[str, Any] = {
         "load_format": "safetensors",
+        "tokenizer_mode": TOKENIZER_MODE,
         "enable_prefix_caching": False,
         "disable_log_stats": True,
     }

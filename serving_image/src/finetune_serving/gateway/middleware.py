@@ -33,6 +33,7 @@ from finetune_serving.gateway.openai_messages import (
     read_request,
     read_usage,
     replace_model_name,
+    switch_thinking_off,
 )
 
 Message = MutableMapping[str, Any]
@@ -42,7 +43,8 @@ App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 VERSION_HEADER = b"x-finetune-version"
 """Response header with the FineTuneJob that trained the version."""
-_INFERENCE_PATHS = {"/v1/chat/completions", "/v1/completions", "/v1/embeddings"}
+_CHAT_PATH = "/v1/chat/completions"
+_INFERENCE_PATHS = {_CHAT_PATH, "/v1/completions", "/v1/embeddings"}
 _OPEN_PATHS = {"/metrics", "/health", "/readyz", LOADED_PATH}
 """Paths that need no API key."""
 _RETRY_SECONDS = 2
@@ -102,6 +104,8 @@ class Gateway:
             self._access.admit(key_name, name, started)
             version = self._acquire_version(public, str(request.get("user") or key_name))
             model = name
+            if version and version.route.thinking_off and scope["path"] == _CHAT_PATH:
+                request = switch_thinking_off(request)
             response = _Response(send, version, public, keep_usage=has_include_usage(request))
             with IN_FLIGHT.track_inprogress():
                 status = await self._forward(

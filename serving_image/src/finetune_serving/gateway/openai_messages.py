@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from finetune_api.access import RequestLimits
+from finetune_pod.template import THINKING_SWITCHES
 
 _TOKEN_FIELDS = ("max_tokens", "max_completion_tokens")
 
@@ -59,6 +60,14 @@ def limit_tokens(request: dict[str, Any], limits: RequestLimits) -> dict[str, An
         if value > maximum:
             raise RequestError(400, "invalid_request_error", f"{name} must be at most {maximum} on this server")
     return request if given else request | {"max_tokens": maximum}
+
+
+def switch_thinking_off(request: dict[str, Any]) -> dict[str, Any]:
+    """Return a request for a chat with thinking switched off, unless it sets the switch itself."""
+    given = request.get("chat_template_kwargs")
+    if given is not None and not isinstance(given, dict):
+        return request  # vLLM refuses it.
+    return request | {"chat_template_kwargs": dict.fromkeys(THINKING_SWITCHES, False) | (given or {})}
 
 
 def include_usage(request: dict[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from finetune_pod.servability import LORA_MODULES
 
 from finetune_serving.gateway.drain import build_drain_marker_path
 from finetune_serving.vllm_config import (
+    TOKENIZER_MODE,
     ServerConfig,
     has_gpu,
     resolve_model,
@@ -72,6 +73,7 @@ def build_arguments(command: Serve, model: str, *, gpu: bool) -> list[str]:
         f"--shutdown-timeout={_SHUTDOWN_SECONDS}",
         "--disable-fastapi-docs",
         "--load-format=safetensors",
+        f"--tokenizer-mode={TOKENIZER_MODE}",
         *([] if gpu else ["--enforce-eager"]),
         *_engine_arguments(command.engine, gpu=gpu),
         *([f"--revision={command.revision}"] if command.revision else []),

@@ -16,6 +16,7 @@ from finetune_serving.gateway.openai_messages import (
     limit_tokens,
     read_request,
     read_usage,
+    switch_thinking_off,
 )
 from hypothesis import given
 from hypothesis import strategies as st
@@ -87,3 +88,16 @@ def test_a_request_for_more_tokens_is_refused() -> None:
     for name in ("max_tokens", "max_completion_tokens"):
         with pytest.raises(RequestError, match=f"{name} must be at most 100 on this server"):
             limit_tokens({name: 101}, RequestLimits(max_tokens=100))
+
+
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [
+        ({}, {"enable_thinking": False, "thinking": False}),
+        ({"chat_template_kwargs": {"enable_thinking": True}}, {"enable_thinking": True, "thinking": False}),
+        ({"chat_template_kwargs": {"other": 1}}, {"enable_thinking": False, "thinking": False, "other": 1}),
+        ({"chat_template_kwargs": "x"}, "x"),
+    ],
+)
+def test_thinking_is_switched_off_unless_a_request_says_otherwise(given: dict[str, Any], sent: Any) -> None:
+    assert switch_thinking_off({"model": "bot"} | given) == {"model": "bot", "chat_template_kwargs": sent}

@@ -11,7 +11,7 @@ def test_engine_settings_become_arguments_of_vllm() -> None:
     command = Serve("pvc://m/b", max_rank=16, max_adapters=2, engine=EngineSettings())
     arguments = build_arguments(command, "/m", gpu=False)
     assert {"--dtype=float32", "--enable-prefix-caching", "--tensor-parallel-size=1"} < set(arguments)
-    assert {"--max-loras=2", "--max-cpu-loras=6", "--max-lora-rank=16"} < set(arguments)
+    assert {"--tokenizer-mode=hf", "--max-loras=2", "--max-cpu-loras=6", "--max-lora-rank=16"} < set(arguments)
     assert not [argument for argument in arguments if "quantization" in argument or "max-num-seqs" in argument]
     engine = EngineSettings(
         max_model_len=512,

@@ -1,7 +1,9 @@
-"""The examples that KTO and GRPO train on."""
+"""The examples that the methods train on."""
 
 from pathlib import Path
 
+from finetune_api.training import Method, Sft
+from finetune_trainer.prepare.conversions import convert_example
 from finetune_trainer.prepared import read_examples
 from unit.scans import ANSWER, OTHER, chat, scan
 
@@ -20,3 +22,28 @@ def test_grpo_uses_the_last_answer_as_reference(tmp_path: Path) -> None:
     source = scan(tmp_path, [{"messages": turns}, {"messages": [ANSWER, turns[0]]}], method="grpo")
     assert list(read_examples(source.path)) == [{"prompt": turns[:3], "reference": {"answer": "go away"}}]
     assert source.errors.counts == {"user": 1}
+
+
+def test_reasoning_is_stripped_from_the_assistants_messages() -> None:
+    """Wherever it is: in a field, in a block of the content, in a text part, beside a tool call."""
+    call = [{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
+    messages = [
+        {"role": "user", "content": "<think>mine</think>"},
+        {"role": "assistant", "content": "<think>\nhm\n</think>\n\nyes"},
+        {"role": "assistant", "reasoning_content": "hm", "content": [{"type": "text", "text": "yes"}]},
+        {"role": "assistant", "reasoning": "hm", "content": None, "tool_calls": call},
+        {"role": "assistant", "content": "yes"},
+    ]
+    example = {"messages": messages, "tools": None}
+    assert convert_example(Method(sft=Sft()), example) == [example]
+    (stripped,) = convert_example(Method(sft=Sft()), example, strips_reasoning=True)
+    assert stripped == {
+        "messages": [
+            messages[0],
+            {"role": "assistant", "content": "yes"},
+            {"role": "assistant", "content": [{"type": "text", "text": "yes"}]},
+            {"role": "assistant", "content": None, "tool_calls": call},
+            messages[4],
+        ],
+        "tools": None,
+    }

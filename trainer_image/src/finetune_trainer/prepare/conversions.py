@@ -5,26 +5,37 @@ from finetune_api.training import Method
 from finetune_pod.grading import MissingReferenceError, check_reference
 from finetune_pod.measurable import get_text
 from finetune_pod.requests import find_last_answer
+from finetune_pod.turns import strip_reasoning
 
 from finetune_trainer.prepare.formats import Example
 from finetune_trainer.prepare.row_issues import RowError
 
+_MESSAGE_FIELDS = ("messages", "prompt", "completion", "chosen", "rejected")
 
-def convert_example(method: Method, example: Example) -> list[Example]:
+
+def convert_example(method: Method, example: Example, *, strips_reasoning: bool = False) -> list[Example]:
     """Return the examples that a method trains on.
 
     Args:
         method: the job's.
+        strips_reasoning: whether to remove the reasoning of the assistant's messages.
         example: from `parse_row`, of a format that the method accepts.
 
     Raises:
         RowError: the example lacks something that the method needs.
     """
+    if strips_reasoning:
+        example = _strip_reasoning(example)
     if method.kto:
         return _unpair(example)
     if method.grpo:
         return [_build_prompt(example, method.grpo.graders)]
     return [example]
+
+
+def _strip_reasoning(example: Example) -> Example:
+    lists = {name: value for name, value in example.items() if name in _MESSAGE_FIELDS and isinstance(value, list)}
+    return example | {name: [strip_reasoning(message) for message in messages] for name, messages in lists.items()}
 
 
 def _unpair(example: Example) -> list[Example]:

@@ -37,6 +37,16 @@ def check_model_support(spec: FineTuneJobSpec, shape: ModelShape, largest_token:
         )
 
 
+def explain_renderer(shape: ModelShape) -> str:
+    """Return why the server may send other prompts than the model's chat template renders; empty if it does not."""
+    if "GptOssForCausalLM" not in shape.architectures:
+        return ""
+    return (
+        "training and evaluation render chats with the model's chat template, but vLLM renders those of gpt-oss with"
+        " OpenAI's Harmony, which may differ: send rendered prompts to /v1/completions where every token counts"
+    )
+
+
 def _check_layers(spec: FineTuneJobSpec, shape: ModelShape) -> None:
     uri, name, low_rank = spec.model.uri, spec.adapter.name, spec.adapter.low_rank
     targets = (low_rank.target_modules or LORA_MODULES) if low_rank else ()

@@ -32,7 +32,7 @@ from finetune_trainer.prepare.data_quality import (
 )
 from finetune_trainer.prepare.estimate import choose_rate, estimate_training, explain_memory_shortage
 from finetune_trainer.prepare.evaluation_check import check_evaluation_on_heldout
-from finetune_trainer.prepare.model_check import check_model_support
+from finetune_trainer.prepare.model_check import check_model_support, explain_renderer
 from finetune_trainer.prepare.packing_check import measure_leak
 from finetune_trainer.prepare.provenance import describe_files, describe_model
 from finetune_trainer.prepare.report import PrepareReport
@@ -118,7 +118,7 @@ def prepare(job: JobFile, directory: JobDirectory, kind: GpuKind | None, currenc
         raise
     template_date = today if tokenizer.encoder.template.prints_date else None
     hyperparameters = _choose_hyperparameters(spec, data, can_pack=not packing_problem)
-    _record_decisions(spec, directory, data, hyperparameters, packing_problem, template_date)
+    _record_decisions(spec, directory, data, hyperparameters, packing_problem, explain_renderer(shape), template_date)
     check_evaluation_on_heldout(spec, directory.heldout_data, tokenizer)
     summary = _summarize(spec, hyperparameters, data, report.scans, directory.train_data.parent)
     estimate = _estimate(spec, hyperparameters, shape, data.lengths, None if job.kept else kind, currency)
@@ -154,10 +154,13 @@ def _record_decisions(
     data: _PreparedData,
     hyperparameters: ChosenHyperparameters,
     packing_problem: str,
+    renderer_problem: str,
     template_date: date | None,
 ) -> None:
-    """Write what later stages must know; warn about packing, the date, and few held-out examples."""
+    """Write what later stages must know; warn about packing, the renderer, the date, and few held-out examples."""
     warnings, min_examples = data.train.warnings, spec.evaluation.min_examples
+    if renderer_problem:
+        warnings.add("all", "renderer", renderer_problem)
     write_hyperparameters(directory, hyperparameters)
     if packing_problem:
         warnings.add("all", "packing", packing_problem)
@@ -211,7 +214,8 @@ def _scan(
     _check_format(spec, source.uri, row_format)
     train_on_prompts = spec.method.sft is not None and not spec.method.sft.assistant_only_loss
     count = partial(count_tokens, tokenizer, spec.hyperparameters.max_length, train_on_prompts=train_on_prompts)
-    scan = scan_source(source.uri, files, row_format, partial(convert_example, spec.method), count, path)
+    convert = partial(convert_example, spec.method, strips_reasoning=spec.dataset.reasoning == "Strip")
+    scan = scan_source(source.uri, files, row_format, convert, count, path)
     report.scans.append(scan)
     _LOG.info("%s: %d examples, %d invalid rows", source.uri, len(scan.row_numbers), scan.invalid_rows)
     return scan
@@ -262,6 +266,7 @@ def _summarize(
         ),
         learned_answers=int(np.asarray(data.train.learned_answers)[data.is_trained].sum()),
         unlearned_answers=int(np.asarray(data.train.unlearned_answers)[data.is_trained].sum()),
+        thinking_off=data.train.warnings.counts["thinking"] == len(data.train.row_numbers),
         duplicates=data.duplicates,
         warnings=dict(sorted(warnings.items())) or None,
         steps=estimate_steps(spec, hyperparameters, lengths.longest),

@@ -134,7 +134,8 @@ def _describe_unlearned(encoded: EncodedExample) -> Iterator[RowWarning]:
         yield RowWarning(
             "thinking",
             "an answer has no reasoning, but the model's generation prompt begins a thought: it is trained with"
-            ' thinking switched off, so send requests with "chat_template_kwargs": {"enable_thinking": false}',
+            " thinking switched off, and if that is so for all answers, the server switches it off; otherwise send"
+            ' requests with "chat_template_kwargs": {"enable_thinking": false}',
         )
     for answer in every_answer:
         if answer.turn.omitted:

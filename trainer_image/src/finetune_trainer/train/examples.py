@@ -68,8 +68,9 @@ def load_examples(path: Path, spec: FineTuneJobSpec, tokenizer: Tokenizer, cache
         columns["group"] = Value("int64")
     # An explicit fingerprint avoids hashing the tokenizer; the cache is deleted after the training.
     dataset = Dataset.from_generator(build, Features(columns), str(cache), fingerprint=path.stem)
-    # KTO takes the examples in their order, and the answers of one preference are neighbors.
-    return dataset.shuffle(spec.hyperparameters.seed) if spec.method.kto else dataset
+    # KTO takes the examples in their order, and packing puts neighbors into one sequence for all epochs. Neighbors in
+    # the file are often related: the answers of one preference, rows that were written one after the other.
+    return dataset.shuffle(spec.hyperparameters.seed) if spec.method.kto or spec.method.sft else dataset
 
 
 def _encode(path: Path, tokenizer: Tokenizer, max_length: int) -> Iterator[tuple[Row, EncodedExample]]:
