@@ -70,11 +70,9 @@ def test_such_a_job_is_trained_without_packing(model: Path, tmp_path: Path, monk
     assert "one changes the logits of the next one by 0.36" in text
 
 
-@pytest.mark.parametrize(("count", "max_length", "packing"), [(100, 128, False), (300, 64, True), (1000, 128, True)])
-def test_with_the_defaults_packing_learns_no_less(
-    model: Path, tmp_path: Path, count: int, max_length: int, packing: bool
-) -> None:
-    """After the same epochs, on the examples that were held out."""
+@pytest.mark.parametrize(("count", "max_length"), [(300, 64), (1000, 128)])
+def test_with_the_defaults_packing_learns_no_less(model: Path, tmp_path: Path, count: int, max_length: int) -> None:
+    """After the same epochs, on the examples that were held out. Fewer examples are not packed by default."""
     chosen, losses = [], []
     for name, sft in (("default", {}), ("plain", {"packing": False})):
         workspace = make_workspace(
@@ -89,7 +87,7 @@ def test_with_the_defaults_packing_learns_no_less(
             assert workspace.run(*stage)[0] == 0, workspace.log[-3000:]
         chosen.append(load_hyperparameters(workspace.directory))
         losses.append(_compute_loss(model, workspace.directory))
-    assert [values.packing for values in chosen] == [packing, False]
+    assert [values.packing for values in chosen] == [True, False]
     assert losses[0] <= losses[1] * 1.03, losses
 
 

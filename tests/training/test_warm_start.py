@@ -11,6 +11,7 @@ from finetune_api.artifact import describe_artifact
 from finetune_api.conditions import Reason
 from finetune_api.digest import digest_directory
 from finetune_trainer.failures import StageError
+from finetune_trainer.prepared import read_hyperparameters, write_hyperparameters
 from finetune_trainer.train.warm_start import merge_parent_adapter
 from workspace import Workspace, make_price_chats, make_workspace
 
@@ -19,8 +20,7 @@ ARTIFACT = "pvc://parent/job-01234567/adapter/1"
 
 def make_child(root: Path, model: Path, parent: Workspace, parent_adapter: str, **artifact: Any) -> Workspace:
     """Create a short job that starts from the adapter of a trained parent job."""
-    values = {"epochs": 1, "learningRate": 1e-6, "batchSize": 2, "maxLength": 64}
-    child = make_workspace(root, model, make_price_chats(2), hyperparameters=values)
+    child = make_workspace(root, model, make_price_chats(2))
     (root / "claims" / "parent").symlink_to(parent.root / "claims" / "finetune-artifacts")
     manifest = json.loads(child.job_path.read_text())
     manifest["warmStart"] = {
@@ -31,6 +31,8 @@ def make_child(root: Path, model: Path, parent: Workspace, parent_adapter: str, 
     }
     child.job_path.write_text(json.dumps(manifest))
     shutil.copytree(parent.directory.train_data.parent, child.directory.train_data.parent)
+    chosen = read_hyperparameters(parent.directory).model_copy(update={"epochs": 1.0, "learning_rate": 1e-6})
+    write_hyperparameters(child.directory, chosen)
     child.directory.report("prepare").parent.mkdir()
     shutil.copy(parent.directory.report("prepare"), child.directory.report("prepare"))
     return child

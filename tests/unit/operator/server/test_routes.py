@@ -60,3 +60,15 @@ def test_a_server_with_two_versions_of_every_name_is_routed() -> None:
     spec = ModelServerSpec(model=Model(uri="pvc://models/base"), lora={"maxAdapters": 256})
     rollouts = advance_rollouts(spec, [], jobs, [], NOW)
     assert len(build_routes("shared", spec, rollouts, jobs).routes) == 512
+
+
+def test_a_version_that_was_trained_with_thinking_off_is_served_so() -> None:
+    dataset = {"trainExamples": 1, "heldoutExamples": 1, "trainTokens": 1, "longestExampleTokens": 1, "steps": 1}
+    jobs = []
+    for name, thinking_off in (("off", True), ("on", False)):
+        manifest = evaluated_job(name, f"bot-{name}")
+        manifest["status"]["dataset"] = dataset | {"digest": DIGEST, "thinkingOff": thinking_off}
+        jobs.append(view_job(manifest))
+    spec = ModelServerSpec(model=Model(uri="pvc://models/base"), lora={"maxAdapters": 2})
+    routes = build_routes("shared", spec, advance_rollouts(spec, [], jobs, [], NOW), jobs).routes
+    assert {route.job: route.thinking_off for route in routes} == {"off": True, "on": False}

@@ -53,6 +53,7 @@ def try_training_step(spec: FineTuneJobSpec, directory: Path, tokenizer: Any) ->
                 f" on a tiny model of its architecture ({type(error).__name__}: {error}):"
                 " use another method, adapter or base model",
             ) from error
+    _LOG.info("a training step of a tiny model of this architecture works")
 
 
 def _build_model(spec: FineTuneJobSpec, directory: Path) -> Any:
