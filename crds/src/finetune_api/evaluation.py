@@ -88,7 +88,7 @@ class Evaluation(ApiModel):
 
     rules = (
         Rule(
-            "self.minExamples <= self.maxExamples",
+            "!has(self.minExamples) || !has(self.maxExamples) || self.minExamples <= self.maxExamples",
             "minExamples must not be greater than maxExamples: no gate could be decided",
             lambda evaluation: evaluation.min_examples <= evaluation.max_examples,
         ),
