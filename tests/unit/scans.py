@@ -1,15 +1,14 @@
 """Scans of data sources with a few rows."""
 
 import json
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from finetune_api.data import Format
 from finetune_api.training import Method
-from finetune_trainer.prepare.conversions import convert_example
 from finetune_trainer.prepare.formats import Example
 from finetune_trainer.prepare.row_issues import RowError, RowWarning
+from finetune_trainer.prepare.row_reader import RowReader
 from finetune_trainer.prepare.scan import SourceScan, detect_source_format, scan_source
 from finetune_trainer.prepare.token_counts import SampleCounts, TokenCounts
 
@@ -41,7 +40,12 @@ def count_words(examples: list[Example]) -> list[TokenCounts]:
 
 
 def scan(
-    directory: Path, *files: list[Any], name: Format | None = None, uri: str = URI, method: str = "sft"
+    directory: Path,
+    *files: list[Any],
+    name: Format | None = None,
+    uri: str = URI,
+    method: str = "sft",
+    columns: dict[str, str] | None = None,
 ) -> SourceScan:
     """Scan files with these rows."""
     directory.mkdir(exist_ok=True)
@@ -49,9 +53,9 @@ def scan(
     for number, rows in enumerate(files, 1):
         paths.append(directory / f"part-{number}.jsonl")
         paths[-1].write_bytes(lines(rows))
-    name = name or detect_source_format(uri, paths)
-    convert = partial(convert_example, Method.model_validate(METHODS[method]))
-    return scan_source(uri, paths, name, convert, count_words, directory / "out" / "all.jsonl")
+    reader = RowReader(Method.model_validate(METHODS[method]), columns or {})
+    name = name or detect_source_format(uri, paths, reader)
+    return scan_source(uri, paths, name, reader, count_words, directory / "out" / "all.jsonl")
 
 
 OTHER = {"role": "assistant", "content": "go away"}

@@ -55,6 +55,25 @@ class DataSource(ApiModel):
     )
 
 
+_FIELDS = (
+    "messages",
+    "conversations",
+    "system",
+    "tools",
+    "prompt",
+    "completion",
+    "label",
+    "instruction",
+    "input",
+    "output",
+    "text",
+    "chosen",
+    "rejected",
+)
+Columns = Annotated[dict[str, Annotated[str, Field(min_length=1, max_length=128)]], Field(max_length=16)]
+"""For each field of a format the column that it is read from."""
+
+
 class Dataset(ApiModel):
     """The training data and the held-out data for the evaluation."""
 
@@ -67,6 +86,9 @@ class Dataset(ApiModel):
     """Format of the rows: `Chat` (OpenAI messages, with tools), `PromptCompletion`, `Instruction` (Alpaca), `Text`,
     `Preference`, `UnpairedPreference` (an answer with a label) or `Prompt` (for graders). Default: detected from the
     fields of the first row."""
+    columns: Columns | None = None
+    """Columns from which the fields of a format are read, for data with other names: `prompt: question`. The path of a
+    nested value has dots: `prompt: turns.0.text`."""
     reasoning: Literal["Keep", "Strip"] = "Keep"
     """What to do with the reasoning in the assistant's messages: `Keep` learns it where the model's chat template has a
     place for it; `Strip` removes it, so that the model learns to answer without it."""
@@ -75,4 +97,11 @@ class Dataset(ApiModel):
     0.2 where 0.1 is fewer than `evaluation.minExamples`. With the same `hyperparameters.seed` an example stays held out
     when others are added."""
 
-    rules = (not_both("validation", "holdout"),)
+    rules = (
+        not_both("validation", "holdout"),
+        Rule(
+            f"!has(self.columns) || self.columns.all(field, field in {list(_FIELDS)})",
+            f"columns maps fields of the formats: {', '.join(_FIELDS)}",
+            lambda dataset: set(dataset.columns or ()) <= set(_FIELDS),
+        ),
+    )

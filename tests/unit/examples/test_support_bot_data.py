@@ -4,8 +4,10 @@ import runpy
 from pathlib import Path
 
 import pytest
+from finetune_api.training import Method, Sft
 from finetune_trainer.prepare.data_quality import check_rows, find_contamination, warn_about_duplicates
 from finetune_trainer.prepare.formats import Example
+from finetune_trainer.prepare.row_reader import RowReader
 from finetune_trainer.prepare.scan import SourceScan, scan_source
 from finetune_trainer.prepare.token_counts import SampleCounts, TokenCounts
 from finetune_trainer.prepared import read_examples
@@ -17,7 +19,7 @@ def scan(name: str, directory: Path) -> SourceScan:
     def count(examples: list[Example]) -> list[TokenCounts]:
         return [TokenCounts((SampleCounts(1, 1),), 1)] * len(examples)
 
-    return scan_source(name, [EXAMPLE / name], "Chat", lambda example: [example], count, directory / name)
+    return scan_source(name, [EXAMPLE / name], "Chat", RowReader(Method(sft=Sft())), count, directory / name)
 
 
 def test_the_script_writes_the_committed_files() -> None:

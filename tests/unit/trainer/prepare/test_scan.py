@@ -5,13 +5,17 @@ from pathlib import Path
 
 import pytest
 from finetune_api.conditions import Reason
+from finetune_api.training import Method, Sft
 from finetune_trainer.failures import StageError
 from finetune_trainer.prepare.data_quality import check_rows
 from finetune_trainer.prepare.formats import Example
+from finetune_trainer.prepare.row_reader import RowReader
 from finetune_trainer.prepare.scan import detect_source_format, scan_source
 from finetune_trainer.prepare.token_counts import TokenCounts
 from finetune_trainer.prepared import read_examples
 from unit.scans import ANSWER, URI, chat, lines, scan
+
+READER = RowReader(Method(sft=Sft()))
 
 
 def test_wrong_rows_are_counted_and_located(tmp_path: Path) -> None:
@@ -52,8 +56,8 @@ def test_the_first_row_determines_the_format_of_all(tmp_path: Path) -> None:
 def test_the_first_readable_row_determines_the_format(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(lines([b"bad", {"question": "x"}]))
     (tmp_path / "b.jsonl").write_bytes(lines([chat(1)]))
-    assert detect_source_format(URI, [tmp_path / "a.jsonl", tmp_path / "b.jsonl"]) == "Chat"
-    assert detect_source_format(URI, [tmp_path / "a.jsonl"]) is None
+    assert detect_source_format(URI, [tmp_path / "a.jsonl", tmp_path / "b.jsonl"], READER) == "Chat"
+    assert detect_source_format(URI, [tmp_path / "a.jsonl"], READER) is None
 
 
 def test_a_bug_is_not_reported_as_an_error_in_the_data(tmp_path: Path) -> None:
@@ -62,13 +66,13 @@ def test_a_bug_is_not_reported_as_an_error_in_the_data(tmp_path: Path) -> None:
 
     (tmp_path / "a.jsonl").write_bytes(lines([chat(1)]))
     with pytest.raises(ValueError, match="a bug"):
-        scan_source(URI, [tmp_path / "a.jsonl"], "Chat", lambda example: [example], fail, tmp_path / "out.jsonl")
+        scan_source(URI, [tmp_path / "a.jsonl"], "Chat", READER, fail, tmp_path / "out.jsonl")
 
 
 def test_a_file_with_an_unknown_suffix_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("x")
     with pytest.raises(StageError, match=r"pvc://data/train.jsonl: a.txt: the name must end in"):
-        detect_source_format(URI, [tmp_path / "a.txt"])
+        detect_source_format(URI, [tmp_path / "a.txt"], READER)
 
 
 def test_data_with_warnings_is_used(tmp_path: Path) -> None:

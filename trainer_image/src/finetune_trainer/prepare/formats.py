@@ -16,6 +16,7 @@ from typing import Any
 
 from finetune_api.data import Format
 
+from finetune_trainer.prepare.columns import propose_columns
 from finetune_trainer.prepare.messages import Message, check_messages
 from finetune_trainer.prepare.normalize import rewrite_messages, rewrite_tools
 from finetune_trainer.prepare.row_issues import RowError, describe_type, quote
@@ -34,6 +35,11 @@ _REQUIRED_FIELDS: tuple[tuple[Format, frozenset[str]], ...] = (
     ("Text", frozenset({"text"})),
     ("Prompt", frozenset({"prompt"})),
 )
+_OTHER_FIELDS: tuple[tuple[Format, frozenset[str]], ...] = (
+    ("UnpairedPreference", frozenset({"messages", "label"})),
+    ("Prompt", frozenset({"messages"})),
+)
+"""Other fields of a format, for methods that do not accept the format that the row would have by the table above."""
 _KNOWN_FIELDS: dict[Format, frozenset[str]] = {
     "Chat": frozenset({"messages", "tools", "functions", "parallel_tool_calls"}),
     "PromptCompletion": frozenset({"prompt", "completion", "tools"}),
@@ -42,26 +48,42 @@ _KNOWN_FIELDS: dict[Format, frozenset[str]] = {
     "Preference": frozenset(
         {"prompt", "chosen", "rejected", "tools", "input", "preferred_output", "non_preferred_output"}
     ),
-    "UnpairedPreference": frozenset({"prompt", "completion", "label", "tools"}),
+    "UnpairedPreference": frozenset({"prompt", "completion", "messages", "label", "tools"}),
 }
 
 _MAX_NAMED = 8
 """Fields in a message at most."""
 
 
-def detect_format(row: dict[str, Any]) -> Format:
-    """Return the format of a row by its fields.
+def detect_format(row: dict[str, Any], accepted: tuple[Format, ...] | None = None) -> Format:
+    """Return the format of a row by its fields: one that the method accepts, if there is one.
+
+    Args:
+        row: the row, after `rewrite_row`.
+        accepted: the formats that the method accepts; None for all.
 
     Raises:
-        RowError: its fields match no format; the message lists the formats.
+        RowError: its fields match no format; the message lists the formats, or proposes `dataset.columns`.
     """
-    for name, required in _REQUIRED_FIELDS:
-        if required <= row.keys():
-            return name
+    names = [name for name, required in (*_REQUIRED_FIELDS, *_OTHER_FIELDS) if required <= row.keys()]
+    if accepted:
+        names.sort(key=lambda name: name not in accepted)
+    if names[:1] == ["Chat"] and accepted and "Prompt" in accepted and _is_open(row["messages"]):
+        return "Prompt"  # There is no answer to imitate, and the graders get the other fields.
+    if names:
+        return names[0]
     formats = "; ".join(f"{name}: {', '.join(sorted(required))}" for name, required in _REQUIRED_FIELDS)
-    raise RowError(
-        "format", f"the fields {list_fields(row)} match no format: rename them to those of a format ({formats})"
-    )
+    remedy = f"rename them to those of a format ({formats})"
+    if columns := propose_columns(row):
+        mapping = ", ".join(f"{field}: {name}" for field, name in columns.items())
+        remedy = f"set dataset.columns to {{{mapping}}}, or use the fields of a format"
+    raise RowError("format", f"the fields {list_fields(row)} match no format: {remedy}")
+
+
+def _is_open(messages: Any) -> bool:
+    """Return whether a conversation ends without an answer."""
+    last = messages[-1] if isinstance(messages, list) and messages else None
+    return isinstance(last, dict) and last.get("role") != "assistant"
 
 
 def list_fields(row: dict[str, Any]) -> str:
@@ -77,7 +99,8 @@ def check_format(row: dict[str, Any], row_format: Format) -> None:
     Raises:
         RowError: the message says which format it has.
     """
-    if not any(required <= row.keys() for known, required in _REQUIRED_FIELDS if known == row_format):
+    requirements = (required for known, required in (*_REQUIRED_FIELDS, *_OTHER_FIELDS) if known == row_format)
+    if not any(required <= row.keys() for required in requirements):
         raise RowError(
             "format",
             f"the fields {list_fields(row)} match the format {detect_format(row)}, but the data has the format"
@@ -182,9 +205,14 @@ def _split_prompt(row: dict[str, Any], chosen: Any, rejected: Any) -> tuple[Any,
 
 def _parse_unpaired(row: dict[str, Any]) -> Example:
     tools, validators = _parse_tools(row)
-    prompt, completion = _parse_messages(row, "prompt", "user"), _parse_messages(row, "completion", "assistant")
-    _check_prompt(prompt, validators, "prompt")
-    _check_answer(completion, validators, "completion")
+    if "messages" in row:
+        messages = _parse_messages(row, "messages", "user")
+        prompt, completion, names = messages[:-1], messages[-1:], ("messages", "messages")
+    else:
+        prompt, completion = _parse_messages(row, "prompt", "user"), _parse_messages(row, "completion", "assistant")
+        names = ("prompt", "completion")
+    _check_prompt(prompt, validators, names[0])
+    _check_answer(completion, validators, names[1])
     label = {"true": True, "false": False}.get(row["label"].lower()) if isinstance(row["label"], str) else row["label"]
     if not isinstance(label, bool):
         raise RowError("label", f"label is {quote(row['label'])}: write true or false")
@@ -193,9 +221,10 @@ def _parse_unpaired(row: dict[str, Any]) -> Example:
 
 def _parse_prompt(row: dict[str, Any]) -> Example:
     tools, validators = _parse_tools(row)
-    prompt = _parse_messages(row, "prompt", "user")
-    _check_prompt(prompt, validators, "prompt")
-    reference = {key: value for key, value in row.items() if key not in ("prompt", "tools")}
+    field = "messages" if "messages" in row else "prompt"
+    prompt = _parse_messages(row, field, "user")
+    _check_prompt(prompt, validators, field)
+    reference = {key: value for key, value in row.items() if key not in (field, "tools")}
     return {"prompt": prompt, "reference": reference} | tools
 
 

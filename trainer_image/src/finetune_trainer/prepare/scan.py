@@ -22,8 +22,9 @@ from finetune_pod.requests import parse_arguments
 from finetune_trainer.data_files import unit_of
 from finetune_trainer.failures import StageError
 from finetune_trainer.prepare.files import MAX_ROW_BYTES, Row, UnknownFileError, UnreadableRow, read_rows
-from finetune_trainer.prepare.formats import Example, check_format, detect_format, parse_row, unknown_fields
-from finetune_trainer.prepare.row_issues import RowError, RowIssues
+from finetune_trainer.prepare.formats import Example
+from finetune_trainer.prepare.row_issues import RowError, RowIssues, RowWarning
+from finetune_trainer.prepare.row_reader import RowReader
 from finetune_trainer.prepare.row_warnings import find_warnings
 from finetune_trainer.prepare.token_counts import TokenCounts
 
@@ -31,7 +32,6 @@ _BATCH = 256
 _MESSAGES = ("messages", "prompt", "chosen", "rejected", "completion")
 
 
-Convert = Callable[[Example], list[Example]]
 CountTokens = Callable[[list[Example]], list[TokenCounts]]
 
 
@@ -93,7 +93,7 @@ class SourceScan:
         return f"{prefix}{self.unit} {number}"
 
 
-def detect_source_format(uri: str, files: list[Path]) -> Format | None:
+def detect_source_format(uri: str, files: list[Path], reader: RowReader) -> Format | None:
     """Return the format of the first row that has one; None if no row has.
 
     Raises:
@@ -103,14 +103,14 @@ def detect_source_format(uri: str, files: list[Path]) -> Format | None:
         for row in chain.from_iterable(map(read_rows, files)):
             if isinstance(row, Row):
                 with suppress(RowError):
-                    return detect_format(row.value)
+                    return reader.detect_format(row.value)
     except UnknownFileError as error:
         raise dataset_invalid(f"{uri}: {error}") from None
     return None
 
 
 def scan_source(
-    uri: str, files: list[Path], row_format: Format | None, convert: Convert, count_tokens: CountTokens, path: Path
+    uri: str, files: list[Path], row_format: Format | None, reader: RowReader, count_tokens: CountTokens, path: Path
 ) -> SourceScan:
     """Scan the files of a data source.
 
@@ -118,7 +118,7 @@ def scan_source(
         uri: the source, for messages.
         files: its files.
         row_format: the format of its rows; None if `detect_source_format` found none.
-        convert: converts an example into those that the job's method trains on.
+        reader: reads rows into the examples that the job's method trains on.
         count_tokens: counts the tokens of a batch of examples.
         path: the file for the examples. It appears only when it is complete.
 
@@ -131,7 +131,7 @@ def scan_source(
     with partial.open("w", encoding="utf-8") as out:
         for file in files:
             scan.files.append((len(scan.row_numbers), file.name))
-            parsed = _parse_file(scan, file, convert)
+            parsed = _parse_file(scan, file, reader)
             while batch := list(islice(parsed, _BATCH)):
                 _add_examples(scan, file.name, batch, count_tokens, out.write)
     partial.replace(path)
@@ -146,7 +146,7 @@ class _ParsedExample:
     """The example as JSON."""
 
 
-def _parse_file(scan: SourceScan, file: Path, convert: Convert) -> Iterator[_ParsedExample]:
+def _parse_file(scan: SourceScan, file: Path, reader: RowReader) -> Iterator[_ParsedExample]:
     """Yield the examples of each row that can be used, and add the errors of all others to the scan."""
     try:
         for row in read_rows(file):
@@ -156,28 +156,29 @@ def _parse_file(scan: SourceScan, file: Path, convert: Convert) -> Iterator[_Par
                 scan.errors.add(location, row.kind, row.message)
                 continue
             try:
-                examples = _parse_row(scan, row.value, convert)
+                examples, warnings = _read_row(scan, row.value, reader)
                 parsed = [_ParsedExample(row.number, example, _serialize(example)) for example in examples]
             except RowError as error:
                 scan.errors.add(location, error.kind, str(error))
             else:
+                for warning in warnings:
+                    scan.warnings.add(location, *warning)
                 yield from parsed
     except UnknownFileError as error:
         raise dataset_invalid(f"{scan.uri}: {error}") from None
 
 
-def _parse_row(scan: SourceScan, row: dict[str, Any], convert: Convert) -> list[Example]:
-    row_format = scan.format or detect_format(row)
-    check_format(row, row_format)
-    scan.ignored_fields.update(unknown_fields(row, row_format))
+def _read_row(scan: SourceScan, row: dict[str, Any], reader: RowReader) -> tuple[list[Example], list[RowWarning]]:
     try:
-        examples = convert(parse_row(row, row_format))
-        return [
+        read = reader.read(row, scan.format)
+        examples = [
             {key: parse_arguments(value) if key in _MESSAGES else value for key, value in example.items()}
-            for example in examples
+            for example in read.examples
         ]
     except RecursionError:
         raise RowError("json", "the row is nested too deeply: use fewer levels") from None
+    scan.ignored_fields.update(read.ignored_fields)
+    return examples, read.warnings
 
 
 def _serialize(example: Example) -> str:

@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 from finetune_trainer.export.destinations import check_destinations
 from finetune_trainer.failures import StageError
 from finetune_trainer.fetch.sources import find_data, find_model
-from finetune_trainer.prepare.conversions import convert_example
 from finetune_trainer.prepare.data_quality import (
     check_rows,
     find_contamination,
@@ -36,6 +35,7 @@ from finetune_trainer.prepare.model_check import check_model_support, explain_re
 from finetune_trainer.prepare.packing_check import measure_leak
 from finetune_trainer.prepare.provenance import describe_files, describe_model
 from finetune_trainer.prepare.report import PrepareReport
+from finetune_trainer.prepare.row_reader import RowReader
 from finetune_trainer.prepare.scan import SourceScan, dataset_invalid, detect_source_format, scan_source
 from finetune_trainer.prepare.shape import ModelShape, read_shape
 from finetune_trainer.prepare.split import choose_fraction, choose_heldout, write_split
@@ -210,12 +210,12 @@ def _scan(
     files = find_data(source, root, role)
     report.sources.append(describe_files(source.uri, files))
     first = report.scans[0] if report.scans else None
-    row_format = first.format if first else spec.dataset.format or detect_source_format(source.uri, files)
+    reader = RowReader.of(spec)
+    row_format = first.format if first else spec.dataset.format or detect_source_format(source.uri, files, reader)
     _check_format(spec, source.uri, row_format)
     train_on_prompts = spec.method.sft is not None and not spec.method.sft.assistant_only_loss
     count = partial(count_tokens, tokenizer, spec.hyperparameters.max_length, train_on_prompts=train_on_prompts)
-    convert = partial(convert_example, spec.method, strips_reasoning=spec.dataset.reasoning == "Strip")
-    scan = scan_source(source.uri, files, row_format, convert, count, path)
+    scan = scan_source(source.uri, files, row_format, reader, count, path)
     report.scans.append(scan)
     _LOG.info("%s: %d examples, %d invalid rows", source.uri, len(scan.row_numbers), scan.invalid_rows)
     return scan
