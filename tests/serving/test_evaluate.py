@@ -115,10 +115,9 @@ def test_base_incumbent_and_tuned_are_evaluated_on_the_same_questions(trained_jo
     assert [perplexity.base, perplexity.tuned, perplexity.incumbent.value] == pytest.approx(expected, rel=0.01)
     assert perplexity.verdict == ("Regressed" if perplexity.gain_high < 0 else "Inconclusive")
     assert report.reason is Reason.GATES_FAILED
-    assert [(gate.metric, gate.relative_to, gate.passed) for gate in report.evaluation.gates] == [
-        ("Perplexity", "Base", False),
-        ("Rouge1", "Incumbent", True),
-    ]
+    outcomes = [(gate.metric, gate.relative_to, gate.passed, gate.conclusive) for gate in report.evaluation.gates]
+    # No answer of the random models has a word of its reference.
+    assert outcomes == [("Perplexity", "Base", False, True), ("Rouge1", "Incumbent", False, False)]
     assert trained_job.directory.model_card.read_text() == with_scores("# job\n", report.evaluation)
     full = trained_job.report
     assert [metric["metric"] for metric in full["metrics"]][-1] == "Rouge2"
@@ -161,24 +160,6 @@ def test_a_running_server_evaluates_a_hidden_version_as_an_own_engine_does(
     status, refused = trained_job.evaluate(trained_job.describe(adapter), f"--server-url={server.url}")
     assert (status, refused.reason) == (ExitCode.SOFTWARE, Reason.EVALUATION_FAILED)
     assert "missing or invalid API key" in refused.message
-
-
-def test_examples_that_a_parent_was_trained_on_are_left_out(trained_job: TrainedJob) -> None:
-    """A job that keeps the result of its parent evaluates it on data that is new to it."""
-    artifact = trained_job.describe(trained_job.directory.adapter(1))
-    trained_job.prepare(CHATS, gates=[{"metric": "Perplexity", "maxRegression": 1}], metrics=["Perplexity"])
-    job = json.loads((trained_job.root / "job.json").read_text())
-    kept = {"job": "parent", "model": job["spec"]["model"], "artifact": artifact.to_dict(), "parentAdapter": "Keep"}
-    (trained_job.root / "job.json").write_text(json.dumps(job | {"warmStart": kept}))
-    train_data = trained_job.directory.train_data
-    train_data.write_text("".join(json.dumps(chat) + "\n" for chat in CHATS[:3]))
-    status, report = trained_job.evaluate(artifact)
-    assert (status, report.evaluation.examples) == (0, len(CHATS) - 3), report
-    train_data.write_text("".join(json.dumps(chat) + "\n" for chat in CHATS))
-    status, report = trained_job.evaluate(artifact)
-    train_data.unlink()
-    assert status == ExitCode.SOFTWARE
-    assert "FineTuneJob parent was trained on all 8 held-out examples: set dataset.validation" in report.message
 
 
 def test_a_changed_incumbent_is_refused_before_any_gate(trained_job: TrainedJob) -> None:

@@ -59,13 +59,13 @@ def test_an_architecture_that_cannot_be_built_tiny_is_told(tmp_path: Path) -> No
 def test_such_a_job_is_trained_without_packing(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     packed = make_workspace(tmp_path / "packed", model, make_price_chats(20), method={"sft": {"packing": True}})
     prepare(packed.job, packed.directory, None, "USD")
-    assert load_hyperparameters(packed.directory).packing
+    assert load_hyperparameters(packed.job.spec, packed.directory).packing
     monkeypatch.setattr("finetune_trainer.prepare.stage.measure_leak", lambda _: 0.36)
     workspace = make_workspace(tmp_path / "mixed", model, make_price_chats(20), method={"sft": {"packing": True}})
     report = prepare(workspace.job, workspace.directory, None, "USD")
     assert report.dataset is not None
     assert (report.dataset.warnings or {})["packing"] == 1
-    assert not load_hyperparameters(workspace.directory).packing
+    assert not load_hyperparameters(workspace.job.spec, workspace.directory).packing
     text = workspace.directory.report("prepare").read_text()
     assert "one changes the logits of the next one by 0.36" in text
 
@@ -85,7 +85,7 @@ def test_with_the_defaults_packing_learns_no_less(model: Path, tmp_path: Path, c
         )
         for stage in (["prepare"], ["train", "--attempt=1"]):
             assert workspace.run(*stage)[0] == 0, workspace.log[-3000:]
-        chosen.append(load_hyperparameters(workspace.directory))
+        chosen.append(load_hyperparameters(workspace.job.spec, workspace.directory))
         losses.append(_compute_loss(model, workspace.directory))
     assert [values.packing for values in chosen] == [True, False]
     assert losses[0] <= losses[1] * 1.03, losses

@@ -23,7 +23,7 @@ from safetensors import safe_open
 from waiting import wait_for
 from workspace import Workspace, make_price_chats, make_workspace
 
-STEPS = 4 * 36 // 2
+STEPS = 4 * 32 // 2
 
 
 def test_the_adapter_has_learned_and_matches_its_digest(trained: Workspace) -> None:

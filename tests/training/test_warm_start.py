@@ -11,7 +11,8 @@ from finetune_api.artifact import describe_artifact
 from finetune_api.conditions import Reason
 from finetune_api.digest import digest_directory
 from finetune_trainer.failures import StageError
-from finetune_trainer.prepared import read_hyperparameters, write_hyperparameters
+from finetune_trainer.prepared import write_hyperparameters
+from finetune_trainer.train.micro_batch import load_hyperparameters
 from finetune_trainer.train.warm_start import merge_parent_adapter
 from workspace import Workspace, make_price_chats, make_workspace
 
@@ -31,7 +32,8 @@ def make_child(root: Path, model: Path, parent: Workspace, parent_adapter: str, 
     }
     child.job_path.write_text(json.dumps(manifest))
     shutil.copytree(parent.directory.train_data.parent, child.directory.train_data.parent)
-    chosen = read_hyperparameters(parent.directory).model_copy(update={"epochs": 1.0, "learning_rate": 1e-6})
+    chosen = load_hyperparameters(parent.job.spec, parent.directory)
+    chosen = chosen.model_copy(update={"epochs": 1.0, "learning_rate": 1e-6})
     write_hyperparameters(child.directory, chosen)
     child.directory.report("prepare").parent.mkdir()
     shutil.copy(parent.directory.report("prepare"), child.directory.report("prepare"))

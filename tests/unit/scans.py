@@ -35,7 +35,8 @@ def count_words(examples: list[Example]) -> list[TokenCounts]:
         count = len(text.split())
         error = RowError("truncated", "too long") if "endless" in text else None
         warnings = (RowWarning("odd", "odd"),) * ("odd" in text)
-        counts.append(TokenCounts((SampleCounts(count, count),), count, 1, 0, error, warnings))
+        samples = (SampleCounts(count, count),)
+        counts.append(TokenCounts(samples, count, 1, error=error, warnings=warnings))
     return counts
 
 

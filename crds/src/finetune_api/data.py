@@ -94,8 +94,8 @@ class Dataset(ApiModel):
     place for it; `Strip` removes it, so that the model learns to answer without it."""
     holdout: Annotated[float, Field(gt=0, le=0.5)] | None = None
     """Fraction of `train` that is held out for the evaluation. Default: 0.1 if `validation` is not set either; up to
-    0.2 where 0.1 is fewer than `evaluation.minExamples`. With the same `hyperparameters.seed` an example stays held out
-    when others are added."""
+    0.2 where 0.1 is fewer than `evaluation.minExamples`. With the same `hyperparameters.seed` most examples stay held
+    out when others are added."""
 
     rules = (
         not_both("validation", "holdout"),

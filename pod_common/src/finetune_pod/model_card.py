@@ -1,8 +1,14 @@
 """The last section of a model card: the scores, which the evaluation adds to the card. No I/O."""
 
-from finetune_api.summaries import EvaluationSummary
+from finetune_api.summaries import EvaluationSummary, GateResult
 
 _HEADING = "\n## Scores\n"
+
+
+def _describe_outcome(gate: GateResult) -> str:
+    if gate.passed:
+        return "passed"
+    return "failed" if gate.conclusive else "inconclusive"
 
 
 def with_scores(card: str, evaluation: EvaluationSummary | None) -> str:
@@ -15,7 +21,7 @@ def with_scores(card: str, evaluation: EvaluationSummary | None) -> str:
         f" {metric.gain_low:+.4f} to {metric.gain_high:+.4f} | {metric.verdict} |"
         for metric in evaluation.metrics
     ]
-    gates = [f"- {'passed' if gate.passed else 'failed'}: {gate.message}" for gate in evaluation.gates]
+    gates = [f"- {_describe_outcome(gate)}: {gate.message}" for gate in evaluation.gates]
     lines = [
         f"Base and tuned model on {evaluation.examples} held-out examples; 95 % intervals by paired bootstrap.\n",
         "| metric | base | tuned | gain | interval | verdict |",

@@ -71,7 +71,7 @@ def test_default_metrics_follow_from_the_data(
     assert choose_metrics(evaluation, traits, graders) == metrics
     first, *others = choose_gates(evaluation, traits, graders)
     assert [gate.metric for gate in (first, *others)] == gates
-    assert (first.min_gain, [gate.max_regression for gate in others]) == (0, [0.05] * len(others))
+    assert (first.min_gain, [gate.max_regression for gate in others]) == (0, [0.1] * len(others))
     assert all(gate.grader == (graders[0].name if gate.metric == "Grader" else None) for gate in (first, *others))
     assert check_evaluation(evaluation, traits, graders, examples) == ""
 
@@ -126,3 +126,18 @@ def test_accepted_metrics_are_measured_and_gated(examples: list[dict[str, Any]],
     assert measured
     assert not metrics or set(measured) == set(metrics)
     assert {gate.metric for gate in choose_gates(evaluation, traits, graders)} <= set(measured)
+
+
+def test_a_default_gate_that_cannot_be_measured_is_refused() -> None:
+    """Otherwise a job without any gate would be served."""
+    for examples in (LABELED[:1] * 2, LABELED[1:] * 2):
+        problem = check_evaluation(Evaluation(), read_traits(examples), [], examples)
+        assert problem.startswith("the default gate on PreferenceAccuracy needs completions with both labels")
+    assert check_evaluation(Evaluation(gates=[]), read_traits(LABELED[1:]), [], LABELED[1:]) == ""
+
+
+def test_answers_with_reasoning_have_no_default_gate_on_what_is_generated() -> None:
+    """A thought may be longer than the generated tokens, and then nothing is left to compare."""
+    for message in ({"content": "<think>hm</think>yes"}, {"content": "yes", "reasoning_content": "hm"}):
+        examples = [{"messages": [{"role": "user", "content": "?"}, {"role": "assistant"} | message]}] * 2
+        assert [gate.metric for gate in choose_gates(Evaluation(), read_traits(examples), [])] == ["Perplexity"]

@@ -18,14 +18,16 @@ def write_hyperparameters(directory: JobDirectory, chosen: ChosenHyperparameters
     directory.hyperparameters.write_text(chosen.model_dump_json(by_alias=True))
 
 
-def read_hyperparameters(directory: JobDirectory) -> ChosenHyperparameters:
-    """Return the hyperparameters that `prepare` chose.
+def read_hyperparameters(directory: JobDirectory) -> ChosenHyperparameters | None:
+    """Return the hyperparameters that `prepare` chose; None if an earlier version of it prepared the job.
 
     Raises:
-        StageError: the file is missing or damaged.
+        StageError: the file is damaged.
     """
+    if not directory.hyperparameters.exists():
+        return None
     try:
-        return ChosenHyperparameters.model_validate_json("".join(_read_lines(directory.hyperparameters)))
+        return ChosenHyperparameters.model_validate_json(directory.hyperparameters.read_text())
     except ValidationError as error:
         raise StageError(
             Reason.PREPARED_DATA_GONE,
@@ -40,6 +42,15 @@ def read_examples(path: Path) -> Iterator[dict[str, Any]]:
         StageError: the file is missing.
     """
     return map(json.loads, _read_lines(path))
+
+
+def count_examples(path: Path) -> int:
+    """Return the number of examples in a file.
+
+    Raises:
+        StageError: the file is missing.
+    """
+    return sum(1 for _ in _read_lines(path))
 
 
 def _read_lines(path: Path) -> Iterator[str]:

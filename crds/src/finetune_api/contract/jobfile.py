@@ -133,7 +133,7 @@ class JobDirectory:
     @property
     def hyperparameters(self) -> Path:
         """The hyperparameters that `prepare` chose for the training, as JSON."""
-        return self.path / "data" / "hyperparameters.json"
+        return self.path / "hyperparameters.json"
 
     def read_template_date(self) -> date | None:
         """Return that date; None if the template prints none."""

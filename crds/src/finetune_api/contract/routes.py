@@ -48,8 +48,8 @@ class Route(ApiModel):
     weight: Annotated[int, Field(ge=0, le=100)] = 100
     """Share of the name's requests that this version gets, in percent. With 0 only requests for `name@job` reach it."""
 
-    thinking_off: bool = False
-    """Whether this version was trained with thinking switched off, which requests then default to."""
+    thinking_off: bool | None = None
+    """Whether this version was trained with thinking switched off, which requests then default to. Left out if not."""
     is_hidden: bool = False
     """Whether the version is under evaluation: it is not listed, and only requests for `name@job` reach it."""
 

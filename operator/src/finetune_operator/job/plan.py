@@ -175,10 +175,15 @@ class JobPlanner:
             if names_default_claim(job) and not self.snapshot.has_default_claim:
                 desired.append(build_claim(job, self.settings))
             desired += build_isolation(job.namespace, self.settings.network)
-        if self.spec.compute.nodes > 1 and not self.builder.conditions.is_true(ConditionType.TRAINED):
+        if self.spec.compute.nodes > 1 and not self._is_trained():
             desired.append(build_training_service(job))
             if self.settings.network.isolate_jobs:
                 desired.append(build_peers_policy(job))
+
+    def _is_trained(self) -> bool:
+        """Return whether no training remains: it is done, or the job keeps the result of its parent."""
+        kept = job_file(self.builder.job).kept
+        return kept is not None or self.builder.conditions.is_true(ConditionType.TRAINED)
 
     def _stages_are_done(self) -> bool:
         return self.builder.conditions.is_true(ConditionType.EVALUATED) and self._is_exported()
@@ -277,8 +282,7 @@ class JobPlanner:
         """Return why an attempt with this number of GPUs may not start under the limits of the namespace."""
         job, compute = self.builder.job, self.spec.compute
         limit = self.settings.limits.of(job.namespace)
-        is_trained = self.builder.conditions.is_true(ConditionType.TRAINED)
-        training_gpus = 0 if is_trained else compute.nodes * compute.resources.gpus
+        training_gpus = 0 if self._is_trained() else compute.nodes * compute.resources.gpus
         over_quota = check_over_quota(job.namespace, limit, max(gpus, training_gpus))
         if over_quota:
             return over_quota

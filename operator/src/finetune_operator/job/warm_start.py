@@ -82,13 +82,20 @@ def _keep_result(
     spec: FineTuneJobSpec, name: str, parent_spec: FineTuneJobSpec, parent: JobView, artifact: Artifact
 ) -> WarmStart | Problem:
     """Return the result of a parent job that is evaluated again, or which field does not describe it."""
-    for field in ("method", "adapter"):
-        if getattr(spec, field) != getattr(parent_spec, field):
-            return Reason.INVALID_SPEC, (
-                f"{field} differs from that of FineTuneJob {name}, whose result this job evaluates again"
-                " (model.parentAdapter is Keep): copy it from there"
-            )
-    return WarmStart(job=name, model=_base_of(parent), artifact=artifact, parent_adapter="Keep")
+    differs = {
+        "method": spec.method.name != parent_spec.method.name,
+        "adapter": spec.adapter != parent_spec.adapter,
+        "dataset.reasoning": spec.dataset.reasoning != parent_spec.dataset.reasoning,
+    }
+    for field in (field for field, is_so in differs.items() if is_so):
+        return Reason.INVALID_SPEC, (
+            f"{field} differs from that of FineTuneJob {name}, whose result this job evaluates again"
+            " (model.parentAdapter is Keep): copy it from there"
+        )
+    dataset = parent.status.dataset
+    thinking_off = bool(dataset and dataset.thinking_off)
+    base = _base_of(parent)
+    return WarmStart(job=name, model=base, artifact=artifact, parent_adapter="Keep", thinking_off=thinking_off)
 
 
 def _base_of(parent: JobView) -> Model:

@@ -89,7 +89,7 @@ def build_stage_job(job: JobView, stage: Stage, attempt: int, settings: Settings
     sources = _sources(spec, stage)
     uris = [source.uri for source in sources.values()]
     readable = [*uris, *_incumbent_uri(job, stage)]
-    if file.warm_start and (stage is Stage.TRAIN or (file.kept and stage is not Stage.PREPARE)):
+    if file.warm_start and (stage is Stage.TRAIN or file.kept):
         readable.append(file.warm_start.artifact.uri)
     volumes = Volumes(writable=[file.output_uri], readable=readable)
     volumes.add_annotation("job", JOB_ANNOTATION, JOB_FILE)

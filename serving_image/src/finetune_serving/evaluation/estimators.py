@@ -66,7 +66,10 @@ def count_measured(metric: Metric, name: str, samples: list[Sample]) -> int:
         return sum(sample.bleu is not None for sample in samples)
     if metric == "ClassificationF1":
         return sum(sample.labels is not None for sample in samples)
-    return sum(name in sample.scores or sample.labeled_logprob is not None for sample in samples)
+    if labels := [sample.labeled_logprob[0] for sample in samples if sample.labeled_logprob]:
+        # Good completions are compared with bad ones, so the rarer kind decides how much is known.
+        return min(labels.count(True), labels.count(False))
+    return sum(name in sample.scores for sample in samples)
 
 
 def _build_perplexity(samples: list[Sample]) -> Estimator:

@@ -85,8 +85,8 @@ def _find_doubt(
     """
     examples = compared.examples or 0
     if examples < max(min_examples, 1):
-        kind = "that the incumbent was not trained on " if isinstance(compared, IncumbentComparison) else ""
-        return f"they prove nothing: hold out at least {min_examples} {kind}(evaluation.minExamples)"
+        kind = "that are new to the incumbent" if isinstance(compared, IncumbentComparison) else "to which it applies"
+        return f"they prove nothing: hold out at least {min_examples} {kind} (evaluation.minExamples)"
     if _meets(gate, compared.gain_low) and is_zero:
         return "no answer of either model scores above 0, which proves nothing: use another metric"
     if _meets(gate, compared.gain_low) or not _meets(gate, compared.gain_high):

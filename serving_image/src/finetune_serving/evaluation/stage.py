@@ -54,7 +54,8 @@ def evaluate(
         ValueError: no held-out example fits the model.
     """
     spec, settings = job.spec, job.spec.evaluation
-    examples = _read_examples(job, directory)
+    known = _read_known_prompts(incumbent, directory.root)
+    examples = _read_examples(directory.heldout_data, settings.max_examples, known)
     traits = read_traits(examples, is_reward_model=spec.method.reward is not None)
     gates = choose_gates(settings, traits, spec.graders)
     metrics = dict.fromkeys([*choose_metrics(settings, traits, spec.graders), *(gate.metric for gate in gates)])
@@ -74,10 +75,12 @@ def evaluate(
     samples = result.samples
     if not all(math.isfinite(sample.nll) for sample in samples["tuned"]):
         raise AdapterRefusedError("its likelihoods are not finite numbers: lower hyperparameters.learningRate")
-    is_known = _find_known_to_incumbent(result, incumbent, directory.root)
+    is_known = [hash_prompt(question.example) in known for question in result.questions]
+    if any(is_known):
+        _LOG.warning("the incumbent is not compared on %d held-out examples: it was trained on them", sum(is_known))
     comparisons = compare(scoring.metric_keys, samples["base"], samples["tuned"], samples.get("incumbent"), is_known)
     summary = summarize(len(result.questions), comparisons, gates, settings.min_examples)
-    _write_report(directory.report("evaluate"), summary, comparisons, incumbent, result)
+    _write_report(directory.report("evaluate"), summary, comparisons, incumbent, result, is_known)
     _add_scores(JobDirectory.of_artifact(tuned, directory.root).model_card, directory.model_card, summary)
     return StageReport(
         outcome="Succeeded",
@@ -130,31 +133,18 @@ def _check_incumbent(
         return {}
 
 
-def _read_examples(job: JobFile, directory: JobDirectory) -> list[Example]:
-    """Return the held-out examples, without those that a parent job has trained the result on.
-
-    Raises:
-        ValueError: it was trained on all of them.
-    """
-    with directory.heldout_data.open(encoding="utf-8") as file:
+def _read_examples(path: Path, max_examples: int, known: set[int]) -> list[Example]:
+    """Return held-out examples; those that are new to the incumbent come first, since it is compared on them alone."""
+    with path.open(encoding="utf-8") as file:
         examples = [json.loads(line) for line in file]
-    if job.warm_start:
-        known = _read_prompts(job.warm_start.artifact, directory.root)
-        new = [example for example in examples if hash_prompt(example) not in known]
-        if len(new) < len(examples):
-            _LOG.warning("%d held-out examples are left out: the parent was trained on them", len(examples) - len(new))
-        if not new:
-            raise ValueError(
-                f"FineTuneJob {job.warm_start.job} was trained on all {len(examples)} held-out examples:"
-                " set dataset.validation to other data"
-            )
-        examples = new
-    return examples[: job.spec.evaluation.max_examples]
+    return sorted(examples, key=lambda example: hash_prompt(example) in known)[:max_examples]
 
 
-def _read_prompts(artifact: Artifact, root: Path) -> set[int]:
-    """Return the hashes of all prompts that a job trained its result on; empty if its training data is gone."""
-    path = JobDirectory.of_artifact(artifact, root).train_data
+def _read_known_prompts(incumbent: Incumbent, root: Path) -> set[int]:
+    """Return the hashes of all prompts that the incumbent was trained on, as far as its training data exists."""
+    if incumbent.artifact is None:
+        return set()
+    path = JobDirectory.of_artifact(incumbent.artifact, root).train_data
     try:
         with path.open(encoding="utf-8") as file:
             return {hash_prompt(json.loads(line)) for line in file}
@@ -163,28 +153,18 @@ def _read_prompts(artifact: Artifact, root: Path) -> set[int]:
         return set()
 
 
-def _find_known_to_incumbent(result: EvaluationResult, incumbent: Incumbent, root: Path) -> list[bool]:
-    """Return for each question whether the incumbent was trained on its prompt."""
-    known = set[int]()
-    if incumbent.artifact and "incumbent" in result.samples:
-        known = _read_prompts(incumbent.artifact, root)
-    is_known = [hash_prompt(question.example) in known for question in result.questions]
-    if any(is_known):
-        _LOG.warning("the incumbent is not compared on %d held-out examples: it was trained on them", sum(is_known))
-    return is_known
-
-
 def _write_report(
     path: Path,
     summary: EvaluationSummary,
     comparisons: list[MetricComparison],
     incumbent: Incumbent,
     result: EvaluationResult,
+    is_known: list[bool],
 ) -> None:
     """Write the full report: all metrics, and some answers side by side."""
     samples = result.samples
     report = summary.to_dict() | {
-        "metrics": [_with_mcnemar(comparison, result) for comparison in comparisons],
+        "metrics": [_with_mcnemar(comparison, result, is_known) for comparison in comparisons],
         "incumbent": incumbent.to_dict(),
         "samples": choose_samples(
             result.questions, {role: samples[role] for role in get_args(Role) if role in samples}
@@ -194,7 +174,7 @@ def _write_report(
     path.write_text(json.dumps(report, indent=1, ensure_ascii=False))
 
 
-def _with_mcnemar(comparison: MetricComparison, result: EvaluationResult) -> dict[str, Any]:
+def _with_mcnemar(comparison: MetricComparison, result: EvaluationResult, is_known: list[bool]) -> dict[str, Any]:
     """Return the fields of a comparison, with McNemar's p-value for ExactMatch, which is 0 or 1 for each example."""
     fields = comparison.to_dict()
     if comparison.metric != "ExactMatch":
@@ -202,7 +182,9 @@ def _with_mcnemar(comparison: MetricComparison, result: EvaluationResult) -> dic
     matches = {role: [sample.scores["ExactMatch"] for sample in samples] for role, samples in result.samples.items()}
     fields["mcnemarP"] = compute_mcnemar_p(matches["base"], matches["tuned"])
     if "incumbent" in matches:
-        fields["incumbent"]["mcnemarP"] = compute_mcnemar_p(matches["incumbent"], matches["tuned"])
+        new = [index for index, known in enumerate(is_known) if not known]
+        before, after = ([matches[role][index] for index in new] for role in ("incumbent", "tuned"))
+        fields["incumbent"]["mcnemarP"] = compute_mcnemar_p(before, after)
     return fields
 
 

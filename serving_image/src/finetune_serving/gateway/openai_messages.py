@@ -65,8 +65,8 @@ def limit_tokens(request: dict[str, Any], limits: RequestLimits) -> dict[str, An
 def switch_thinking_off(request: dict[str, Any]) -> dict[str, Any]:
     """Return a request for a chat with thinking switched off, unless it sets the switch itself."""
     given = request.get("chat_template_kwargs")
-    if given is not None and not isinstance(given, dict):
-        return request  # vLLM refuses it.
+    if request.get("reasoning_effort") is not None or not isinstance(given, dict | None):
+        return request  # vLLM takes the switch from the effort, and refuses other kwargs.
     return request | {"chat_template_kwargs": dict.fromkeys(THINKING_SWITCHES, False) | (given or {})}
 
 

@@ -65,10 +65,14 @@ def test_a_server_with_two_versions_of_every_name_is_routed() -> None:
 def test_a_version_that_was_trained_with_thinking_off_is_served_so() -> None:
     dataset = {"trainExamples": 1, "heldoutExamples": 1, "trainTokens": 1, "longestExampleTokens": 1, "steps": 1}
     jobs = []
-    for name, thinking_off in (("off", True), ("on", False)):
+    for name, thinking_off in (("off", True), ("on", False), ("kept", True)):
         manifest = evaluated_job(name, f"bot-{name}")
-        manifest["status"]["dataset"] = dataset | {"digest": DIGEST, "thinkingOff": thinking_off}
+        manifest["status"]["dataset"] = dataset | {"digest": DIGEST, "thinkingOff": thinking_off and name != "kept"}
+        if name == "kept":
+            model, artifact = {"uri": "pvc://models/base"}, manifest["status"]["artifact"]
+            kept = {"job": "off", "model": model, "artifact": artifact, "parentAdapter": "Keep", "thinkingOff": True}
+            manifest["status"]["warmStart"] = kept
         jobs.append(view_job(manifest))
-    spec = ModelServerSpec(model=Model(uri="pvc://models/base"), lora={"maxAdapters": 2})
+    spec = ModelServerSpec(model=Model(uri="pvc://models/base"), lora={"maxAdapters": 3})
     routes = build_routes("shared", spec, advance_rollouts(spec, [], jobs, [], NOW), jobs).routes
-    assert {route.job: route.thinking_off for route in routes} == {"off": True, "on": False}
+    assert {route.job: route.thinking_off for route in routes} == {"off": True, "on": None, "kept": True}

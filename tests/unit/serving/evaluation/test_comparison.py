@@ -117,3 +117,11 @@ def test_an_incumbent_is_compared_on_examples_that_are_new_to_it() -> None:
     (comparison,) = compare([("ExactMatch", None)], base, tuned, incumbent, [True] * 30)
     assert comparison.incumbent
     assert (comparison.incumbent.examples, comparison.incumbent.verdict) == (0, "Inconclusive")
+
+
+def test_labeled_examples_count_as_their_rarer_label() -> None:
+    """Eleven good completions and one bad one say as little as one pair."""
+    samples = [Sample(labeled_logprob=(number > 0, -1.0 - number % 3)) for number in range(12)]
+    (comparison,) = compare([("PreferenceAccuracy", None)], samples, samples)
+    assert comparison.examples == 1
+    assert (comparison.gain_low, comparison.gain_high) == (-1, 1)

@@ -50,7 +50,7 @@ def test_fewer_examples_than_required_prove_nothing() -> None:
     passed, conclusive, message = decide(build_comparison(0.25, examples=9), min_gain=0)
     assert (passed, conclusive) == (False, False)
     assert message.endswith(
-        "must be above 0: inconclusive, they prove nothing: hold out at least 10 (evaluation.minExamples)"
+        "above 0: inconclusive, they prove nothing: hold out at least 10 to which it applies (evaluation.minExamples)"
     )
     assert decide(build_comparison(0.25, examples=9), min_examples=9, min_gain=0)[0]
 
@@ -91,7 +91,7 @@ def test_examples_of_the_incumbents_training_prove_nothing() -> None:
     known = known.model_copy(update={"incumbent": known.incumbent.model_copy(update={"examples": 0})})
     result = decide_gate(gate, [known], 1)
     assert (result.passed, result.conclusive) == (False, False)
-    assert "hold out at least 1 that the incumbent was not trained on" in result.message
+    assert "hold out at least 1 that are new to the incumbent" in result.message
 
 
 def test_a_gate_whose_metric_was_not_measured_is_inconclusive() -> None:

@@ -101,3 +101,8 @@ def test_a_request_for_more_tokens_is_refused() -> None:
 )
 def test_thinking_is_switched_off_unless_a_request_says_otherwise(given: dict[str, Any], sent: Any) -> None:
     assert switch_thinking_off({"model": "bot"} | given) == {"model": "bot", "chat_template_kwargs": sent}
+
+
+def test_a_request_for_an_effort_of_reasoning_stays_as_it_is() -> None:
+    request = {"model": "bot", "reasoning_effort": "high"}
+    assert switch_thinking_off(request) == request

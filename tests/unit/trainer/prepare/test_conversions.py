@@ -1,9 +1,12 @@
 """The examples that the methods train on."""
 
 from pathlib import Path
+from typing import Any
 
+import pytest
 from finetune_api.training import Method, Sft
 from finetune_trainer.prepare.conversions import convert_example
+from finetune_trainer.prepare.row_issues import RowError
 from finetune_trainer.prepared import read_examples
 from unit.scans import ANSWER, OTHER, chat, scan
 
@@ -47,3 +50,25 @@ def test_reasoning_is_stripped_from_the_assistants_messages() -> None:
         ],
         "tools": None,
     }
+
+
+@pytest.mark.parametrize(
+    ("example", "problem"),
+    [
+        (
+            {"messages": [{"role": "user", "content": "?"}, {"role": "assistant", "content": "<think>hm</think>"}]},
+            r"messages\[1\] is only reasoning",
+        ),
+        (
+            {
+                "prompt": [{"role": "user", "content": "?"}],
+                "chosen": [{"role": "assistant", "content": "<think>a</think>yes"}],
+                "rejected": [{"role": "assistant", "content": "<think>b</think>yes"}],
+            },
+            "differ in their reasoning only",
+        ),
+    ],
+)
+def test_an_example_of_which_nothing_is_left_is_refused(example: dict[str, Any], problem: str) -> None:
+    with pytest.raises(RowError, match=problem):
+        convert_example(Method(sft=Sft()), example, strips_reasoning=True)

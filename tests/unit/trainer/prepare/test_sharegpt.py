@@ -46,14 +46,12 @@ def test_the_spellings_of_roles_and_fields() -> None:
 def test_calls_and_their_results_are_turns_of_their_own(
     calls: Any, observations: list[Any], contents: list[str]
 ) -> None:
-    rewritten = rewrite_turns(
-        turns(("human", "?"), ("function_call", calls), *(("observation", one) for one in observations), ("gpt", "!")),
-        "conversations",
-    )
+    results = [("observation", value) for value in observations]
+    rewritten = rewrite_turns(turns(("human", "?"), ("function_call", calls), *results, ("gpt", "!")), "conversations")
     made = [call("call_1_0", "f", x=1), call("call_1_1", "g")][: len(contents)]
     assert rewritten[1] == {"role": "assistant", "content": None, "tool_calls": made}
     assert [(message["tool_call_id"], message["content"]) for message in rewritten[2:-1]] == [
-        (one["id"], content) for one, content in zip(made, contents, strict=True)
+        (answered["id"], content) for answered, content in zip(made, contents, strict=True)
     ]
     assert rewritten[-1] == {"role": "assistant", "content": "!"}
 

@@ -115,6 +115,12 @@ def test_a_batch_that_cannot_be_divided_is_refused(
         choose_hyperparameters(spec(method, processes=processes, **values), lengths(100))
 
 
+def test_the_default_batch_has_whole_micro_batches() -> None:
+    for count in (20, 95, 300):
+        chosen = choose_hyperparameters(spec(processes=2, microBatchSize=4), lengths(count))
+        assert (chosen.micro_batch_size, chosen.batch_size % 8) == (4, 0)
+
+
 def test_packing_reduces_the_steps() -> None:
     for packing, steps in ((False, 10), (True, 1)):
         job = spec({"sft": {"packing": packing}}, epochs=1, batchSize=8)

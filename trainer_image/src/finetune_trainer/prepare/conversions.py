@@ -34,8 +34,17 @@ def convert_example(method: Method, example: Example, *, strips_reasoning: bool 
 
 
 def _strip_reasoning(example: Example) -> Example:
-    lists = {name: value for name, value in example.items() if name in _MESSAGE_FIELDS and isinstance(value, list)}
-    return example | {name: [strip_reasoning(message) for message in messages] for name, messages in lists.items()}
+    lists = {name: value for name, value in example.items() if name in _MESSAGE_FIELDS}
+    stripped = {name: [strip_reasoning(message) for message in messages] for name, messages in lists.items()}
+    for name, messages in stripped.items():
+        for index, message in enumerate(messages):
+            if message["role"] == "assistant" and not get_text(message) and not message.get("tool_calls"):
+                raise RowError(
+                    "reasoning", f"{name}[{index}] is only reasoning, which dataset.reasoning strips: remove it"
+                )
+    if "chosen" in stripped and stripped["chosen"] == stripped["rejected"]:
+        raise RowError("equal", "chosen and rejected differ in their reasoning only, which dataset.reasoning strips")
+    return example | stripped
 
 
 def _unpair(example: Example) -> list[Example]:

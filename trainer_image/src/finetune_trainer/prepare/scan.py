@@ -70,6 +70,8 @@ class SourceScan:
     target_tokens: "array[int]" = field(default_factory=lambda: array("I"))
     learned_answers: "array[int]" = field(default_factory=lambda: array("I"))
     unlearned_answers: "array[int]" = field(default_factory=lambda: array("I"))
+    thinking_off: int = 0
+    """The number of examples all of whose answers are learned with thinking switched off."""
     message_counts: "array[int]" = field(default_factory=lambda: array("I"))
     prompt_hashes: "array[int]" = field(default_factory=lambda: array("Q"))
     """See `hash_prompt`."""
@@ -241,6 +243,7 @@ def _add_examples(
         scan.target_tokens.append(counts.targets)
         scan.learned_answers.append(counts.learned)
         scan.unlearned_answers.append(counts.unlearned)
+        scan.thinking_off += counts.thinking_off
         scan.message_counts.append(sum(len(example.get(key, ())) for key in _MESSAGES))
         scan.prompt_hashes.append(hash_prompt(example))
         scan.input_hashes.append(hash_input(example))

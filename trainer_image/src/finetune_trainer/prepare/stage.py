@@ -2,8 +2,8 @@
 
 import logging
 from collections import Counter
-from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,10 +29,11 @@ from finetune_trainer.prepare.data_quality import (
     warn_about_duplicates,
     warn_about_rare_label,
 )
+from finetune_trainer.prepare.decisions import add_warnings, explain_no_packing, write_decisions
 from finetune_trainer.prepare.estimate import choose_rate, estimate_training, explain_memory_shortage
 from finetune_trainer.prepare.evaluation_check import check_evaluation_on_heldout
+from finetune_trainer.prepare.kept_result import leave_out_known
 from finetune_trainer.prepare.model_check import check_model_support, explain_renderer
-from finetune_trainer.prepare.packing_check import measure_leak
 from finetune_trainer.prepare.provenance import describe_files, describe_model
 from finetune_trainer.prepare.report import PrepareReport
 from finetune_trainer.prepare.row_reader import RowReader
@@ -42,7 +43,6 @@ from finetune_trainer.prepare.split import choose_fraction, choose_heldout, writ
 from finetune_trainer.prepare.step_geometry import SampleLengths, build_geometry
 from finetune_trainer.prepare.token_counts import count_tokens
 from finetune_trainer.prepare.trial_step import try_training_step
-from finetune_trainer.prepared import write_hyperparameters
 from finetune_trainer.tokenizer import Tokenizer
 from finetune_trainer.train.schedule import (
     choose_hyperparameters,
@@ -52,14 +52,6 @@ from finetune_trainer.train.schedule import (
 )
 
 _LOG = logging.getLogger(__name__)
-_DATE_WARNING = (
-    "the model's chat template prints today's date: training and evaluation use {}, the server the date of each"
-    " request; a system message may say which date applies"
-)
-_HELDOUT_WARNING = (
-    "only {} examples are held out, but a gate needs {}: without more it is inconclusive and the result is not served;"
-    " add examples, raise dataset.holdout, or lower evaluation.minExamples"
-)
 _FEW_STEPS = 20
 """Fewer optimizer steps rarely change how a model answers, at the default learning rates."""
 
@@ -109,16 +101,20 @@ def prepare(job: JobFile, directory: JobDirectory, kind: GpuKind | None, currenc
     check_model_support(spec, shape, tokenizer.max_token_id)
     if spec.compute.resources.gpus and not job.kept:
         try_training_step(spec, model_directory, tokenizer.tokenizer)
-    packing_problem = "" if job.kept else _explain_no_packing(spec, model_directory)
+    packing_problem = "" if job.kept else explain_no_packing(spec, model_directory)
     report = PrepareReport(directory.report("prepare"), [describe_model(spec.model.uri, model_directory)])
     try:
         data = _prepare_data(spec, directory, tokenizer, report)
     except StageError:
         report.write({})
         raise
+    if job.kept:
+        data = replace(data, heldout_examples=leave_out_known(job, directory, data.train.warnings))
     template_date = today if tokenizer.encoder.template.prints_date else None
     hyperparameters = _choose_hyperparameters(spec, data, can_pack=not packing_problem)
-    _record_decisions(spec, directory, data, hyperparameters, packing_problem, explain_renderer(shape), template_date)
+    write_decisions(directory, hyperparameters, template_date)
+    problems = {"packing": packing_problem, "renderer": explain_renderer(shape)}
+    add_warnings(spec, data.train.warnings, data.heldout_examples, problems, template_date)
     check_evaluation_on_heldout(spec, directory.heldout_data, tokenizer)
     summary = _summarize(spec, hyperparameters, data, report.scans, directory.train_data.parent)
     estimate = _estimate(spec, hyperparameters, shape, data.lengths, None if job.kept else kind, currency)
@@ -133,42 +129,6 @@ def prepare(job: JobFile, directory: JobDirectory, kind: GpuKind | None, currenc
         hyperparameters=hyperparameters,
         estimate=None if job.kept else estimate,
     )
-
-
-def _explain_no_packing(spec: FineTuneJobSpec, model_directory: Path) -> str:
-    """Return why the model cannot train on packed examples; empty if it can, or if the job does not ask for it."""
-    if spec.method.sft is None or spec.method.sft.packing is False:
-        return ""
-    leak = measure_leak(model_directory)
-    if leak == 0:
-        return ""
-    cause = "it cannot be checked whether this architecture keeps packed examples apart"
-    if leak is not None:
-        cause = f"this architecture mixes packed examples: one changes the logits of the next one by {leak:.2g}"
-    return f"examples are trained without packing, since {cause}"
-
-
-def _record_decisions(
-    spec: FineTuneJobSpec,
-    directory: JobDirectory,
-    data: _PreparedData,
-    hyperparameters: ChosenHyperparameters,
-    packing_problem: str,
-    renderer_problem: str,
-    template_date: date | None,
-) -> None:
-    """Write what later stages must know; warn about packing, the renderer, the date, and few held-out examples."""
-    warnings, min_examples = data.train.warnings, spec.evaluation.min_examples
-    if renderer_problem:
-        warnings.add("all", "renderer", renderer_problem)
-    write_hyperparameters(directory, hyperparameters)
-    if packing_problem:
-        warnings.add("all", "packing", packing_problem)
-    if template_date:
-        directory.template_date.write_text(template_date.isoformat())
-        warnings.add("all", "date", _DATE_WARNING.format(template_date))
-    if data.heldout_examples < min_examples:
-        warnings.add("all", "heldout", _HELDOUT_WARNING.format(data.heldout_examples, min_examples))
 
 
 def _prepare_data(
@@ -266,7 +226,7 @@ def _summarize(
         ),
         learned_answers=int(np.asarray(data.train.learned_answers)[data.is_trained].sum()),
         unlearned_answers=int(np.asarray(data.train.unlearned_answers)[data.is_trained].sum()),
-        thinking_off=data.train.warnings.counts["thinking"] == len(data.train.row_numbers),
+        thinking_off=data.train.thinking_off == len(data.train.row_numbers),
         duplicates=data.duplicates,
         warnings=dict(sorted(warnings.items())) or None,
         steps=estimate_steps(spec, hyperparameters, lengths.longest),

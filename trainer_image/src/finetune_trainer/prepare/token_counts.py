@@ -35,6 +35,8 @@ class TokenCounts:
     """Answers of the assistant that are learned."""
     unlearned: int = 0
     """Answers of the assistant that cannot be learned."""
+    thinking_off: bool = False
+    """Whether all answers are learned with thinking switched off."""
     error: RowError | None = None
     warnings: tuple[RowWarning, ...] = ()
 
@@ -89,8 +91,15 @@ def _count(
         *_find_omissions(tokenizer, example, encoded),
         *_check_endings(fields, encoded, max_length),
     )
-    learned = sum(map(len, encoded.answers.values()))
-    return TokenCounts(tuple(samples), sum(targets), learned, len(encoded.unlearned), None, warnings)
+    answers = [answer for some in encoded.answers.values() for answer in some]
+    return TokenCounts(
+        samples=tuple(samples),
+        targets=sum(targets),
+        learned=len(answers),
+        unlearned=len(encoded.unlearned),
+        thinking_off=bool(answers) and all(answer.turn.thinks is False for answer in answers),
+        warnings=warnings,
+    )
 
 
 def _count_targets(sequence: Encoded, max_length: int) -> int:

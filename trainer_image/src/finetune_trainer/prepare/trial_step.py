@@ -40,12 +40,12 @@ def try_training_step(spec: FineTuneJobSpec, directory: Path, tokenizer: Any) ->
     import torch
 
     with torch.random.fork_rng(devices=[]), tempfile.TemporaryDirectory() as scratch:
-        model = _build_model(spec, directory)
+        model = _build_model(spec, directory, Path(scratch) / "model")
         if model is None:
             _LOG.warning("no tiny model of this architecture can be built: the training step is not tried")
             return
         try:
-            _train(_simplify(spec), model, tokenizer, Path(scratch))
+            _train(_simplify(spec), model, tokenizer, Path(scratch) / "checkpoints")
         except Exception as error:
             raise StageError(
                 Reason.MODEL_UNSUPPORTED,
@@ -56,8 +56,11 @@ def try_training_step(spec: FineTuneJobSpec, directory: Path, tokenizer: Any) ->
     _LOG.info("a training step of a tiny model of this architecture works")
 
 
-def _build_model(spec: FineTuneJobSpec, directory: Path) -> Any:
-    """Return a tiny model; None if its configuration does not work with such sizes."""
+def _build_model(spec: FineTuneJobSpec, directory: Path, copy: Path) -> Any:
+    """Return a tiny model; None if its configuration does not work with such sizes.
+
+    It is also saved, since some methods load their reference model from where the model came from.
+    """
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
@@ -75,6 +78,8 @@ def _build_model(spec: FineTuneJobSpec, directory: Path) -> Any:
         return None
     model.zero_grad()
     name_experts(model.config)
+    model.save_pretrained(copy)
+    model.config._name_or_path = str(copy)  # noqa: SLF001 - where TRL looks for it
     return model
 
 

@@ -63,7 +63,7 @@ def launch_training(
         f"--attempt={attempt}",
         f"--metrics-port={metrics_port}",
     ]
-    hyperparameters = load_hyperparameters(directory)
+    hyperparameters = load_hyperparameters(job.spec, directory)
     while True:
         rendezvous_id = f"{attempt}-{hyperparameters.micro_batch_size}"
         exit_code, report = _run_processes(arguments, compute, leader, rendezvous_id)

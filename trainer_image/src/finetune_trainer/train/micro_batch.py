@@ -6,24 +6,37 @@ All processes of all pods read the same file, so they restart with the same micr
 import logging
 from pathlib import Path
 
+import numpy as np
+from finetune_api.conditions import Reason
 from finetune_api.contract.jobfile import JobDirectory
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.summaries import ChosenHyperparameters
 
-from finetune_trainer.prepared import read_hyperparameters
-from finetune_trainer.train.schedule import halve_micro_batch
+from finetune_trainer.failures import StageError
+from finetune_trainer.prepared import count_examples, read_hyperparameters
+from finetune_trainer.train.schedule import choose_hyperparameters, halve_micro_batch
 
 _LOG = logging.getLogger(__name__)
 _FILE_NAME = "micro-batch"
 
 
-def load_hyperparameters(directory: JobDirectory) -> ChosenHyperparameters:
+def load_hyperparameters(spec: FineTuneJobSpec, directory: JobDirectory) -> ChosenHyperparameters:
     """Return the hyperparameters that `prepare` chose, with the micro-batch that fits into memory.
 
     Raises:
         StageError: the prepared data is missing.
     """
-    return read_micro_batch(directory.checkpoints, read_hyperparameters(directory))
+    chosen = read_hyperparameters(directory) or _choose_without_lengths(spec, directory)
+    return read_micro_batch(directory.checkpoints, chosen)
+
+
+def _choose_without_lengths(spec: FineTuneJobSpec, directory: JobDirectory) -> ChosenHyperparameters:
+    """Return hyperparameters for data that a version before 0.2 prepared, as if all examples had the maximum length."""
+    lengths = np.full(count_examples(directory.train_data), spec.hyperparameters.max_length)
+    try:
+        return choose_hyperparameters(spec, lengths)
+    except ValueError as error:
+        raise StageError(Reason.INVALID_SPEC, str(error)) from None
 
 
 def read_micro_batch(checkpoints: Path, chosen: ChosenHyperparameters) -> ChosenHyperparameters:
@@ -39,7 +52,7 @@ def read_micro_batch(checkpoints: Path, chosen: ChosenHyperparameters) -> Chosen
 def lower_micro_batch(spec: FineTuneJobSpec, directory: JobDirectory) -> None:
     """Halve the micro-batch for the next start of the training; do nothing if it cannot be halved."""
     checkpoints = directory.checkpoints
-    chosen = load_hyperparameters(directory)
+    chosen = load_hyperparameters(spec, directory)
     smaller = halve_micro_batch(chosen.micro_batch_size, 2 if spec.method.kto else 1)
     if smaller is None:
         return

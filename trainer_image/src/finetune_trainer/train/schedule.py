@@ -94,16 +94,14 @@ def _count_sequences(spec: FineTuneJobSpec, lengths: "NDArray[Any]", *, packing:
 
 
 def _choose_batch_size(spec: FineTuneJobSpec, sequences: int, epochs: float, *, packing: bool) -> int:
-    """Return a batch size that is a multiple of the processes and, for grpo, of the generations per prompt."""
-    unit = spec.compute.processes
+    """Return a batch size that is a multiple of the micro-batches and, for grpo, of the generations per prompt."""
+    unit = spec.compute.processes * (spec.hyperparameters.micro_batch_size or (2 if spec.method.kto else 1))
     enough_steps = sequences * epochs / (_MIN_PACKED_STEPS if packing else _MIN_STEPS)
     largest = min(enough_steps, max(_BATCH_SIZE, sequences * _BATCH_FRACTION))
     target = max(size for size in _BATCH_SIZES if size <= max(largest, 1))
     if spec.method.grpo:
         unit = math.lcm(unit, spec.method.grpo.num_generations)
         target = min(_PROMPTS_PER_STEP, max(sequences, 1)) * spec.method.grpo.num_generations
-    if spec.method.kto:
-        unit *= 2
     return math.ceil(target / unit) * unit
 
 

@@ -66,7 +66,7 @@ def train(job: JobFile, directory: JobDirectory, attempt: int, metrics_port: int
     is_main = processes.is_main_process
     if is_main:
         serve_metrics(metrics_port)
-    chosen = load_hyperparameters(directory)
+    chosen = load_hyperparameters(job.spec, directory)
     base_model = find_model(job.spec.model, directory.root, weights=True)
     model_directory = merge_parent_adapter(job, base_model, directory, processes)
     tokenizer = Tokenizer(model_directory, job.spec.model.uri, directory.read_template_date())
