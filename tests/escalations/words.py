@@ -61,7 +61,11 @@ _WRITTEN = (
     job(
         "supervised",
         model={"uri": "hf://org/base"} | _HUB,
-        dataset={"train": {"uri": "hf://org/data"} | _HUB, "validation": {"uri": "hf://org/held"} | _HUB},
+        dataset={
+            "train": {"uri": "hf://org/data"} | _HUB,
+            "validation": {"uri": "hf://org/held"} | _HUB,
+            "columns": {"prompt": "question"},
+        },
         compute=_PLACE,
         evaluation={
             "graders": _GRADERS,
@@ -91,6 +95,10 @@ _WRITTEN = (
 )
 # Copied through JSON, so that no two fields share one dictionary.
 BASES: tuple[Manifest, ...] = tuple(json.loads(json.dumps(_WRITTEN)))
+
+
+_MAPS = ("nodeSelector", "pins", "columns")
+"""The fields whose keys the user chooses."""
 
 
 def attempt_words(scene: Scene) -> Iterator[Attempt]:
@@ -157,7 +165,7 @@ def _describe_all(scene: Scene, jobs: list[Manifest]) -> str:
 def find_leaves(value: Any, at: Path = ()) -> list[Path]:
     """Return the paths of all strings, and of the keys of maps."""
     if isinstance(value, dict):
-        keys = [(*at, name, "*key*") for name, part in value.items() if name in ("nodeSelector", "pins") and part]
+        keys = [(*at, name, "*key*") for name, part in value.items() if name in _MAPS and part]
         return keys + [leaf for name, part in value.items() for leaf in find_leaves(part, (*at, name))]
     if isinstance(value, list):
         return [leaf for number, part in enumerate(value) for leaf in find_leaves(part, (*at, number))]
