@@ -60,7 +60,7 @@ def test_such_a_job_is_trained_without_packing(model: Path, tmp_path: Path, monk
     packed = make_workspace(tmp_path / "packed", model, make_price_chats(20), method={"sft": {"packing": True}})
     prepare(packed.job, packed.directory, None, "USD")
     assert load_hyperparameters(packed.job.spec, packed.directory).packing
-    monkeypatch.setattr("finetune_trainer.prepare.stage.measure_leak", lambda _: 0.36)
+    monkeypatch.setattr("finetune_trainer.prepare.decisions.measure_leak", lambda _: 0.36)
     workspace = make_workspace(tmp_path / "mixed", model, make_price_chats(20), method={"sft": {"packing": True}})
     report = prepare(workspace.job, workspace.directory, None, "USD")
     assert report.dataset is not None

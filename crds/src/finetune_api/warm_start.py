@@ -44,8 +44,8 @@ class WarmStart(ApiModel):
     """Result of the parent job. The trainer verifies its digest."""
     parent_adapter: ParentAdapter | None = None
     """What to do with the parent's adapter. For a parent that produced a whole model, `Keep` or not set."""
-    thinking_off: bool = False
-    """Whether a kept result was trained with thinking switched off."""
+    thinking_off: bool | None = None
+    """Whether a kept result was trained with thinking switched off. Left out if not."""
 
     @property
     def is_kept(self) -> bool:

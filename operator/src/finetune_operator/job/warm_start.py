@@ -93,7 +93,7 @@ def _keep_result(
             " (model.parentAdapter is Keep): copy it from there"
         )
     dataset = parent.status.dataset
-    thinking_off = bool(dataset and dataset.thinking_off)
+    thinking_off = (dataset and dataset.thinking_off) or None
     base = _base_of(parent)
     return WarmStart(job=name, model=base, artifact=artifact, parent_adapter="Keep", thinking_off=thinking_off)
 

@@ -89,7 +89,7 @@ def _build_route(name: str, job: JobView, *, weight: int, is_hidden: bool = Fals
 def _is_thinking_off(job: JobView) -> bool:
     """Return whether the job's result was trained with thinking switched off."""
     start, dataset = job.status.warm_start, job.status.dataset
-    return start.thinking_off if start and start.is_kept else bool(dataset and dataset.thinking_off)
+    return bool(start.thinking_off if start and start.is_kept else dataset and dataset.thinking_off)
 
 
 def describe_served(route: Route, pods: list[ServerPod], before: list[ServedModel]) -> ServedModel:
