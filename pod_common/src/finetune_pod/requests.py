@@ -42,7 +42,7 @@ def normalize_messages(messages: list[Message], *, has_content_parts: bool, has_
     return _merge_system_messages(normalized)
 
 
-REASONING_FIELDS = ("reasoning", "reasoning_content")
+REASONING_FIELDS = ("reasoning_content", "reasoning")
 """The fields in which an assistant's message may have its reasoning."""
 
 

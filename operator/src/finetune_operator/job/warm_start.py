@@ -60,7 +60,7 @@ def resolve_parent(spec: FineTuneJobSpec, parent: JobView | None) -> WarmStart |
         event = "end its training" if is_kept else "pass its evaluation"
         return Reason.WAITING, f"waiting for FineTuneJob {name} to {event}"
     if is_kept:
-        return _keep_result(spec, name, parent.spec, parent, artifact)
+        return _resolve_kept(spec, name, parent.spec, parent, artifact)
     if parent.spec.method.reward:
         return Reason.MODEL_UNSUPPORTED, (
             f"FineTuneJob {name} trained a reward model, which cannot be trained further: name another job in model.uri"
@@ -78,7 +78,7 @@ def resolve_parent(spec: FineTuneJobSpec, parent: JobView | None) -> WarmStart |
     return WarmStart(job=name, model=_base_of(parent), artifact=artifact, parent_adapter=mode)
 
 
-def _keep_result(
+def _resolve_kept(
     spec: FineTuneJobSpec, name: str, parent_spec: FineTuneJobSpec, parent: JobView, artifact: Artifact
 ) -> WarmStart | Problem:
     """Return the result of a parent job that is evaluated again, or which field does not describe it."""

@@ -5,6 +5,7 @@ import logging
 import math
 import os
 import tempfile
+from itertools import islice
 from pathlib import Path
 from typing import Any, get_args
 
@@ -58,9 +59,8 @@ def evaluate(
     examples = _read_examples(directory.heldout_data, settings.max_examples, known)
     traits = read_traits(examples, is_reward_model=spec.method.reward is not None)
     gates = choose_gates(settings, traits, spec.graders)
-    metrics = dict.fromkeys([*choose_metrics(settings, traits, spec.graders), *(gate.metric for gate in gates)])
     schema = json.loads(settings.json_schema) if settings.json_schema else None
-    scoring = Scoring(tuple(metrics), tuple(spec.graders), schema)
+    scoring = Scoring(tuple(choose_metrics(settings, traits, spec.graders)), tuple(spec.graders), schema)
     _set_environment()
     is_required = any(gate.relative_to == "Incumbent" for gate in gates)
     with tempfile.TemporaryDirectory() as scratch:
@@ -68,16 +68,12 @@ def evaluate(
         candidates: dict[Role, ModelCandidate] = {"base": ModelCandidate(model, served_name=BASE_NAME)}
         candidates |= _check_incumbent(incumbent, model, job, directory, Path(scratch), is_required=is_required)
         candidates["tuned"] = _check_candidate(tuned, job.name, model, job, directory, Path(scratch))
-        today = directory.read_template_date()
-        result = evaluate_all(
-            candidates, job.base.revision, examples, scoring, settings.max_new_tokens, server_url, today
-        )
+        revision, today = job.base.revision, directory.read_template_date()
+        result = evaluate_all(candidates, revision, examples, scoring, settings.max_new_tokens, server_url, today)
     samples = result.samples
     if not all(math.isfinite(sample.nll) for sample in samples["tuned"]):
         raise AdapterRefusedError("its likelihoods are not finite numbers: lower hyperparameters.learningRate")
-    is_known = [hash_prompt(question.example) in known for question in result.questions]
-    if any(is_known):
-        _LOG.warning("the incumbent is not compared on %d held-out examples: it was trained on them", sum(is_known))
+    is_known = _find_known(result, known)
     comparisons = compare(scoring.metric_keys, samples["base"], samples["tuned"], samples.get("incumbent"), is_known)
     summary = summarize(len(result.questions), comparisons, gates, settings.min_examples)
     _write_report(directory.report("evaluate"), summary, comparisons, incumbent, result, is_known)
@@ -136,8 +132,18 @@ def _check_incumbent(
 def _read_examples(path: Path, max_examples: int, known: set[int]) -> list[Example]:
     """Return held-out examples; those that are new to the incumbent come first, since it is compared on them alone."""
     with path.open(encoding="utf-8") as file:
+        if not known:
+            return [json.loads(line) for line in islice(file, max_examples)]
         examples = [json.loads(line) for line in file]
     return sorted(examples, key=lambda example: hash_prompt(example) in known)[:max_examples]
+
+
+def _find_known(result: EvaluationResult, known: set[int]) -> list[bool]:
+    """Return for each question whether the incumbent was trained on its prompt."""
+    is_known = [hash_prompt(question.example) in known for question in result.questions]
+    if any(is_known):
+        _LOG.warning("the incumbent is not compared on %d held-out examples: it was trained on them", sum(is_known))
+    return is_known
 
 
 def _read_known_prompts(incumbent: Incumbent, root: Path) -> set[int]:

@@ -32,21 +32,23 @@ def job() -> JobFile:
 
 def test_examples_of_the_parents_training_are_left_out(job: JobFile, tmp_path: Path) -> None:
     assert job.kept
+    assert job.warm_start
     directory, warnings = JobDirectory.of(job, tmp_path), RowIssues()
     parent = JobDirectory.of_artifact(job.kept, tmp_path)
     write(directory.heldout_data, [chat(number) for number in range(8)])
     write(parent.train_data, [chat(number) for number in range(3)])
-    assert leave_out_known(job, directory, warnings) == 5
+    assert leave_out_known(job.warm_start, directory, warnings) == 5
     assert list(read_examples(directory.heldout_data)) == [chat(number) for number in range(3, 8)]
     ((_, message),) = warnings.listed["known"]
     assert message == "3 held-out examples are left out: FineTuneJob first was trained on them"
     write(parent.train_data, [chat(number) for number in range(8)])
     with pytest.raises(StageError, match="first was trained on all 5 held-out examples: set dataset.validation"):
-        leave_out_known(job, directory, warnings)
+        leave_out_known(job.warm_start, directory, warnings)
 
 
 def test_training_data_that_is_gone_is_a_warning(job: JobFile, tmp_path: Path) -> None:
+    assert job.warm_start
     directory, warnings = JobDirectory.of(job, tmp_path), RowIssues()
     write(directory.heldout_data, [chat(1)])
-    assert leave_out_known(job, directory, warnings) == 1
+    assert leave_out_known(job.warm_start, directory, warnings) == 1
     assert warnings.counts == {"parent": 1}

@@ -7,10 +7,8 @@ from finetune_pod.measurable import get_text
 from finetune_pod.requests import find_last_answer
 from finetune_pod.turns import strip_reasoning
 
-from finetune_trainer.prepare.formats import Example
+from finetune_trainer.prepare.formats import MESSAGE_FIELDS, Example
 from finetune_trainer.prepare.row_issues import RowError
-
-_MESSAGE_FIELDS = ("messages", "prompt", "completion", "chosen", "rejected")
 
 
 def convert_example(method: Method, example: Example, *, strips_reasoning: bool = False) -> list[Example]:
@@ -34,7 +32,7 @@ def convert_example(method: Method, example: Example, *, strips_reasoning: bool 
 
 
 def _strip_reasoning(example: Example) -> Example:
-    lists = {name: value for name, value in example.items() if name in _MESSAGE_FIELDS}
+    lists = {name: value for name, value in example.items() if name in MESSAGE_FIELDS}
     stripped = {name: [strip_reasoning(message) for message in messages] for name, messages in lists.items()}
     for name, messages in stripped.items():
         for index, message in enumerate(messages):

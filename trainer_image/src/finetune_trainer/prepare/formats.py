@@ -23,6 +23,8 @@ from finetune_trainer.prepare.row_issues import RowError, describe_type, quote
 from finetune_trainer.prepare.tools import Validators, check_tools
 
 Example = dict[str, Any]
+MESSAGE_FIELDS = ("messages", "prompt", "completion", "chosen", "rejected")
+"""The fields of an example that are lists of messages."""
 
 # The first entry whose fields a row has is its format, so the order matters.
 _REQUIRED_FIELDS: tuple[tuple[Format, frozenset[str]], ...] = (

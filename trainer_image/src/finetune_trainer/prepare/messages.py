@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from finetune_pod.requests import get_parts
+from finetune_pod.requests import REASONING_FIELDS, get_parts
 
 from finetune_trainer.prepare.row_issues import RowError, describe_type, quote
 from finetune_trainer.prepare.tools import Validators, check_calls
@@ -10,8 +10,7 @@ from finetune_trainer.prepare.tools import Validators, check_calls
 Message = dict[str, Any]
 
 _ROLES = ("system", "developer", "user", "assistant", "tool")
-_REASONING = ("reasoning_content", "reasoning")
-_FIELDS = {"role", "content", "name", "tool_calls", "tool_call_id", "weight", *_REASONING}
+_FIELDS = {"role", "content", "name", "tool_calls", "tool_call_id", "weight", *REASONING_FIELDS}
 
 
 def check_messages(messages: Any, validators: Validators, field: str) -> None:
@@ -82,7 +81,7 @@ def _check_fields(message: Message, field: str) -> None:
         raise RowError(
             "weight", f"{field}.weight must be 0 or 1, and only assistant messages may have it: correct or remove it"
         )
-    for name in _REASONING:
+    for name in REASONING_FIELDS:
         if name in message and (role != "assistant" or not isinstance(message[name], str)):
             raise RowError(
                 "reasoning", f"{field}.{name} must be a string, and only assistant messages may have it: correct it"

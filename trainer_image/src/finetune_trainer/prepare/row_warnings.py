@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from finetune_pod.requests import get_parts
 
-from finetune_trainer.prepare.formats import Example
+from finetune_trainer.prepare.formats import MESSAGE_FIELDS, Example
 from finetune_trainer.prepare.messages import Message
 from finetune_trainer.prepare.row_issues import RowWarning
 
@@ -40,7 +40,7 @@ def iterate_contents(example: Example) -> Iterator[tuple[str, str]]:
     """Yield the field and the text of every content in an example."""
     if "text" in example:
         yield "text", example["text"]
-    for field in ("messages", "prompt", "completion", "chosen", "rejected"):
+    for field in MESSAGE_FIELDS:
         for index, message in enumerate(example.get(field, ())):
             if message.get("content"):
                 yield f"{field}[{index}].content", "\n".join(get_parts(message["content"]))

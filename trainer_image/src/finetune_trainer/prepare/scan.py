@@ -22,14 +22,13 @@ from finetune_pod.requests import parse_arguments
 from finetune_trainer.data_files import unit_of
 from finetune_trainer.failures import StageError
 from finetune_trainer.prepare.files import MAX_ROW_BYTES, Row, UnknownFileError, UnreadableRow, read_rows
-from finetune_trainer.prepare.formats import Example
+from finetune_trainer.prepare.formats import MESSAGE_FIELDS, Example
 from finetune_trainer.prepare.row_issues import RowError, RowIssues, RowWarning
 from finetune_trainer.prepare.row_reader import RowReader
 from finetune_trainer.prepare.row_warnings import find_warnings
 from finetune_trainer.prepare.token_counts import TokenCounts
 
 _BATCH = 256
-_MESSAGES = ("messages", "prompt", "chosen", "rejected", "completion")
 
 
 CountTokens = Callable[[list[Example]], list[TokenCounts]]
@@ -174,7 +173,7 @@ def _read_row(scan: SourceScan, row: dict[str, Any], reader: RowReader) -> tuple
     try:
         read = reader.read(row, scan.format)
         examples = [
-            {key: parse_arguments(value) if key in _MESSAGES else value for key, value in example.items()}
+            {key: parse_arguments(value) if key in MESSAGE_FIELDS else value for key, value in example.items()}
             for example in read.examples
         ]
     except RecursionError:
@@ -244,7 +243,7 @@ def _add_examples(
         scan.learned_answers.append(counts.learned)
         scan.unlearned_answers.append(counts.unlearned)
         scan.thinking_off += counts.thinking_off
-        scan.message_counts.append(sum(len(example.get(key, ())) for key in _MESSAGES))
+        scan.message_counts.append(sum(len(example.get(key, ())) for key in MESSAGE_FIELDS))
         scan.prompt_hashes.append(hash_prompt(example))
         scan.input_hashes.append(hash_input(example))
         scan.example_hashes.append(hash_example(example))

@@ -108,8 +108,8 @@ def prepare(job: JobFile, directory: JobDirectory, kind: GpuKind | None, currenc
     except StageError:
         report.write({})
         raise
-    if job.kept:
-        data = replace(data, heldout_examples=leave_out_known(job, directory, data.train.warnings))
+    if job.warm_start and job.warm_start.is_kept:
+        data = replace(data, heldout_examples=leave_out_known(job.warm_start, directory, data.train.warnings))
     template_date = today if tokenizer.encoder.template.prints_date else None
     hyperparameters = _choose_hyperparameters(spec, data, can_pack=not packing_problem)
     write_decisions(directory, hyperparameters, template_date)
