@@ -7,7 +7,7 @@ export PYTHONPATH := tests
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check generate keep-release bench bench-operator bench-templates bench-training bench-serving bench-gpu e2e escalations fuzz faults soak \
+.PHONY: help demo test check generate keep-release bench bench-operator bench-templates bench-training bench-serving bench-gpu families e2e escalations fuzz faults soak \
   audit sbom cluster-up cluster-down clean
 
 help: ## list the commands
@@ -31,8 +31,9 @@ check: .venv/ready ## check format, lint, types, import contracts, spelling, wor
 	  && for directory in crds charts/finetune-operator/files/crds; do for file in "$$generated"/*; do \
 	    diff -u "$$directory/$$(basename $$file)" "$$file" || { echo "run: make generate"; exit 1; }; done; done
 
-generate: .venv/ready ## generate the CustomResourceDefinitions and the table of architectures that vLLM serves without adapters
-	@$(PYTHON) -m finetune_serving.architectures pod_common/src/finetune_pod/architectures.py
+generate: .venv/ready ## generate the CustomResourceDefinitions and the tables of what vLLM can adapt
+	@$(PYTHON) -m families.architectures pod_common/src/finetune_pod/architectures.py
+	@.venv/bin/ruff format --quiet pod_common/src/finetune_pod/architectures.py
 	@$(PYTHON) -m finetune_api.crd crds charts/finetune-operator/files/crds
 
 keep-release: ## archive the current commit as the release from which the upgrade tests start
@@ -55,6 +56,9 @@ bench-serving: .venv/ready ## compare the server with plain vLLM, and measure ma
 
 bench-gpu: .venv/ready ## measure LoRA and QLoRA training on one GPU; prints JSON
 	@$(PYTHON) -m bench gpu
+
+families: .venv/ready ## train and serve a tiny model of every family and compare (half an hour); writes docs/models.md
+	@$(PYTHON) -m families $(FAMILIES)
 
 fuzz: .venv/ready ## fuzz with generated objects, mutated live objects and hostile pods (FUZZ='--seed 7 --only gates'); prints JSON
 	@$(PYTHON) -m fuzz $(FUZZ)

@@ -11,7 +11,7 @@ from typing import Any
 
 import psutil
 from bench.load import ChunkTimes, Load, send_requests
-from finetune_pod.servability import LORA_MODULES
+from finetune_pod.architectures import LORA_LAYERS
 from model.tiny import make_tiny_model
 from ports import find_free_port
 from serving.vllm_server import KEY, Server, make_adapter, run_server, run_until_ready
@@ -79,7 +79,7 @@ def _run_plain(server: Server) -> Iterator[None]:
     command = [
         *(sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", str(server.root / "claims" / "models" / "tiny")),
         *("--served-model-name=base", "--host=127.0.0.1", f"--port={server.port}", "--enable-lora", "--max-loras=1"),
-        *("--max-cpu-loras=4", "--max-lora-rank=8", "--lora-target-modules", *LORA_MODULES),
+        *("--max-cpu-loras=4", "--max-lora-rank=8", "--lora-target-modules", *sorted(LORA_LAYERS)),
         *("--lora-modules", f"first={_adapter(server.root, 0)}"),
         *("--load-format=safetensors", "--enforce-eager", "--dtype=float32", "--enable-prefix-caching"),
         *("--disable-fastapi-docs", f"--api-key={KEY}"),

@@ -1,17 +1,22 @@
-"""The checked-in list of architectures that vLLM serves without LoRA matches the installed vLLM."""
+"""The checked-in architectures and layers that vLLM adapts match the installed vLLM and transformers."""
 
 import subprocess
 import sys
 from pathlib import Path
 
-from finetune_pod.architectures import WITHOUT_LORA
+from finetune_pod.architectures import LORA_LAYERS, NOT_ADAPTED, WITH_IMAGES, WITHOUT_LORA
 
 
 def test_the_list_matches_the_installed_vllm(tmp_path: Path) -> None:
     generated = tmp_path / "architectures.py"
-    command = [sys.executable, "-m", "finetune_serving.architectures", str(generated)]
+    command = [sys.executable, "-m", "families.architectures", str(generated)]
     subprocess.run(command, check=True, capture_output=True)
+    subprocess.run([Path(sys.executable).with_name("ruff"), "format", "--quiet", generated], check=True)
     checked_in = Path(__file__).parents[2] / "pod_common/src/finetune_pod/architectures.py"
     assert generated.read_text() == checked_in.read_text(), "run: make generate"
     assert "FalconForCausalLM" in WITHOUT_LORA
     assert not {"LlamaForCausalLM", "Qwen3ForCausalLM", "MistralForCausalLM"} & WITHOUT_LORA
+    assert {"Gemma3ForConditionalGeneration", "Qwen3_5ForConditionalGeneration"} <= WITH_IMAGES
+    assert {"q_proj", "qkv_proj", "gate_up_proj", "kv_a_proj_with_mqa", "in_proj_qkvz", "in_proj"} <= LORA_LAYERS
+    assert not {"lm_head", "gate", "router", "shared_expert_gate"} & LORA_LAYERS
+    assert "mlp.gate_up_proj" in NOT_ADAPTED["Glm4ForCausalLM"]

@@ -165,13 +165,12 @@ def run_until_ready(command: list[str], url: str, log: Path, **environment: str)
 def make_adapter(model: Path, directory: Path, seed: int, rank: int = 8) -> None:
     """Write a LoRA adapter with random weights and the files that the trainer writes."""
     import torch
-    from finetune_pod.servability import LORA_MODULES
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 
     torch.manual_seed(seed)
     config = LoraConfig(
-        r=rank, lora_alpha=16, target_modules=list(LORA_MODULES), init_lora_weights=False, task_type="CAUSAL_LM"
+        r=rank, lora_alpha=16, target_modules="all-linear", init_lora_weights=False, task_type="CAUSAL_LM"
     )
     adapted = get_peft_model(AutoModelForCausalLM.from_pretrained(model), config)
     adapted.save_pretrained(directory)

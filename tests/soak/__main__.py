@@ -30,6 +30,7 @@ PARTS = {
     "escalations": ["escalations"],
     "fuzz": ["fuzz"],
     "faults": ["faults"],
+    "families": ["families"],
     "growth": ["bench", "operator", "--sizes", *_BENCH_SIZES],
 }
 """The arguments of `python -m` for each part."""

@@ -80,7 +80,8 @@ def open_trainer(workspace: Workspace, base: Path, scratch: Path) -> tuple[Any, 
     tokenizer = Tokenizer(base, "base")
     examples = load_examples(workspace.directory.train_data, spec, tokenizer, scratch)
     chosen = load_hyperparameters(workspace.job.spec, workspace.directory)
-    arguments = (load_model(spec, base), build_peft_config(spec), tokenizer.tokenizer, examples)
+    model = load_model(spec, base)
+    arguments = (model, build_peft_config(spec, model), tokenizer.tokenizer, examples)
     return build_trainer(spec, chosen, *arguments, workspace.directory.checkpoints, []), tokenizer
 
 

@@ -18,15 +18,20 @@ LLAMA_8B = ModelShape(
     embedding_rows=128_256,
     layer_width=83_968,
     max_width=14_336,
-    module_sizes={
-        "q_proj": 262_144,
-        "k_proj": 163_840,
-        "v_proj": 163_840,
-        "o_proj": 262_144,
-        "gate_proj": 589_824,
-        "up_proj": 589_824,
-        "down_proj": 589_824,
+    linear_layers={
+        f"model.layers.{layer}.{name}": sizes
+        for layer in range(32)
+        for name, sizes in {
+            "self_attn.q_proj": (4096, 4096),
+            "self_attn.k_proj": (4096, 1024),
+            "self_attn.v_proj": (4096, 1024),
+            "self_attn.o_proj": (4096, 4096),
+            "mlp.gate_proj": (4096, 14_336),
+            "mlp.up_proj": (4096, 14_336),
+            "mlp.down_proj": (14_336, 4096),
+        }.items()
     },
+    expert_parameters=0,
     max_positions=8192,
     architectures=("LlamaForCausalLM",),
 )

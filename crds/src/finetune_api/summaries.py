@@ -66,6 +66,8 @@ class ChosenHyperparameters(ApiModel):
     """Number of micro-batches of a device in one optimizer step."""
     packing: bool = False
     """Whether several short examples share a sequence."""
+    target_modules: Annotated[list[Annotated[str, Field(max_length=128)]], Field(max_length=64)] | None = None
+    """Last parts of the names of the linear layers that get an adapter. Left out if the model itself is trained."""
 
 
 class TrainingSummary(ApiModel):

@@ -10,7 +10,8 @@ from finetune_api.model import ApiModel, Rule, exactly_one
 Beta = Annotated[float, Field(gt=0, le=2)]
 MethodName = Literal["sft", "dpo", "kto", "orpo", "grpo", "reward"]
 AdapterName = Literal["lora", "qlora", "dora", "rslora", "full"]
-Module = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+Module = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*$", max_length=128)]
+"""Name of a layer in the model, or the end of it: `q_proj`, `shared_expert.up_proj`."""
 LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """The ranks for which vLLM reserves room; it rounds an adapter's rank up to one of them."""
 Layers = Annotated[list[Annotated[int, Field(ge=0, le=1023)]], Field(min_length=1, max_length=256)]
@@ -113,8 +114,10 @@ class LowRank(ApiModel):
     """Scaling of the update: it is multiplied by alpha / rank, for `rslora` by alpha / √rank."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Dropout probability of the adapter's input during training."""
-    target_modules: Annotated[list[Module], Field(min_length=1, max_length=7)] | None = None
-    """Linear layers that get an adapter. Default: all linear layers of attention and MLP."""
+    target_modules: Annotated[list[Module], Field(min_length=1, max_length=32)] | None = None
+    """Linear layers that get an adapter, by the end of their names in the model: `q_proj`, `shared_expert.up_proj`.
+    Default: all linear layers that vLLM adapts, without the output layer and without the routers and routed experts of
+    a mixture; `status.hyperparameters.targetModules` lists them."""
     layers: Layers | None = None
     """Indices of the decoder layers that get an adapter, starting at 0. Default: all layers."""
 

@@ -7,6 +7,8 @@ from typing import Any
 
 from finetune_api.conditions import Reason
 
+from finetune_pod.architectures import WITH_IMAGES
+
 SMALL_FILES = ("*.json", "*.txt", "*.model", "*.jinja")
 """The files of configuration and tokenizer."""
 WEIGHT_FILES = ("*.safetensors", "*.safetensors.index.json", "README.md")
@@ -45,7 +47,7 @@ def read_model_config(directory: Path, uri: str, architecture: str = "ForCausalL
     if "auto_map" in config or list(directory.glob("*.py")):
         raise UnsafeModelError(f"{uri} contains its own code, which is never run: use a model without code")
     architectures = config.get("architectures") or []
-    if not any(str(name).endswith(architecture) for name in architectures):
+    if not any(str(name).endswith(architecture) or name in WITH_IMAGES for name in architectures):
         names = ", ".join(map(str, architectures)) or "of unknown architecture"
         raise ModelFilesError(f"{uri} is {names}: a *{architecture} is needed")
     return config

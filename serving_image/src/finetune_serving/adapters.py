@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,8 @@ from finetune_api.artifact import Artifact, measure_directory
 from finetune_api.contract.routes import Route
 from finetune_api.digest import digest_directory
 from finetune_api.modelserver import Model
+from finetune_pod.architectures import LORA_LAYERS
 from finetune_pod.modelfiles import ModelFilesError, check_safetensors, read_model_config
-from finetune_pod.servability import LORA_MODULES
 
 from finetune_serving.weights import Shapes, check_adapter_weights
 
@@ -50,8 +51,8 @@ def check_adapter_config(config: dict[str, Any], base: Model, max_rank: int) -> 
             f"its rank is {rank!r}; it must be an integer from 1 to {max_rank}",
         ),
         (
-            not isinstance(modules, list) or not set(map(str, modules)) <= set(LORA_MODULES),
-            f"its target_modules are {modules!r}; only {', '.join(LORA_MODULES)} are supported",
+            not isinstance(modules, list) or not {str(name).rpartition(".")[2] for name in modules} <= LORA_LAYERS,
+            f"its target_modules are {modules!r:.200}; only linear layers are supported, by their names",
         ),
         (bool(config.get("rank_pattern")), "rank_pattern (ranks of single layers) is not supported"),
         (bool(config.get("use_dora")), "use_dora (DoRA) is not supported: merge the adapter into its base model"),
@@ -98,6 +99,23 @@ def copy_adapter(source: Path, expected: Artifact | Route, directory: Path, poli
         raise AdapterRefusedError(problem)
     partial.rename(target)
     return target
+
+
+def check_applied(unused: Sequence[Collection[str]]) -> None:
+    """Refuse a loaded adapter with layers that no worker of vLLM applies: its answers would not be what was trained.
+
+    Args:
+        unused: for each worker the names of the layers that it does not apply.
+
+    Raises:
+        AdapterRefusedError: the message names such layers.
+    """
+    names = sorted(set.intersection(*map(set, unused)))
+    if names:
+        raise AdapterRefusedError(
+            f"vLLM does not apply {len(names)} of its layers, such as {names[0]}: train it with"
+            " adapter.<kind>.targetModules without these"
+        )
 
 
 def check_model(directory: Path, expected: Artifact | Route, *, is_reward: bool) -> None:

@@ -43,3 +43,30 @@ def inspect_models_in_process() -> None:
             "this version of vLLM inspects a model's class in another way: its registry has no _run_in_subprocess"
         )
     registry._run_in_subprocess = lambda inspect: inspect()  # noqa: SLF001 - vLLM has no setting for it
+
+
+def compute_experts_on_cpus() -> None:
+    """Make vLLM compute the experts of mixtures with its kernels for CPUs.
+
+    With adapters enabled it chooses those for GPUs, since only they apply adapters of experts.
+    """
+    from vllm.model_executor.layers.fused_moe import layer
+
+    config = layer.FusedMoEConfig
+    layer.FusedMoEConfig = lambda **fields: config(**fields | {"is_lora_enabled": False})
+
+
+def flatten_rotary_inputs() -> None:
+    """Make vLLM rotate queries and keys right that have a dimension for heads, as those of LFM2.
+
+    Its kernel for CPUs reads any input as [tokens, heads * size], and computes something else without an error.
+    """
+    from vllm.model_executor.layers.rotary_embedding.base import RotaryEmbedding
+
+    rotate = RotaryEmbedding.forward_cpu
+
+    def forward_cpu(self: Any, positions: Any, query: Any, key: Any = None) -> tuple[Any, Any]:
+        rotated, rotated_key = rotate(self, positions, query.flatten(1), None if key is None else key.flatten(1))
+        return rotated.view(query.shape), None if key is None else rotated_key.view(key.shape)
+
+    RotaryEmbedding.forward_cpu = forward_cpu

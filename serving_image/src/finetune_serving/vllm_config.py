@@ -16,6 +16,8 @@ _VARIABLE = "FINETUNE_SERVER"
 TOKENIZER_MODE = "hf"
 """Renders every chat with the model's chat template, as training does. By default vLLM renders those of Mistral,
 DeepSeek V3.2 and some others by code of its own; for gpt-oss it always does."""
+UNUSED_LAYERS = "finetune_serving.unused_layers.UnusedLayers"
+"""Extends vLLM's workers."""
 KEEP_ALIVE_SECONDS = 5
 """Seconds for which vLLM keeps an idle connection open."""
 
@@ -63,6 +65,18 @@ def round_up_rank(rank: int) -> int:
 def has_gpu() -> bool:
     """Return whether the installed vLLM is built for GPUs. Like vLLM it reads the version's name, without an import."""
     return "cpu" not in version("vllm")
+
+
+def choose_cpu_dtype(model: str) -> str:
+    """Return the data type with which vLLM computes on CPUs unless the server's settings name one.
+
+    Args:
+        model: a directory; a repository on the hub gets the default.
+    """
+    path = Path(model) / "config.json"
+    config = json.loads(path.read_text()) if path.is_file() else {}
+    # vLLM's gated delta net has no other on CPUs.
+    return "bfloat16" if "linear_key_head_dim" in config | config.get("text_config", {}) else "float32"
 
 
 def set_environment(*, gpu: bool) -> None:

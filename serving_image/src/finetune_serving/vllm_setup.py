@@ -8,6 +8,8 @@ def set_up() -> None:
     """Apply the changes. vLLM calls this through the entry point `vllm.general_plugins`."""
     zero_kv_cache_blocks()
     if not has_gpu():
-        from finetune_serving.cpu import inspect_models_in_process
+        from finetune_serving.cpu import compute_experts_on_cpus, flatten_rotary_inputs, inspect_models_in_process
 
         inspect_models_in_process()
+        compute_experts_on_cpus()
+        flatten_rotary_inputs()

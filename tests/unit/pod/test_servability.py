@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from finetune_api.finetunejob import FineTuneJobSpec
-from finetune_pod.servability import LORA_MODULES, find_unservable
+from finetune_pod.servability import find_unservable, is_adapted
 
 SPEC: dict[str, Any] = {
     "model": {"uri": "pvc://models/base"},
@@ -42,5 +42,18 @@ def test_a_reward_model_may_have_any_base_model() -> None:
     assert find_unservable(spec, ["BloomForCausalLM"]) == ""
 
 
-def test_the_layers_that_take_adapters_are_those_of_the_api() -> None:
-    assert LORA_MODULES == ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+@pytest.mark.parametrize(
+    ("layer", "architecture", "expected"),
+    [
+        ("model.layers.0.self_attn.q_proj", "LlamaForCausalLM", True),
+        ("model.layers.0.mlp.gate_up_proj", "Phi3ForCausalLM", True),
+        ("model.layers.0.mlp.gate_up_proj", "Glm4ForCausalLM", False),
+        ("model.layers.0.mlp.shared_experts.up_proj", "LagunaForCausalLM", False),
+        ("model.layers.0.mlp.up_proj", "LagunaForCausalLM", True),
+        ("model.layers.0.self_attn.q_proj", "SomethingNewForCausalLM", True),
+        ("lm_head", "LlamaForCausalLM", False),
+        ("model.layers.0.something_new", "SomethingNewForCausalLM", False),
+    ],
+)
+def test_vllm_adapts_the_layers_that_it_knows_by_name(layer: str, architecture: str, expected: bool) -> None:
+    assert is_adapted(layer, [architecture]) == expected

@@ -6,11 +6,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from finetune_pod.servability import LORA_MODULES
+from finetune_pod.architectures import LORA_LAYERS
 from finetune_pod.turns import strip_thought
 
+from finetune_serving.adapters import check_applied
 from finetune_serving.evaluation.questions import Question, Sequence
-from finetune_serving.vllm_config import TOKENIZER_MODE, round_up_rank
+from finetune_serving.vllm_config import TOKENIZER_MODE, UNUSED_LAYERS, choose_cpu_dtype, round_up_rank
 
 _BATCH = 256
 """Examples in a batch. It limits memory: vLLM returns an object for every prompt token."""
@@ -63,13 +64,14 @@ class VllmEngine:
         """
         from vllm import LLM
 
-        options = _build_options(gpu=gpu)
+        options = _build_options(model, gpu=gpu)
         if max_rank is not None:
             options |= {
                 "enable_lora": True,
                 "max_loras": 1,
                 "max_lora_rank": round_up_rank(max_rank),
-                "lora_target_modules": list(LORA_MODULES),
+                "lora_target_modules": sorted(LORA_LAYERS),
+                "worker_extension_cls": UNUSED_LAYERS,
             }
         self._llm = LLM(
             model=model,
@@ -83,17 +85,26 @@ class VllmEngine:
         self._lora_ids: dict[Path, int] = {}
 
     def run(self, questions: list[Question], max_tokens: int, candidate: ModelCandidate) -> Iterator[ModelOutput]:
-        """Yield a candidate's output for every question, in their order."""
-        from vllm.lora.request import LoRARequest
+        """Yield a candidate's output for every question, in their order.
 
-        lora, adapter = None, candidate.adapter
-        if adapter:
-            # vLLM identifies adapters by their id, so each directory needs its own.
-            lora_id = self._lora_ids.setdefault(adapter, len(self._lora_ids) + 1)
-            lora = LoRARequest(f"adapter-{lora_id}", lora_id, str(adapter))
+        Raises:
+            AdapterRefusedError: vLLM does not apply all layers of the adapter.
+        """
+        lora = self._load(candidate.adapter) if candidate.adapter else None
         remaining = iter(questions)
         while batch := list(islice(remaining, _BATCH)):
             yield from self._run_batch(batch, max_tokens, lora)
+
+    def _load(self, adapter: Path) -> Any:
+        """Load an adapter, and return it as vLLM's requests name it."""
+        from vllm.lora.request import LoRARequest
+
+        # vLLM identifies adapters by their id, so each directory needs its own.
+        lora_id = self._lora_ids.setdefault(adapter, len(self._lora_ids) + 1)
+        lora = LoRARequest(f"adapter-{lora_id}", lora_id, str(adapter))
+        self._llm.llm_engine.add_lora(lora)
+        check_applied(self._llm.collective_rpc("list_unused_layers", args=(lora_id,)))
+        return lora
 
     def _run_batch(self, questions: list[Question], max_tokens: int, lora: Any) -> Iterator[ModelOutput]:
         nlls = iter(self._compute_nlls([sequence for question in questions for sequence in question.expected], lora))
@@ -151,7 +162,7 @@ class RewardModel:
         """Load the model; the tokenizer is the base model's."""
         from vllm import LLM
 
-        self._llm = LLM(model=model, tokenizer=tokenizer, runner="pooling", **_build_options(gpu=gpu))
+        self._llm = LLM(model=model, tokenizer=tokenizer, runner="pooling", **_build_options(model, gpu=gpu))
         self.tokenizer: Any = self._llm.get_tokenizer()
         self.max_model_len = int(self._llm.model_config.max_model_len)
 
@@ -164,16 +175,17 @@ class RewardModel:
         return [float(output.outputs.probs[0]) for output in outputs]
 
 
-def _build_options(*, gpu: bool) -> dict[str, Any]:
+def _build_options(model: str, *, gpu: bool) -> dict[str, Any]:
     """Return the options of vLLM that answers and rewards share."""
     options: dict[str, Any] = {
         "load_format": "safetensors",
         "tokenizer_mode": TOKENIZER_MODE,
+        "language_model_only": True,
         "enable_prefix_caching": False,
         "disable_log_stats": True,
     }
     if not gpu:
-        options |= {"dtype": "float32", "enforce_eager": True, "distributed_executor_backend": "uni"}
+        options |= {"dtype": choose_cpu_dtype(model), "enforce_eager": True, "distributed_executor_backend": "uni"}
     return options
 
 

@@ -12,7 +12,7 @@ from finetune_api.contract.routes import Route, Routes
 from finetune_api.modelserver import Model
 from pydantic import ValidationError
 
-from finetune_serving.adapters import AdapterPolicy, AdapterRefusedError, check_model, copy_adapter
+from finetune_serving.adapters import AdapterPolicy, AdapterRefusedError, check_applied, check_model, copy_adapter
 from finetune_serving.gateway.access import Access, read_keys
 from finetune_serving.gateway.hosting import Hosting, Version
 from finetune_serving.gateway.metrics import ADAPTER_LOADS, LOADED_ADAPTERS, ROUTES_FILES
@@ -133,6 +133,12 @@ class Loader:
         response = await self._models.load_lora_adapter(LoadLoRAAdapterRequest(lora_name=name, lora_path=str(path)))
         if not isinstance(response, str):
             raise AdapterRefusedError(f"vLLM cannot load it: {response.error.message}")
+        lora_id = self._models.lora_requests[name].lora_int_id
+        try:
+            check_applied(await self._engine.collective_rpc("list_unused_layers", args=(lora_id,)))
+        except AdapterRefusedError:
+            await self._unload(name)
+            raise
 
     async def _unload(self, name: str) -> None:
         """Unload an adapter by name, and free its slot: vLLM's own unloading leaves the weights in the cache."""

@@ -8,12 +8,14 @@ from finetune_api.contract.commands import Serve
 from finetune_api.contract.mounts import SCRATCH, below
 from finetune_api.modelserver import EngineSettings
 from finetune_api.references import BASE_NAME
-from finetune_pod.servability import LORA_MODULES
+from finetune_pod.architectures import LORA_LAYERS
 
 from finetune_serving.gateway.drain import build_drain_marker_path
 from finetune_serving.vllm_config import (
     TOKENIZER_MODE,
+    UNUSED_LAYERS,
     ServerConfig,
+    choose_cpu_dtype,
     has_gpu,
     resolve_model,
     round_up_rank,
@@ -69,21 +71,23 @@ def build_arguments(command: Serve, model: str, *, gpu: bool) -> list[str]:
         f"--max-cpu-loras={2 * command.max_adapters + 2}",
         f"--max-lora-rank={round_up_rank(command.max_rank)}",
         "--lora-target-modules",
-        *LORA_MODULES,
+        *sorted(LORA_LAYERS),
+        f"--worker-extension-cls={UNUSED_LAYERS}",
         f"--shutdown-timeout={_SHUTDOWN_SECONDS}",
         "--disable-fastapi-docs",
         "--load-format=safetensors",
         f"--tokenizer-mode={TOKENIZER_MODE}",
+        "--language-model-only",
         *([] if gpu else ["--enforce-eager"]),
-        *_engine_arguments(command.engine, gpu=gpu),
+        *_engine_arguments(command.engine, model, gpu=gpu),
         *([f"--revision={command.revision}"] if command.revision else []),
     ]
 
 
-def _engine_arguments(engine: EngineSettings, *, gpu: bool) -> list[str]:
+def _engine_arguments(engine: EngineSettings, model: str, *, gpu: bool) -> list[str]:
     values = {
         "max-model-len": engine.max_model_len,
-        "dtype": engine.dtype or ("auto" if gpu else "float32"),
+        "dtype": engine.dtype or ("auto" if gpu else choose_cpu_dtype(model)),
         "quantization": engine.quantization,
         "kv-cache-dtype": engine.kv_cache_dtype,
         "tensor-parallel-size": engine.tensor_parallel_size,

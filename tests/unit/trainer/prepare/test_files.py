@@ -44,13 +44,13 @@ def table(rows: list[dict[str, str]], delimiter: str = ",") -> bytes:
     [
         ("a.jsonl", lines(ROWS), [1, 2]),
         ("a.ndjson", b"\xef\xbb\xbf" + lines(ROWS[:1]) + b"\n\n" + lines(ROWS[1:]).strip(), [1, 4]),
-        ("A.JSONL.GZ", gzip.compress(lines(ROWS)), [1, 2]),
+        ("A.JSONL.GZ", gzip.compress(lines(ROWS), mtime=0), [1, 2]),
         ("a.jsonl.bz2", bz2.compress(lines(ROWS)), [1, 2]),
         ("a.jsonl.zst", pa.compress(lines(ROWS), codec="zstd", asbytes=True), [1, 2]),
         ("a.json", json.dumps(ROWS, indent=1).encode(), [1, 2]),
         ("a.json", b"\xef\xbb\xbf  " + json.dumps(ROWS).encode(), [1, 2]),
         ("a.csv", table(ROWS), [2, 4]),
-        ("a.csv.gz", gzip.compress(b"\xef\xbb\xbf" + table(ROWS)), [2, 4]),
+        ("a.csv.gz", gzip.compress(b"\xef\xbb\xbf" + table(ROWS), mtime=0), [2, 4]),
         ("a.tsv", table(ROWS, "\t"), [2, 4]),
     ],
 )
@@ -106,7 +106,7 @@ MESSAGE = pa.struct([("role", pa.string()), ("content", pa.string()), ("id", pa.
         ("a.jsonl.gz", b"no gzip", (1, "damaged", "the rest of the file cannot be read, create it again:")),
         (
             "a.jsonl.gz",
-            gzip.compress(lines(ROWS))[:-9],
+            gzip.compress(lines(ROWS), mtime=0)[:-9],
             (None, "damaged", "the rest of the file cannot be read, create it again:"),
         ),
     ],

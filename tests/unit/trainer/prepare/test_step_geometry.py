@@ -13,7 +13,8 @@ from unit.geometries import geometry_of, spec
     [
         # Llama 3 8B, rank 16, all seven layers, as peft prints it.
         ({"lora": {"rank": 16}}, 41_943_040),
-        ({"dora": {"rank": 8}}, 20_971_520),
+        # A magnitude for each output besides.
+        ({"dora": {"rank": 8}}, 20_971_520 + 32 * 43_008),
         ({"rslora": {"rank": 16, "layers": [0, 1]}}, 41_943_040 // 16),
         ({"lora": {"rank": 16, "targetModules": ["q_proj", "v_proj"]}}, 6_815_744),
         ({"full": {}}, 8_030_261_248),

@@ -11,6 +11,7 @@ from finetune_api.contract.mounts import path_of
 from finetune_api.digest import digest_directory
 
 from finetune_trainer.failures import StageError
+from finetune_trainer.loading import choose_model_class, import_peft
 
 _LOG = logging.getLogger(__name__)
 
@@ -48,15 +49,15 @@ def merge_adapter(model_directory: Path, adapter: Path, target: Path) -> None:
         adapter: the adapter.
         target: the directory of the merged model, which appears only when complete.
     """
-    from peft import PeftModel
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoTokenizer
 
     partial = target.with_suffix(".part")
     shutil.rmtree(partial, ignore_errors=True)
-    model = AutoModelForCausalLM.from_pretrained(
+    config = AutoConfig.from_pretrained(model_directory, trust_remote_code=False)
+    model = choose_model_class(config).from_pretrained(
         model_directory, dtype="auto", use_safetensors=True, trust_remote_code=False
     )
-    merged: Any = PeftModel.from_pretrained(model, adapter).merge_and_unload()
+    merged: Any = import_peft().PeftModel.from_pretrained(model, adapter).merge_and_unload()
     merged.save_pretrained(partial, safe_serialization=True)
     AutoTokenizer.from_pretrained(model_directory, trust_remote_code=False).save_pretrained(partial)
     shutil.rmtree(target, ignore_errors=True)

@@ -2,10 +2,11 @@
 
 from finetune_api.conditions import Reason
 from finetune_api.finetunejob import FineTuneJobSpec
-from finetune_pod.servability import LORA_MODULES, find_unservable
+from finetune_pod.servability import find_unservable
 
 from finetune_trainer.failures import StageError
 from finetune_trainer.prepare.shape import ModelShape
+from finetune_trainer.train.target_modules import choose_target_modules, list_kinds
 
 
 def check_model_support(spec: FineTuneJobSpec, shape: ModelShape, largest_token: int) -> None:
@@ -47,20 +48,44 @@ def explain_renderer(shape: ModelShape) -> str:
     )
 
 
+def explain_layers(spec: FineTuneJobSpec, shape: ModelShape) -> str:
+    """Return which layers of the model get no adapter although the job names none; empty if all get one."""
+    low_rank = spec.adapter.low_rank
+    if low_rank is None:
+        return ""
+    _, left_out = choose_target_modules(spec, shape.linear_layers, shape.architectures)
+    parts = []
+    if left_out:
+        parts.append(f"{', '.join(list_kinds(left_out))}, which cannot be adapted in {shape.architectures[0]}")
+    if shape.expert_parameters and not low_rank.target_modules:
+        parts.append(f"the routed experts, {shape.expert_parameters / shape.parameters:.0%} of its parameters")
+    return f"these layers of {spec.model.uri} get no adapter: {'; '.join(parts)}" if parts else ""
+
+
 def _check_layers(spec: FineTuneJobSpec, shape: ModelShape) -> None:
     uri, name, low_rank = spec.model.uri, spec.adapter.name, spec.adapter.low_rank
-    targets = (low_rank.target_modules or LORA_MODULES) if low_rank else ()
-    missing = [module for module in targets if module not in shape.module_sizes]
+    names = [f".{layer}" for layer in shape.linear_layers]
+    missing = [
+        module
+        for module in (low_rank and low_rank.target_modules) or ()
+        if not any(layer.endswith(f".{module}") for layer in names)
+    ]
     if missing:
         raise _unsupported(
-            f"{uri} has no linear layers {', '.join(missing)}, but adapter.{name} adapts {', '.join(targets)}:"
-            f" list layers of the model in adapter.{name}.targetModules, or use another base model"
+            f"adapter.{name}.targetModules contains {', '.join(missing)}, but {uri} has no such linear layers:"
+            f" it has {', '.join(list_kinds(shape.linear_layers))}"
         )
     layers = low_rank.layers if low_rank else spec.adapter.full.layers if spec.adapter.full else None
     if layers and max(layers) >= shape.layers:
         raise _unsupported(
             f"adapter.{name}.layers contains {max(layers)}, but the last of the {shape.layers} layers of {uri} is"
             f" {shape.layers - 1}: correct it"
+        )
+    if low_rank and not choose_target_modules(spec, shape.linear_layers, shape.architectures)[0]:
+        raise StageError(
+            Reason.NOT_SERVABLE,
+            f"none of the layers of {uri} that adapter.{name} names can be adapted and served: name other layers,"
+            " or use another base model or adapter.full",
         )
 
 

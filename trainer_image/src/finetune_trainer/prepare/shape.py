@@ -7,7 +7,9 @@ from typing import Any
 from finetune_api.conditions import Reason
 
 from finetune_trainer.failures import StageError
+from finetune_trainer.loading import choose_model_class
 from finetune_trainer.tokenizer import check_model_config
+from finetune_trainer.train.target_modules import find_linear_layers
 
 
 @dataclass(frozen=True)
@@ -29,9 +31,10 @@ class ModelShape:
     """Inputs and outputs of all linear layers of one layer, summed, on average."""
     max_width: int
     """Inputs or outputs of the widest linear layer without the output layer."""
-    module_sizes: dict[str, int]
-    """For each name of a linear layer, the inputs and outputs of all layers with that name, summed. Multiplied by the
-    rank, this is the size of their adapter."""
+    linear_layers: dict[str, tuple[int, int]]
+    """Inputs and outputs of each linear layer that may get an adapter, by its full name."""
+    expert_parameters: int
+    """Parameters of the routed experts of a mixture."""
     max_positions: int | None
     """The longest sequence in tokens, if the configuration has it."""
     architectures: tuple[str, ...]
@@ -45,12 +48,12 @@ def read_shape(directory: Path, uri: str) -> ModelShape:
     """
     check_model_config(directory, uri)
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig
 
     try:
         config = AutoConfig.from_pretrained(directory, trust_remote_code=False)
         with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+            model = choose_model_class(config).from_config(config, trust_remote_code=False)
     except Exception as error:
         # Each architecture raises different errors for a configuration that it does not understand.
         message = f"{uri}: transformers cannot build a model from its config.json: {type(error).__name__}: {error}"
@@ -63,32 +66,30 @@ def _compute_shape(model: Any, config: Any) -> ModelShape:
 
     text = config.get_text_config()
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
-    linears = [
-        (name, layer) for name, layer in model.named_modules() if isinstance(layer, Linear) and layer is not head
-    ]
-    module_sizes: dict[str, int] = {}
-    for name, layer in linears:
-        last = name.rpartition(".")[2]
-        module_sizes[last] = module_sizes.get(last, 0) + layer.in_features + layer.out_features
+    linears = [layer for layer in model.get_decoder().modules() if isinstance(layer, Linear) and layer is not head]
     chosen, experts = _count_experts(text)
     # All experts of a mixture are one tensor: (experts, inputs, outputs).
-    expert_weights = [weight for weight in model.parameters() if weight.dim() == 3 and weight.shape[0] == experts]
+    expert_weights = [
+        weight for weight in model.parameters() if experts > 1 and weight.dim() == 3 and weight.shape[0] == experts
+    ]
     parameters = sum(weight.numel() for weight in model.parameters())
     inactive = sum(weight.numel() for weight in expert_weights) * (experts - chosen) // experts
     is_tied = head is not None and head.weight is embedding.weight
     head_parameters = 0 if head is None or is_tied else head.weight.numel()
-    widths = sum(module_sizes.values()) + chosen * sum(sum(weight.shape[1:]) for weight in expert_weights)
+    widths = sum(layer.in_features + layer.out_features for layer in linears)
+    widths += chosen * sum(sum(weight.shape[1:]) for weight in expert_weights)
     return ModelShape(
         parameters=parameters,
         active_parameters=parameters - inactive - (0 if is_tied else embedding.weight.numel()),
-        linear_parameters=sum(layer.weight.numel() for _, layer in linears),
+        linear_parameters=sum(layer.weight.numel() for layer in linears),
         layers=text.num_hidden_layers,
         parameters_per_layer=(parameters - embedding.weight.numel() - head_parameters) // text.num_hidden_layers,
         hidden_size=text.hidden_size,
         embedding_rows=embedding.weight.shape[0],
         layer_width=widths // text.num_hidden_layers,
-        max_width=max([max(layer.in_features, layer.out_features) for _, layer in linears], default=text.hidden_size),
-        module_sizes=module_sizes,
+        max_width=max([max(layer.in_features, layer.out_features) for layer in linears], default=text.hidden_size),
+        linear_layers=find_linear_layers(model),
+        expert_parameters=sum(weight.numel() for weight in expert_weights),
         max_positions=_count_positions(text),
         architectures=tuple(config.architectures or ()),
     )

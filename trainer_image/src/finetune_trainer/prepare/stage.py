@@ -33,7 +33,7 @@ from finetune_trainer.prepare.decisions import add_warnings, explain_no_packing,
 from finetune_trainer.prepare.estimate import choose_rate, estimate_training, explain_memory_shortage
 from finetune_trainer.prepare.evaluation_check import check_evaluation_on_heldout
 from finetune_trainer.prepare.kept_result import leave_out_known
-from finetune_trainer.prepare.model_check import check_model_support, explain_renderer
+from finetune_trainer.prepare.model_check import check_model_support, explain_layers, explain_renderer
 from finetune_trainer.prepare.provenance import describe_files, describe_model
 from finetune_trainer.prepare.report import PrepareReport
 from finetune_trainer.prepare.row_reader import RowReader
@@ -50,6 +50,7 @@ from finetune_trainer.train.schedule import (
     explain_few_steps,
     explain_no_training,
 )
+from finetune_trainer.train.target_modules import choose_target_modules, list_kinds
 
 _LOG = logging.getLogger(__name__)
 _FEW_STEPS = 20
@@ -112,8 +113,15 @@ def prepare(job: JobFile, directory: JobDirectory, kind: GpuKind | None, currenc
         data = replace(data, heldout_examples=leave_out_known(job.warm_start, directory, data.train.warnings))
     template_date = today if tokenizer.encoder.template.prints_date else None
     hyperparameters = _choose_hyperparameters(spec, data, can_pack=not packing_problem)
+    if spec.adapter.low_rank:
+        layers, _ = choose_target_modules(spec, shape.linear_layers, shape.architectures)
+        hyperparameters = hyperparameters.model_copy(update={"target_modules": list_kinds(layers)})
     write_decisions(directory, hyperparameters, template_date)
-    problems = {"packing": packing_problem, "renderer": explain_renderer(shape)}
+    problems = {
+        "packing": packing_problem,
+        "renderer": explain_renderer(shape),
+        "layers": explain_layers(spec, shape),
+    }
     add_warnings(spec, data.train.warnings, data.heldout_examples, problems, template_date)
     check_evaluation_on_heldout(spec, directory.heldout_data, tokenizer)
     summary = _summarize(spec, hyperparameters, data, report.scans, directory.train_data.parent)

@@ -1,17 +1,16 @@
 """The sizes of a training step and of the whole training, on which memory and time depend. No I/O."""
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.summaries import ChosenHyperparameters
-from finetune_pod.servability import LORA_MODULES
 from numpy.typing import NDArray
 
 from finetune_trainer.prepare.shape import ModelShape
 from finetune_trainer.train.schedule import count_validation_examples, estimate_steps
+from finetune_trainer.train.target_modules import choose_target_modules
 
 Lengths = NDArray[Any]
 """The length of each training sample in tokens."""
@@ -104,14 +103,16 @@ def build_geometry(
 
 
 def count_trainable(spec: FineTuneJobSpec, shape: ModelShape) -> int:
-    """Return how many parameters are trained. Adapters leave out the experts of a mixture."""
+    """Return how many parameters are trained, as PEFT counts them."""
     low_rank, full = spec.adapter.low_rank, spec.adapter.full
     if low_rank is None:
         layers = full.layers if full else None
         return len(set(layers)) * shape.parameters_per_layer if layers else shape.parameters
-    modules = low_rank.target_modules or LORA_MODULES
-    share = len(set(low_rank.layers)) / shape.layers if low_rank.layers else 1
-    return math.ceil(low_rank.rank * sum(shape.module_sizes.get(name, 0) for name in modules) * share)
+    chosen, _ = choose_target_modules(spec, shape.linear_layers, shape.architectures)
+    sizes = [shape.linear_layers[name] for name in chosen]
+    magnitudes = sum(outputs for _, outputs in sizes) if spec.adapter.dora else 0
+    score = shape.hidden_size if spec.method.reward else 0
+    return low_rank.rank * sum(map(sum, sizes)) + magnitudes + score
 
 
 def _count_padded(lengths: Lengths, micro_batch: int) -> float:

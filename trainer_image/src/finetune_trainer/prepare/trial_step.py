@@ -17,7 +17,8 @@ from finetune_api.summaries import ChosenHyperparameters
 from finetune_api.training import Adapter, Full, Hyperparameters, Method
 
 from finetune_trainer.failures import StageError
-from finetune_trainer.prepare.packing_check import shrink
+from finetune_trainer.loading import choose_model_class
+from finetune_trainer.prepare.tiny_model import shrink
 from finetune_trainer.train.models import build_peft_config, name_experts
 
 _LOG = logging.getLogger(__name__)
@@ -62,14 +63,12 @@ def _build_model(spec: FineTuneJobSpec, directory: Path, copy: Path) -> Any:
     It is also saved, since some methods load their reference model from where the model came from.
     """
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
+    from transformers import AutoConfig, AutoModelForSequenceClassification
 
     try:
-        config = AutoConfig.from_pretrained(directory, trust_remote_code=False)
-        vocabulary = config.get_text_config().vocab_size
-        config = shrink(config)
-        config.vocab_size = vocabulary
-        kind = AutoModelForCausalLM
+        whole = AutoConfig.from_pretrained(directory, trust_remote_code=False)
+        config, kind = shrink(whole), choose_model_class(whole)
+        config.get_text_config().vocab_size = whole.get_text_config().vocab_size
         if spec.method.reward:
             kind, config.num_labels = AutoModelForSequenceClassification, 1
         model = kind.from_config(config).float()
@@ -116,7 +115,7 @@ def _train(spec: FineTuneJobSpec, model: Any, tokenizer: Any, scratch: Path) -> 
     )
     disable_progress_bars()
     rows = Dataset.from_list([_build_row(spec, number) for number in range(_SAMPLES)])
-    trainer = build_trainer(spec, chosen, model, build_peft_config(spec), tokenizer, rows, scratch, [])
+    trainer = build_trainer(spec, chosen, model, build_peft_config(spec, model), tokenizer, rows, scratch, [])
     trainer.train()
 
 

@@ -7,7 +7,9 @@ from typing import Any
 
 from finetune_api.contract.jobfile import JobFile
 from finetune_api.finetunejob import FineTuneJobSpec
-from finetune_pod.servability import LORA_MODULES
+
+from finetune_trainer.loading import choose_model_class, import_peft
+from finetune_trainer.train.target_modules import choose_target_modules, find_linear_layers
 
 _EXPERTS = ("num_local_experts", "n_routed_experts", "moe_num_experts")
 
@@ -20,7 +22,7 @@ def load_model(spec: FineTuneJobSpec, directory: Path) -> Any:
         directory: the directory of the model.
     """
     import torch
-    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, BitsAndBytesConfig
+    from transformers import AutoConfig, AutoModelForSequenceClassification, BitsAndBytesConfig
 
     on_gpu = spec.compute.resources.gpus > 0
     options: dict[str, Any] = {
@@ -39,7 +41,8 @@ def load_model(spec: FineTuneJobSpec, directory: Path) -> Any:
     if spec.method.reward:
         model = AutoModelForSequenceClassification.from_pretrained(directory, num_labels=1, **options)
     else:
-        model = AutoModelForCausalLM.from_pretrained(directory, **options)
+        config = AutoConfig.from_pretrained(directory, trust_remote_code=False)
+        model = choose_model_class(config).from_pretrained(directory, **options)
     if spec.adapter.full and spec.adapter.full.layers:
         _freeze_other_layers(model, spec.adapter.full.layers)
     name_experts(model.config)
@@ -54,19 +57,17 @@ def name_experts(config: Any) -> None:
         text.num_experts = number
 
 
-def build_peft_config(spec: FineTuneJobSpec) -> Any:
-    """Return the configuration of a new adapter; None if the weights of the model are trained."""
-    from peft import LoraConfig
-
+def build_peft_config(spec: FineTuneJobSpec, model: Any) -> Any:
+    """Return the configuration of a new adapter of a model; None if the weights of the model are trained."""
     low_rank = spec.adapter.low_rank
     if low_rank is None:
         return None
-    return LoraConfig(
+    target_modules, _ = choose_target_modules(spec, find_linear_layers(model), model.config.architectures or ())
+    return import_peft().LoraConfig(
         r=low_rank.rank,
         lora_alpha=low_rank.alpha,
         lora_dropout=low_rank.dropout,
-        target_modules=list(low_rank.target_modules or LORA_MODULES),
-        layers_to_transform=low_rank.layers,
+        target_modules=target_modules,
         use_dora=spec.adapter.dora is not None,
         use_rslora=spec.adapter.rslora is not None,
         task_type="SEQ_CLS" if spec.method.reward else "CAUSAL_LM",

@@ -100,7 +100,7 @@ def _load_model(job: JobFile, model_directory: Path, directory: JobDirectory) ->
     model_with_adapter = load_parent_adapter(job, model, model_directory, directory)
     if model_with_adapter is not None:
         return model_with_adapter, None
-    return model, build_peft_config(job.spec)
+    return model, build_peft_config(job.spec, model)
 
 
 def _delete_incomplete(checkpoints: Path, processes: Any) -> None:

@@ -8,6 +8,7 @@ from finetune_api.contract.jobfile import JobDirectory, JobFile
 from finetune_api.contract.mounts import path_of
 
 from finetune_trainer.export.artifacts import find_artifact, merge_adapter
+from finetune_trainer.loading import import_peft
 
 _LOG = logging.getLogger(__name__)
 
@@ -46,10 +47,8 @@ def load_parent_adapter(job: JobFile, model: Any, model_directory: Path, directo
     parent = job.warm_start
     if parent is None or parent.parent_adapter != "Train":
         return None
-    from peft import PeftModel
-
     adapter = path_of(parent.artifact.uri, directory.root)
-    model = PeftModel.from_pretrained(model, adapter, is_trainable=True)
+    model = import_peft().PeftModel.from_pretrained(model, adapter, is_trainable=True)
     # The adapter's file contains a URI, but PEFT needs a path: it reads the size of the vocabulary there when it saves.
     model.peft_config["default"].base_model_name_or_path = str(model_directory)
     _LOG.info("continuing to train the adapter of FineTuneJob %s", parent.job)

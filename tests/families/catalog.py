@@ -1,0 +1,68 @@
+"""The families of models that `make families` measures."""
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Family:
+    """An architecture, as transformers and vLLM name it."""
+
+    title: str
+    model_type: str
+    architecture: str
+    problem: str = ""
+    """What does not work, as the page says it; empty if everything works."""
+    error: str = ""
+    """A part of the error with which such a measurement ends."""
+
+
+PUBLISHED_FIELDS: dict[str, dict[str, Any]] = {
+    "afmoe": {"score_func": "sigmoid", "route_norm": True},
+    "gemma4": {"vision_config": {}},
+    "glm4_moe": {"head_dim": 16},
+    "glm4_moe_lite": {"first_k_dense_replace": 1},
+    "granitemoehybrid": {"layer_types": ["mamba", "attention"] * 16},
+    "lfm2": {"layer_types": ["conv", "full_attention"] * 16, "block_dim": 64, "conv_dim": 64, "conv_dim_out": 64},
+    "minimax_m2": {"rotary_dim": 16, "scoring_func": "sigmoid"},
+}
+"""Fields that published models of a type have, and the configuration of transformers has not."""
+FAMILIES = {
+    family.model_type: family
+    for family in (
+        Family("Llama 3", "llama", "LlamaForCausalLM"),
+        Family("Llama 4", "llama4", "Llama4ForConditionalGeneration"),
+        Family("Qwen 2.5", "qwen2", "Qwen2ForCausalLM"),
+        Family("Qwen 3", "qwen3", "Qwen3ForCausalLM"),
+        Family("Qwen 3 MoE", "qwen3_moe", "Qwen3MoeForCausalLM"),
+        Family("Qwen 3 Next", "qwen3_next", "Qwen3NextForCausalLM"),
+        Family("Qwen 3.5", "qwen3_5", "Qwen3_5ForConditionalGeneration"),
+        Family("Qwen 3.5 MoE", "qwen3_5_moe", "Qwen3_5MoeForConditionalGeneration"),
+        Family("Mistral", "mistral", "MistralForCausalLM"),
+        Family("Mistral 3", "mistral3", "Mistral3ForConditionalGeneration"),
+        Family("Mixtral", "mixtral", "MixtralForCausalLM"),
+        Family("Gemma 2", "gemma2", "Gemma2ForCausalLM"),
+        Family("Gemma 3, text", "gemma3_text", "Gemma3ForCausalLM"),
+        Family("Gemma 3", "gemma3", "Gemma3ForConditionalGeneration"),
+        Family("Gemma 4", "gemma4", "Gemma4ForConditionalGeneration"),
+        Family("Phi", "phi", "PhiForCausalLM"),
+        Family("Phi 3 and 4", "phi3", "Phi3ForCausalLM"),
+        Family("gpt-oss", "gpt_oss", "GptOssForCausalLM"),
+        Family("GLM-4", "glm4", "Glm4ForCausalLM"),
+        Family("GLM-4 MoE", "glm4_moe", "Glm4MoeForCausalLM"),
+        Family("GLM-4 MoE Lite", "glm4_moe_lite", "Glm4MoeLiteForCausalLM"),
+        Family("DeepSeek V2", "deepseek_v2", "DeepseekV2ForCausalLM"),
+        Family("DeepSeek V3", "deepseek_v3", "DeepseekV3ForCausalLM"),
+        Family("Granite", "granite", "GraniteForCausalLM"),
+        Family("Granite 4 hybrid", "granitemoehybrid", "GraniteMoeHybridForCausalLM"),
+        Family("OLMo 2", "olmo2", "Olmo2ForCausalLM"),
+        Family("OLMo 3", "olmo3", "Olmo3ForCausalLM"),
+        Family("LFM2", "lfm2", "Lfm2ForCausalLM"),
+        Family("Nemotron-H", "nemotron_h", "NemotronHForCausalLM"),
+        Family("SmolLM3", "smollm3", "SmolLM3ForCausalLM"),
+        Family("Falcon-H1", "falcon_h1", "FalconH1ForCausalLM"),
+        Family("MiniMax M2", "minimax_m2", "MiniMaxM2ForCausalLM"),
+        Family("Seed-OSS", "seed_oss", "SeedOssForCausalLM"),
+        Family("Starcoder 2", "starcoder2", "Starcoder2ForCausalLM"),
+    )
+}
