@@ -82,9 +82,11 @@ def compare_layers(model_type: str, architecture: str, directory: Path) -> tuple
     return None if loadable is None else (loadable, layers - loadable)
 
 
-def shorten(layers: set[str]) -> list[str]:
-    """Return the last two parts of the names of layers, each once, sorted."""
-    return sorted({".".join(name.split(".")[-2:]) for name in layers})
+def shorten(layers: set[str], adapted: set[str]) -> list[str]:
+    """Return the last parts of the names of layers, sorted; two where adapted layers have the same last one."""
+    last_parts = {name.rpartition(".")[2] for name in adapted}
+    names = [name.split(".") for name in layers]
+    return sorted({".".join(parts[-2:]) if parts[-1] in last_parts else parts[-1] for parts in names})
 
 
 def write_module(path: Path) -> None:
@@ -100,7 +102,7 @@ def write_module(path: Path) -> None:
         adapted, left_out = compared
         names |= {name.rpartition(".")[2] for name in adapted}
         if left_out:
-            exceptions[architecture] = shorten(left_out)
+            exceptions[architecture] = shorten(left_out, adapted)
         if not architecture.endswith("ForCausalLM"):
             with_images.add(architecture)
     blocks = [

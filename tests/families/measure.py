@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from finetune_serving.vllm_config import choose_cpu_dtype, set_environment
+from finetune_serving.vllm_config import choose_cpu_dtype, read_config, set_environment
 
 set_environment(gpu=False)
 
@@ -159,7 +159,7 @@ def measure(family: Family, directory: Path) -> dict[str, Any]:
 
 
 def _compare_with_vllm(model: Any, base: Path, adapter: Path, kinds: list[str]) -> dict[str, Any]:
-    figures: dict[str, Any] = {"dtype": choose_cpu_dtype(str(base))}
+    figures: dict[str, Any] = {"dtype": choose_cpu_dtype(read_config(str(base), None))}
     tuned = import_peft().PeftModel.from_pretrained(model, adapter).eval()
     engine = VllmEngine(str(base), str(base), None, _RANK, gpu=False)
     questions = [Question({}, (Sequence(ids, [True] * len(ids)),), prompt=tuple(ids)) for ids in _PROMPTS]

@@ -33,14 +33,20 @@ def build_vllm_model(directory: Path) -> Any:
 
 def list_loadable_layers(model: Any, layers: Iterable[str]) -> set[str]:
     """Return those of some layers of transformers' model whose adapters vLLM's model applies, by their full names."""
-    from vllm.lora.utils import process_packed_modules_mapping
+    from vllm.config.lora import LoRAConfig
+    from vllm.lora.utils import _all_lora_classes, process_packed_modules_mapping
     from vllm.model_executor.layers.linear import LinearBase
 
-    packed = process_packed_modules_mapping(model)
+    packed, settings = process_packed_modules_mapping(model), LoRAConfig(max_lora_rank=8)
+
+    def is_adaptable(layer: Any, parts: list[str]) -> bool:
+        options = {"lora_config": settings, "packed_modules_list": parts, "model_config": model.config}
+        return any(kind.can_replace_layer(source_layer=layer, **options) for kind in _all_lora_classes)
+
     loadable = set()
     for name, module in model.named_modules():
-        if isinstance(module, LinearBase):
-            parent, _, last = name.rpartition(".")
+        parent, _, last = name.rpartition(".")
+        if isinstance(module, LinearBase) and is_adaptable(module, packed.get(last, [])):
             loadable |= {f"{parent}.{part}" for part in packed.get(last, [last])}
     mapper = getattr(model, "hf_to_vllm_mapper", None)
     rename = mapper.get_rename_mapper()._map_name if mapper else str

@@ -100,7 +100,6 @@ WITH_IMAGES = frozenset(
 
 LORA_LAYERS = frozenset(
     [
-        "c_attn",
         "c_fc",
         "c_proj",
         "dense",
@@ -148,7 +147,10 @@ LORA_LAYERS = frozenset(
 """Last parts of the names of the linear layers that vLLM adapts."""
 
 NOT_ADAPTED: dict[str, tuple[str, ...]] = {
-    "Glm4ForCausalLM": ("mlp.gate_up_proj",),
+    "GPTBigCodeForCausalLM": ("c_attn",),
+    "Glm4ForCausalLM": ("gate_up_proj",),
+    "GraniteMoeSWAForCausalLM": ("input_linear",),
+    "GraniteMoeSharedForCausalLM": ("input_linear",),
     "LagunaForCausalLM": ("shared_experts.down_proj", "shared_experts.gate_proj", "shared_experts.up_proj"),
 }
 """For an architecture the ends of the names of layers that vLLM does not adapt, but that LORA_LAYERS has."""

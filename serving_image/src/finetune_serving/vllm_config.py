@@ -5,10 +5,12 @@ import os
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from finetune_api.contract.mounts import SCRATCH, below, path_of
 from finetune_api.training import LORA_RANKS
 from finetune_api.uris import parse_uri
+from finetune_pod.architectures import LORA_LAYERS, NOT_ADAPTED
 from finetune_pod.modelfiles import check_safetensors, read_model_config
 from finetune_pod.objectstore import fetch_model
 
@@ -67,16 +69,36 @@ def has_gpu() -> bool:
     return "cpu" not in version("vllm")
 
 
-def choose_cpu_dtype(model: str) -> str:
-    """Return the data type with which vLLM computes on CPUs unless the server's settings name one.
+def read_config(model: str, revision: str | None) -> dict[str, Any]:
+    """Return the config.json of a model.
 
     Args:
-        model: a directory; a repository on the hub gets the default.
+        model: a directory, or a repository on the hub, from which vLLM fetches the file too.
+        revision: branch, tag or commit of the repository.
     """
     path = Path(model) / "config.json"
-    config = json.loads(path.read_text()) if path.is_file() else {}
+    if not path.parent.is_dir():
+        from huggingface_hub import hf_hub_download
+
+        path = Path(hf_hub_download(model, "config.json", revision=revision))
+    config: dict[str, Any] = json.loads(path.read_text())
+    return config
+
+
+def choose_cpu_dtype(config: dict[str, Any]) -> str:
+    """Return the data type in which vLLM computes a model on CPUs unless the server's settings name one."""
     # vLLM's gated delta net has no other on CPUs.
     return "bfloat16" if "linear_key_head_dim" in config | config.get("text_config", {}) else "float32"
+
+
+def list_lora_layers(config: dict[str, Any]) -> list[str]:
+    """Return the last parts of the names of the layers for which vLLM reserves room for adapters, for its options.
+
+    It refuses to start with the name of a layer that it cannot adapt. The output layer is none of them: with an adapter
+    on it, vLLM crashes on CPUs when it computes the likelihood of a prompt.
+    """
+    architectures = config.get("architectures") or ()
+    return sorted(LORA_LAYERS.difference(*(NOT_ADAPTED.get(name, ()) for name in architectures)))
 
 
 def set_environment(*, gpu: bool) -> None:

@@ -6,12 +6,18 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from finetune_pod.architectures import LORA_LAYERS
 from finetune_pod.turns import strip_thought
 
 from finetune_serving.adapters import check_applied
 from finetune_serving.evaluation.questions import Question, Sequence
-from finetune_serving.vllm_config import TOKENIZER_MODE, UNUSED_LAYERS, choose_cpu_dtype, round_up_rank
+from finetune_serving.vllm_config import (
+    TOKENIZER_MODE,
+    UNUSED_LAYERS,
+    choose_cpu_dtype,
+    list_lora_layers,
+    read_config,
+    round_up_rank,
+)
 
 _BATCH = 256
 """Examples in a batch. It limits memory: vLLM returns an object for every prompt token."""
@@ -64,13 +70,14 @@ class VllmEngine:
         """
         from vllm import LLM
 
-        options = _build_options(model, gpu=gpu)
+        config = read_config(model, revision)
+        options = _build_options(config, gpu=gpu)
         if max_rank is not None:
             options |= {
                 "enable_lora": True,
                 "max_loras": 1,
                 "max_lora_rank": round_up_rank(max_rank),
-                "lora_target_modules": sorted(LORA_LAYERS),
+                "lora_target_modules": list_lora_layers(config),
                 "worker_extension_cls": UNUSED_LAYERS,
             }
         self._llm = LLM(
@@ -162,7 +169,8 @@ class RewardModel:
         """Load the model; the tokenizer is the base model's."""
         from vllm import LLM
 
-        self._llm = LLM(model=model, tokenizer=tokenizer, runner="pooling", **_build_options(model, gpu=gpu))
+        options = _build_options(read_config(model, None), gpu=gpu)
+        self._llm = LLM(model=model, tokenizer=tokenizer, runner="pooling", **options)
         self.tokenizer: Any = self._llm.get_tokenizer()
         self.max_model_len = int(self._llm.model_config.max_model_len)
 
@@ -175,7 +183,7 @@ class RewardModel:
         return [float(output.outputs.probs[0]) for output in outputs]
 
 
-def _build_options(model: str, *, gpu: bool) -> dict[str, Any]:
+def _build_options(config: dict[str, Any], *, gpu: bool) -> dict[str, Any]:
     """Return the options of vLLM that answers and rewards share."""
     options: dict[str, Any] = {
         "load_format": "safetensors",
@@ -185,7 +193,7 @@ def _build_options(model: str, *, gpu: bool) -> dict[str, Any]:
         "disable_log_stats": True,
     }
     if not gpu:
-        options |= {"dtype": choose_cpu_dtype(model), "enforce_eager": True, "distributed_executor_backend": "uni"}
+        options |= {"dtype": choose_cpu_dtype(config), "enforce_eager": True, "distributed_executor_backend": "uni"}
     return options
 
 

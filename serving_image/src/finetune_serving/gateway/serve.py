@@ -3,12 +3,12 @@
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from finetune_api.contract.commands import Serve
 from finetune_api.contract.mounts import SCRATCH, below
 from finetune_api.modelserver import EngineSettings
 from finetune_api.references import BASE_NAME
-from finetune_pod.architectures import LORA_LAYERS
 
 from finetune_serving.gateway.drain import build_drain_marker_path
 from finetune_serving.vllm_config import (
@@ -17,6 +17,8 @@ from finetune_serving.vllm_config import (
     ServerConfig,
     choose_cpu_dtype,
     has_gpu,
+    list_lora_layers,
+    read_config,
     resolve_model,
     round_up_rank,
     set_environment,
@@ -52,13 +54,20 @@ def serve(command: Serve, root: Path) -> None:
     # After a container restart the pod's volume may still have the marker.
     build_drain_marker_path(root).unlink(missing_ok=True)
     sys.stdout.flush()
-    arguments = build_arguments(command, model, gpu=gpu)
+    arguments = build_arguments(command, model, read_config(model, command.revision), gpu=gpu)
     program = [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", *arguments]
     os.execv(sys.executable, program)  # noqa: S606 - no shell is needed
 
 
-def build_arguments(command: Serve, model: str, *, gpu: bool) -> list[str]:
-    """Return the arguments of `vllm serve`."""
+def build_arguments(command: Serve, model: str, model_config: dict[str, Any], *, gpu: bool) -> list[str]:
+    """Return the arguments of `vllm serve`.
+
+    Args:
+        command: the command line.
+        model: the name of the model in vLLM.
+        model_config: its config.json.
+        gpu: whether vLLM is built for GPUs.
+    """
     return [
         model,
         f"--served-model-name={BASE_NAME}",
@@ -71,7 +80,7 @@ def build_arguments(command: Serve, model: str, *, gpu: bool) -> list[str]:
         f"--max-cpu-loras={2 * command.max_adapters + 2}",
         f"--max-lora-rank={round_up_rank(command.max_rank)}",
         "--lora-target-modules",
-        *sorted(LORA_LAYERS),
+        *list_lora_layers(model_config),
         f"--worker-extension-cls={UNUSED_LAYERS}",
         f"--shutdown-timeout={_SHUTDOWN_SECONDS}",
         "--disable-fastapi-docs",
@@ -79,15 +88,15 @@ def build_arguments(command: Serve, model: str, *, gpu: bool) -> list[str]:
         f"--tokenizer-mode={TOKENIZER_MODE}",
         "--language-model-only",
         *([] if gpu else ["--enforce-eager"]),
-        *_engine_arguments(command.engine, model, gpu=gpu),
+        *_engine_arguments(command.engine, model_config, gpu=gpu),
         *([f"--revision={command.revision}"] if command.revision else []),
     ]
 
 
-def _engine_arguments(engine: EngineSettings, model: str, *, gpu: bool) -> list[str]:
+def _engine_arguments(engine: EngineSettings, model_config: dict[str, Any], *, gpu: bool) -> list[str]:
     values = {
         "max-model-len": engine.max_model_len,
-        "dtype": engine.dtype or ("auto" if gpu else choose_cpu_dtype(model)),
+        "dtype": engine.dtype or ("auto" if gpu else choose_cpu_dtype(model_config)),
         "quantization": engine.quantization,
         "kv-cache-dtype": engine.kv_cache_dtype,
         "tensor-parallel-size": engine.tensor_parallel_size,

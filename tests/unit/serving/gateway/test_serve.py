@@ -6,12 +6,16 @@ from finetune_api.contract.commands import Serve
 from finetune_api.modelserver import EngineSettings
 from finetune_serving.gateway.serve import build_arguments
 
+CONFIG = {"architectures": ["LlamaForCausalLM"]}
+
 
 def test_engine_settings_become_arguments_of_vllm() -> None:
     command = Serve("pvc://m/b", max_rank=16, max_adapters=2, engine=EngineSettings())
-    arguments = build_arguments(command, "/m", gpu=False)
+    arguments = build_arguments(command, "/m", CONFIG, gpu=False)
     assert {"--dtype=float32", "--enable-prefix-caching", "--tensor-parallel-size=1"} < set(arguments)
     assert {"--tokenizer-mode=hf", "--max-loras=2", "--max-cpu-loras=6", "--max-lora-rank=16"} < set(arguments)
+    assert {"--language-model-only", "q_proj", "gate_up_proj", "in_proj"} < set(arguments)
+    assert not {"lm_head", "gate"} & set(arguments)
     assert not [argument for argument in arguments if "quantization" in argument or "max-num-seqs" in argument]
     engine = EngineSettings(
         max_model_len=512,
@@ -23,7 +27,7 @@ def test_engine_settings_become_arguments_of_vllm() -> None:
         max_num_seqs=32,
         dtype="bfloat16",
     )
-    assert set(build_arguments(replace(command, engine=engine), "/m", gpu=True)) > {
+    assert set(build_arguments(replace(command, engine=engine), "/m", CONFIG, gpu=True)) > {
         "--max-model-len=512",
         "--quantization=fp8",
         "--kv-cache-dtype=fp8",
