@@ -75,6 +75,7 @@ ADDRESSES = (
 """None of these hosts is in the operator's list of HTTPS hosts."""
 _PLACES: tuple[tuple[str, ...], ...] = (
     ("dataset", "train", "uri"),
+    ("dataset", "mix", "uri"),
     ("dataset", "validation", "uri"),
     ("model", "uri"),
     ("output", "uri"),
@@ -108,6 +109,9 @@ def _put(manifest: Manifest, place: tuple[str, ...], value: str) -> Manifest:
     part: Any = manifest["spec"]
     if place[:2] in (("output", "bucket"), ("output", "hub")):
         part["output"] = {place[1]: {"secretRef": {"name": MINE}}}
+    if place[:2] == ("dataset", "mix"):
+        part["dataset"] = {"mix": [{"uri": "pvc://data/x"}, {"uri": value}]}
+        return manifest
     for step in place[:-1]:
         part = part.setdefault(step, {})
     part[place[-1]] = value
@@ -123,10 +127,10 @@ def attempt_secrets(scene: Scene) -> Iterator[Attempt]:
             url = path(kind, "secrets")
             answer = scene.tenant.call("PATCH", f"{url}?fieldManager=x", manifest, _APPLY)
             yield _assess(f"{kind} {field} = {OTHERS}, applied", scene, manifest, answer)
-    for field in ("train", "validation"):
-        dataset = {"train": {"uri": "pvc://data/x"}} | {field: {"uri": f"configmap://{OTHERS}/train.jsonl"}}
+    theirs, mine = {"uri": f"configmap://{OTHERS}/train.jsonl"}, {"uri": "pvc://data/x"}
+    for dataset in ({"train": theirs}, {"train": mine, "validation": theirs}, {"mix": [*[mine] * 15, theirs]}):
         manifest = job("secrets", dataset=dataset)
-        yield _assess(f"dataset.{field} of a ConfigMap", scene, manifest, scene.tenant.create(manifest))
+        yield _assess(f"a ConfigMap in dataset: {list(dataset)[-1]}", scene, manifest, scene.tenant.create(manifest))
     created = server("secrets-later", auth={"secretRef": {"name": MINE}})
     assert not scene.tenant.create(created).is_refused
     patch = {"spec": {"auth": {"secretRef": {"name": OTHERS}}}}
@@ -165,10 +169,15 @@ def secret_fields(plural: str) -> set[str]:
 
 def build_with_secret(base: Manifest, field: str, secret: str) -> Manifest:
     """Return a valid object that names a Secret in one field."""
+    source = {"uri": "hf://org/data"}
+    if field == "dataset.mix[].secretRef":
+        # The last source that the schema admits.
+        mix = [*[source] * 15, source | {"secretRef": {"name": secret}}]
+        return base | {"spec": base["spec"] | {"dataset": {"mix": mix}}}
     siblings: dict[str, Any] = {
         "model": {"uri": "hf://org/base"},
-        "dataset.train": {"uri": "hf://org/data"},
-        "dataset.validation": {"uri": "hf://org/data"},
+        "dataset.train": source,
+        "dataset.validation": source,
         "output.bucket": {"uri": "s3://bucket/x"},
         "output.hub": {"uri": "hf://org/tuned"},
         "tracking.wandb": {"project": "x"},

@@ -27,16 +27,20 @@ NAME = "canary"
 
 @pytest.fixture(scope="module")
 def canaries(scene: Scene, operator: Operator, player: Player) -> list[str]:
-    """The values, after a job and its server used a different Secret in every Secret field."""
+    """The values, after a job and its server used a different Secret in every Secret field.
+
+    `dataset.train` excludes `dataset.mix`.
+    """
     job = copy.deepcopy(BASES[0])
     job["metadata"]["name"] = NAME
     values: list[str] = []
-    for field in sorted(secret_fields("finetunejobs")):
+    for field in sorted(secret_fields("finetunejobs") - {"dataset.train.secretRef"}):
         name = f"{NAME}-{len(values)}"
         values += make_secret(scene, name)
         part: Any = job["spec"]
         for step in field.split("."):
-            part = part[step]
+            part = part[step.removesuffix("[]")]
+            part = part[0] if step.endswith("[]") else part
         part["name"] = name
     scene.played.add(NAME)
     answer = scene.admin.create(job)

@@ -57,14 +57,14 @@ _SERVER = _PLACE | {
     "auth": {"secretRef": _SECRET, "keys": [{"name": "a", "models": ["bot"]}]},
 }
 _HUB = {"revision": "main", "secretRef": _SECRET}
+_DATA = _HUB | {"columns": {"prompt": "question"}}
 _WRITTEN = (
     job(
         "supervised",
         model={"uri": "hf://org/base"} | _HUB,
         dataset={
-            "train": {"uri": "hf://org/data"} | _HUB,
-            "validation": {"uri": "hf://org/held"} | _HUB,
-            "columns": {"prompt": "question"},
+            "mix": [{"uri": "hf://org/data", "weight": 0.5} | _DATA],
+            "validation": {"uri": "hf://org/held"} | _DATA,
         },
         compute=_PLACE,
         evaluation={
@@ -86,6 +86,7 @@ _WRITTEN = (
     ),
     job(
         "rewarded",
+        dataset={"train": {"uri": "hf://org/data"} | _DATA},
         method={"grpo": {"graders": _GRADERS}},
         # Its training stays queued; no job with this base has to complete.
         compute={"queueName": "queue"},

@@ -1,12 +1,14 @@
 """Scans of data sources with a few rows."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from finetune_api.data import Format
+from finetune_api.data import Format, MixedSource
 from finetune_api.training import Method
 from finetune_trainer.prepare.formats import Example
+from finetune_trainer.prepare.mix import Mix, build_mix
 from finetune_trainer.prepare.row_issues import RowError, RowWarning
 from finetune_trainer.prepare.row_reader import RowReader
 from finetune_trainer.prepare.scan import SourceScan, detect_source_format, scan_source
@@ -54,9 +56,18 @@ def scan(
     for number, rows in enumerate(files, 1):
         paths.append(directory / f"part-{number}.jsonl")
         paths[-1].write_bytes(lines(rows))
-    reader = RowReader(Method.model_validate(METHODS[method]), columns or {})
+    reader = RowReader(Method.model_validate(METHODS[method]), columns=columns or {})
     name = name or detect_source_format(uri, paths, reader)
     return scan_source(uri, paths, name, reader, count_words, directory / "out" / "all.jsonl")
+
+
+def mix(*scans: SourceScan, weights: Sequence[float] = (), seed: int = 42) -> Mix:
+    """Return the mix of scans; by default all weights are 1."""
+    sources = {
+        f"dataset.mix[{index}]": MixedSource(uri=source.uri, weight=weight)
+        for index, (source, weight) in enumerate(zip(scans, weights or [1] * len(scans), strict=True))
+    }
+    return build_mix(sources, scans, seed)
 
 
 OTHER = {"role": "assistant", "content": "go away"}

@@ -59,11 +59,26 @@ class Serving(ApiModel):
 
 
 def _format_fits_method(method: str, formats: tuple[Format, ...]) -> Rule:
-    """Return the rule that the format of the data is one that the method accepts."""
+    """Return the rule that the format of each source of data is one that the method accepts."""
+    fields = [
+        f"(!has(self.dataset.{name}) || !has(self.dataset.{name}.format)"
+        f" || self.dataset.{name}.format in {list(formats)})"
+        for name in ("train", "validation")
+    ]
+    mix = (
+        "(!has(self.dataset.mix) || self.dataset.mix.all(source,"
+        f" !has(source.format) || source.format in {list(formats)}))"
+    )
+
+    def holds(spec: "FineTuneJobSpec") -> bool:
+        sources = (*spec.dataset.sources.values(), spec.dataset.validation)
+        names = {source.format for source in sources if source and source.format}
+        return spec.method.name != method or names <= set(formats)
+
     return Rule(
-        f"!has(self.method.{method}) || !has(self.dataset.format) || self.dataset.format in {list(formats)}",
-        f"method.{method} needs a dataset.format of {', '.join(formats)}",
-        lambda spec: spec.method.name != method or spec.dataset.format in (None, *formats),
+        f"!has(self.method.{method}) || {' && '.join([*fields, mix])}",
+        f"method.{method} needs data with a format of {', '.join(formats)}",
+        holds,
     )
 
 

@@ -12,13 +12,28 @@ from finetune_api.model import ApiModel
 Text = Annotated[str, Field(max_length=1024)]
 
 
+class SourceSummary(ApiModel):
+    """Summary of one source of `dataset.mix`."""
+
+    format: Annotated[str, Field(max_length=32)]
+    """Format of its rows, given or detected."""
+    examples: Annotated[int, Field(ge=0)]
+    """Number of its examples, each counted once."""
+    train_examples: Annotated[int, Field(ge=0)]
+    """Number of examples that an epoch trains on from this source; one with a weight of 2 is counted twice."""
+    heldout_examples: Annotated[int, Field(ge=0)]
+    """Number of its examples that are held out."""
+
+
 class DatasetSummary(ApiModel):
     """Summary of the data that the stage Prepare has checked and split."""
 
     format: Annotated[str, Field(max_length=32)] | None = None
-    """Format of the rows, given or detected."""
+    """Format of the rows, given or detected. Not set if the sources of a mix differ."""
+    sources: Annotated[list[SourceSummary], Field(max_length=16)] | None = None
+    """The sources of `dataset.mix`, in its order."""
     train_examples: Annotated[int, Field(ge=0)]
-    """Number of examples to train on."""
+    """Number of examples that an epoch trains on. With a weight of 2 in `dataset.mix` an example is counted twice."""
     heldout_examples: Annotated[int, Field(ge=0)]
     """Number of examples held out for the evaluation."""
     train_tokens: Annotated[int, Field(ge=0)]
@@ -46,8 +61,12 @@ class DatasetSummary(ApiModel):
     def describe(self) -> str:
         """Return the counts in one line, for a condition's message."""
         warnings = ", ".join(f"{count} {kind}" for kind, count in (self.warnings or {}).items())
-        return f"{self.train_examples} to train on, {self.heldout_examples} held out" + (
-            f"; warnings: {warnings}" if warnings else ""
+        parts = " + ".join(str(source.train_examples) for source in self.sources or ())
+        return (
+            f"{self.train_examples} to train on"
+            + (f" ({parts} by source)" if parts else "")
+            + f", {self.heldout_examples} held out"
+            + (f"; warnings: {warnings}" if warnings else "")
         )
 
 

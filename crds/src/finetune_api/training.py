@@ -209,7 +209,8 @@ class Hyperparameters(ApiModel):
     early_stopping: EarlyStopping | None = None
     """Stops the training before its last step when it no longer helps. Default: all steps are trained."""
     seed: Annotated[int, Field(ge=0, le=2_147_483_647)] = 42
-    """Random seed of the data split, the order of the examples and the initial adapter weights."""
+    """Random seed of the data split, the examples that a weight of `dataset.mix` chooses, their order and the initial
+    adapter weights."""
 
     rules = (
         Rule(

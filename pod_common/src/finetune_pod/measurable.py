@@ -52,6 +52,7 @@ class Traits:
     """The properties of the held-out examples that decide which metrics can be computed."""
 
     shape: Shape
+    """That of the examples besides plain text, if there are any; only they count below."""
     examples: int
     distinct_references: int
     """The number of different references; MAX_LABELS + 1 if there are more."""
@@ -112,9 +113,13 @@ def read_traits(examples: Iterable[Example], *, is_reward_model: bool = False) -
     Raises:
         ValueError: there are no examples.
     """
-    count, references, is_json, calls_tools, has_references = 0, set[str](), True, False, True
-    labels, shape, has_reasoning = set[bool](), None, False
+    texts, count, references, is_json, calls_tools, has_references = 0, 0, set[str](), True, False, True
+    labels, has_reasoning = set[bool](), False
+    shape: Shape | None = None
     for example in examples:
+        if get_shape(example) == "Text":
+            texts += 1
+            continue
         count += 1
         shape = shape or get_shape(example)
         answer = get_answer(example)
@@ -127,11 +132,11 @@ def read_traits(examples: Iterable[Example], *, is_reward_model: bool = False) -
         has_reasoning = has_reasoning or bool(answer and split_reasoning(answer)[0])
         if "label" in example:
             labels.add(bool(example["label"]))
-    if shape is None:
+    if not texts + count:
         raise ValueError("there are no held-out examples")
     return Traits(
-        shape=shape,
-        examples=count,
+        shape=shape or "Text",
+        examples=count or texts,
         distinct_references=len(references),
         has_references=has_references,
         is_json=is_json,

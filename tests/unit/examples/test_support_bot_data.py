@@ -11,15 +11,19 @@ from finetune_trainer.prepare.row_reader import RowReader
 from finetune_trainer.prepare.scan import SourceScan, scan_source
 from finetune_trainer.prepare.token_counts import SampleCounts, TokenCounts
 from finetune_trainer.prepared import read_examples
+from unit.scans import mix
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "support-bot"
+
+
+URI = "configmap://support-bot-data/"
 
 
 def scan(name: str, directory: Path) -> SourceScan:
     def count(examples: list[Example]) -> list[TokenCounts]:
         return [TokenCounts((SampleCounts(1, 1),), 1)] * len(examples)
 
-    return scan_source(name, [EXAMPLE / name], "Chat", RowReader(Method(sft=Sft())), count, directory / name)
+    return scan_source(URI + name, [EXAMPLE / name], "Chat", RowReader(Method(sft=Sft())), count, directory / name)
 
 
 def test_the_script_writes_the_committed_files() -> None:
@@ -34,7 +38,7 @@ def test_the_script_writes_the_committed_files() -> None:
 def test_every_line_is_valid_and_unique(name: str, count: int, tmp_path: Path) -> None:
     source = scan(name, tmp_path)
     check_rows(source)
-    assert (source.format, len(source.row_numbers), warn_about_duplicates(source)) == ("Chat", count, 0)
+    assert (source.format, len(source.row_numbers), warn_about_duplicates(mix(source))) == ("Chat", count, 0)
 
 
 def test_some_conversations_call_tools(tmp_path: Path) -> None:
@@ -45,5 +49,5 @@ def test_some_conversations_call_tools(tmp_path: Path) -> None:
 
 def test_no_held_out_question_is_trained_on(tmp_path: Path) -> None:
     heldout = scan("heldout.jsonl", tmp_path)
-    find_contamination(scan("train.jsonl", tmp_path), heldout)
+    find_contamination(mix(scan("train.jsonl", tmp_path)), heldout)
     check_rows(heldout)

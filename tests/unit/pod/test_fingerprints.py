@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from finetune_trainer.prepare.data_quality import warn_about_duplicates
-from unit.scans import OTHER, chat, scan
+from unit.scans import OTHER, chat, mix, scan
 
 
 @pytest.mark.parametrize(
@@ -19,7 +19,7 @@ from unit.scans import OTHER, chat, scan
 )
 def test_contradictions_are_named(tmp_path: Path, method: str, rows: list[Any]) -> None:
     source = scan(tmp_path, rows, method=method)
-    assert warn_about_duplicates(source) == 0
+    assert warn_about_duplicates(mix(source)) == 0
     assert source.warnings.listed["contradiction"] == [
         ("line 2", "contradicts line 1, which differs only in its answer or label: keep the better one")
     ]
@@ -38,5 +38,5 @@ def test_contradictions_are_named(tmp_path: Path, method: str, rows: list[Any]) 
 )
 def test_similar_examples_do_not_contradict_each_other(tmp_path: Path, method: str, rows: list[Any]) -> None:
     source = scan(tmp_path, rows, method=method)
-    warn_about_duplicates(source)
+    warn_about_duplicates(mix(source))
     assert "contradiction" not in source.warnings.counts

@@ -58,6 +58,8 @@ WORDS = ["ExactMatch", "TokenF1", "RougeL", "Bleu", "Rouge1", "Rouge2"]
             ["Perplexity", "TokenF1"],
         ),
         (TEXTS, [], ["Perplexity"], ["Perplexity"]),
+        ([*TEXTS, *chats("red sky", "blue sea")], [], ["Perplexity", *WORDS], ["Perplexity", "TokenF1"]),
+        ([*chats("red sky", "blue sea"), *TEXTS], [], ["Perplexity", *WORDS], ["Perplexity", "TokenF1"]),
         (PAIRS, [], ["Perplexity", "PreferenceAccuracy", "TokenF1"], ["PreferenceAccuracy", "TokenF1"]),
         (LABELED, [], ["Perplexity", "PreferenceAccuracy"], ["PreferenceAccuracy"]),
         (PROMPTS, [CITY], ["Grader"], ["Grader"]),

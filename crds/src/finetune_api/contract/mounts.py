@@ -1,7 +1,6 @@
 """Mount paths and environment variables of the pods, shared by operator, trainer and server."""
 
 from pathlib import Path, PurePath, PurePosixPath
-from typing import Literal
 
 from finetune_api.uris import Scheme, parse_uri
 
@@ -20,9 +19,9 @@ MODEL_CACHE = PurePosixPath("/model-cache")
 SCRATCH = PurePosixPath("/scratch")
 """An emptyDir for HOME, caches and temporary files: besides the claims the only writable directory."""
 
-Source = Literal["MODEL", "TRAIN", "VALIDATION", "BUCKET", "HUB"]
-"""The fields that can reference a Secret: `model`, `dataset.train`, `dataset.validation`, `output.bucket` and
-`output.hub`."""
+Source = str
+"""A field that can reference a Secret, as the end of its environment variables: `model`, `dataset.train` or one of
+`dataset.mix`, `dataset.validation`, `output.bucket` and `output.hub`."""
 MODEL: Source = "MODEL"
 TRAIN: Source = "TRAIN"
 VALIDATION: Source = "VALIDATION"
@@ -45,6 +44,11 @@ HTTPS_HOSTS = "FINETUNE_HTTPS_HOSTS"
 
 DEFAULT_CLAIM = "finetune-artifacts"
 """Name of the claim that the operator creates for jobs without `output.uri`."""
+
+
+def train_source(index: int) -> Source:
+    """Return the name of a source of training data, by its index in `dataset.mix`; that of `dataset.train` is 0."""
+    return f"{TRAIN}_{index}" if index else TRAIN
 
 
 def credential_variable(source: Source, key: str) -> str:

@@ -15,7 +15,7 @@ Problem = tuple[Reason, str]
 
 def check_sources(dataset: Dataset, hosts: list[str]) -> Problem | None:
     """Return why the dataset may not be fetched: the administrator does not list its host. None if it may."""
-    for source in (dataset.train, dataset.validation):
+    for source in (*dataset.sources.values(), dataset.validation):
         uri = parse_uri(source.uri) if source else None
         if uri and uri.scheme == "https" and find_host_entry(uri.authority, hosts) is None:
             return Reason.ACCESS_DENIED, explain_refusal(str(uri), uri.authority, hosts)

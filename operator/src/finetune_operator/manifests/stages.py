@@ -12,9 +12,9 @@ from finetune_api.contract.mounts import (
     HUB,
     JOB_FILE,
     MODEL,
-    TRAIN,
     VALIDATION,
     Source,
+    train_source,
 )
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.jobstatus import EvaluationServer
@@ -157,7 +157,8 @@ def _sources(spec: FineTuneJobSpec, stage: Stage) -> dict[Source, Remote]:
     if stage is not Stage.EXPORT or (spec.output and spec.output.merged):
         sources[MODEL] = spec.model
     if stage is Stage.PREPARE:
-        sources[TRAIN] = spec.dataset.train
+        for index, source in enumerate(spec.dataset.sources.values()):
+            sources[train_source(index)] = source
         if spec.dataset.validation:
             sources[VALIDATION] = spec.dataset.validation
     if stage in (Stage.PREPARE, Stage.EXPORT) and spec.output:

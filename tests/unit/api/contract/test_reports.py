@@ -28,6 +28,21 @@ def test_reports_fit_the_kubelet_and_keep_their_parts(tmp_path: Path) -> None:
     assert len((tmp_path / "log").read_bytes()) <= MAX_MESSAGE_BYTES
 
 
+def test_the_report_of_the_largest_mix_fits(tmp_path: Path) -> None:
+    source = {"format": "UnpairedPreference", "examples": 10**9, "trainExamples": 10**11, "heldoutExamples": 10**9}
+    dataset: dict[str, Any] = {"sources": [source] * 16, "digest": f"sha256:{'a' * 64}"}
+    dataset |= {"warnings": {f"warning-{number}": 10**9 for number in range(32)}}
+    counts = ("trainExamples", "heldoutExamples", "trainTokens", "longestExampleTokens", "steps")
+    dataset |= dict.fromkeys(counts, 10**12)
+    report = StageReport.model_validate(
+        {"outcome": "Succeeded", "reason": "Succeeded", "message": "x" * 1024, "dataset": dataset}
+    )
+    write_report(report, str(tmp_path / "log"))
+    read = parse_report((tmp_path / "log").read_text())
+    assert read is not None
+    assert read.dataset == report.dataset
+
+
 def test_the_longest_report_keeps_its_figures_and_loses_text(tmp_path: Path) -> None:
     gate: dict[str, Any] = {"metric": "ClassificationF1", "grader": "g" * 32, "relativeTo": "Incumbent"}
     gate |= {"passed": True, "message": "\\ü" * 512}

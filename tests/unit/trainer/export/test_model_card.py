@@ -50,3 +50,18 @@ def test_the_hub_parses_the_front_matter() -> None:
 def test_the_license_is_that_of_the_base_models_card(tmp_path: Path, text: str, license_id: str | None) -> None:
     (tmp_path / "README.md").write_text(text)
     assert read_license(tmp_path) == license_id
+
+
+def test_the_card_lists_the_sources_of_a_mix() -> None:
+    mix = [{"uri": "pvc://data/own.jsonl", "weight": 2}, {"uri": "hf://org/data", "revision": "v1", "weight": 0.2}]
+    sources = [
+        {"format": "Chat", "examples": 50, "trainExamples": 90, "heldoutExamples": 5},
+        {"format": "Text", "examples": 100, "trainExamples": 18, "heldoutExamples": 2},
+    ]
+    card = build_card(job(dataset={"mix": mix}), trained(), STATISTICS | {"sources": sources})
+    _, _, data = card.partition("## Data\n\n")
+    assert data.startswith(
+        "| source | weight | examples | training examples | held-out examples |\n| --- | --- | --- | --- | --- |\n"
+        "| `pvc://data/own.jsonl` | 2 | 50 | 90 | 5 |\n| `hf://org/data`, revision `v1` | 0.2 | 100 | 18 | 2 |\n\n"
+        "Together: 90 training examples with 4000 tokens, 10 held-out examples."
+    )

@@ -1,4 +1,4 @@
-"""`dataset.columns`, and its proposals."""
+"""`columns` of a source, and its proposals."""
 
 from typing import Any
 
@@ -18,14 +18,14 @@ ROW = {"question": "q", "a.b": "dot", "nested": {"list": [{"text": "deep"}]}, "s
     ],
 )
 def test_a_field_is_read_from_a_column(columns: dict[str, str], selected: dict[str, Any]) -> None:
-    row = select_columns(ROW, columns)
+    row = select_columns(ROW, columns, "dataset.train")
     assert {name: value for name, value in row.items() if name in selected} == selected
 
 
 @pytest.mark.parametrize("path", ["missing", "nested.missing", "nested.list.5", "nested.list.x", "question.x"])
 def test_a_path_that_leads_nowhere_is_named(path: str) -> None:
-    with pytest.raises(RowError, match=f"dataset.columns.prompt is {path}, but the row has no "):
-        select_columns(ROW, {"prompt": path})
+    with pytest.raises(RowError, match=rf"dataset.mix\[1\].columns.prompt is {path}, but the row has no "):
+        select_columns(ROW, {"prompt": path}, "dataset.mix[1]")
 
 
 @pytest.mark.parametrize(

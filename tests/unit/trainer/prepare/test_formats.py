@@ -109,8 +109,8 @@ PAIR = {"prompt": [USER], "chosen": [ANSWER], "rejected": [WORSE]}
     ],
 )
 def test_every_format_is_detected_and_parsed(row: dict[str, Any], name: str, example: dict[str, Any]) -> None:
-    assert detect_format(row) == name
-    assert parse_row(row, detect_format(row)) == example
+    assert detect_format(row, "dataset.train") == name
+    assert parse_row(row, detect_format(row, "dataset.train")) == example
 
 
 def test_ignored_fields_are_known() -> None:
@@ -128,7 +128,7 @@ fields = st.sampled_from(["messages", "prompt", "completion", "chosen", "rejecte
 @given(st.dictionaries(fields, values, max_size=4))
 def test_any_row_is_parsed_or_refused_with_a_message(row: dict[str, Any]) -> None:
     try:
-        assert parse_row(row, detect_format(row))
+        assert parse_row(row, detect_format(row, "dataset.train"))
     except RowError as error:
         assert error.kind
         assert str(error)

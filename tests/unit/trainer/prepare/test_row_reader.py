@@ -23,7 +23,7 @@ CALL = {"id": "call_0_0", "type": "function", "function": {"name": "find", "argu
 
 
 def read(row: dict[str, Any], method: str = "sft", **columns: str) -> ReadRow:
-    reader = RowReader(Method.model_validate(METHODS[method]), columns)
+    reader = RowReader(Method.model_validate(METHODS[method]), columns=columns)
     return reader.read(row, reader.detect_format(row))
 
 
@@ -253,7 +253,7 @@ def test_a_conversation_without_an_answer_is_a_prompt_for_graders_only() -> None
 
 
 def test_a_refusal_proposes_the_columns() -> None:
-    with pytest.raises(RowError, match=r"set dataset.columns to \{prompt: question, completion: answer\}"):
+    with pytest.raises(RowError, match=r"set dataset.train.columns to \{prompt: question, completion: answer\}"):
         read({"question": "q", "answer": "a", "category": "hours"})
 
 

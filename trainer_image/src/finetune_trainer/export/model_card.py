@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 from finetune_api.artifact import Artifact
 from finetune_api.contract.jobfile import JobDirectory, JobFile
+from finetune_api.data import Dataset
 from finetune_api.summaries import ChosenHyperparameters, TrainingSummary
 from finetune_api.uris import parse_uri
 from finetune_pod.model_card import with_scores
@@ -60,17 +61,11 @@ def write_card(job: JobFile, directory: JobDirectory, result: TrainingResult) ->
 def build_card(job: JobFile, result: TrainingResult, statistics: dict[str, Any]) -> str:
     """Return the card as Markdown, without scores, which are added after the evaluation. No I/O."""
     spec = job.spec
-    revision = f", revision `{job.base.revision}`" if job.base.revision else ""
     license_id = result.base_license or "unknown, see the base model"
     training = result.training
     intro = (
-        f"`{job.base.uri}`{revision}, fine-tuned with `{spec.method.name}` (`{spec.adapter.name}`)."
-        f" License of the base model: {license_id}.\n"
-    )
-    data = (
-        f"`{spec.dataset.train.uri}`: {statistics['trainExamples']} training examples with"
-        f" {statistics['trainTokens']} tokens, {statistics['heldoutExamples']} held-out examples."
-        f" Digest of the prepared data: `{statistics['digest']}`.\n"
+        f"`{job.base.uri}`{_describe_revision(job.base.revision)}, fine-tuned with `{spec.method.name}`"
+        f" (`{spec.adapter.name}`). License of the base model: {license_id}.\n"
     )
     outcome = (
         f"{training.steps} steps, final training loss {training.loss:.4f}."
@@ -82,11 +77,32 @@ def build_card(job: JobFile, result: TrainingResult, statistics: dict[str, Any])
         f"---\n{yaml.safe_dump(_build_metadata(job, result), sort_keys=False)}---\n",
         *(f"# {job.name}\n", intro),
         *("## Usage\n", _format_loading_code(job, result.artifact)),
-        *("## Data\n", data),
+        *("## Data\n", _describe_data(spec.dataset, statistics)),
         *("## Training\n", hyperparameters, outcome, _format_table(("step", "training loss"), curve)),
         *("## Manifest\n", f"```json\n{job.to_json()}\n```\n"),
     ]
     return with_scores("\n".join(parts), None)
+
+
+def _describe_data(dataset: Dataset, statistics: dict[str, Any]) -> str:
+    """Return the sources with their weights, and the sizes of the parts that the examples were split into."""
+    names = [f"`{source.uri}`" + _describe_revision(source.revision) for source in dataset.sources.values()]
+    sizes = (
+        f"{statistics['trainExamples']} training examples with {statistics['trainTokens']} tokens,"
+        f" {statistics['heldoutExamples']} held-out examples. Digest of the prepared data: `{statistics['digest']}`.\n"
+    )
+    if not dataset.mix:
+        return f"{names[0]}: {sizes}"
+    rows = [
+        (name, f"{source.weight:g}", summary["examples"], summary["trainExamples"], summary["heldoutExamples"])
+        for name, source, summary in zip(names, dataset.mix, statistics["sources"], strict=True)
+    ]
+    header = ("source", "weight", "examples", "training examples", "held-out examples")
+    return f"{_format_table(header, rows)}\nTogether: {sizes}"
+
+
+def _describe_revision(revision: str | None) -> str:
+    return f", revision `{revision}`" if revision else ""
 
 
 def _build_metadata(job: JobFile, result: TrainingResult) -> dict[str, Any]:
@@ -135,6 +151,6 @@ def _sample_losses(losses: Sequence[tuple[int, float]]) -> list[tuple[int, float
     return [losses[round(row * (len(losses) - 1) / (_MAX_LOSS_ROWS - 1))] for row in range(_MAX_LOSS_ROWS)]
 
 
-def _format_table(header: tuple[str, str], rows: Any) -> str:
-    lines = [header, ("---", "---"), *rows]
-    return "".join(f"| {name} | {value} |\n" for name, value in lines)
+def _format_table(header: tuple[str, ...], rows: Any) -> str:
+    lines = [header, ("---",) * len(header), *rows]
+    return "".join(f"| {' | '.join(map(str, line))} |\n" for line in lines)

@@ -1,4 +1,4 @@
-"""Renames the fields of rows to those of a format, as `dataset.columns` says, and proposes names for others. No I/O."""
+"""Renames the fields of rows to those of a format, as `columns` says, and proposes names for others. No I/O."""
 
 from typing import Any
 
@@ -16,17 +16,18 @@ _SYNONYMS: dict[str, tuple[str, ...]] = {
 _PROPOSALS = (("messages",), ("prompt", "chosen", "rejected"), ("prompt", "completion"), ("text",), ("prompt",))
 
 
-def select_columns(row: dict[str, Any], columns: dict[str, str]) -> dict[str, Any]:
-    """Return a row with the fields that `dataset.columns` names, instead of the columns that they are read from.
+def select_columns(row: dict[str, Any], columns: dict[str, str], source_field: str) -> dict[str, Any]:
+    """Return a row with the fields that `columns` names, instead of the columns that they are read from.
 
     Args:
         row: the row as it was read.
         columns: for each field of a format the column, or the path of a nested value: `a.b` or `a.0.b`.
+        source_field: the field of the source in the spec, for messages.
 
     Raises:
         RowError: a column is missing.
     """
-    selected = {field: _find_value(row, path, field) for field, path in columns.items()}
+    selected = {field: _find_value(row, path, f"{source_field}.columns.{field}") for field, path in columns.items()}
     used = {path.partition(".")[0] for path in columns.values()}
     return {name: value for name, value in row.items() if name not in used} | selected
 
@@ -41,12 +42,12 @@ def _find_value(row: Any, path: str, field: str) -> Any:
         elif isinstance(value, list) and part.isdecimal() and int(part) < len(value):
             value = value[int(part)]
         else:
-            raise RowError("columns", f"dataset.columns.{field} is {path}, but the row has no {part}: correct the path")
+            raise RowError("columns", f"{field} is {path}, but the row has no {part}: correct the path")
     return value
 
 
 def propose_columns(row: dict[str, Any]) -> dict[str, str]:
-    """Return `dataset.columns` for a row whose fields match no format; empty if its names say nothing."""
+    """Return `columns` for a row whose fields match no format; empty if its names say nothing."""
     names = {name.lower(): name for name in row}
     for fields in _PROPOSALS:
         found: dict[str, str] = {}

@@ -1,10 +1,12 @@
 """Checks whole data sources: errors, contamination, duplicates, contradictions, rare labels. No I/O."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from finetune_trainer.prepare.mix import Mix
+from finetune_trainer.prepare.row_issues import RowIssues
 from finetune_trainer.prepare.scan import SourceScan, dataset_invalid
 
 _MAX_ROWS = 5
@@ -36,51 +38,62 @@ def check_rows(scan: SourceScan) -> None:
     raise dataset_invalid(message + "; ".join(named) + more)
 
 
-def find_contamination(train: SourceScan, heldout: SourceScan) -> None:
+def find_contamination(mix: Mix, heldout: SourceScan) -> None:
     """Add an error for each held-out example whose prompt is also trained on."""
-    train_prompts, first = np.unique(np.asarray(train.prompt_hashes), return_index=True)
+    included = mix.included
+    train_prompts, first = np.unique(mix.collect("prompt_hashes")[included], return_index=True)
     heldout_prompts = np.asarray(heldout.prompt_hashes)
     for index in np.flatnonzero(np.isin(heldout_prompts, train_prompts)):
-        location = train.locate(int(first[np.searchsorted(train_prompts, heldout_prompts[index])]))
-        message = f"the training data has the same prompt, in {train.uri} {location}: remove one of them"
+        train, position = mix.find(int(included[first[np.searchsorted(train_prompts, heldout_prompts[index])]]))
+        message = f"the training data has the same prompt, in {train.uri} {train.locate(position)}: remove one of them"
         heldout.errors.add(heldout.locate(int(index)), "leak", message)
 
 
-def warn_about_duplicates(scan: SourceScan) -> int:
-    """Warn about duplicates and contradictions; return the number of examples that duplicate an earlier one."""
-    duplicates = 0
-    for index, earlier in _find_repeated(scan.example_hashes):
+def warn_about_duplicates(mix: Mix) -> int:
+    """Warn about duplicates and contradictions; return the number of examples that duplicate an earlier one.
+
+    The copies of an example that the weight of its source asks for are no duplicates.
+    """
+    included, duplicates = mix.included, 0
+    examples, inputs = mix.collect("example_hashes")[included], mix.collect("input_hashes")[included]
+    for index, earlier in _find_repeated(examples):
         duplicates += 1
-        scan.warnings.add(
-            scan.locate(index), "duplicate", f"identical to {scan.locate(earlier)} and trained on twice: remove one"
-        )
-    examples = scan.example_hashes
-    for index, earlier in _find_repeated(scan.input_hashes):
+        _warn(mix, included[[index, earlier]], "duplicate", "identical to {} and trained on twice: remove one")
+    for index, earlier in _find_repeated(inputs):
         if examples[index] != examples[earlier]:
-            scan.warnings.add(
-                scan.locate(index),
-                "contradiction",
-                f"contradicts {scan.locate(earlier)}, which differs only in its answer or label: keep the better one",
-            )
+            message = "contradicts {}, which differs only in its answer or label: keep the better one"
+            _warn(mix, included[[index, earlier]], "contradiction", message)
     return duplicates
 
 
-def _find_repeated(hashes: Any) -> Iterator[tuple[int, int]]:
+def _warn(mix: Mix, indices: NDArray[np.intp], kind: str, message: str) -> None:
+    """Warn about the first of two examples; the message names the second one, and its source if it is another."""
+    (scan, position), (earlier_scan, earlier_position) = (mix.find(int(index)) for index in indices)
+    location = earlier_scan.locate(earlier_position)
+    name = location if earlier_scan is scan else f"{earlier_scan.uri} {location}"
+    scan.warnings.add(scan.locate(position), kind, message.format(name))
+
+
+def _find_repeated(hashes: NDArray[np.uint64]) -> Iterator[tuple[int, int]]:
     """Yield the index of each value that occurred before, and the index of its first occurrence."""
-    values = np.asarray(hashes)
-    _, first, group = np.unique(values, return_index=True, return_inverse=True)
+    _, first, group = np.unique(hashes, return_index=True, return_inverse=True)
     first_occurrences = first[group]
-    for index in np.flatnonzero(first_occurrences != np.arange(len(values))):
+    for index in np.flatnonzero(first_occurrences != np.arange(len(hashes))):
         yield int(index), int(first_occurrences[index])
 
 
-def warn_about_rare_label(scan: SourceScan) -> None:
-    """Warn if hardly any example has one of the two labels."""
-    total = scan.labels.total()
-    rare = min((True, False), key=lambda label: scan.labels[label])
-    if total and scan.labels[rare] < _RARE * total:
-        scan.warnings.add(
+def warn_about_rare_label(labels: NDArray[np.uint8], warnings: RowIssues) -> None:
+    """Warn if hardly any example has one of the two labels.
+
+    Args:
+        labels: 0 or 1 for each example; empty if they have none.
+        warnings: the warnings to add to.
+    """
+    counts = np.bincount(labels, minlength=2)
+    rare = bool(counts[1] < counts[0])
+    if counts[int(rare)] < _RARE * len(labels):
+        warnings.add(
             "all",
             "labels",
-            f"label is {str(rare).lower()} in only {scan.labels[rare]} of {total} examples: add more of them",
+            f"label is {str(rare).lower()} in only {counts[int(rare)]} of {len(labels)} examples: add more of them",
         )

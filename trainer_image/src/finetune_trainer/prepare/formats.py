@@ -57,15 +57,16 @@ _MAX_NAMED = 8
 """Fields in a message at most."""
 
 
-def detect_format(row: dict[str, Any], accepted: tuple[Format, ...] | None = None) -> Format:
+def detect_format(row: dict[str, Any], source_field: str, accepted: tuple[Format, ...] | None = None) -> Format:
     """Return the format of a row by its fields: one that the method accepts, if there is one.
 
     Args:
         row: the row, after `rewrite_row`.
+        source_field: the field of the source in the spec, for messages.
         accepted: the formats that the method accepts; None for all.
 
     Raises:
-        RowError: its fields match no format; the message lists the formats, or proposes `dataset.columns`.
+        RowError: its fields match no format; the message lists the formats, or proposes `columns`.
     """
     names = [name for name, required in (*_REQUIRED_FIELDS, *_OTHER_FIELDS) if required <= row.keys()]
     if accepted:
@@ -78,7 +79,7 @@ def detect_format(row: dict[str, Any], accepted: tuple[Format, ...] | None = Non
     remedy = f"rename them to those of a format ({formats})"
     if columns := propose_columns(row):
         mapping = ", ".join(f"{field}: {name}" for field, name in columns.items())
-        remedy = f"set dataset.columns to {{{mapping}}}, or use the fields of a format"
+        remedy = f"set {source_field}.columns to {{{mapping}}}, or use the fields of a format"
     raise RowError("format", f"the fields {list_fields(row)} match no format: {remedy}")
 
 
@@ -95,7 +96,7 @@ def list_fields(row: dict[str, Any]) -> str:
     return ", ".join(listed + [f"{len(names) - _MAX_NAMED} more"] * (len(names) > _MAX_NAMED)) or "(none)"
 
 
-def check_format(row: dict[str, Any], row_format: Format) -> None:
+def check_format(row: dict[str, Any], row_format: Format, source_field: str) -> None:
     """Refuse a row that does not have the format of the data.
 
     Raises:
@@ -105,8 +106,8 @@ def check_format(row: dict[str, Any], row_format: Format) -> None:
     if not any(required <= row.keys() for required in requirements):
         raise RowError(
             "format",
-            f"the fields {list_fields(row)} match the format {detect_format(row)}, but the data has the format"
-            f" {row_format}: use one format for all rows, or set dataset.format",
+            f"the fields {list_fields(row)} match the format {detect_format(row, source_field)}, but the data has the"
+            f" format {row_format}: use one format for all rows, or set {source_field}.format",
         )
 
 

@@ -30,7 +30,7 @@ def leave_out_known(parent: WarmStart, directory: JobDirectory, warnings: RowIss
     if not new:
         raise dataset_invalid(
             f"FineTuneJob {parent.job} was trained on all {len(examples)} held-out examples: set dataset.validation to"
-            f" other data, or dataset.train, dataset.holdout and hyperparameters.seed to those of {parent.job}"
+            f" other data, or training data, dataset.holdout and hyperparameters.seed to those of {parent.job}"
         )
     if len(new) < len(examples):
         message = (
