@@ -57,7 +57,8 @@ def read_losses(workspace: Workspace, base: Path, scratch: Path) -> Counter[str]
     spec, tokenizer = workspace.job.spec, Tokenizer(base, "base")
     examples = load_examples(workspace.directory.train_data, spec, tokenizer, scratch)
     chosen = load_hyperparameters(spec, workspace.directory)
-    arguments = (load_model(spec, base), build_peft_config(spec), tokenizer.tokenizer, examples)
+    base_model = load_model(spec, base)
+    arguments = (base_model, build_peft_config(spec, base_model), tokenizer.tokenizer, examples)
     trainer = build_trainer(spec, chosen, *arguments, workspace.directory.checkpoints, [])
     return Counter(
         tokenizer.tokenizer.decode(labels[labels != IGNORED_LABEL])
@@ -117,7 +118,8 @@ def test_early_stopping_validates_on_no_copy_of_a_trained_example(model: Path, t
     spec, tokenizer = workspace.job.spec, Tokenizer(model, "base")
     examples = load_examples(workspace.directory.train_data, spec, tokenizer, tmp_path)
     chosen = load_hyperparameters(spec, workspace.directory)
-    arguments = (load_model(spec, model), build_peft_config(spec), tokenizer.tokenizer, examples)
+    base_model = load_model(spec, model)
+    arguments = (base_model, build_peft_config(spec, base_model), tokenizer.tokenizer, examples)
     trainer = build_trainer(spec, chosen, *arguments, workspace.directory.checkpoints, [])
     trained, validated = (
         {tuple(row["input_ids"]) for row in part} for part in (trainer.train_dataset, trainer.eval_dataset)
