@@ -19,6 +19,7 @@ class Family:
 
 PUBLISHED_FIELDS: dict[str, dict[str, Any]] = {
     "afmoe": {"score_func": "sigmoid", "route_norm": True},
+    "deepseek_v3": {"topk_method": "noaux_tc", "scoring_func": "sigmoid"},
     "gemma4": {"vision_config": {}},
     "glm4_moe": {"head_dim": 16},
     "glm4_moe_lite": {"first_k_dense_replace": 1},
