@@ -100,6 +100,14 @@ $(UV):
 	@command -v python3 >/dev/null || { echo "Install Python 3.11"; exit 1; }
 	@python3 -m venv .cache/uv && .cache/uv/bin/pip install --quiet --disable-pip-version-check uv==0.13.8
 
+.cache/clients/ready: $(UV) tests/clients/uv.lock tests/clients/package-lock.json
+	@command -v npm >/dev/null || { echo "Install Node.js 20 or newer with npm: the tests use OpenAI's client for it" >&2; exit 1; }
+	@for group in openai3 openai2; do UV_PROJECT_ENVIRONMENT=$(CURDIR)/.cache/clients/$$group \
+	  $(UV) sync --project tests/clients --frozen --quiet --only-group $$group || exit 1; done
+	@cp tests/clients/package.json tests/clients/package-lock.json .cache/clients/
+	@npm ci --prefix .cache/clients --ignore-scripts --silent
+	@touch $@
+
 .venv/ready: $(UV) uv.lock pyproject.toml crds/pyproject.toml pod_common/pyproject.toml operator/pyproject.toml trainer_image/pyproject.toml serving_image/pyproject.toml
 	@$(UV) sync --frozen --quiet --compile-bytecode
 	@touch $@

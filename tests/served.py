@@ -28,14 +28,12 @@ class ServedPrompts:
         )
 
     def render(self, messages: list[Any], tools: list[Any] | None, **template_kwargs: Any) -> str:
-        """Return the prompt of a request.
+        """Return the prompt of a chat completion.
 
         Raises:
             ServedError: vLLM refuses it.
         """
         from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
-        from vllm.renderers.chat_utils import parse_chat_messages
-        from vllm.renderers.hf import resolve_chat_template_content_format, safe_apply_chat_template
 
         body: dict[str, Any] = {"model": "m", "messages": copy.deepcopy(messages)}
         if tools:
@@ -45,18 +43,40 @@ class ServedPrompts:
         try:
             request = ChatCompletionRequest.model_validate(body)
             tool_dicts = [tool.model_dump() for tool in request.tools] if request.tools else None
-            params = request.build_chat_params(None, "auto").with_defaults({"tools": tool_dicts, "tokenize": False})
-            content_format = resolve_chat_template_content_format(
-                None, tool_dicts, "auto", self._tokenizer, model_config=self._config
-            )
-            conversation, _, _ = parse_chat_messages(request.messages, self._config, content_format=content_format)
-            return str(
-                safe_apply_chat_template(
-                    self._config, self._tokenizer, conversation, **params.get_apply_chat_template_kwargs()
-                )
-            )
+            return self._render(request, request.messages, tool_dicts)
         except Exception as error:
             raise ServedError(str(error)) from error
+
+    def render_response(self, body: dict[str, Any]) -> str:
+        """Return the prompt of a request for a response, OpenAI's newer kind of requests.
+
+        Raises:
+            ServedError: vLLM refuses it.
+        """
+        from vllm.entrypoints.openai.responses.protocol import ResponsesRequest
+        from vllm.entrypoints.openai.responses.utils import construct_input_messages, construct_tool_dicts
+
+        try:
+            request = ResponsesRequest.model_validate(copy.deepcopy(body))
+            messages = construct_input_messages(request_instructions=request.instructions, request_input=request.input)
+            return self._render(request, messages, construct_tool_dicts(request.tools, request.tool_choice))
+        except Exception as error:
+            raise ServedError(str(error)) from error
+
+    def _render(self, request: Any, messages: list[Any], tools: list[Any] | None) -> str:
+        from vllm.renderers.chat_utils import parse_chat_messages
+        from vllm.renderers.hf import resolve_chat_template_content_format, safe_apply_chat_template
+
+        params = request.build_chat_params(None, "auto").with_defaults({"tools": tools, "tokenize": False})
+        content_format = resolve_chat_template_content_format(
+            None, tools, "auto", self._tokenizer, model_config=self._config
+        )
+        conversation, _, _ = parse_chat_messages(messages, self._config, content_format=content_format)
+        return str(
+            safe_apply_chat_template(
+                self._config, self._tokenizer, conversation, **params.get_apply_chat_template_kwargs()
+            )
+        )
 
     def tokenize(self, text: str) -> list[int]:
         """Return the token ids of a prompt."""

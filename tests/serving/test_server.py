@@ -39,11 +39,7 @@ def client(server: Server, key: str = KEY) -> OpenAI:
 
 def post(server: Server, **request: Any) -> tuple[str, Message]:
     """Return the body and the headers of the response to a chat completion."""
-    body = json.dumps({"messages": MESSAGES, "max_tokens": 8, "temperature": 0} | request).encode()
-    headers = {"Content-Type": "application/json", "Authorization": f"Bearer {KEY}"}
-    http_request = urllib.request.Request(f"{server.url}/v1/chat/completions", body, headers)
-    with urllib.request.urlopen(http_request, timeout=60) as response:
-        return response.read().decode(), response.headers
+    return server.post("/v1/chat/completions", **({"messages": MESSAGES, "max_tokens": 8, "temperature": 0} | request))
 
 
 def adapter_path(server: Server, name: str) -> Path:
@@ -72,8 +68,38 @@ def test_base_and_tuned_answer_differently_under_their_names(server: Server) -> 
     assert (base.model, bot.model) == ("base", "bot")
     assert base.choices[0].message.content != bot.choices[0].message.content
     assert [model["id"] for model in server.get("/v1/models")["data"]] == ["base", "bot"]
-    with pytest.raises(NotFoundError, match="available models: base, bot"):
+    with pytest.raises(NotFoundError, match="available models: base, bot") as error:
         complete_chat(server, "other")
+    assert (error.value.code, error.value.param, error.value.type) == (
+        "model_not_found",
+        "model",
+        "invalid_request_error",
+    )
+
+
+def test_a_model_is_retrieved_under_each_of_its_names(server: Server) -> None:
+    models = client(server).models
+    assert [models.retrieve(name).id for name in ("base", "bot", "bot@first")] == ["base", "bot", "bot@first"]
+    listed = {model.id: model for model in models.list()}
+    assert models.retrieve("bot") == listed["bot"]
+    for name in ("other", "bot@second", "bot/first", "bot@", "@first"):
+        with pytest.raises(NotFoundError, match="available models: base, bot") as error:
+            models.retrieve(name)
+        assert error.value.code == "model_not_found"
+
+
+def test_a_key_sees_only_its_models(server: Server) -> None:
+    routes = server.build_routes(
+        {"bot": [(adapter_path(server, "first"), 100)], "other": [(adapter_path(server, "second"), 100)]}
+    )
+    server.write_routes(json.dumps(routes | {"keys": [{"name": "tests", "models": ["bot"]}]}))
+    server.wait_for_states(bot="Loaded", other="Loaded")
+    models = client(server).models
+    assert [model.id for model in models.list()] == ["bot"]
+    assert models.retrieve("bot@first").id == "bot@first"
+    for name in ("base", "other", "other@second", "missing"):
+        with pytest.raises(NotFoundError, match="available models: bot$"):
+            models.retrieve(name)
 
 
 def test_vllms_own_names_are_answered_with_404(server: Server) -> None:
@@ -102,7 +128,11 @@ def test_the_versions_of_a_name_share_its_users_by_weight(server: Server) -> Non
     assert second.model == "bot@second"
     assert second.choices[0].message.content != first
     users = [f"user {number}" for number in range(20)]
-    answered = [post(server, model="bot", user=user)[1]["x-finetune-version"] for user in users]
+    fields = ("user", "safety_identifier")
+    answered = [
+        post(server, model="bot", **{fields[number % 2]: user})[1]["x-finetune-version"]
+        for number, user in enumerate(users)
+    ]
     assert answered == ["second" if compute_percentile("bot", user) < 30 else "first" for user in users]
     assert {"first", "second"} == set(answered)
     server.set_versions({"bot": [(adapter_path(server, "second"), 100), (adapter_path(server, "first"), 0)]})
@@ -111,9 +141,9 @@ def test_the_versions_of_a_name_share_its_users_by_weight(server: Server) -> Non
 
 
 @pytest.mark.parametrize("key", ["", "wrong", KEY[:-1]])
-@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/models"])
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses", "/v1/models", "/v1/models/bot"])
 def test_only_requests_with_a_key_are_answered(server: Server, key: str, path: str) -> None:
-    body = None if path == "/v1/models" else b'{"model": "bot"}'
+    body = None if path.startswith("/v1/models") else b'{"model": "bot"}'
     request = urllib.request.Request(f"{server.url}{path}", body, {"Authorization": f"Bearer {key}"})
     with pytest.raises(urllib.error.HTTPError) as error:
         urllib.request.urlopen(request, timeout=5)
@@ -146,6 +176,29 @@ def test_a_request_larger_than_the_server_allows_is_refused(server: Server) -> N
     with pytest.raises(APIStatusError) as error:
         complete_chat(server, "bot", max_tokens=4, user="x" * 2000)
     assert error.value.status_code == 413
+
+
+def test_a_prompt_and_a_limit_beyond_the_length_of_the_model(server: Server) -> None:
+    with pytest.raises(BadRequestError) as error:
+        complete_chat(server, "bot", max_tokens=1025)
+    assert (error.value.param, error.value.code) == ("max_tokens", None)
+    with pytest.raises(BadRequestError) as error:
+        client(server).completions.create(model="bot", prompt=[5] * 1025)
+    assert error.value.code == "context_length_exceeded"
+    # What the prompt leaves of the length is less than the limit.
+    fields = {"ignore_eos": True}
+    answer = client(server).completions.create(model="bot", prompt=[5] * 1000, max_tokens=1000, extra_body=fields)
+    assert answer.usage
+    assert answer.usage.completion_tokens == 24
+
+
+def test_a_request_may_continue_a_message_and_cut_a_prompt(server: Server) -> None:
+    begun: Any = [*MESSAGES, {"role": "assistant", "content": "It costs"}]
+    fields = {"continue_final_message": True, "add_generation_prompt": False, "return_prompt_text": True}
+    body, _ = post(server, model="bot", messages=begun, **fields)
+    assert json.loads(body)["prompt_text"].endswith("<|assistant|>It costs")
+    body, _ = post(server, model="bot", truncate_prompt_tokens=5)
+    assert json.loads(body)["usage"]["prompt_tokens"] == 5
 
 
 def test_a_new_version_replaces_the_previous_one(server: Server) -> None:
@@ -239,6 +292,8 @@ def test_invalid_routes_change_nothing(server: Server) -> None:
         ("POST", "/v1/unload_lora_adapter"),
         ("GET", "/adapters"),
         ("POST", "/tokenize"),
+        ("POST", "/v1/embeddings"),
+        ("POST", "/v1/messages"),
         ("GET", "/version"),
         ("GET", "/docs"),
         ("GET", "/openapi.json"),

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from email.message import Message
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,13 @@ class Server:
         request = urllib.request.Request(f"{self.url}{path}", headers={"Authorization": f"Bearer {KEY}"})
         with urllib.request.urlopen(request, timeout=10) as response:
             return json.load(response)
+
+    def post(self, path: str, **request: Any) -> tuple[str, Message]:
+        """Return the body and the headers of the response to a request."""
+        headers = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
+        http_request = urllib.request.Request(f"{self.url}{path}", json.dumps(request).encode(), headers)
+        with urllib.request.urlopen(http_request, timeout=60) as response:
+            return response.read().decode(), response.headers
 
     def set_adapters(self, **adapters: Path) -> None:
         """Write the routes: one adapter's directory per public name. The job has the name of the directory."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from finetune_api.access import KeyPolicy
 
-from finetune_serving.gateway.openai_messages import RequestError
+from finetune_serving.gateway.errors import RequestError
 
 
 def read_keys(directory: Path) -> dict[str, bytes]:
@@ -65,7 +65,7 @@ class Access:
         names = [name for name, digest in self.keys.items() if hmac.compare_digest(token_digest, digest)]
         if kind.lower() != "bearer" or not token.strip() or not names:
             message = "missing or invalid API key: send a key of this server as Authorization: Bearer <key>"
-            raise RequestError(401, "authentication_error", message)
+            raise RequestError(401, message, code="invalid_api_key")
         return names[0]
 
     def filter_models(self, key: str, models: Sequence[str]) -> list[str]:
@@ -88,7 +88,8 @@ class Access:
         if policy is None:
             return
         if not self.filter_models(key, [model]):
-            raise RequestError(403, "permission_error", f"the API key {key} has no access to the model {model[:100]!r}")
+            message = f"the API key {key} has no access to the model {model[:100]!r}"
+            raise RequestError(403, message, param="model")
         if policy.requests_per_minute is None:
             return
         capacity, rate = float(policy.requests_per_minute), policy.requests_per_minute / 60
@@ -101,5 +102,5 @@ class Access:
                 f"the API key {key} is limited to {policy.requests_per_minute} requests per minute:"
                 f" try again in {retry_after} s"
             )
-            raise RequestError(429, "rate_limit_error", message, retry_after)
+            raise RequestError(429, message, code="rate_limit_exceeded", retry_after=retry_after)
         bucket.tokens -= 1

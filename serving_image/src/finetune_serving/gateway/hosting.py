@@ -60,6 +60,8 @@ class Hosting:
     """Versions without a route that still have requests in flight."""
     max_model_len: int = 0
     """Maximum tokens of a request; 0 until the model is loaded."""
+    parses_tool_calls: bool = False
+    """Whether vLLM reads tool calls in answers."""
     limits: RequestLimits = field(default_factory=RequestLimits)
     """Limits of a single request."""
 

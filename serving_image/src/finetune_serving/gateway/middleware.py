@@ -1,6 +1,7 @@
 """The ASGI middleware in front of vLLM's routes: allows listed paths only, checks API keys, maps public model names."""
 
 import json
+import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -11,6 +12,7 @@ from finetune_api.contract.routes import LOADED_PATH
 from finetune_api.references import BASE_NAME
 
 from finetune_serving.gateway.access import Access
+from finetune_serving.gateway.errors import RequestError, build_error, read_vllm_error
 from finetune_serving.gateway.hosting import Hosting, Version, compute_percentile
 from finetune_serving.gateway.metrics import (
     FIRST_BYTE_SECONDS,
@@ -20,20 +22,22 @@ from finetune_serving.gateway.metrics import (
     REQUEST_SECONDS,
     REQUESTS,
 )
-from finetune_serving.gateway.openai_messages import (
-    EventStream,
-    RequestError,
-    Usage,
-    build_error,
-    build_model_list,
+from finetune_serving.gateway.request_bodies import (
+    NOT_STORED,
+    RESPONSES_PATH,
+    TOKEN_FIELDS,
     has_include_usage,
     include_usage,
-    is_non_finite_error,
-    limit_tokens,
-    read_request,
+    prepare_request,
+    switch_thinking_off,
+)
+from finetune_serving.gateway.response_bodies import (
+    EventStream,
+    Usage,
+    build_model,
+    build_model_list,
     read_usage,
     replace_model_name,
-    switch_thinking_off,
 )
 
 Message = MutableMapping[str, Any]
@@ -41,10 +45,11 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
 
+_LOG = logging.getLogger("vllm.finetune")
 VERSION_HEADER = b"x-finetune-version"
 """Response header with the FineTuneJob that trained the version."""
-_CHAT_PATH = "/v1/chat/completions"
-_INFERENCE_PATHS = {_CHAT_PATH, "/v1/completions", "/v1/embeddings"}
+_MODELS_PATH = "/v1/models"
+_MODEL_PREFIX = f"{_MODELS_PATH}/"
 _OPEN_PATHS = {"/metrics", "/health", "/readyz", LOADED_PATH}
 """Paths that need no API key."""
 _RETRY_SECONDS = 2
@@ -81,13 +86,18 @@ class Gateway:
         path, method = scope["path"], scope["method"]
         if path in _OPEN_PATHS and method == "GET":
             await self._app(scope, receive, send)
-        elif path in _INFERENCE_PATHS and method == "POST":
+        elif path in TOKEN_FIELDS and method == "POST":
             await self._run_inference(scope, receive, send, self._identify(scope))
-        elif path == "/v1/models" and method == "GET":
-            names = self._access.filter_models(self._identify(scope), [BASE_NAME, *self._hosting.names])
-            await _send_response(send, 200, build_model_list(names, self._created, self._hosting.max_model_len))
+        elif path == _MODELS_PATH and method == "GET":
+            names = self._list_names(self._identify(scope))
+            await _send_json(send, build_model_list(names, self._created, self._hosting.max_model_len))
+        elif path.startswith(_MODEL_PREFIX) and path != _MODEL_PREFIX and method == "GET":
+            name = path.removeprefix(_MODEL_PREFIX)
+            self._find_version(self._identify(scope), name, "")
+            await _send_json(send, build_model(name, self._created, self._hosting.max_model_len))
         else:
-            raise RequestError(404, "invalid_request_error", f"{method} {path[:200]} does not exist")
+            advice = f": {NOT_STORED}" if path.startswith(f"{RESPONSES_PATH}/") else " on this server"
+            raise RequestError(404, f"{method} {path[:200]} does not exist{advice}")
 
     def _identify(self, scope: Message) -> str:
         return self._access.identify(dict(scope["headers"]).get(b"authorization", b"").decode("latin-1"))
@@ -97,48 +107,58 @@ class Gateway:
         started, model, version, status = time.monotonic(), "unknown", None, 0
         response: _Response | None = None
         try:
-            limits = self._hosting.limits
-            request = limit_tokens(read_request(await _read_body(receive, limits)), limits)
+            path = scope["path"]
+            request = prepare_request(path, await _read_body(receive, self._hosting.limits), self._hosting)
             public = str(request["model"])
             name = public.partition("@")[0]
             self._access.admit(key_name, name, started)
-            version = self._acquire_version(public, str(request.get("user") or key_name))
+            client = request.get("safety_identifier") or request.get("user") or key_name
+            version = self._find_version(key_name, public, str(client))
             model = name
-            if version and version.route.thinking_off and scope["path"] == _CHAT_PATH:
-                request = switch_thinking_off(request)
-            response = _Response(send, version, public, keep_usage=has_include_usage(request))
+            if version:
+                version.in_flight += 1
+                if version.route.thinking_off:
+                    request = switch_thinking_off(path, request)
+            response = _Response(send, version, public, keep_usage=has_include_usage(path, request))
+            request = include_usage(path, request) | {"model": response.served_name}
             with IN_FLIGHT.track_inprogress():
-                status = await self._forward(
-                    scope, include_usage(request) | {"model": response.served_name}, receive, response
-                )
+                status = await self._forward(scope, request, receive, response)
         except RequestError as error:
             status = error.status
             raise
         finally:
             _record_request(model, version, status, started, response)
 
-    def _acquire_version(self, name: str, client: str) -> Version | None:
-        """Return the version that answers, and count the request in flight on it; None means the base model.
+    def _list_names(self, key_name: str) -> list[str]:
+        """Return the public names of the loaded models that a key may request."""
+        return self._access.filter_models(key_name, [BASE_NAME, *self._hosting.names])
+
+    def _find_version(self, key_name: str, model: str, client: str) -> Version | None:
+        """Return the version that answers a client's requests for a model; None means the base model.
 
         Raises:
-            RequestError: the model does not exist, or is not loaded yet.
+            RequestError: the model does not exist for the key, or is not loaded yet.
         """
-        if name == BASE_NAME:
+        is_visible = bool(self._access.filter_models(key_name, [model.partition("@")[0]]))
+        if model == BASE_NAME and is_visible:
             return None
-        percentile = compute_percentile(name, client) if client else 100 * random.random()  # noqa: S311 - no secret
-        version = self._hosting.find_version(name, percentile)
-        if version is not None:
-            version.in_flight += 1
+        percentile = compute_percentile(model, client) if client else 100 * random.random()  # noqa: S311 - no secret
+        version = self._hosting.find_version(model, percentile)
+        if version is not None and is_visible:
             return version
-        if self._hosting.has_name(name):
-            message = f"the model {name} is not loaded yet: try again in {_RETRY_SECONDS} s"
-            raise RequestError(503, "server_error", message, retry_after=_RETRY_SECONDS)
-        names = ", ".join([BASE_NAME, *self._hosting.names])
-        message = f"the model {name[:100]!r} does not exist on this server; available models: {names}"
-        raise RequestError(404, "invalid_request_error", message)
+        if self._hosting.has_name(model) and is_visible:
+            message = f"the model {model} is not loaded yet: try again in {_RETRY_SECONDS} s"
+            raise RequestError(503, message, retry_after=_RETRY_SECONDS)
+        names = ", ".join(self._list_names(key_name))
+        message = f"the model {model[:100]!r} does not exist on this server; available models: {names}"
+        raise RequestError(404, message, param="model", code="model_not_found")
 
     async def _forward(self, scope: Message, request: Message, receive: Receive, response: "_Response") -> int:
-        """Send the request to vLLM, and return the HTTP status of its response."""
+        """Send the request to vLLM, and return the HTTP status of its response.
+
+        Raises:
+            RequestError: vLLM failed before its response began.
+        """
         body = json.dumps(request).encode()
         headers = [(key, value) for key, value in scope["headers"] if key not in (b"content-length", b"authorization")]
         headers.append((b"content-length", str(len(body)).encode()))
@@ -147,7 +167,13 @@ class Gateway:
         async def replay() -> Message:
             return pending.pop() if pending else await receive()
 
-        await self._app(dict(scope) | {"headers": headers}, replay, response.send)
+        try:
+            await self._app(dict(scope) | {"headers": headers}, replay, response.send)
+        except Exception:
+            if response.status:
+                raise
+            _LOG.exception("vLLM failed to answer a request for %s", response.served_name)
+            raise RequestError(500, "the server failed to answer: its log says why") from None
         return response.status
 
 
@@ -191,10 +217,9 @@ class _Response:
         """Send the collected response, which is not a stream."""
         self.usage = read_usage(self._body)
         body = replace_model_name(self._body, self.served_name, self._public)
-        if is_non_finite_error(self.status, body):
-            self.status = 500
-            message = f"the model {self._public} returned logprobs that are not finite numbers"
-            body = build_error(RequestError(500, "server_error", message))
+        if self.status >= 400:
+            error = read_vllm_error(self.status, body, self._public)
+            self.status, body = error.status, build_error(error)
         headers = [(key, value) for key, value in self._start["headers"] if key.lower() != b"content-length"]
         length = (b"content-length", str(len(body)).encode())
         await self._send(dict(self._start) | {"status": self.status, "headers": [*headers, length]})
@@ -229,13 +254,16 @@ async def _read_body(receive: Receive, limits: RequestLimits) -> bytes:
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
-            raise RequestError(400, "invalid_request_error", "the client disconnected")
+            raise RequestError(400, "the client disconnected")
         body += bytes(message.get("body", b""))
         if len(body) > limits.max_body_bytes:
-            text = f"the body must have at most {limits.max_body_bytes} bytes on this server"
-            raise RequestError(413, "invalid_request_error", text)
+            raise RequestError(413, f"the body must have at most {limits.max_body_bytes} bytes on this server")
         if not message.get("more_body", False):
             return body
+
+
+async def _send_json(send: Send, content: dict[str, Any]) -> None:
+    await _send_response(send, 200, json.dumps(content).encode())
 
 
 async def _send_response(send: Send, status: int, body: bytes, retry_after: int | None = None) -> None:

@@ -54,9 +54,12 @@ class FineTunePlugin:
             """Return the state of each route on this pod."""
             return self._hosting.build_report().to_dict()
 
-    async def init_state(self, engine_client: Any, state: Any, args: Namespace) -> None:  # noqa: ARG002 - vLLM's protocol
+    async def init_state(self, engine_client: Any, state: Any, args: Namespace) -> None:
         """Start the loader."""
         self._engine = engine_client
-        self._hosting.max_model_len = int(engine_client.model_config.max_model_len)
+        model = engine_client.model_config
+        self._hosting.max_model_len = int(model.max_model_len)
+        # vLLM reads the calls of gpt-oss without a parser.
+        self._hosting.parses_tool_calls = bool(args.tool_call_parser) or model.hf_config.model_type == "gpt_oss"
         loader = Loader(engine_client, state.openai_serving_models, read_server_config(), self._hosting, self._access)
         self._task = asyncio.create_task(loader.run())

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from finetune_api.access import KeyPolicy
 from finetune_serving.gateway.access import Access, read_keys
-from finetune_serving.gateway.openai_messages import RequestError
+from finetune_serving.gateway.errors import RequestError
 
 
 def build_access(*policies: KeyPolicy) -> Access:
@@ -25,7 +25,7 @@ def test_a_key_is_identified_by_its_value() -> None:
 def test_a_request_without_a_known_key_is_refused(header: str) -> None:
     with pytest.raises(RequestError, match="missing or invalid API key") as error:
         build_access().identify(header)
-    assert (error.value.status, error.value.kind) == (401, "authentication_error")
+    assert (error.value.status, error.value.code) == (401, "invalid_api_key")
 
 
 def test_a_key_is_required_only_if_the_server_has_keys() -> None:
