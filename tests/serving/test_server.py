@@ -28,9 +28,10 @@ MESSAGES: Any = [{"role": "user", "content": "what does thing 7 cost?"}]
 
 
 def complete_chat(server: Server, model: str, **options: Any) -> Any:
-    return client(server).chat.completions.create(
-        model=model, messages=MESSAGES, temperature=0, **({"max_tokens": 8} | options)
-    )
+    with client(server) as openai:
+        return openai.chat.completions.create(
+            model=model, messages=MESSAGES, temperature=0, **({"max_tokens": 8} | options)
+        )
 
 
 def client(server: Server, key: str = KEY) -> OpenAI:
@@ -78,28 +79,27 @@ def test_base_and_tuned_answer_differently_under_their_names(server: Server) -> 
 
 
 def test_a_model_is_retrieved_under_each_of_its_names(server: Server) -> None:
-    models = client(server).models
-    assert [models.retrieve(name).id for name in ("base", "bot", "bot@first")] == ["base", "bot", "bot@first"]
-    listed = {model.id: model for model in models.list()}
-    assert models.retrieve("bot") == listed["bot"]
-    for name in ("other", "bot@second", "bot/first", "bot@", "@first"):
-        with pytest.raises(NotFoundError, match="available models: base, bot") as error:
-            models.retrieve(name)
-        assert error.value.code == "model_not_found"
+    with client(server) as openai:
+        names = ("base", "bot", "bot@first")
+        assert [openai.models.retrieve(name).id for name in names] == list(names)
+        assert openai.models.retrieve("bot") in openai.models.list().data
+        for name in ("other", "bot@second", "bot/first", "bot@", "@first"):
+            with pytest.raises(NotFoundError, match="available models: base, bot") as error:
+                openai.models.retrieve(name)
+            assert error.value.code == "model_not_found"
 
 
 def test_a_key_sees_only_its_models(server: Server) -> None:
-    routes = server.build_routes(
-        {"bot": [(adapter_path(server, "first"), 100)], "other": [(adapter_path(server, "second"), 100)]}
-    )
+    versions = {name: [(adapter_path(server, job), 100)] for name, job in (("bot", "first"), ("other", "second"))}
+    routes = server.build_routes(versions)
     server.write_routes(json.dumps(routes | {"keys": [{"name": "tests", "models": ["bot"]}]}))
     server.wait_for_states(bot="Loaded", other="Loaded")
-    models = client(server).models
-    assert [model.id for model in models.list()] == ["bot"]
-    assert models.retrieve("bot@first").id == "bot@first"
-    for name in ("base", "other", "other@second", "missing"):
-        with pytest.raises(NotFoundError, match="available models: bot$"):
-            models.retrieve(name)
+    with client(server) as openai:
+        assert [model.id for model in openai.models.list()] == ["bot"]
+        assert openai.models.retrieve("bot@first").id == "bot@first"
+        for name in ("base", "other", "other@second", "missing"):
+            with pytest.raises(NotFoundError, match="available models: bot$"):
+                openai.models.retrieve(name)
 
 
 def test_vllms_own_names_are_answered_with_404(server: Server) -> None:
@@ -160,7 +160,8 @@ def test_changed_keys_take_effect_at_once(server: Server) -> None:
 
 def is_known(server: Server, key: str) -> bool:
     try:
-        client(server, key).models.list()
+        with client(server, key) as openai:
+            openai.models.list()
     except AuthenticationError:
         return False
     return True
@@ -182,12 +183,13 @@ def test_a_prompt_and_a_limit_beyond_the_length_of_the_model(server: Server) -> 
     with pytest.raises(BadRequestError) as error:
         complete_chat(server, "bot", max_tokens=1025)
     assert (error.value.param, error.value.code) == ("max_tokens", None)
-    with pytest.raises(BadRequestError) as error:
-        client(server).completions.create(model="bot", prompt=[5] * 1025)
-    assert error.value.code == "context_length_exceeded"
-    # What the prompt leaves of the length is less than the limit.
-    fields = {"ignore_eos": True}
-    answer = client(server).completions.create(model="bot", prompt=[5] * 1000, max_tokens=1000, extra_body=fields)
+    fields: Any = {"model": "bot", "max_tokens": 1000, "extra_body": {"ignore_eos": True}}
+    with client(server) as openai:
+        with pytest.raises(BadRequestError) as error:
+            openai.completions.create(**fields, prompt=[5] * 1025)
+        assert error.value.code == "context_length_exceeded"
+        # What the prompt leaves of the length is less than the limit.
+        answer = openai.completions.create(**fields, prompt=[5] * 1000)
     assert answer.usage
     assert answer.usage.completion_tokens == 24
 
