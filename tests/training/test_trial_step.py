@@ -11,6 +11,7 @@ from finetune_trainer.failures import StageError
 from finetune_trainer.prepare.trial_step import try_training_step
 from finetune_trainer.tokenizer import Tokenizer
 from training.test_packing import write_config
+from training.test_target_modules import write_tiny
 from workspace import make_price_chats, make_workspace
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -67,6 +68,11 @@ def test_a_step_that_fails_is_refused_with_its_error(
         )
     assert refused.value.reason is Reason.MODEL_UNSUPPORTED
     assert "a step of method.sft with adapter.lora fails" in str(refused.value)
+
+
+def test_a_class_whose_decoder_trl_does_not_find_is_refused(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(StageError, match="has no attribute 'last_hidden_state'"):
+        try_training_step(build_spec({"sft": {}}), write_tiny("llama4", tmp_path), Tokenizer(model, "base").tokenizer)
 
 
 def test_an_architecture_that_cannot_be_built_tiny_is_not_refused(
