@@ -66,6 +66,7 @@ _WRITTEN = (
             "mix": [{"uri": "hf://org/data", "weight": 0.5} | _DATA],
             "validation": {"uri": "hf://org/held"} | _DATA,
         },
+        adapter={"lora": {"targetModules": ["q_proj"]}},
         compute=_PLACE,
         evaluation={
             "graders": _GRADERS,
