@@ -46,8 +46,7 @@ def installed() -> None:
 @pytest.fixture
 def answer(server: Server) -> str:
     """The answer to the clients' question."""
-    server.set_adapters(bot=server.root / "claims" / "out" / "first")
-    server.wait_for_states(bot="Loaded")
+    server.set_adapter_without_thinking("bot", server.root / "claims" / "out" / "first")
     body, _ = server.post("/v1/responses", model="bot", input=QUESTION, temperature=0, max_output_tokens=TOKENS)
     return str(json.loads(body)["output"][0]["content"][0]["text"])
 

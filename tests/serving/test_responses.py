@@ -19,9 +19,8 @@ ASKED: dict[str, Any] = {"model": "bot", "input": "what does thing 7 cost?", "te
 
 @pytest.fixture(autouse=True)
 def one_bot(server: Server) -> None:
-    """Every test starts with one adapter."""
-    server.set_adapters(bot=server.root / "claims" / "out" / "first")
-    server.wait_for_states(bot="Loaded")
+    """Every test starts with one adapter, whose answers are no thoughts."""
+    server.set_adapter_without_thinking("bot", server.root / "claims" / "out" / "first")
 
 
 def refuse(server: Server, **fields: Any) -> dict[str, Any]:

@@ -53,6 +53,13 @@ class Server:
         """Write the routes: one adapter's directory per public name. The job has the name of the directory."""
         self.set_versions({name: [(adapter, 100)] for name, adapter in adapters.items()})
 
+    def set_adapter_without_thinking(self, name: str, adapter: Path) -> None:
+        """Write the routes: one public name, whose adapter was trained with thinking switched off, and wait for it."""
+        routes = self.build_routes({name: [(adapter, 100)]})
+        routes["routes"][0]["thinkingOff"] = True
+        self.write_routes(json.dumps(routes))
+        self.wait_for_states(**{name: "Loaded"})
+
     def set_versions(self, names: dict[str, list[tuple[Path, int]]], limits: RequestLimits | None = None) -> None:
         """Write the routes: for each public name its versions' directories and weights in percent."""
         self.write_routes(json.dumps(self.build_routes(names, limits)))
