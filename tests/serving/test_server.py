@@ -78,30 +78,6 @@ def test_base_and_tuned_answer_differently_under_their_names(server: Server) -> 
     )
 
 
-def test_a_model_is_retrieved_under_each_of_its_names(server: Server) -> None:
-    with client(server) as openai:
-        names = ("base", "bot", "bot@first")
-        assert [openai.models.retrieve(name).id for name in names] == list(names)
-        assert openai.models.retrieve("bot") in openai.models.list().data
-        for name in ("other", "bot@second", "bot/first", "bot@", "@first"):
-            with pytest.raises(NotFoundError, match="available models: base, bot") as error:
-                openai.models.retrieve(name)
-            assert error.value.code == "model_not_found"
-
-
-def test_a_key_sees_only_its_models(server: Server) -> None:
-    versions = {name: [(adapter_path(server, job), 100)] for name, job in (("bot", "first"), ("other", "second"))}
-    routes = server.build_routes(versions)
-    server.write_routes(json.dumps(routes | {"keys": [{"name": "tests", "models": ["bot"]}]}))
-    server.wait_for_states(bot="Loaded", other="Loaded")
-    with client(server) as openai:
-        assert [model.id for model in openai.models.list()] == ["bot"]
-        assert openai.models.retrieve("bot@first").id == "bot@first"
-        for name in ("base", "other", "other@second", "missing"):
-            with pytest.raises(NotFoundError, match="available models: bot$"):
-                openai.models.retrieve(name)
-
-
 def test_vllms_own_names_are_answered_with_404(server: Server) -> None:
     digest = server.get("/finetune/loaded")["models"][0]["digest"]
     with pytest.raises(NotFoundError):
@@ -177,30 +153,6 @@ def test_a_request_larger_than_the_server_allows_is_refused(server: Server) -> N
     with pytest.raises(APIStatusError) as error:
         complete_chat(server, "bot", max_tokens=4, user="x" * 2000)
     assert error.value.status_code == 413
-
-
-def test_a_prompt_and_a_limit_beyond_the_length_of_the_model(server: Server) -> None:
-    with pytest.raises(BadRequestError) as error:
-        complete_chat(server, "bot", max_tokens=1025)
-    assert (error.value.param, error.value.code) == ("max_tokens", None)
-    fields: Any = {"model": "bot", "max_tokens": 1000, "extra_body": {"ignore_eos": True}}
-    with client(server) as openai:
-        with pytest.raises(BadRequestError) as error:
-            openai.completions.create(**fields, prompt=[5] * 1025)
-        assert error.value.code == "context_length_exceeded"
-        # What the prompt leaves of the length is less than the limit.
-        answer = openai.completions.create(**fields, prompt=[5] * 1000)
-    assert answer.usage
-    assert answer.usage.completion_tokens == 24
-
-
-def test_a_request_may_continue_a_message_and_cut_a_prompt(server: Server) -> None:
-    begun: Any = [*MESSAGES, {"role": "assistant", "content": "It costs"}]
-    fields = {"continue_final_message": True, "add_generation_prompt": False, "return_prompt_text": True}
-    body, _ = post(server, model="bot", messages=begun, **fields)
-    assert json.loads(body)["prompt_text"].endswith("<|assistant|>It costs")
-    body, _ = post(server, model="bot", truncate_prompt_tokens=5)
-    assert json.loads(body)["usage"]["prompt_tokens"] == 5
 
 
 def test_a_new_version_replaces_the_previous_one(server: Server) -> None:
