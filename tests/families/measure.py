@@ -67,7 +67,8 @@ def build_model(family: Family, directory: Path) -> Any:
     if values.get("vision_config"):
         set_sizes(values["vision_config"], {"out_hidden_size": text["hidden_size"]})
     torch.manual_seed(0)
-    model = choose_model_class(config).from_config(type(config).from_dict(values)).float().eval()
+    tiny = type(config).from_dict(values)
+    model = choose_model_class(tiny).from_config(tiny).float().eval()
     model.save_pretrained(directory)
     return model
 
