@@ -10,11 +10,11 @@ class ServedError(Exception):
 
 
 class ServedPrompts:
-    """Renders requests as vLLM's chat completions do, with a tokenizer's chat template."""
+    """Renders requests as vLLM's chat completions do, with a tokenizer's chat template or that of `--chat-template`."""
 
-    def __init__(self, tokenizer: Any) -> None:
-        """Use a tokenizer of transformers."""
-        self._tokenizer = tokenizer
+    def __init__(self, tokenizer: Any, template: str | None = None) -> None:
+        """Use a tokenizer of transformers, and the text of `--chat-template`."""
+        self._tokenizer, self._template = tokenizer, template
         self._config: Any = SimpleNamespace(
             enable_prompt_embeds=False,
             multimodal_config=None,
@@ -67,9 +67,10 @@ class ServedPrompts:
         from vllm.renderers.chat_utils import parse_chat_messages
         from vllm.renderers.hf import resolve_chat_template_content_format, safe_apply_chat_template
 
-        params = request.build_chat_params(None, "auto").with_defaults({"tools": tools, "tokenize": False})
+        params = request.build_chat_params(self._template, "auto")
+        params = params.with_defaults({"tools": tools, "tokenize": False})
         content_format = resolve_chat_template_content_format(
-            None, tools, "auto", self._tokenizer, model_config=self._config
+            self._template, tools, "auto", self._tokenizer, model_config=self._config
         )
         conversation, _, _ = parse_chat_messages(messages, self._config, content_format=content_format)
         return str(

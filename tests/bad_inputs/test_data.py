@@ -1,7 +1,8 @@
 """Bad data and the messages with which `prepare` refuses it.
 
 `data/*.yaml` has the cases: the `content` of one file, `files` by their names, or the name of a binary file that is
-`made` here; the `method`, if it is not sft; the `reason`, if it is not DatasetInvalid; the `message`.
+`made` here; the keys of the ConfigMap `templates`; the `method`, if it is not sft; the `reason`, if it is not
+DatasetInvalid; the `message`.
 """
 
 import bz2
@@ -16,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from finetune_api.conditions import Reason
+from finetune_pod.template_file import MAX_TEMPLATE_BYTES
 from finetune_trainer.failures import StageError
 from finetune_trainer.prepare.files import MAX_ROW_BYTES
 from finetune_trainer.prepare.stage import prepare
@@ -55,6 +57,8 @@ MADE: dict[str, tuple[str, bytes]] = {
     "Parquet with a date": ("data.parquet", table(prompt=["when?"], answer=[datetime(2026, 1, 1, tzinfo=UTC)])),
     "Parquet with a NaN": ("data.parquet", table(prompt=["how much?"], answer=[float("nan")])),
 }
+TEMPLATES = {"over 64 KiB": b"x" * (MAX_TEMPLATE_BYTES + 1), "Latin-1": "où".encode("latin-1"), "empty": b"\n"}
+"""Chat templates that a case can name."""
 
 
 @pytest.fixture(scope="session")
@@ -89,6 +93,10 @@ def run(model: Path, root: Path, case: dict[str, Any]) -> tuple[str, str]:
         path = root / "claims" / "data" / name
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    for key, text in case.get("templates", {}).items():
+        path = root / "configmaps" / "templates" / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(TEMPLATES.get(text, text.encode()))
     with pytest.raises(StageError) as error:
         prepare(workspace.job, workspace.directory, None, "USD")
     return error.value.reason, str(error.value)

@@ -6,7 +6,8 @@ import pytest
 from bench.templates import find_trl_templates
 from conversations import CONVERSATIONS
 from finetune_pod.template import ChatTemplate, _Traits
-from served import ServedError
+from model.tiny import make_tiny_tokenizer
+from served import ServedError, ServedPrompts
 from template_check import TemplateCheck
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
@@ -64,3 +65,13 @@ def test_what_vllm_refuses_is_an_error_of_the_server(tmp_path: Path) -> None:
     with pytest.raises(ServedError, match="System role not supported"):
         check.served.render(CONVERSATIONS["system"]["messages"], None)
     assert check.run(CONVERSATIONS["system"]).outcome == "refused_as_served"
+
+
+@pytest.mark.parametrize(
+    "source", ["{{ messages.append(1) }}", "{{ messages.__class__.__mro__ }}", "{% include 'config.json' %}"]
+)
+def test_vllm_renders_in_an_immutable_sandbox_without_files(source: str, tmp_path: Path) -> None:
+    """As training and evaluation do: tests/bad_inputs/data/templates.yaml."""
+    served = ServedPrompts(make_tiny_tokenizer(tmp_path), source)
+    with pytest.raises(ServedError, match="unsafe|no loader"):
+        served.render([{"role": "user", "content": "hello"}], None)

@@ -13,6 +13,7 @@ from contract.object_store import ObjectStore, object_store
 from finetune_api.artifact import Artifact, describe_artifact
 from finetune_api.conditions import Reason
 from finetune_api.contract.reports import StageReport
+from model.templates import TEMPLATE, URI, write_template
 from model.tiny import make_tiny_model
 from workspace import Workspace, make_price_chats, make_workspace
 
@@ -133,9 +134,9 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectSto
         yield running
 
 
-def make_trained_job(root: Path, output: dict[str, Any]) -> tuple[Workspace, Artifact]:
+def make_trained_job(root: Path, output: dict[str, Any], **spec: Any) -> tuple[Workspace, Artifact]:
     """Return the workspace and the artifact of a trained job; the files are fakes."""
-    place = make_workspace(root / "job", make_tiny_model(root / "model"), make_price_chats(40), output=output)
+    place = make_workspace(root / "job", make_tiny_model(root / "model"), make_price_chats(40), output=output, **spec)
     adapter = place.directory.adapter(1)
     place.directory.report("train").parent.mkdir(parents=True)
     adapter.mkdir(parents=True)
@@ -164,7 +165,9 @@ HUB = {"hub": {"uri": "hf://team/bot", "secretRef": {"name": "hub"}}}
 
 
 def test_an_adapter_is_exported_to_a_bucket_and_to_the_hub(store: ObjectStore, hub: type[Hub], tmp_path: Path) -> None:
-    place, artifact = make_trained_job(tmp_path, BUCKET | HUB)
+    model = {"uri": "pvc://models/tiny", "chatTemplate": URI}
+    place, artifact = make_trained_job(tmp_path, BUCKET | HUB, model=model)
+    write_template(place.root)
     assert prepare(place)[0] == 0
     assert hub.repositories["team/bot"]["visibility"] == "private"
     exported = store.root / "models" / "team" / "job-01234567"
@@ -174,9 +177,10 @@ def test_an_adapter_is_exported_to_a_bucket_and_to_the_hub(store: ObjectStore, h
     assert report.export, place.log
     assert report.export.bucket == "s3://models/team/job-01234567"
     assert (report.export.hub, report.export.commit) == ("hf://team/bot", COMMIT)
-    names = {"adapter_config.json", "adapter_model.safetensors", "steps.csv", "README.md"}
+    names = {"adapter_config.json", "adapter_model.safetensors", "chat_template.jinja", "steps.csv", "README.md"}
     assert {path.name for path in exported.iterdir()} == names | {"job.json"}
     assert set(hub.files) == names
+    assert hub.files["chat_template.jinja"].decode() == TEMPLATE
     weights = (place.directory.adapter(1) / "adapter_model.safetensors").read_bytes()
     assert (exported / "adapter_model.safetensors").read_bytes() == hub.files["adapter_model.safetensors"] == weights
     assert 'from_pretrained(base, "team/bot")' in hub.files["README.md"].decode()

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from bench.templates import find_trl_templates
 from conversations import CONVERSATIONS
-from finetune_pod.template import _ENVIRONMENT, THINKING_SWITCHES
+from finetune_pod.template import ENVIRONMENT, THINKING_SWITCHES
 from finetune_serving.gateway.request_bodies import (
     BOOLEAN_SWITCHES,
     EFFORT_SWITCHES,
@@ -77,6 +77,6 @@ def test_thinking_is_switched_off_in_the_prompt_of_a_response(tmp_path: Path) ->
 
 def test_real_templates_read_the_switches_that_requests_may_set() -> None:
     sources = [path.read_text() for path in find_trl_templates().glob("*.jinja")]
-    read = {name for source in sources for name in meta.find_undeclared_variables(_ENVIRONMENT.parse(source))}
+    read = {name for source in sources for name in meta.find_undeclared_variables(ENVIRONMENT.parse(source))}
     assert {*BOOLEAN_SWITCHES, *EFFORT_SWITCHES} - {*THINKING_SWITCHES} <= read
     assert "enable_thinking" in read

@@ -78,6 +78,7 @@ _PLACES: tuple[tuple[str, ...], ...] = (
     ("dataset", "mix", "uri"),
     ("dataset", "validation", "uri"),
     ("model", "uri"),
+    ("model", "chatTemplate"),
     ("output", "uri"),
     ("output", "bucket", "uri"),
     ("output", "hub", "uri"),
@@ -131,6 +132,9 @@ def attempt_secrets(scene: Scene) -> Iterator[Attempt]:
     for dataset in ({"train": theirs}, {"train": mine, "validation": theirs}, {"mix": [*[mine] * 15, theirs]}):
         manifest = job("secrets", dataset=dataset)
         yield _assess(f"a ConfigMap in dataset: {list(dataset)[-1]}", scene, manifest, scene.tenant.create(manifest))
+    theirs = {"uri": "hf://org/base", "chatTemplate": f"configmap://{OTHERS}/chat.jinja"}
+    for manifest in (job("secrets", model=theirs), server("secrets", model=theirs)):
+        yield _assess("a chat template of another ConfigMap", scene, manifest, scene.tenant.create(manifest))
     created = server("secrets-later", auth={"secretRef": {"name": MINE}})
     assert not scene.tenant.create(created).is_refused
     patch = {"spec": {"auth": {"secretRef": {"name": OTHERS}}}}

@@ -57,11 +57,12 @@ _SERVER = _PLACE | {
     "auth": {"secretRef": _SECRET, "keys": [{"name": "a", "models": ["bot"]}]},
 }
 _HUB = {"revision": "main", "secretRef": _SECRET}
+_MODEL = _HUB | {"uri": "hf://org/base", "chatTemplate": f"configmap://{MINE}/chat.jinja"}
 _DATA = _HUB | {"columns": {"prompt": "question"}}
 _WRITTEN = (
     job(
         "supervised",
-        model={"uri": "hf://org/base"} | _HUB,
+        model=_MODEL,
         dataset={
             "mix": [{"uri": "hf://org/data", "weight": 0.5} | _DATA],
             "validation": {"uri": "hf://org/held"} | _DATA,
@@ -93,7 +94,7 @@ _WRITTEN = (
         compute={"queueName": "queue"},
         serving={"modelName": "bot", "server": "shared"},
     ),
-    server("served", **_SERVER, model={"uri": "hf://org/base"} | _HUB, pins={"bot": "a"}),
+    server("served", **_SERVER, model=_MODEL, pins={"bot": "a"}),
 )
 # Copied through JSON, so that no two fields share one dictionary.
 BASES: tuple[Manifest, ...] = tuple(json.loads(json.dumps(_WRITTEN)))

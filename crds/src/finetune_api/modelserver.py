@@ -12,7 +12,7 @@ from finetune_api.model import ApiModel, Rule
 from finetune_api.references import ObjectName, SecretRef
 from finetune_api.rollout import RolloutStatus
 from finetune_api.training import LORA_RANKS
-from finetune_api.uris import ModelUri
+from finetune_api.uris import ConfigMapUri, ModelUri
 
 Revision = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*([./][A-Za-z0-9_-]+)*$", max_length=128)]
 
@@ -32,6 +32,9 @@ class Model(ApiModel):
     """Branch, tag or commit on the Hugging Face Hub, for `hf://` only. Default: the repository's default branch."""
     secret_ref: SecretRef | None = None
     """Secret with the credentials for a private or gated model on the Hub, or for the bucket."""
+    chat_template: ConfigMapUri | None = None
+    """Chat template, in Jinja, that renders chats instead of the model's own, in training, evaluation and serving:
+    `configmap://name/key`. Default: the chat template of the model."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
@@ -135,7 +138,7 @@ class ModelServerSpec(ServerTemplate):
     """The base model and the settings of the server."""
 
     model: Model
-    """The base model. It cannot be changed, because adapters only fit their base model."""
+    """The base model. It cannot be changed, because adapters only fit their base model and its chat template."""
     pins: Annotated[dict[str, ObjectName], Field(max_length=256)] = {}
     """Map from a model name to the FineTuneJob whose result serves under it. A pin rolls back to an earlier version and
     pauses rollouts for that name until it is removed."""
@@ -177,6 +180,9 @@ class ModelServerStatus(ApiModel):
     """Number of ready pods."""
     endpoint: Annotated[str, Field(max_length=253)] | None = None
     """Base URL for OpenAI clients in the cluster."""
+    chat_template: Digest | None = None
+    """SHA-256 digest of `model.chatTemplate` when the server got its first adapter or its first ready pod. A pod that
+    finds another content does not start."""
     models: Annotated[list[ServedModel], Field(max_length=512)] = []
     """All versions of all tuned models on the server."""
     rollouts: Annotated[list[RolloutStatus], Field(max_length=256)] = []

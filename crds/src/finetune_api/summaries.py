@@ -46,6 +46,9 @@ class DatasetSummary(ApiModel):
     """Number of the assistant's answers in the training examples that are learned."""
     unlearned_answers: Annotated[int, Field(ge=0)] | None = None
     """Number of those that cannot be learned because the model's chat template cannot render them."""
+    chat_template: Digest | None = None
+    """SHA-256 digest of `model.chatTemplate`, with which the examples were rendered. All stages of the job use this
+    content, even if the ConfigMap changes."""
     thinking_off: bool = False
     """Whether all answers are trained with thinking switched off. The server then switches it off too, unless a request
     says otherwise."""

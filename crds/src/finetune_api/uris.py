@@ -40,6 +40,7 @@ _JOB_MODEL = rf"^(hf://{_REPOSITORY}|{_S3}|pvc://{DNS_LABEL}/{_PATH}|finetunejob
 _DATA = (
     rf"^(hf://{_REPOSITORY}(/{_PATH})?|{_S3}|{_HTTPS}|pvc://{DNS_LABEL}/{_PATH}|configmap://{DNS_LABEL}/{_SEGMENT})$"
 )
+_CONFIG_MAP = rf"^configmap://{DNS_LABEL}/{_SEGMENT}$"
 _BUCKET_URI = rf"^{_S3}$"
 _REPOSITORY_URI = rf"^hf://{_REPOSITORY}$"
 _OUTPUT = rf"^pvc://{DNS_LABEL}(/{_PATH})?$"
@@ -50,6 +51,7 @@ _DATA_HINT = (
     "use hf://org/name/path, s3://bucket/path, https://host/path, pvc://claim/path or configmap://name/key,"
     " without .. in the path"
 )
+_CONFIG_MAP_HINT = "use configmap://name/key"
 _BUCKET_HINT = "use s3://bucket/path, without .. in the path"
 _REPOSITORY_HINT = "use hf://org/name"
 _OUTPUT_HINT = "use pvc://claim/path, without .. in the path"
@@ -57,6 +59,7 @@ _OUTPUT_HINT = "use pvc://claim/path, without .. in the path"
 ModelUri = Annotated[str, _matches(_MODEL, _MODEL_HINT), _uri_field(_MODEL, _MODEL_HINT)]
 JobModelUri = Annotated[str, _matches(_JOB_MODEL, _JOB_MODEL_HINT), _uri_field(_JOB_MODEL, _JOB_MODEL_HINT)]
 DataUri = Annotated[str, _matches(_DATA, _DATA_HINT), _uri_field(_DATA, _DATA_HINT)]
+ConfigMapUri = Annotated[str, _matches(_CONFIG_MAP, _CONFIG_MAP_HINT), _uri_field(_CONFIG_MAP, _CONFIG_MAP_HINT)]
 BucketUri = Annotated[str, _matches(_BUCKET_URI, _BUCKET_HINT), _uri_field(_BUCKET_URI, _BUCKET_HINT)]
 RepositoryUri = Annotated[
     str, _matches(_REPOSITORY_URI, _REPOSITORY_HINT), _uri_field(_REPOSITORY_URI, _REPOSITORY_HINT)

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from finetune_api.artifact import Artifact
+from finetune_api.artifact import Artifact, Digest
 from finetune_api.model import ApiModel, Rule
 from finetune_api.modelserver import Model
 from finetune_api.references import ObjectName
@@ -30,6 +30,12 @@ class JobModel(Model):
             "parentAdapter can only be set for the result of a parent job (finetunejob://)",
             lambda model: model.parent_adapter is None or model.uri.startswith("finetunejob://"),
         ),
+        Rule(
+            "!has(self.chatTemplate) || !self.uri.startsWith('finetunejob://')",
+            "the result of a parent job (finetunejob://) keeps the chat template of the parent job: leave chatTemplate"
+            " out",
+            lambda model: model.chat_template is None or not model.uri.startswith("finetunejob://"),
+        ),
     )
 
 
@@ -46,6 +52,8 @@ class WarmStart(ApiModel):
     """What to do with the parent's adapter. For a parent that produced a whole model, `Keep` or not set."""
     thinking_off: bool | None = None
     """Whether a kept result was trained with thinking switched off. Left out if not."""
+    chat_template: Digest | None = None
+    """SHA-256 digest of `model.chatTemplate` in the parent job. The job uses the same content."""
 
     @property
     def is_kept(self) -> bool:

@@ -124,7 +124,7 @@ class _Traits:
     """What the source of a template says about it."""
 
     def __init__(self, source: str) -> None:
-        tree = _ENVIRONMENT.parse(source)
+        tree = ENVIRONMENT.parse(source)
         self.iterates_content = iterates_content(tree)
         self.has_developer = '"developer"' in source or "'developer'" in source
         variables = meta.find_undeclared_variables(tree)
@@ -143,4 +143,4 @@ class _Generation(Extension):
         return nodes.Scope(parser.parse_statements(("name:endgeneration",), drop_needle=True), lineno=line)
 
 
-_ENVIRONMENT = Environment(extensions=["jinja2.ext.loopcontrols", _Generation])  # noqa: S701 - only parses
+ENVIRONMENT = Environment(extensions=["jinja2.ext.loopcontrols", _Generation])  # noqa: S701 - only parses

@@ -26,7 +26,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stdout)
     match command:
         case Serve():
-            _serve(command, paths.root)
+            _serve(command, paths)
         case Drain():
             drain(paths.root, command.port, command.longest)
         case Evaluate():
@@ -36,13 +36,16 @@ def main() -> None:
             sys.exit(report.exit_code)
 
 
-def _serve(command: Serve, root: Path) -> None:
+def _serve(command: Serve, paths: PodPaths) -> None:
     from finetune_serving.gateway.serve import serve
 
     try:
-        serve(command, root)
+        serve(command, paths.root)
     except (ModelFilesError, FetchError) as error:
         sys.stderr.write(f"{error}\n")
+        log = Path(paths.termination_log)
+        if log.exists():  # As in a pod: the operator copies it to the status of the ModelServer.
+            log.write_text(str(error)[:1024])
         sys.exit(find_failure(error.reason or Reason.MODEL_NOT_FOUND).exit_code)
 
 

@@ -44,6 +44,8 @@ class ServerConfig:
     """Maximum rank of an adapter."""
     keys: str = ""
     """Directory with the API keys; empty if the server needs none."""
+    chat_template: str | None = None
+    """Digest of `model.chatTemplate`; None if vLLM renders with the model's own chat template."""
 
     def to_env(self) -> dict[str, str]:
         """Return the environment variable."""

@@ -1,4 +1,4 @@
-"""What the prepare stage wrote for the training: the examples, one JSON object per line, and the hyperparameters."""
+"""What the prepare stage wrote for the training: examples, one JSON object per line, hyperparameters, chat template."""
 
 import json
 from collections.abc import Iterator
@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from finetune_api.conditions import Reason
-from finetune_api.contract.jobfile import JobDirectory
+from finetune_api.contract.jobfile import JobDirectory, JobFile
 from finetune_api.summaries import ChosenHyperparameters
+from finetune_pod.template_file import TemplateFile, read_prepared_template
 from pydantic import ValidationError
 
 from finetune_trainer.failures import StageError
@@ -35,6 +36,18 @@ def read_hyperparameters(directory: JobDirectory) -> ChosenHyperparameters | Non
         ) from None
 
 
+def read_chat_template(job: JobFile, directory: JobDirectory) -> TemplateFile | None:
+    """Return the chat template of `model.chatTemplate` as it was in `prepare`; None if the job uses the model's own.
+
+    Raises:
+        StageError: the file is missing.
+    """
+    try:
+        return read_prepared_template(job, directory)
+    except FileNotFoundError:
+        raise _prepared_data_gone(directory.chat_template) from None
+
+
 def read_examples(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the examples of a file.
 
@@ -58,7 +71,11 @@ def _read_lines(path: Path) -> Iterator[str]:
         with path.open(encoding="utf-8") as file:
             yield from file
     except FileNotFoundError:
-        raise StageError(
-            Reason.PREPARED_DATA_GONE,
-            f"{path} is missing: was the claim emptied after prepare? Create another FineTuneJob",
-        ) from None
+        raise _prepared_data_gone(path) from None
+
+
+def _prepared_data_gone(path: Path) -> StageError:
+    return StageError(
+        Reason.PREPARED_DATA_GONE,
+        f"{path} is missing: was the claim emptied after prepare? Create another FineTuneJob",
+    )

@@ -1,4 +1,4 @@
-"""The tokenizer of the base model, loaded only after the model's configuration was checked."""
+"""The tokenizer of the base model with the chat template, loaded after the model's configuration was checked."""
 
 import json
 import re
@@ -10,6 +10,7 @@ from finetune_api.conditions import Reason
 from finetune_pod.chat import ChatEncoder
 from finetune_pod.modelfiles import ModelFilesError, collect_stop_tokens, read_model_config
 from finetune_pod.template import TemplateError
+from finetune_pod.template_file import TemplateFile
 
 from finetune_trainer.failures import StageError
 
@@ -21,13 +22,16 @@ _CONTROL_TOKEN = re.compile(r"[<\[].*[>\]]")
 class Tokenizer:
     """The model's tokenizer and its chat template."""
 
-    def __init__(self, directory: Path, uri: str, today: date | None = None) -> None:
+    def __init__(
+        self, directory: Path, uri: str, today: date | None = None, template: TemplateFile | None = None
+    ) -> None:
         """Load the tokenizer and test its chat template.
 
         Args:
             directory: the directory of the model.
             uri: the URI of the model, for messages.
             today: the date for chat templates that print today's; None is the current date.
+            template: the chat template of `model.chatTemplate`; None is the model's own.
 
         Raises:
             StageError: the model contains code, has no chat template or a broken one, or cannot be read.
@@ -39,14 +43,19 @@ class Tokenizer:
             self.tokenizer: Any = AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
         except (OSError, ValueError, KeyError) as error:
             raise StageError(Reason.MODEL_UNSUPPORTED, f"{uri}: its tokenizer cannot be loaded: {error}") from error
+        if template:
+            self.tokenizer.chat_template = template.text
         if not self.tokenizer.chat_template:
-            raise _template_error(f"{uri} has no chat template: use the instruction-tuned variant of the model")
+            raise _template_error(
+                f"{uri} has no chat template: use the instruction-tuned variant of the model, or set model.chatTemplate"
+            )
         self.encoder = ChatEncoder(
             self.tokenizer, collect_stop_tokens(_read_eos(directory, config), self.tokenizer), today
         )
         (sample,) = self.encoder.encode([_SAMPLE])
         if isinstance(sample, TemplateError):
-            raise _template_error(f"{uri}: with a message of a user and its answer, {sample}: use another model")
+            source, remedy = (template.uri, "correct it") if template else (uri, "use another model")
+            raise _template_error(f"{source}: with a message of a user and its answer, {sample}: {remedy}")
         control_tokens = {str(token) for token in self.tokenizer.added_tokens_decoder.values()}
         control_tokens = {token for token in control_tokens if _CONTROL_TOKEN.fullmatch(token)}
         names = sorted({*self.tokenizer.all_special_tokens, *control_tokens}, key=len, reverse=True)

@@ -119,6 +119,8 @@ class Serve:
     """Settings of vLLM."""
     revision: str | None = None
     """Branch, tag or commit on the hub."""
+    chat_template: str | None = None
+    """The ConfigMap and its key with the chat template; None for the model's own."""
     model_cache: Path = Path(SCRATCH)
     """Where a fetched model is kept."""
     keys: str = ""
@@ -134,6 +136,7 @@ class Serve:
         """Return the arguments of the server's program; most of what is at its default is left out."""
         optional = {
             "--revision": (self.revision, None),
+            "--chat-template": (self.chat_template, None),
             "--model-cache": (self.model_cache, Serve.model_cache),
             "--keys": (self.keys, Serve.keys),
             "--routes": (self.routes, Serve.routes),
@@ -194,6 +197,7 @@ def parse_server_arguments(arguments: Sequence[str] | None = None) -> tuple[PodP
     serve = commands.add_parser("serve", help="serve the base model and the adapters of the routes file")
     serve.add_argument("--model-uri", required=True, help="the base model: hf://, s3:// or pvc://")
     serve.add_argument("--revision", help="branch, tag or commit on the hub")
+    serve.add_argument("--chat-template", help="chat template to use instead of the model's: configmap://name/key")
     serve.add_argument(
         "--engine",
         type=_from_json(EngineSettings),

@@ -131,6 +131,11 @@ class JobDirectory:
         return self.path / "data" / "template-date"
 
     @property
+    def chat_template(self) -> Path:
+        """The content of `model.chatTemplate` that all stages use, as it was in `prepare`."""
+        return self.path / "data" / "chat-template.jinja"
+
+    @property
     def hyperparameters(self) -> Path:
         """The hyperparameters that `prepare` chose for the training, as JSON."""
         return self.path / "hyperparameters.json"

@@ -50,6 +50,8 @@ class Route(ApiModel):
 
     thinking_off: bool | None = None
     """Whether this version was trained with thinking switched off, which requests then default to. Left out if not."""
+    chat_template: Digest | None = None
+    """Digest of the `model.chatTemplate` that this version was trained with. Left out if it has none."""
     is_hidden: bool = False
     """Whether the version is under evaluation: it is not listed, and only requests for `name@job` reach it."""
 
@@ -81,6 +83,8 @@ class Routes(ApiModel):
     """Restrictions of API keys."""
     limits: RequestLimits = RequestLimits()
     """Limits of a single request."""
+    chat_template: Digest | None = None
+    """Digest of the `model.chatTemplate` with which a pod must start, once that is known."""
 
 
 class LoadedModel(ApiModel):
@@ -106,6 +110,8 @@ class LoadedReport(ApiModel):
     """State of all routes on one pod."""
 
     models: Annotated[list[LoadedModel], Field(max_length=MAX_ROUTES)]
+    chat_template: Digest | None = None
+    """Digest of the `model.chatTemplate` that the pod started with. Left out if the server has none."""
 
     @cached_property
     def by_version(self) -> dict[tuple[str, str, str], LoadedModel]:

@@ -23,7 +23,12 @@ def check_sources(dataset: Dataset, hosts: list[str]) -> Problem | None:
 
 
 def check_server(
-    spec: FineTuneJobSpec, base: Model, server: ServerView | None, *, controls_server: bool
+    spec: FineTuneJobSpec,
+    base: Model,
+    server: ServerView | None,
+    chat_template: str | None,
+    *,
+    controls_server: bool,
 ) -> Problem | None:
     """Return why the result of a job could not be served; None if it could, or if it is not to be served.
 
@@ -31,6 +36,7 @@ def check_server(
         spec: the job's spec.
         base: the base model of the result.
         server: the ModelServer that the job names or creates, if it exists.
+        chat_template: digest of the `model.chatTemplate` that `prepare` read; None before, or if it has none.
         controls_server: whether this job is the server's controller.
     """
     serving = spec.serving
@@ -55,6 +61,8 @@ def check_server(
             f"ModelServer {server.name} serves {_describe(server.spec.model)}, the job trains {_describe(base)}:"
             " an adapter works only with its own base model"
         )
+    if problem := _check_chat_template(base, server, server.spec.model, chat_template):
+        return Reason.SERVER_MISMATCH, problem
     rank = spec.adapter.low_rank.rank if spec.adapter.low_rank else 0
     if rank > server.spec.lora.max_rank:
         return Reason.SERVER_MISMATCH, (
@@ -62,6 +70,23 @@ def check_server(
             f" lora.maxRank of ModelServer {server.name} is {server.spec.lora.max_rank}"
         )
     return check_server_capacity(serving.model_name, server)
+
+
+def _check_chat_template(base: Model, server: ServerView, served: Model, prepared: str | None) -> str:
+    """Return why a server would render the chats of a job with another template than its training; empty if not."""
+    if served.chat_template != base.chat_template:
+        names = [model.chat_template or "the chat template of the model" for model in (served, base)]
+        return (
+            f"ModelServer {server.name} renders chats with {names[0]}, the job trains with {names[1]}: set the same"
+            " model.chatTemplate"
+        )
+    started = server.status.chat_template
+    if prepared and started and prepared != started:
+        return (
+            f"{base.chat_template} was changed since ModelServer {server.name} started with it: restore the content"
+            f" with the digest {started[:19]} and create another FineTuneJob, or create another ModelServer"
+        )
+    return ""
 
 
 def _describe(model: Model) -> str:

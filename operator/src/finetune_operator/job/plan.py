@@ -134,8 +134,9 @@ class JobPlanner:
             problem = check_sources(self.spec.dataset, self.settings.sources.https_hosts)
             if problem:
                 return problem
-        base = job_file(self.builder.job).base
-        return check_server(self.spec, base, snapshot.server, controls_server=snapshot.controls_server)
+        base, dataset = job_file(self.builder.job).base, self.builder.status.dataset
+        template = dataset.chat_template if dataset and base.chat_template else None
+        return check_server(self.spec, base, snapshot.server, template, controls_server=snapshot.controls_server)
 
     def _advance(self) -> None:
         """Skip the stages that are done, then start the next stage or wait for it."""

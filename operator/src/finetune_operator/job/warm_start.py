@@ -75,7 +75,8 @@ def resolve_parent(spec: FineTuneJobSpec, parent: JobView | None) -> WarmStart |
             f"adapter differs from the adapter of FineTuneJob {name}, which this job trains further:"
             " copy it from there, or set model.parentAdapter to Merge to train a new one"
         )
-    return WarmStart(job=name, model=_base_of(parent), artifact=artifact, parent_adapter=mode)
+    base, template = _base_of(parent), _chat_template_of(parent)
+    return WarmStart(job=name, model=base, artifact=artifact, parent_adapter=mode, chat_template=template)
 
 
 def _resolve_kept(
@@ -94,9 +95,21 @@ def _resolve_kept(
         )
     dataset = parent.status.dataset
     thinking_off = (dataset and dataset.thinking_off) or None
-    base = _base_of(parent)
-    return WarmStart(job=name, model=base, artifact=artifact, parent_adapter="Keep", thinking_off=thinking_off)
+    return WarmStart(
+        job=name,
+        model=_base_of(parent),
+        artifact=artifact,
+        parent_adapter="Keep",
+        thinking_off=thinking_off,
+        chat_template=_chat_template_of(parent),
+    )
 
 
 def _base_of(parent: JobView) -> Model:
     return Model.model_validate(job_file(parent).base.to_dict())
+
+
+def _chat_template_of(parent: JobView) -> str | None:
+    """Return the digest of the parent's `model.chatTemplate`; None if it has none, or if it is in its model."""
+    dataset = parent.status.dataset
+    return dataset.chat_template if dataset and _base_of(parent).chat_template else None

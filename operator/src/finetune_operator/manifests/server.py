@@ -76,7 +76,8 @@ def build_deployment(server: ServerView, artifact_uris: Iterable[str], settings:
     if spec is None:
         raise ValueError(f"{server.name}: {server.problem}")
     labels = server_labels(server)
-    volumes = Volumes(readable=[spec.model.uri, *artifact_uris])
+    template = [spec.model.chat_template] if spec.model.chat_template else []
+    volumes = Volumes(readable=[spec.model.uri, *template, *artifact_uris])
     volumes.add_config_map("routes", routes_name(server.name), str(ROUTES_FILE.parent))
     if spec.model_cache:
         volumes.add_claim("model-cache", spec.model_cache, str(MODEL_CACHE))
@@ -136,6 +137,7 @@ def _build_command(spec: ModelServerSpec) -> Serve:
         max_adapters=spec.lora.max_adapters,
         engine=spec.engine,
         revision=spec.model.revision,
+        chat_template=spec.model.chat_template,
         model_cache=Path(MODEL_CACHE if spec.model_cache else SCRATCH),
         keys=str(KEYS) if spec.auth else "",
     )

@@ -91,6 +91,9 @@ def build_stage_job(job: JobView, stage: Stage, attempt: int, settings: Settings
     readable = [*uris, *_incumbent_uri(job, stage)]
     if file.warm_start and (stage is Stage.TRAIN or file.kept):
         readable.append(file.warm_start.artifact.uri)
+    if stage is Stage.PREPARE and spec.model.chat_template:
+        # Later stages use the copy of prepare.
+        readable.append(spec.model.chat_template)
     volumes = Volumes(writable=[file.output_uri], readable=readable)
     volumes.add_annotation("job", JOB_ANNOTATION, JOB_FILE)
     container = _build_container(job, stage, attempt, settings)

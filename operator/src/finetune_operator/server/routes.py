@@ -8,10 +8,11 @@ from finetune_api.modelserver import ModelServerSpec, ServedModel
 from finetune_api.rollout import RolloutStatus, Tally
 
 from finetune_operator.job.evaluation import find_job_under_evaluation
+from finetune_operator.manifests.names import job_file
 from finetune_operator.server.rollouts import VersionTraffic, advance_rollout, assign_weights
 from finetune_operator.state.child_jobs import ServerPod
 from finetune_operator.state.conditions import true_conditions
-from finetune_operator.state.views import JobView
+from finetune_operator.state.views import JobView, ServerView
 
 
 def gates_passed_time(job: JobView) -> datetime | None:
@@ -82,6 +83,7 @@ def _build_route(name: str, job: JobView, *, weight: int, is_hidden: bool = Fals
         bytes=artifact.bytes,
         weight=weight,
         thinking_off=_is_thinking_off(job) or None,
+        chat_template=_find_chat_template(job),
         is_hidden=is_hidden,
     )
 
@@ -90,6 +92,30 @@ def _is_thinking_off(job: JobView) -> bool:
     """Return whether the job's result was trained with thinking switched off."""
     start, dataset = job.status.warm_start, job.status.dataset
     return bool(start.thinking_off if start and start.is_kept else dataset and dataset.thinking_off)
+
+
+def _find_chat_template(job: JobView) -> str | None:
+    """Return the digest of the chat template that a server needs for the job's result; None if its model has it."""
+    dataset, artifact = job.status.dataset, job.status.artifact
+    is_part_of_model = artifact is None or artifact.kind == "Model" or job_file(job).base.chat_template is None
+    return None if is_part_of_model or dataset is None else dataset.chat_template
+
+
+def find_chat_template(server: ServerView, routes: list[Route], pods: list[ServerPod]) -> str | None:
+    """Return the digest of the chat template with which a server's pods must start; None while it is not known.
+
+    It stays the same: the pods that run keep it, and adapters were trained with it.
+
+    Args:
+        server: the ModelServer.
+        routes: the versions that it hosts.
+        pods: its pods.
+    """
+    if server.spec is None or server.spec.model.chat_template is None:
+        return None
+    trained = (route.chat_template for route in routes)
+    started = (pod.loaded.chat_template for pod in pods if pod.ready and pod.loaded)
+    return next(filter(None, (server.status.chat_template, *trained, *started)), None)
 
 
 def describe_served(route: Route, pods: list[ServerPod], before: list[ServedModel]) -> ServedModel:

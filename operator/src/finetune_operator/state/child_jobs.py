@@ -11,6 +11,7 @@ from finetune_api.contract.commands import read_incumbent, read_server_name
 from finetune_api.contract.exit_codes import ExitCode
 from finetune_api.contract.reports import StageReport, parse_report
 from finetune_api.contract.routes import LoadedReport
+from finetune_api.contract.untrusted import make_printable
 from finetune_api.jobstatus import MAX_ATTEMPTS, EvaluationServer
 from finetune_api.meta import QUEUE_LABEL
 from finetune_api.model import Time
@@ -233,14 +234,18 @@ def _terminated(pod: Manifest | None) -> dict[str, Any]:
 
 
 def _waiting(pod: Manifest | None) -> str:
-    """Return why a pod does not run, as `Reason: message`; empty if it runs or is about to."""
+    """Return why a pod does not run, as `Reason: message`; empty if it runs or is about to.
+
+    The message about a container that restarts is what it left when it ended, if it left one.
+    """
     if pod is None:
         return ""
     status = pod.get("status", {})
     for container in status.get("containerStatuses", []):
         waiting = container.get("state", {}).get("waiting", {})
         if waiting.get("reason") not in (None, "ContainerCreating", "PodInitializing"):
-            return f"{waiting['reason']}: {waiting.get('message', '')}"
+            left = container.get("lastState", {}).get("terminated", {}).get("message")
+            return f"{waiting['reason']}: {make_printable(str(left))[:1024] if left else waiting.get('message', '')}"
     for condition in status.get("conditions", []):
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
             return f"{condition.get('reason', '')}: {condition.get('message', '')}"

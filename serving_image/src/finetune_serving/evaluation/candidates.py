@@ -39,6 +39,8 @@ class EvaluationTask:
     """Address of a server that hosts all candidates; empty if the process loads the model itself."""
     today: date | None = None
     """The date for chat templates that print today's; None is the current date."""
+    chat_template: str | None = None
+    """The text of `model.chatTemplate`; None if the base model's own chat template is used."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +60,9 @@ def evaluate_all(
     max_tokens: int,
     server_url: str = "",
     today: date | None = None,
+    chat_template: str | None = None,
 ) -> EvaluationResult:
-    """Evaluate the base model and the models that it is compared with.
+    """Evaluate the base model and the models that it is compared with; the arguments are those of EvaluationTask.
 
     Different models run in one process each, one after the other: only the end of a process frees all GPU memory.
 
@@ -73,7 +76,9 @@ def evaluate_all(
     samples: dict[Role, list[Sample]] = {}
     for model in models:
         same_model = {role: candidate for role, candidate in candidates.items() if candidate.model == model}
-        task = EvaluationTask(same_model, base, revision, examples, scoring, max_tokens, server_url, today)
+        task = EvaluationTask(
+            same_model, base, revision, examples, scoring, max_tokens, server_url, today, chat_template
+        )
         if len(models) == 1:
             result = evaluate_model(task)
         else:
@@ -146,6 +151,8 @@ def _open_builder(tokenizer: Any, task: EvaluationTask) -> PromptBuilder:
         eos = GenerationConfig.from_pretrained(task.tokenizer, revision=task.revision).eos_token_id
     except OSError:  # The model has no generation_config.json.
         eos = PretrainedConfig.get_config_dict(task.tokenizer, revision=task.revision)[0].get("eos_token_id")
+    if task.chat_template:
+        tokenizer.chat_template = task.chat_template
     return PromptBuilder(tokenizer, collect_stop_tokens(eos, tokenizer), task.today)
 
 

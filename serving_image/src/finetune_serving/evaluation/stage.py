@@ -21,6 +21,7 @@ from finetune_api.training import LORA_RANKS
 from finetune_pod.fingerprints import hash_prompt
 from finetune_pod.measurable import Example, choose_gates, choose_metrics, read_traits
 from finetune_pod.model_card import with_scores
+from finetune_pod.template_file import read_prepared_template
 
 from finetune_serving.adapters import AdapterPolicy, AdapterRefusedError, check_model, copy_adapter
 from finetune_serving.evaluation.candidates import EvaluationResult, Role, evaluate_all
@@ -69,7 +70,17 @@ def evaluate(
         candidates |= _check_incumbent(incumbent, model, job, directory, Path(scratch), is_required=is_required)
         candidates["tuned"] = _check_candidate(tuned, job.name, model, job, directory, Path(scratch))
         revision, today = job.base.revision, directory.read_template_date()
-        result = evaluate_all(candidates, revision, examples, scoring, settings.max_new_tokens, server_url, today)
+        template = read_prepared_template(job, directory)
+        result = evaluate_all(
+            candidates,
+            revision,
+            examples,
+            scoring,
+            settings.max_new_tokens,
+            server_url,
+            today,
+            template.text if template else None,
+        )
     samples = result.samples
     if not all(math.isfinite(sample.nll) for sample in samples["tuned"]):
         raise AdapterRefusedError("its likelihoods are not finite numbers: lower hyperparameters.learningRate")

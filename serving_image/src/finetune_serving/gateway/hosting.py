@@ -64,6 +64,8 @@ class Hosting:
     """Whether vLLM reads tool calls in answers."""
     limits: RequestLimits = field(default_factory=RequestLimits)
     """Limits of a single request."""
+    chat_template: str | None = None
+    """Digest of `model.chatTemplate`; None if vLLM renders with the model's own chat template."""
 
     def set_routes(self, routes: Routes) -> None:
         """Replace the routes; versions that are already loaded stay loaded."""
@@ -127,7 +129,8 @@ class Hosting:
 
     def build_report(self) -> LoadedReport:
         """Return the pod's report about its routes."""
-        return LoadedReport(models=[_build_loaded_model(version) for version in self.desired])
+        models = [_build_loaded_model(version) for version in self.desired]
+        return LoadedReport(models=models, chat_template=self.chat_template)
 
 
 def compute_percentile(name: str, client: str) -> float:

@@ -103,6 +103,7 @@ class Loader:
         route = version.route
         source = path_of(route.uri, Path(self._config.root))
         try:
+            self._check_chat_template(route)
             if route.kind == "Model":
                 await asyncio.to_thread(self._check_own_model, route)
             else:
@@ -117,6 +118,18 @@ class Loader:
         ADAPTER_LOADS.labels("loaded").inc()
         version.mark_loaded()
         _LOG.info("loaded %s as %s", route.version_name, route.served_name)
+
+    def _check_chat_template(self, route: Route) -> None:
+        """Check that the version was trained with the chat template that this server renders with."""
+        digests = (route.chat_template, self._config.chat_template)
+        if digests[0] != digests[1]:
+            trained, served = (
+                f"model.chatTemplate {digest[:19]}" if digest else "the model's own" for digest in digests
+            )
+            raise AdapterRefusedError(
+                f"it was trained with another chat template ({trained}) than this server renders with ({served}): serve"
+                " it on a server with the same model.chatTemplate, or train again"
+            )
 
     def _check_own_model(self, route: Route) -> None:
         """Check that the route's model is the one that this server was started with."""

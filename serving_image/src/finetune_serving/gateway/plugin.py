@@ -32,6 +32,7 @@ class FineTunePlugin:
     def attach_router(self, app: FastAPI) -> None:
         """Add the gateway in front of all routes, and the routes `/readyz` and LOADED_PATH."""
         config = read_server_config()
+        self._hosting.chat_template = config.chat_template
         if config.keys:
             # Until the keys have been read no key is valid.
             self._access.keys = {}

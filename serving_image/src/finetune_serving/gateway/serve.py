@@ -7,8 +7,11 @@ from typing import Any
 
 from finetune_api.contract.commands import Serve
 from finetune_api.contract.mounts import SCRATCH, below
+from finetune_api.contract.routes import Routes
 from finetune_api.modelserver import EngineSettings
 from finetune_api.references import BASE_NAME
+from finetune_pod.template_file import TemplateFile, TemplateFileError, read_template
+from pydantic import ValidationError
 
 from finetune_serving.gateway.drain import build_drain_marker_path
 from finetune_serving.vllm_config import (
@@ -33,8 +36,11 @@ def serve(command: Serve, root: Path) -> None:
 
     Raises:
         FetchError: the model cannot be fetched.
-        ModelFilesError: the model cannot be served.
+        ModelFilesError: the model or its chat template cannot be served.
     """
+    template = read_template(command.chat_template, root) if command.chat_template else None
+    if template:
+        check_template(template, command.routes)
     cache = below(root, command.model_cache)
     os.environ["HF_HOME"] = str(cache / "huggingface")
     model = resolve_model(command.model_uri, root, cache)
@@ -49,14 +55,42 @@ def serve(command: Serve, root: Path) -> None:
         root=str(root),
         max_rank=command.max_rank,
         keys=command.keys,
+        chat_template=template.digest if template else None,
     )
     os.environ |= config.to_env()
     # After a container restart the pod's volume may still have the marker.
     build_drain_marker_path(root).unlink(missing_ok=True)
     sys.stdout.flush()
     arguments = build_arguments(command, model, read_config(model, command.revision), gpu=gpu)
+    if template:
+        arguments.append(_copy_template(template, root))
     program = [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", *arguments]
     os.execv(sys.executable, program)  # noqa: S606 - no shell is needed
+
+
+def check_template(template: TemplateFile, routes: Path) -> None:
+    """Refuse a chat template that is not the one with which the server was started first, and its adapters trained.
+
+    Raises:
+        TemplateFileError: the message says what to do.
+    """
+    try:
+        expected = Routes.model_validate_json(routes.read_text()).chat_template
+    except (OSError, ValidationError):  # The loader reports it, and no adapter is loaded.
+        return
+    if expected and expected != template.digest:
+        raise TemplateFileError(
+            f"{template.uri} was changed since this server started with it: restore the content with the digest"
+            f" {expected[:19]}, or create another ModelServer"
+        )
+
+
+def _copy_template(template: TemplateFile, root: Path) -> str:
+    """Copy the template, since the kubelet updates the mounted ConfigMap, and return vLLM's argument for it."""
+    path = below(root, SCRATCH) / "chat-template.jinja"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(template.text, encoding="utf-8")
+    return f"--chat-template={path}"
 
 
 def build_arguments(command: Serve, model: str, model_config: dict[str, Any], *, gpu: bool) -> list[str]:

@@ -59,6 +59,7 @@ SERVER = (
         max_adapters=st.integers(1, 256),
         engine=ENGINES,
         revision=st.none() | TEXTS,
+        chat_template=st.none() | TEXTS,
         model_cache=PATHS,
         keys=st.just("") | TEXTS,
         routes=PATHS,

@@ -1,14 +1,20 @@
 """Which routes a server gets, and the status of a version that some pods have loaded."""
 
+from typing import Any
+
 import pytest
 from finetune_api.contract.routes import LoadedModel, LoadedReport, Route
 from finetune_api.modelserver import Model, ModelServerSpec, ServedModel
-from finetune_operator.server.routes import advance_rollouts, build_routes, describe_served
+from finetune_operator.server.routes import advance_rollouts, build_routes, describe_served, find_chat_template
 from finetune_operator.state.child_jobs import ServerPod
-from finetune_operator.state.views import view_job
+from finetune_operator.state.views import view_job, view_server
 from unit.objects import NOW, evaluated_job
 from unit.pod_reports import DIGEST
 
+DATASET = {"trainExamples": 1, "heldoutExamples": 1, "trainTokens": 1, "longestExampleTokens": 1, "steps": 1} | {
+    "digest": DIGEST
+}
+TEMPLATE, OTHER_TEMPLATE = f"sha256:{'c' * 64}", f"sha256:{'d' * 64}"
 ROUTE = Route(model_name="bot", job="job", uri="pvc://out/job/adapter/1", digest=DIGEST, bytes=1, weight=100)
 
 
@@ -63,11 +69,10 @@ def test_a_server_with_two_versions_of_every_name_is_routed() -> None:
 
 
 def test_a_version_that_was_trained_with_thinking_off_is_served_so() -> None:
-    dataset = {"trainExamples": 1, "heldoutExamples": 1, "trainTokens": 1, "longestExampleTokens": 1, "steps": 1}
     jobs = []
     for name, thinking_off in (("off", True), ("on", False), ("kept", True)):
         manifest = evaluated_job(name, f"bot-{name}")
-        manifest["status"]["dataset"] = dataset | {"digest": DIGEST, "thinkingOff": thinking_off and name != "kept"}
+        manifest["status"]["dataset"] = DATASET | {"thinkingOff": thinking_off and name != "kept"}
         if name == "kept":
             model, artifact = {"uri": "pvc://models/base"}, manifest["status"]["artifact"]
             kept = {"job": "off", "model": model, "artifact": artifact, "parentAdapter": "Keep", "thinkingOff": True}
@@ -76,3 +81,55 @@ def test_a_version_that_was_trained_with_thinking_off_is_served_so() -> None:
     spec = ModelServerSpec(model=Model(uri="pvc://models/base"), lora={"maxAdapters": 3})
     routes = build_routes("shared", spec, advance_rollouts(spec, [], jobs, [], NOW), jobs).routes
     assert {route.job: route.thinking_off for route in routes} == {"off": True, "on": None, "kept": True}
+
+
+@pytest.mark.parametrize(
+    ("changes", "routed"),
+    [
+        ({}, TEMPLATE),
+        # A whole model, and the model into which the parent's adapter was merged, have the template in their files.
+        ({"artifact": {"kind": "Model"}}, None),
+        ({"warmStart": {"parentAdapter": "Merge"}}, None),
+        ({"warmStart": {"parentAdapter": "Train"}}, TEMPLATE),
+        ({"dataset": {"chatTemplate": None}}, None),
+    ],
+)
+def test_an_adapter_is_routed_with_the_chat_template_that_it_was_trained_with(
+    changes: dict[str, Any], routed: str | None
+) -> None:
+    manifest = evaluated_job("job", "bot")
+    manifest["spec"]["model"]["chatTemplate"] = "configmap://templates/chat.jinja"
+    status = manifest["status"]
+    status["dataset"] = DATASET | {"chatTemplate": TEMPLATE} | changes.get("dataset", {})
+    status["artifact"] |= changes.get("artifact", {})
+    if "warmStart" in changes:
+        parent = {"job": "first", "model": manifest["spec"]["model"], "artifact": status["artifact"]}
+        status["warmStart"] = parent | changes["warmStart"]
+    spec = ModelServerSpec(model=Model(uri="pvc://models/base"))
+    jobs = [view_job(manifest)]
+    (route,) = build_routes("shared", spec, advance_rollouts(spec, [], jobs, [], NOW), jobs).routes
+    assert route.chat_template == routed
+
+
+@pytest.mark.parametrize(
+    ("known", "trained", "started", "found"),
+    [
+        (None, None, None, None),
+        (None, None, OTHER_TEMPLATE, OTHER_TEMPLATE),
+        (None, TEMPLATE, OTHER_TEMPLATE, TEMPLATE),
+        (TEMPLATE, OTHER_TEMPLATE, OTHER_TEMPLATE, TEMPLATE),
+    ],
+)
+def test_the_chat_template_of_a_server_stays_the_same(
+    known: str | None, trained: str | None, started: str | None, found: str | None
+) -> None:
+    model = {"uri": "pvc://models/base", "chatTemplate": "configmap://templates/chat.jinja"}
+    metadata = {"name": "shared", "namespace": "team", "uid": "s", "generation": 1}
+    status = {"chatTemplate": known} if known else {}
+    server = view_server({"metadata": metadata, "spec": {"model": model}, "status": status})
+    routes = [ROUTE.model_copy(update={"chat_template": trained})]
+    report = LoadedReport(models=[], chat_template=started)
+    pods = [ServerPod("a", ready=True, address=None, routes_annotation=None, loaded=report)]
+    assert find_chat_template(server, routes, pods) == found
+    bare = view_server({"metadata": metadata, "spec": {"model": {"uri": "pvc://models/base"}}, "status": status})
+    assert find_chat_template(bare, routes, pods) is None

@@ -1,10 +1,13 @@
-"""The arguments of vLLM."""
+"""The arguments of vLLM, and the chat template with which a pod may start."""
 
 from dataclasses import replace
+from pathlib import Path
 
+import pytest
 from finetune_api.contract.commands import Serve
 from finetune_api.modelserver import EngineSettings
-from finetune_serving.gateway.serve import build_arguments
+from finetune_pod.template_file import TemplateFile, TemplateFileError
+from finetune_serving.gateway.serve import build_arguments, check_template
 
 CONFIG = {"architectures": ["LlamaForCausalLM"]}
 
@@ -37,3 +40,14 @@ def test_engine_settings_become_arguments_of_vllm() -> None:
         "--max-num-seqs=32",
         "--dtype=bfloat16",
     }
+
+
+def test_a_pod_starts_only_with_the_template_of_its_server(tmp_path: Path) -> None:
+    template = TemplateFile("configmap://templates/chat.jinja", "{{ messages }}")
+    routes = tmp_path / "routes.json"
+    check_template(template, routes)  # Nothing is known yet.
+    for text in ("damaged", '{"routes": []}', f'{{"routes": [], "chatTemplate": "{template.digest}"}}'):
+        routes.write_text(text)
+        check_template(template, routes)
+    with pytest.raises(TemplateFileError, match=f"^{template.uri} was changed since this server started with it"):
+        check_template(replace(template, text="{{ messages }}."), routes)

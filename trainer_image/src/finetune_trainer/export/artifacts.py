@@ -9,6 +9,7 @@ from finetune_api.artifact import Artifact
 from finetune_api.conditions import Reason
 from finetune_api.contract.mounts import path_of
 from finetune_api.digest import digest_directory
+from finetune_pod.template_file import TemplateFile
 
 from finetune_trainer.failures import StageError
 from finetune_trainer.loading import choose_model_class, import_peft
@@ -41,13 +42,14 @@ def find_artifact(artifact: Artifact, job_name: str, root: Path) -> Path:
     return directory
 
 
-def merge_adapter(model_directory: Path, adapter: Path, target: Path) -> None:
+def merge_adapter(model_directory: Path, adapter: Path, target: Path, template: TemplateFile | None) -> None:
     """Merge an adapter into the weights of its base model, in the precision of the base model.
 
     Args:
         model_directory: the base model.
         adapter: the adapter.
         target: the directory of the merged model, which appears only when complete.
+        template: the chat template of the merged model; None is that of the base model.
     """
     from transformers import AutoConfig, AutoTokenizer
 
@@ -59,7 +61,10 @@ def merge_adapter(model_directory: Path, adapter: Path, target: Path) -> None:
     )
     merged: Any = import_peft().PeftModel.from_pretrained(model, adapter).merge_and_unload()
     merged.save_pretrained(partial, safe_serialization=True)
-    AutoTokenizer.from_pretrained(model_directory, trust_remote_code=False).save_pretrained(partial)
+    tokenizer = AutoTokenizer.from_pretrained(model_directory, trust_remote_code=False)
+    if template:
+        tokenizer.chat_template = template.text
+    tokenizer.save_pretrained(partial)
     shutil.rmtree(target, ignore_errors=True)
     partial.rename(target)
     _LOG.info("wrote the merged model to %s", target)

@@ -61,11 +61,14 @@ def write_card(job: JobFile, directory: JobDirectory, result: TrainingResult) ->
 def build_card(job: JobFile, result: TrainingResult, statistics: dict[str, Any]) -> str:
     """Return the card as Markdown, without scores, which are added after the evaluation. No I/O."""
     spec = job.spec
+    digest = statistics.get("chatTemplate")
     license_id = result.base_license or "unknown, see the base model"
     training = result.training
     intro = (
         f"`{job.base.uri}`{_describe_revision(job.base.revision)}, fine-tuned with `{spec.method.name}`"
-        f" (`{spec.adapter.name}`). License of the base model: {license_id}.\n"
+        f" (`{spec.adapter.name}`). License of the base model: {license_id}."
+        + (f" Chat template: `{spec.model.chat_template}`, `{digest}`." if digest else "")
+        + "\n"
     )
     outcome = (
         f"{training.steps} steps, final training loss {training.loss:.4f}."

@@ -14,6 +14,7 @@ from finetune_api.uris import parse_uri
 from finetune_trainer.export.artifacts import find_artifact, merge_adapter
 from finetune_trainer.export.destinations import copy_to_bucket, push_to_hub
 from finetune_trainer.fetch.sources import find_model
+from finetune_trainer.prepared import read_chat_template
 
 
 def export(job: JobFile, directory: JobDirectory, artifact: Artifact) -> StageReport:
@@ -32,6 +33,8 @@ def export(job: JobFile, directory: JobDirectory, artifact: Artifact) -> StageRe
     merged = _merge(job, directory, artifact, result) if output.merged else None
     history = JobDirectory.of_artifact(artifact, directory.root).history
     files = _collect_files(history, path_of(merged.uri, directory.root) if merged else None, result)
+    if (template := read_chat_template(job, directory)) and artifact.kind == "Adapter":
+        files["chat_template.jinja"] = template.text.encode()
     card, commit = directory.model_card, None
     if job.bucket_uri:
         copy_to_bucket(job.bucket_uri, files | _build_card(card, artifact, merged, job.bucket_uri))
@@ -49,7 +52,8 @@ def _merge(job: JobFile, directory: JobDirectory, artifact: Artifact, adapter: P
     attempt = artifact.uri.rpartition("/")[2]
     target = directory.model(int(attempt))
     target.parent.mkdir(exist_ok=True)
-    merge_adapter(find_model(job.base, directory.root, weights=True), adapter, target)
+    model_directory = find_model(job.base, directory.root, weights=True)
+    merge_adapter(model_directory, adapter, target, read_chat_template(job, directory))
     return describe_artifact(target, f"{job.output_uri}/model/{attempt}", "Model")
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from finetune_api.contract.jobfile import JobDirectory
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.summaries import ChosenHyperparameters
+from finetune_pod.template_file import TemplateFile
 
 from finetune_trainer.prepare.packing_check import measure_leak
 from finetune_trainer.prepare.row_issues import RowIssues
@@ -35,10 +36,15 @@ def explain_no_packing(spec: FineTuneJobSpec, model_directory: Path) -> str:
 
 
 def write_decisions(
-    directory: JobDirectory, hyperparameters: ChosenHyperparameters, template_date: date | None
+    directory: JobDirectory,
+    hyperparameters: ChosenHyperparameters,
+    template_date: date | None,
+    template: TemplateFile | None,
 ) -> None:
     """Write what later stages must know."""
     write_hyperparameters(directory, hyperparameters)
+    if template:
+        directory.chat_template.write_text(template.text, encoding="utf-8")
     if template_date:
         directory.template_date.write_text(template_date.isoformat())
 

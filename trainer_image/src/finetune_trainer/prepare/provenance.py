@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from finetune_api.contract.mounts import path_of
+from finetune_api.modelserver import Model
 from finetune_pod.modelfiles import SMALL_FILES
 
 _COMMIT = re.compile(r"/snapshots/([0-9a-f]{40})/")
@@ -29,9 +31,22 @@ def describe_files(uri: str, files: list[Path]) -> dict[str, Any]:
     }
 
 
-def describe_model(uri: str, directory: Path) -> dict[str, Any]:
-    """Return the same for a model's configuration and tokenizer; its weights are not read during prepare."""
-    return describe_files(uri, sorted({path for pattern in SMALL_FILES for path in directory.glob(pattern)}))
+def describe_model(model: Model, directory: Path, root: Path) -> list[dict[str, Any]]:
+    """Return the same for a model's configuration and tokenizer, and for the chat template of `model.chatTemplate`.
+
+    The weights are not read during prepare.
+
+    Args:
+        model: the model.
+        directory: the directory of the model.
+        root: the directory below which ConfigMaps are mounted.
+    """
+    files = sorted({path for pattern in SMALL_FILES for path in directory.glob(pattern)})
+    template = model.chat_template
+    return [
+        describe_files(model.uri, files),
+        *([describe_files(template, [path_of(template, root)])] if template else []),
+    ]
 
 
 def _digest_file(path: Path) -> str:

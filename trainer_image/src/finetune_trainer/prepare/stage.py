@@ -26,6 +26,7 @@ from finetune_trainer.prepare.provenance import describe_model
 from finetune_trainer.prepare.report import PrepareReport
 from finetune_trainer.prepare.shape import ModelShape, read_shape
 from finetune_trainer.prepare.step_geometry import SampleLengths, build_geometry
+from finetune_trainer.prepare.template_check import read_chat_template
 from finetune_trainer.prepare.trial_step import try_training_step
 from finetune_trainer.tokenizer import Tokenizer
 from finetune_trainer.train.schedule import (
@@ -57,13 +58,14 @@ def prepare(job: JobFile, directory: JobDirectory, kind: GpuKind | None, currenc
     check_destinations(job)
     model_directory = find_model(spec.model, directory.root, weights=False)
     shape = read_shape(model_directory, spec.model.uri)
+    template = read_chat_template(job, shape, directory.root)
     today = directory.read_template_date() or datetime.now(UTC).date()
-    tokenizer = Tokenizer(model_directory, spec.model.uri, today)
+    tokenizer = Tokenizer(model_directory, spec.model.uri, today, template)
     check_model_support(spec, shape, tokenizer.max_token_id)
     if spec.compute.resources.gpus and not job.kept:
         try_training_step(spec, model_directory, tokenizer.tokenizer)
     packing_problem = "" if job.kept else explain_no_packing(spec, model_directory)
-    report = PrepareReport(directory.report("prepare"), [describe_model(spec.model.uri, model_directory)])
+    report = PrepareReport(directory.report("prepare"), describe_model(spec.model, model_directory, directory.root))
     try:
         data = prepare_dataset(spec, directory, tokenizer, report)
     except StageError:
@@ -76,7 +78,7 @@ def prepare(job: JobFile, directory: JobDirectory, kind: GpuKind | None, currenc
     if spec.adapter.low_rank:
         layers, _ = choose_target_modules(spec, shape.linear_layers, shape.architectures)
         hyperparameters = hyperparameters.model_copy(update={"target_modules": list_kinds(layers)})
-    write_decisions(directory, hyperparameters, template_date)
+    write_decisions(directory, hyperparameters, template_date, template)
     problems = {
         "packing": packing_problem,
         "renderer": explain_renderer(shape),
@@ -86,6 +88,7 @@ def prepare(job: JobFile, directory: JobDirectory, kind: GpuKind | None, currenc
     check_evaluation_on_heldout(spec, directory.heldout_data, tokenizer)
     steps = estimate_steps(spec, hyperparameters, data.lengths.longest)
     summary = summarize(spec, data, report.scans, steps, directory.train_data.parent)
+    summary = summary.model_copy(update={"chat_template": template.digest if template else None})
     estimate = _estimate(spec, hyperparameters, shape, data.lengths, None if job.kept else kind, currency)
     report.write(_compute_statistics(summary, estimate, data))
     formats = ", ".join(dict.fromkeys(str(scan.format) for scan in data.mix.scans))

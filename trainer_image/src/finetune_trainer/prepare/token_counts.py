@@ -181,7 +181,8 @@ def _check_answers(field: str, answers: list[Answer]) -> Iterator[RowWarning]:
         yield RowWarning(
             "stop",
             f"{field} does not end with a stop token of the model, so the model may not learn to stop:"
-            " add the token that ends a turn to eos_token_id in the model's generation_config.json",
+            " add the token that ends a turn to eos_token_id in the model's generation_config.json, or end answers with"
+            " {{ eos_token }} in model.chatTemplate",
         )
     if any(len(answer.ids) - answer.stops < 2 for answer in answers):
         yield RowWarning("short", f"the answer in {field} is a single token: is it complete?")

@@ -19,6 +19,7 @@ from finetune_api.summaries import ChosenHyperparameters, TrainingSummary
 from finetune_trainer.export.model_card import TrainingResult, read_license, write_card
 from finetune_trainer.failures import StageError, diagnose
 from finetune_trainer.fetch.sources import find_model
+from finetune_trainer.prepared import read_chat_template
 from finetune_trainer.tokenizer import Tokenizer
 from finetune_trainer.train.checkpoints import (
     find_newest_complete,
@@ -69,7 +70,8 @@ def train(job: JobFile, directory: JobDirectory, attempt: int, metrics_port: int
     chosen = load_hyperparameters(job.spec, directory)
     base_model = find_model(job.spec.model, directory.root, weights=True)
     model_directory = merge_parent_adapter(job, base_model, directory, processes)
-    tokenizer = Tokenizer(model_directory, job.spec.model.uri, directory.read_template_date())
+    template = read_chat_template(job, directory)
+    tokenizer = Tokenizer(model_directory, job.spec.model.uri, directory.read_template_date(), template)
     set_seed(job.spec.hyperparameters.seed)  # TRL creates the adapter before its trainer sets the seed.
     callback = TrainingCallback(started)
     model, peft_config = _load_model(job, model_directory, directory)

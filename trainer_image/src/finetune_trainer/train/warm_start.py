@@ -9,6 +9,7 @@ from finetune_api.contract.mounts import path_of
 
 from finetune_trainer.export.artifacts import find_artifact, merge_adapter
 from finetune_trainer.loading import import_peft
+from finetune_trainer.prepared import read_chat_template
 
 _LOG = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ def merge_parent_adapter(job: JobFile, model_directory: Path, directory: JobDire
     if processes.is_main_process:
         adapter = find_artifact(parent.artifact, parent.job, directory.root)
         if parent.parent_adapter == "Merge" and not target.exists():
-            merge_adapter(model_directory, adapter, target)
+            merge_adapter(model_directory, adapter, target, read_chat_template(job, directory))
     if parent.parent_adapter != "Merge":
         return model_directory
     processes.wait_for_everyone()
