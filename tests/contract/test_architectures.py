@@ -12,8 +12,8 @@ def test_the_list_matches_the_installed_vllm(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "families.architectures", str(generated)]
     subprocess.run(command, check=True, capture_output=True)
     root = Path(__file__).parents[2]
-    ruff = [Path(sys.executable).with_name("ruff"), "format", "--quiet", "--config", root / "pyproject.toml"]
-    subprocess.run([*ruff, generated], check=True)
+    ruff = str(Path(sys.executable).with_name("ruff"))
+    subprocess.run([ruff, "format", "--quiet", "--config", str(root / "pyproject.toml"), str(generated)], check=True)
     checked_in = root / "pod_common/src/finetune_pod/architectures.py"
     assert generated.read_text() == checked_in.read_text(), "run: make generate"
     assert "FalconForCausalLM" in WITHOUT_LORA
