@@ -136,7 +136,7 @@ def test_a_full_volume_is_reported(model: Path, tmp_path: Path) -> None:
     workspace = make_workspace(tmp_path, model, make_price_chats(40))
     workspace.directory.train_data.parent.mkdir(parents=True)
     # /dev/full returns ENOSPC for every write.
-    workspace.directory.train_data.with_name("all.part").symlink_to("/dev/full")
+    workspace.directory.train_data.with_name("source-0.part").symlink_to("/dev/full")
     status, report = workspace.run("prepare")
     assert (status, reason_of(report)) == (ExitCode.STORAGE_FULL, Reason.STORAGE_FULL), workspace.log
     assert report is not None
