@@ -170,7 +170,7 @@ def run_until_ready(command: list[str], url: str, log: Path, **environment: str)
             return False
 
     try:
-        wait_for(is_ready, lambda: log.read_text()[-3000:], 240)
+        wait_for(is_ready, lambda: log.read_text()[-3000:], 600)
         yield process.pid
     finally:
         process.terminate()
