@@ -9,6 +9,8 @@ from finetune_api.conditions import Reason
 
 from finetune_pod.architectures import WITH_IMAGES
 
+LANGUAGE_MODEL = "ForCausalLM"
+"""How the name of a language model's architecture ends, but for those in WITH_IMAGES."""
 SMALL_FILES = ("*.json", "*.txt", "*.model", "*.jinja")
 """The files of configuration and tokenizer."""
 WEIGHT_FILES = ("*.safetensors", "*.safetensors.index.json", "README.md")
@@ -27,7 +29,7 @@ class UnsafeModelError(ModelFilesError):
     reason = Reason.MODEL_UNSAFE
 
 
-def read_model_config(directory: Path, uri: str, architecture: str = "ForCausalLM") -> dict[str, Any]:
+def read_model_config(directory: Path, uri: str, architecture: str = LANGUAGE_MODEL) -> dict[str, Any]:
     """Return the model's config.json after all checks.
 
     Args:
@@ -47,7 +49,8 @@ def read_model_config(directory: Path, uri: str, architecture: str = "ForCausalL
     if "auto_map" in config or list(directory.glob("*.py")):
         raise UnsafeModelError(f"{uri} contains its own code, which is never run: use a model without code")
     architectures = config.get("architectures") or []
-    if not any(str(name).endswith(architecture) or name in WITH_IMAGES for name in architectures):
+    others = WITH_IMAGES if architecture == LANGUAGE_MODEL else ()
+    if not any(str(name).endswith(architecture) or name in others for name in architectures):
         names = ", ".join(map(str, architectures)) or "of unknown architecture"
         raise ModelFilesError(f"{uri} is {names}: a *{architecture} is needed")
     return config

@@ -12,7 +12,7 @@ from finetune_api.contract.routes import Route
 from finetune_api.digest import digest_directory
 from finetune_api.modelserver import Model
 from finetune_pod.architectures import LORA_LAYERS
-from finetune_pod.modelfiles import ModelFilesError, check_safetensors, read_model_config
+from finetune_pod.modelfiles import LANGUAGE_MODEL, ModelFilesError, check_safetensors, read_model_config
 
 from finetune_serving.weights import Shapes, check_adapter_weights
 
@@ -129,7 +129,7 @@ def check_model(directory: Path, expected: Artifact | Route, *, is_reward: bool)
         raise FileNotFoundError(2, "no such directory", str(directory))
     try:
         _check_size(directory, expected.bytes)
-        read_model_config(directory, expected.uri, "ForSequenceClassification" if is_reward else "ForCausalLM")
+        read_model_config(directory, expected.uri, "ForSequenceClassification" if is_reward else LANGUAGE_MODEL)
         if digest_directory(directory) != expected.digest:
             raise AdapterRefusedError(_describe_wrong_digest(expected.digest))
         check_safetensors([path.name for path in directory.iterdir()], expected.uri)
