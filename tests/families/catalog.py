@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+from finetune_trainer.prepare.tiny_model import shrink
+
 
 @dataclass(frozen=True)
 class Family:
@@ -28,6 +30,17 @@ PUBLISHED_FIELDS: dict[str, dict[str, Any]] = {
     "minimax_m2": {"rotary_dim": 16, "scoring_func": "sigmoid"},
 }
 """Fields that published models of a type have, and the configuration of transformers has not."""
+
+
+def build_tiny_config(model_type: str, architecture: str) -> Any:
+    """Return the configuration of a tiny model with the layers of the published ones."""
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    config = shrink(CONFIG_MAPPING[model_type](**PUBLISHED_FIELDS.get(model_type, {})))
+    config.architectures = [architecture]
+    return config
+
+
 FAMILIES = {
     family.model_type: family
     for family in (

@@ -13,12 +13,12 @@ from finetune_serving.vllm_config import choose_cpu_dtype, read_config, set_envi
 
 set_environment(gpu=False)
 
-from families.catalog import FAMILIES, PUBLISHED_FIELDS, Family  # noqa: E402
+from families.catalog import FAMILIES, Family, build_tiny_config  # noqa: E402
 from finetune_serving.evaluation.engine import ModelCandidate, VllmEngine  # noqa: E402
 from finetune_serving.evaluation.questions import Question, Sequence  # noqa: E402
 from finetune_trainer.loading import choose_model_class, import_peft  # noqa: E402
 from finetune_trainer.prepare.packing_check import measure_leak  # noqa: E402
-from finetune_trainer.prepare.tiny_model import find_text_values, set_sizes, shrink  # noqa: E402
+from finetune_trainer.prepare.tiny_model import find_text_values, set_sizes  # noqa: E402
 from model.tiny import make_tiny_tokenizer  # noqa: E402
 from workspace import Workspace, make_price_chats, make_workspace  # noqa: E402
 
@@ -55,11 +55,10 @@ _RANDOM_SCALE = 0.05
 def build_model(family: Family, directory: Path) -> Any:
     """Write a tiny model of a family with random weights and a tokenizer, and return it in float32."""
     import torch
-    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
     tokenizer = make_tiny_tokenizer(directory)
-    config = shrink(CONFIG_MAPPING[family.model_type](**PUBLISHED_FIELDS.get(family.model_type, {})))
-    values = config.to_dict() | {"architectures": [family.architecture]}
+    config = build_tiny_config(family.model_type, family.architecture)
+    values = config.to_dict()
     text = find_text_values(config, values)
     for part in (text, *(text.get("per_layer_config") or {}).values()):
         set_sizes(part, _SIZES)

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from families.catalog import FAMILIES, PUBLISHED_FIELDS
+from families.catalog import FAMILIES, build_tiny_config
 from finetune_api.conditions import Reason
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_trainer.failures import StageError
@@ -12,7 +12,6 @@ from finetune_trainer.loading import choose_model_class, import_peft
 from finetune_trainer.prepare.model_check import check_model_support, explain_layers
 from finetune_trainer.prepare.shape import read_shape
 from finetune_trainer.prepare.step_geometry import count_trainable
-from finetune_trainer.prepare.tiny_model import shrink
 from finetune_trainer.train.models import build_peft_config
 from finetune_trainer.train.target_modules import choose_target_modules, list_kinds
 
@@ -21,11 +20,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 def write_tiny(model_type: str, directory: Path) -> Path:
     """Write the configuration of a tiny model of a family."""
-    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
-
-    config = shrink(CONFIG_MAPPING[model_type](**PUBLISHED_FIELDS.get(model_type, {})))
-    config.architectures = [FAMILIES[model_type].architecture]
-    config.save_pretrained(directory)
+    build_tiny_config(model_type, FAMILIES[model_type].architecture).save_pretrained(directory)
     return directory
 
 

@@ -1,5 +1,6 @@
 """How every stage loads models and adapters with transformers and PEFT."""
 
+from pathlib import Path
 from typing import Any
 
 from finetune_pod.architectures import WITH_IMAGES
@@ -26,3 +27,17 @@ def choose_model_class(config: Any) -> Any:
     from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
     return AutoModelForImageTextToText if set(config.architectures or ()) & WITH_IMAGES else AutoModelForCausalLM
+
+
+def load_language_model(directory: Path, **options: Any) -> Any:
+    """Load a language model with its weights.
+
+    Args:
+        directory: of the model.
+        options: for `from_pretrained`.
+    """
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(directory, trust_remote_code=False)
+    options |= {"use_safetensors": True, "trust_remote_code": False}
+    return choose_model_class(config).from_pretrained(directory, **options)

@@ -37,7 +37,7 @@ from finetune_operator.job.evaluation import choose_evaluation_server, find_reco
 from finetune_operator.job.expiry import find_expiry, is_retired
 from finetune_operator.job.plan_builder import PlanBuilder
 from finetune_operator.job.quota import check_insufficient_quota, check_over_quota, count_gpus, needs_job_quota
-from finetune_operator.job.results import record_report
+from finetune_operator.job.results import find_template_digest, record_report
 from finetune_operator.job.serving import deploy
 from finetune_operator.job.snapshot import JobSnapshot
 from finetune_operator.job.suspension import explain_stopping, explain_suspension, name_stopping, resume, suspend
@@ -134,8 +134,8 @@ class JobPlanner:
             problem = check_sources(self.spec.dataset, self.settings.sources.https_hosts)
             if problem:
                 return problem
-        base, dataset = job_file(self.builder.job).base, self.builder.status.dataset
-        template = dataset.chat_template if dataset and base.chat_template else None
+        base = job_file(self.builder.job).base
+        template = find_template_digest(base, self.builder.status.dataset)
         return check_server(self.spec, base, snapshot.server, template, controls_server=snapshot.controls_server)
 
     def _advance(self) -> None:

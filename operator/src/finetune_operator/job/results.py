@@ -3,7 +3,9 @@
 from finetune_api.conditions import Reason
 from finetune_api.contract.reports import StageReport
 from finetune_api.jobstatus import TrainingProgress
+from finetune_api.modelserver import Model
 from finetune_api.stage import Stage
+from finetune_api.summaries import DatasetSummary
 
 from finetune_operator.job.plan_builder import PlanBuilder
 from finetune_operator.state.conditions import STAGE_CONDITIONS
@@ -47,3 +49,13 @@ def record_report(builder: PlanBuilder, stage: Stage, report: StageReport) -> bo
             return False
     builder.conditions.set(STAGE_CONDITIONS[stage], status=True, reason=reason, message=message)
     return True
+
+
+def find_template_digest(base: Model, dataset: DatasetSummary | None) -> str | None:
+    """Return the digest of the `model.chatTemplate` that `prepare` read; None before, or if the base model has none.
+
+    Args:
+        base: the base model of a job; that of a merged model or of one trained as a whole contains its template.
+        dataset: the summary in the status of the job.
+    """
+    return dataset.chat_template if dataset and base.chat_template else None

@@ -10,6 +10,7 @@ from finetune_api.warm_start import WarmStart
 
 from finetune_operator.job.acceptance import Problem
 from finetune_operator.job.plan_builder import PlanBuilder
+from finetune_operator.job.results import find_template_digest
 from finetune_operator.manifests.names import job_file
 from finetune_operator.state.conditions import true_conditions
 from finetune_operator.state.plan import REQUEUE_SOON_SECONDS
@@ -75,7 +76,8 @@ def resolve_parent(spec: FineTuneJobSpec, parent: JobView | None) -> WarmStart |
             f"adapter differs from the adapter of FineTuneJob {name}, which this job trains further:"
             " copy it from there, or set model.parentAdapter to Merge to train a new one"
         )
-    base, template = _base_of(parent), _chat_template_of(parent)
+    base = _base_of(parent)
+    template = find_template_digest(base, parent.status.dataset)
     return WarmStart(job=name, model=base, artifact=artifact, parent_adapter=mode, chat_template=template)
 
 
@@ -95,21 +97,16 @@ def _resolve_kept(
         )
     dataset = parent.status.dataset
     thinking_off = (dataset and dataset.thinking_off) or None
+    base = _base_of(parent)
     return WarmStart(
         job=name,
-        model=_base_of(parent),
+        model=base,
         artifact=artifact,
         parent_adapter="Keep",
         thinking_off=thinking_off,
-        chat_template=_chat_template_of(parent),
+        chat_template=find_template_digest(base, dataset),
     )
 
 
 def _base_of(parent: JobView) -> Model:
     return Model.model_validate(job_file(parent).base.to_dict())
-
-
-def _chat_template_of(parent: JobView) -> str | None:
-    """Return the digest of the parent's `model.chatTemplate`; None if it has none, or if it is in its model."""
-    dataset = parent.status.dataset
-    return dataset.chat_template if dataset and _base_of(parent).chat_template else None

@@ -5,6 +5,7 @@ from typing import Any
 from finetune_api.artifact import Artifact, Incumbent
 from finetune_api.compute import Compute, Placement, Resources
 from finetune_api.contract.commands import Evaluate, Export, Prepare, Train, build_server_url
+from finetune_api.contract.jobfile import JobFile
 from finetune_api.contract.mounts import (
     BUCKET,
     DEFAULT_CLAIM,
@@ -88,13 +89,7 @@ def build_stage_job(job: JobView, stage: Stage, attempt: int, settings: Settings
     name, labels = stage_job_name(job, stage, attempt), stage_labels(job, stage, attempt)
     sources = _sources(spec, stage)
     uris = [source.uri for source in sources.values()]
-    readable = [*uris, *_incumbent_uri(job, stage)]
-    if file.warm_start and (stage is Stage.TRAIN or file.kept):
-        readable.append(file.warm_start.artifact.uri)
-    if stage is Stage.PREPARE and spec.model.chat_template:
-        # Later stages use the copy of prepare.
-        readable.append(spec.model.chat_template)
-    volumes = Volumes(writable=[file.output_uri], readable=readable)
+    volumes = Volumes(writable=[file.output_uri], readable=[*uris, *_list_other_uris(job, file, stage)])
     volumes.add_annotation("job", JOB_ANNOTATION, JOB_FILE)
     container = _build_container(job, stage, attempt, settings)
     env = _build_env(sources, settings) + _tracker_env(spec.tracking if stage is Stage.TRAIN else None)
@@ -254,12 +249,17 @@ def _artifact_of(job: JobView) -> Artifact:
     return job.status.artifact
 
 
-def _incumbent_uri(job: JobView, stage: Stage) -> list[str]:
-    """Return the URI of the incumbent's artifact for an evaluation; empty if there is none."""
-    incumbent = job.status.incumbent
-    if stage is not Stage.EVALUATE or incumbent is None or incumbent.artifact is None:
-        return []
-    return [incumbent.artifact.uri]
+def _list_other_uris(job: JobView, file: JobFile, stage: Stage) -> list[str]:
+    """Return the URIs that a stage reads besides the user's sources: artifacts of other jobs, and the chat template."""
+    uris, incumbent = [], job.status.incumbent
+    if stage is Stage.EVALUATE and incumbent and incumbent.artifact:
+        uris.append(incumbent.artifact.uri)
+    if file.warm_start and (stage is Stage.TRAIN or file.kept):
+        uris.append(file.warm_start.artifact.uri)
+    if stage is Stage.PREPARE and file.spec.model.chat_template:
+        # Later stages use the copy of prepare.
+        uris.append(file.spec.model.chat_template)
+    return uris
 
 
 def _queue_label(job: JobView, stage: Stage, compute: Compute) -> dict[str, str]:

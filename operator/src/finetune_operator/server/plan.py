@@ -25,7 +25,7 @@ from finetune_operator.manifests.server import (
     digest_routes,
     endpoint_of,
 )
-from finetune_operator.server.routes import advance_rollouts, build_routes, describe_served, find_chat_template
+from finetune_operator.server.routes import advance_rollouts, build_routes, describe_served, pin_chat_template
 from finetune_operator.settings import Settings
 from finetune_operator.state.child_jobs import IMAGE_PULL_ERRORS, ServerPod
 from finetune_operator.state.conditions import Conditions, changed_conditions
@@ -57,7 +57,7 @@ def plan_server(server: ServerView, snapshot: ServerSnapshot, settings: Settings
         return _refuse(server, *problem, now)
     rollouts = advance_rollouts(spec, server.status.rollouts, snapshot.jobs, pods, now)
     routes = build_routes(server.name, spec, rollouts, snapshot.jobs)
-    chat_template = find_chat_template(server, routes.routes, pods)
+    chat_template = pin_chat_template(server, routes.routes, pods)
     routes = routes.model_copy(update={"chat_template": chat_template})
     public = [route for route in routes.routes if not route.is_hidden]
     models = [describe_served(route, pods, server.status.models) for route in public]

@@ -8,6 +8,7 @@ from finetune_api.modelserver import ModelServerSpec, ServedModel
 from finetune_api.rollout import RolloutStatus, Tally
 
 from finetune_operator.job.evaluation import find_job_under_evaluation
+from finetune_operator.job.results import find_template_digest
 from finetune_operator.manifests.names import job_file
 from finetune_operator.server.rollouts import VersionTraffic, advance_rollout, assign_weights
 from finetune_operator.state.child_jobs import ServerPod
@@ -74,6 +75,7 @@ def build_routes(server: str, spec: ModelServerSpec, rollouts: list[RolloutStatu
 def _build_route(name: str, job: JobView, *, weight: int, is_hidden: bool = False) -> Route | None:
     if (artifact := job.status.artifact) is None:
         return None
+    template = find_template_digest(job_file(job).base, job.status.dataset)
     return Route(
         model_name=name,
         job=job.name,
@@ -83,7 +85,8 @@ def _build_route(name: str, job: JobView, *, weight: int, is_hidden: bool = Fals
         bytes=artifact.bytes,
         weight=weight,
         thinking_off=_is_thinking_off(job) or None,
-        chat_template=_find_chat_template(job),
+        # A whole model contains its chat template.
+        chat_template=None if artifact.kind == "Model" else template,
         is_hidden=is_hidden,
     )
 
@@ -94,14 +97,7 @@ def _is_thinking_off(job: JobView) -> bool:
     return bool(start.thinking_off if start and start.is_kept else dataset and dataset.thinking_off)
 
 
-def _find_chat_template(job: JobView) -> str | None:
-    """Return the digest of the chat template that a server needs for the job's result; None if its model has it."""
-    dataset, artifact = job.status.dataset, job.status.artifact
-    is_part_of_model = artifact is None or artifact.kind == "Model" or job_file(job).base.chat_template is None
-    return None if is_part_of_model or dataset is None else dataset.chat_template
-
-
-def find_chat_template(server: ServerView, routes: list[Route], pods: list[ServerPod]) -> str | None:
+def pin_chat_template(server: ServerView, routes: list[Route], pods: list[ServerPod]) -> str | None:
     """Return the digest of the chat template with which a server's pods must start; None while it is not known.
 
     It stays the same: the pods that run keep it, and adapters were trained with it.

@@ -2,7 +2,7 @@
 
 import logging
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from multiprocessing import get_context
 from typing import Any, Literal
@@ -14,7 +14,7 @@ from finetune_serving.evaluation.estimators import Sample
 from finetune_serving.evaluation.questions import PromptBuilder, Question
 from finetune_serving.evaluation.remote_engine import RemoteEngine
 from finetune_serving.evaluation.scoring import Scoring, score_output
-from finetune_serving.vllm_config import has_gpu
+from finetune_serving.vllm_config import has_gpu, read_config
 
 _LOG = logging.getLogger(__name__)
 
@@ -23,10 +23,9 @@ Role = Literal["base", "incumbent", "tuned"]
 
 @dataclass(frozen=True)
 class EvaluationTask:
-    """The work of one process: the evaluation of one model in vLLM and of all adapters on it."""
+    """An evaluation; each process gets the part of it with the candidates of one model."""
 
     candidates: dict[Role, ModelCandidate]
-    """Candidates with the same model."""
     tokenizer: str
     """The base model, whose tokenizer and chat template are used for all models."""
     revision: str | None
@@ -52,17 +51,8 @@ class EvaluationResult:
     samples: dict[Role, list[Sample]]
 
 
-def evaluate_all(
-    candidates: dict[Role, ModelCandidate],
-    revision: str | None,
-    examples: list[dict[str, Any]],
-    scoring: Scoring,
-    max_tokens: int,
-    server_url: str = "",
-    today: date | None = None,
-    chat_template: str | None = None,
-) -> EvaluationResult:
-    """Evaluate the base model and the models that it is compared with; the arguments are those of EvaluationTask.
+def evaluate_all(task: EvaluationTask) -> EvaluationResult:
+    """Evaluate candidates with any models: the base model and those that it is compared with.
 
     Different models run in one process each, one after the other: only the end of a process frees all GPU memory.
 
@@ -70,25 +60,24 @@ def evaluate_all(
         ValueError: no example fits the models.
         BrokenProcessPool: the kernel killed a process.
     """
-    base = candidates["base"].model
+    candidates = task.candidates
     models = list(dict.fromkeys(candidate.model for candidate in candidates.values()))
     questions: list[Question] = []
     samples: dict[Role, list[Sample]] = {}
     for model in models:
         same_model = {role: candidate for role, candidate in candidates.items() if candidate.model == model}
-        task = EvaluationTask(
-            same_model, base, revision, examples, scoring, max_tokens, server_url, today, chat_template
-        )
+        task = replace(task, candidates=same_model)
         if len(models) == 1:
             result = evaluate_model(task)
         else:
             with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
                 is_reward = any(candidate.is_reward for candidate in same_model.values())
                 result = process.submit(evaluate_reward_model if is_reward else evaluate_model, task).result()
-        if questions and len(result.questions) != len(examples):
+        if questions and len(result.questions) != len(task.examples):
             raise ValueError("the tuned model has a smaller maximum length than its base model")
         # Examples that do not fit the first model are skipped for the others too.
-        questions, examples = result.questions, [question.example for question in result.questions]
+        questions = result.questions
+        task = replace(task, examples=[question.example for question in questions])
         samples |= result.samples
     return EvaluationResult(questions, samples)
 
@@ -145,12 +134,12 @@ def evaluate_reward_model(task: EvaluationTask) -> EvaluationResult:
 
 
 def _open_builder(tokenizer: Any, task: EvaluationTask) -> PromptBuilder:
-    from transformers import GenerationConfig, PretrainedConfig
+    from transformers import GenerationConfig
 
     try:
         eos = GenerationConfig.from_pretrained(task.tokenizer, revision=task.revision).eos_token_id
     except OSError:  # The model has no generation_config.json.
-        eos = PretrainedConfig.get_config_dict(task.tokenizer, revision=task.revision)[0].get("eos_token_id")
+        eos = read_config(task.tokenizer, task.revision).get("eos_token_id")
     if task.chat_template:
         tokenizer.chat_template = task.chat_template
     return PromptBuilder(tokenizer, collect_stop_tokens(eos, tokenizer), task.today)

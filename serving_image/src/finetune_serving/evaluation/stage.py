@@ -24,7 +24,7 @@ from finetune_pod.model_card import with_scores
 from finetune_pod.template_file import read_prepared_template
 
 from finetune_serving.adapters import AdapterPolicy, AdapterRefusedError, check_model, copy_adapter
-from finetune_serving.evaluation.candidates import EvaluationResult, Role, evaluate_all
+from finetune_serving.evaluation.candidates import EvaluationResult, EvaluationTask, Role, evaluate_all
 from finetune_serving.evaluation.comparison import compare, compute_mcnemar_p
 from finetune_serving.evaluation.engine import ModelCandidate
 from finetune_serving.evaluation.gates import summarize
@@ -64,23 +64,9 @@ def evaluate(
     scoring = Scoring(tuple(choose_metrics(settings, traits, spec.graders)), tuple(spec.graders), schema)
     _set_environment()
     is_required = any(gate.relative_to == "Incumbent" for gate in gates)
-    with tempfile.TemporaryDirectory() as scratch:
-        model = resolve_model(job.base.uri, directory.root, weights=not server_url)
-        candidates: dict[Role, ModelCandidate] = {"base": ModelCandidate(model, served_name=BASE_NAME)}
-        candidates |= _check_incumbent(incumbent, model, job, directory, Path(scratch), is_required=is_required)
-        candidates["tuned"] = _check_candidate(tuned, job.name, model, job, directory, Path(scratch))
-        revision, today = job.base.revision, directory.read_template_date()
-        template = read_prepared_template(job, directory)
-        result = evaluate_all(
-            candidates,
-            revision,
-            examples,
-            scoring,
-            settings.max_new_tokens,
-            server_url,
-            today,
-            template.text if template else None,
-        )
+    result = _evaluate_candidates(
+        job, directory, tuned, incumbent, examples, scoring, server_url, is_required=is_required
+    )
     samples = result.samples
     if not all(math.isfinite(sample.nll) for sample in samples["tuned"]):
         raise AdapterRefusedError("its likelihoods are not finite numbers: lower hyperparameters.learningRate")
@@ -95,6 +81,38 @@ def evaluate(
         message="; ".join(gate.message for gate in summary.gates)[:1024],
         evaluation=summary,
     )
+
+
+def _evaluate_candidates(
+    job: JobFile,
+    directory: JobDirectory,
+    tuned: Artifact,
+    incumbent: Incumbent,
+    examples: list[Example],
+    scoring: Scoring,
+    server_url: str,
+    *,
+    is_required: bool,
+) -> EvaluationResult:
+    """Check the result, its base model and the incumbent, which a gate may require, and evaluate them."""
+    with tempfile.TemporaryDirectory() as scratch:
+        model = resolve_model(job.base.uri, directory.root, weights=not server_url)
+        candidates: dict[Role, ModelCandidate] = {"base": ModelCandidate(model, served_name=BASE_NAME)}
+        candidates |= _check_incumbent(incumbent, model, job, directory, Path(scratch), is_required=is_required)
+        candidates["tuned"] = _check_candidate(tuned, job.name, model, job, directory, Path(scratch))
+        template = read_prepared_template(job, directory)
+        task = EvaluationTask(
+            candidates,
+            tokenizer=model,
+            revision=job.base.revision,
+            examples=examples,
+            scoring=scoring,
+            max_tokens=job.spec.evaluation.max_new_tokens,
+            server_url=server_url,
+            today=directory.read_template_date(),
+            chat_template=template.text if template else None,
+        )
+        return evaluate_all(task)
 
 
 def _check_candidate(

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from finetune_api.contract.routes import LoadedModel, LoadedReport, Route
 from finetune_api.modelserver import Model, ModelServerSpec, ServedModel
-from finetune_operator.server.routes import advance_rollouts, build_routes, describe_served, find_chat_template
+from finetune_operator.server.routes import advance_rollouts, build_routes, describe_served, pin_chat_template
 from finetune_operator.state.child_jobs import ServerPod
 from finetune_operator.state.views import view_job, view_server
 from unit.objects import NOW, evaluated_job
@@ -130,6 +130,6 @@ def test_the_chat_template_of_a_server_stays_the_same(
     routes = [ROUTE.model_copy(update={"chat_template": trained})]
     report = LoadedReport(models=[], chat_template=started)
     pods = [ServerPod("a", ready=True, address=None, routes_annotation=None, loaded=report)]
-    assert find_chat_template(server, routes, pods) == found
+    assert pin_chat_template(server, routes, pods) == found
     bare = view_server({"metadata": metadata, "spec": {"model": {"uri": "pvc://models/base"}}, "status": status})
-    assert find_chat_template(bare, routes, pods) is None
+    assert pin_chat_template(bare, routes, pods) is None

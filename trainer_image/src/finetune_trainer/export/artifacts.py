@@ -12,7 +12,7 @@ from finetune_api.digest import digest_directory
 from finetune_pod.template_file import TemplateFile
 
 from finetune_trainer.failures import StageError
-from finetune_trainer.loading import choose_model_class, import_peft
+from finetune_trainer.loading import import_peft, load_language_model
 
 _LOG = logging.getLogger(__name__)
 
@@ -51,14 +51,11 @@ def merge_adapter(model_directory: Path, adapter: Path, target: Path, template: 
         target: the directory of the merged model, which appears only when complete.
         template: the chat template of the merged model; None is that of the base model.
     """
-    from transformers import AutoConfig, AutoTokenizer
+    from transformers import AutoTokenizer
 
     partial = target.with_suffix(".part")
     shutil.rmtree(partial, ignore_errors=True)
-    config = AutoConfig.from_pretrained(model_directory, trust_remote_code=False)
-    model = choose_model_class(config).from_pretrained(
-        model_directory, dtype="auto", use_safetensors=True, trust_remote_code=False
-    )
+    model = load_language_model(model_directory, dtype="auto")
     merged: Any = import_peft().PeftModel.from_pretrained(model, adapter).merge_and_unload()
     merged.save_pretrained(partial, safe_serialization=True)
     tokenizer = AutoTokenizer.from_pretrained(model_directory, trust_remote_code=False)

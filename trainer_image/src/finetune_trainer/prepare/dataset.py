@@ -12,7 +12,8 @@ from finetune_api.contract.mounts import VALIDATION, Source, train_source
 from finetune_api.data import DataSource, Format, accepted_formats
 from finetune_api.digest import digest_directory
 from finetune_api.finetunejob import FineTuneJobSpec
-from finetune_api.summaries import DatasetSummary, SourceSummary
+from finetune_api.summaries import ChosenHyperparameters, DatasetSummary, SourceSummary
+from finetune_pod.template_file import TemplateFile
 from numpy.typing import NDArray
 
 from finetune_trainer.fetch.sources import find_data
@@ -31,6 +32,7 @@ from finetune_trainer.prepare.split import choose_fraction, choose_heldout, writ
 from finetune_trainer.prepare.step_geometry import SampleLengths
 from finetune_trainer.prepare.token_counts import count_tokens
 from finetune_trainer.tokenizer import Tokenizer
+from finetune_trainer.train.schedule import estimate_steps
 
 _LOG = logging.getLogger(__name__)
 
@@ -133,15 +135,21 @@ def _check_format(spec: FineTuneJobSpec, uri: str, row_format: Format | None) ->
 
 
 def summarize(
-    spec: FineTuneJobSpec, data: PreparedData, scans: list[SourceScan], steps: int, directory: Path
+    spec: FineTuneJobSpec,
+    hyperparameters: ChosenHyperparameters,
+    data: PreparedData,
+    scans: list[SourceScan],
+    template: TemplateFile | None,
+    directory: Path,
 ) -> DatasetSummary:
     """Return the summary for the status.
 
     Args:
         spec: the spec of the job.
+        hyperparameters: those of its training.
         data: its prepared data.
         scans: the scans of all sources.
-        steps: estimated optimizer steps of the training.
+        template: the chat template of `model.chatTemplate`; None is the model's own.
         directory: the directory with the prepared files.
     """
     mix, copies = data.mix, data.copies
@@ -162,7 +170,8 @@ def summarize(
         thinking_off=bool(answered.any() and mix.collect("thinking_off")[answered].all()),
         duplicates=data.duplicates,
         warnings=dict(sorted(warnings.items())) or None,
-        steps=steps,
+        steps=estimate_steps(spec, hyperparameters, data.lengths.longest),
+        chat_template=template.digest if template else None,
         digest=digest_directory(directory),
     )
 

@@ -32,6 +32,11 @@ class Mix:
         return self.scans[0].uri if len(self.scans) == 1 else "dataset.mix"
 
     @property
+    def formats(self) -> str:
+        """The formats of the sources, each once, for messages."""
+        return ", ".join(dict.fromkeys(str(scan.format) for scan in self.scans))
+
+    @property
     def warnings(self) -> RowIssues:
         """The warnings of the first source, with which the report lists those about the whole job."""
         return self.scans[0].warnings

@@ -74,25 +74,15 @@ def prepare(job: JobFile, directory: JobDirectory, kind: GpuKind | None, currenc
     if job.warm_start and job.warm_start.is_kept:
         data = replace(data, heldout_examples=leave_out_known(job.warm_start, directory, data.mix.warnings))
     template_date = today if tokenizer.encoder.template.prints_date else None
-    hyperparameters = _choose_hyperparameters(spec, data, can_pack=not packing_problem)
-    if spec.adapter.low_rank:
-        layers, _ = choose_target_modules(spec, shape.linear_layers, shape.architectures)
-        hyperparameters = hyperparameters.model_copy(update={"target_modules": list_kinds(layers)})
+    hyperparameters = _choose_hyperparameters(spec, shape, data, can_pack=not packing_problem)
     write_decisions(directory, hyperparameters, template_date, template)
-    problems = {
-        "packing": packing_problem,
-        "renderer": explain_renderer(shape),
-        "layers": explain_layers(spec, shape),
-    }
+    problems = {"packing": packing_problem, "renderer": explain_renderer(shape), "layers": explain_layers(spec, shape)}
     add_warnings(spec, data.mix.warnings, data.heldout_examples, problems, template_date)
     check_evaluation_on_heldout(spec, directory.heldout_data, tokenizer)
-    steps = estimate_steps(spec, hyperparameters, data.lengths.longest)
-    summary = summarize(spec, data, report.scans, steps, directory.train_data.parent)
-    summary = summary.model_copy(update={"chat_template": template.digest if template else None})
+    summary = summarize(spec, hyperparameters, data, report.scans, template, directory.train_data.parent)
     estimate = _estimate(spec, hyperparameters, shape, data.lengths, None if job.kept else kind, currency)
     report.write(_compute_statistics(summary, estimate, data))
-    formats = ", ".join(dict.fromkeys(str(scan.format) for scan in data.mix.scans))
-    message = f"format {formats}, {summary.train_tokens} tokens, {summary.describe()}"
+    message = f"format {data.mix.formats}, {summary.train_tokens} tokens, {summary.describe()}"
     _LOG.info("%s", message)
     return StageReport(
         outcome="Succeeded",
@@ -104,7 +94,9 @@ def prepare(job: JobFile, directory: JobDirectory, kind: GpuKind | None, currenc
     )
 
 
-def _choose_hyperparameters(spec: FineTuneJobSpec, data: PreparedData, *, can_pack: bool) -> ChosenHyperparameters:
+def _choose_hyperparameters(
+    spec: FineTuneJobSpec, shape: ModelShape, data: PreparedData, *, can_pack: bool
+) -> ChosenHyperparameters:
     """Choose the hyperparameters, and check that they make a training; few steps are a warning."""
     lengths = data.lengths.longest
     try:
@@ -116,7 +108,10 @@ def _choose_hyperparameters(spec: FineTuneJobSpec, data: PreparedData, *, can_pa
         raise StageError(Reason.INVALID_SPEC, problem)
     if steps < _FEW_STEPS:
         data.mix.warnings.add("all", "steps", explain_few_steps(chosen, steps))
-    return chosen
+    if spec.adapter.low_rank is None:
+        return chosen
+    layers, _ = choose_target_modules(spec, shape.linear_layers, shape.architectures)
+    return chosen.model_copy(update={"target_modules": list_kinds(layers)})
 
 
 def _estimate(

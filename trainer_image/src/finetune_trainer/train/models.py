@@ -8,7 +8,7 @@ from typing import Any
 from finetune_api.contract.jobfile import JobFile
 from finetune_api.finetunejob import FineTuneJobSpec
 
-from finetune_trainer.loading import choose_model_class, import_peft
+from finetune_trainer.loading import import_peft, load_language_model
 from finetune_trainer.train.target_modules import choose_target_modules, find_linear_layers
 
 _EXPERTS = ("num_local_experts", "n_routed_experts", "moe_num_experts")
@@ -22,7 +22,7 @@ def load_model(spec: FineTuneJobSpec, directory: Path) -> Any:
         directory: the directory of the model.
     """
     import torch
-    from transformers import AutoConfig, AutoModelForSequenceClassification, BitsAndBytesConfig
+    from transformers import AutoModelForSequenceClassification, BitsAndBytesConfig
 
     on_gpu = spec.compute.resources.gpus > 0
     options: dict[str, Any] = {
@@ -41,8 +41,7 @@ def load_model(spec: FineTuneJobSpec, directory: Path) -> Any:
     if spec.method.reward:
         model = AutoModelForSequenceClassification.from_pretrained(directory, num_labels=1, **options)
     else:
-        config = AutoConfig.from_pretrained(directory, trust_remote_code=False)
-        model = choose_model_class(config).from_pretrained(directory, **options)
+        model = load_language_model(directory, **options)
     if spec.adapter.full and spec.adapter.full.layers:
         _freeze_other_layers(model, spec.adapter.full.layers)
     name_experts(model.config)

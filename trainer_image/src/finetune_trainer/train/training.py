@@ -70,8 +70,7 @@ def train(job: JobFile, directory: JobDirectory, attempt: int, metrics_port: int
     chosen = load_hyperparameters(job.spec, directory)
     base_model = find_model(job.spec.model, directory.root, weights=True)
     model_directory = merge_parent_adapter(job, base_model, directory, processes)
-    template = read_chat_template(job, directory)
-    tokenizer = Tokenizer(model_directory, job.spec.model.uri, directory.read_template_date(), template)
+    tokenizer = _open_tokenizer(job, model_directory, directory)
     set_seed(job.spec.hyperparameters.seed)  # TRL creates the adapter before its trainer sets the seed.
     callback = TrainingCallback(started)
     model, peft_config = _load_model(job, model_directory, directory)
@@ -94,6 +93,12 @@ def train(job: JobFile, directory: JobDirectory, attempt: int, metrics_port: int
     return StageReport(
         outcome="Succeeded", reason=Reason.SUCCEEDED, message=message, training=summary, artifact=artifact
     )
+
+
+def _open_tokenizer(job: JobFile, model_directory: Path, directory: JobDirectory) -> Tokenizer:
+    """Return the tokenizer with the chat template and the date of `prepare`."""
+    template = read_chat_template(job, directory)
+    return Tokenizer(model_directory, job.spec.model.uri, directory.read_template_date(), template)
 
 
 def _load_model(job: JobFile, model_directory: Path, directory: JobDirectory) -> tuple[Any, Any]:
