@@ -27,7 +27,8 @@ _UNUSED_ADDRESS = "127.0.0.9"
 _VOLATILE = ("Time", "observedGeneration")
 """Suffixes of field names that change with every write."""
 _CONFLICT = ": 409: "
-_MAX_CONFLICTS = 3
+_MAX_CONFLICTS = 8
+"""Conflicts of one object in one round: each status that the Deployment controller writes can cause one."""
 
 
 @dataclass

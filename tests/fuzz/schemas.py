@@ -3,6 +3,7 @@
 All values are derived from the schemas, so that new fields are covered without changes here.
 """
 
+import ast
 import json
 import re
 from collections.abc import Iterator
@@ -148,6 +149,8 @@ def _list_keys(schema: Schema) -> Iterator[str]:
     for rule in schema.get("x-kubernetes-validations", []):
         if match := re.search(r"key\.matches\(r'(.*)'\)", rule["rule"]):
             yield from spell(match[1])
+        if match := re.search(r"key in (\[.*\])", rule["rule"]):
+            yield from ast.literal_eval(match[1])
     yield "key"
 
 

@@ -30,7 +30,7 @@ def accepted_formats(method_name: str) -> tuple[Format, ...]:
     return METHOD_FORMATS[method_name]
 
 
-_FIELDS = (
+FieldName = Literal[
     "messages",
     "conversations",
     "system",
@@ -44,8 +44,9 @@ _FIELDS = (
     "text",
     "chosen",
     "rejected",
-)
-Columns = Annotated[dict[str, Annotated[str, Field(min_length=1, max_length=128)]], Field(max_length=16)]
+]
+"""Field of a format."""
+Columns = Annotated[dict[FieldName, Annotated[str, Field(min_length=1, max_length=128)]], Field(max_length=16)]
 """For each field of a format the column that it is read from."""
 
 
@@ -77,11 +78,6 @@ class DataSource(ApiModel):
             "!has(self.secretRef) || ['hf', 's3', 'https'].exists(scheme, self.uri.startsWith(scheme + '://'))",
             "secretRef can only be set for data that is downloaded (hf://, s3://, https://)",
             lambda source: source.uri.startswith(("hf://", "s3://", "https://")) or source.secret_ref is None,
-        ),
-        Rule(
-            f"!has(self.columns) || self.columns.all(field, field in {list(_FIELDS)})",
-            f"columns maps fields of the formats: {', '.join(_FIELDS)}",
-            lambda source: set(source.columns or ()) <= set(_FIELDS),
         ),
     )
 

@@ -107,17 +107,19 @@ def _resolve(schema: Schema, definitions: dict[str, Schema]) -> Schema:
 
 
 def _convert_map(schema: Schema, definitions: dict[str, Schema]) -> Schema:
-    """Convert a map. A pattern for its keys becomes a validation rule."""
-    patterns = schema.get("patternProperties")
-    if not patterns:
-        return {"additionalProperties": _convert(schema["additionalProperties"], definitions)}
-    ((pattern, values),) = patterns.items()
-    rules = [{"rule": f"self.all(key, key.matches(r'{pattern}'))", "message": f"keys must match {pattern}"}]
-    longest = schema.get("propertyNames", {}).get("maxLength")
-    if longest:
+    """Convert a map. A pattern for its keys and a list of them become validation rules."""
+    ((pattern, values),) = schema.get("patternProperties", {None: schema.get("additionalProperties")}).items()
+    keys = schema.get("propertyNames", {})
+    rules = []
+    if pattern:
+        rules.append({"rule": f"self.all(key, key.matches(r'{pattern}'))", "message": f"keys must match {pattern}"})
+    if longest := keys.get("maxLength"):
         message = f"keys must have at most {longest} characters"
         rules.append({"rule": f"self.all(key, key.size() <= {longest})", "message": message})
-    return {"additionalProperties": _convert(values, definitions), _RULES: rules}
+    if names := keys.get("enum"):
+        message = f"keys must be one of: {', '.join(names)}"
+        rules.append({"rule": f"self.all(key, key in {names})", "message": message})
+    return {"additionalProperties": _convert(values, definitions)} | ({_RULES: rules} if rules else {})
 
 
 def _without_nulls(value: Any) -> Any:

@@ -41,7 +41,8 @@ class RowReader:
     def of(cls, spec: FineTuneJobSpec, source_field: str, source: DataSource) -> "RowReader":
         """Return the reader of a job's source."""
         strips_reasoning = spec.dataset.reasoning == "Strip"
-        return cls(spec.method, source_field, source.columns or {}, strips_reasoning=strips_reasoning)
+        columns = dict[str, str]((source.columns or {}).items())
+        return cls(spec.method, source_field, columns, strips_reasoning=strips_reasoning)
 
     def detect_format(self, row: dict[str, Any]) -> Format:
         """Return the format of a row.
