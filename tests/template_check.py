@@ -37,13 +37,18 @@ class Check:
     reason: str = ""
 
 
-def make_template_tokenizer(directory: Path, source: str) -> tuple[Any, set[int]]:
-    """Write a tiny tokenizer with a chat template, whose control tokens are tokens; return it and its stop tokens."""
+def make_template_tokenizer(directory: Path, source: str, *more: str) -> tuple[Any, set[int]]:
+    """Write a tiny tokenizer with a chat template; return it and its stop tokens.
+
+    The control tokens of the template are tokens, and so are `more`.
+    """
     tokenizer = make_tiny_tokenizer(directory, source)
-    control = set(_CONTROL.findall(source))
-    tokenizer.add_special_tokens({"additional_special_tokens": sorted(control), "bos_token": "<s>"})
+    control = {*_CONTROL.findall(source), *more}
     ends = [end for end in _ENDS if end in control and not (end == "<|end|>" and "<|return|>" in control)]
     ends = ends or [start for start in _TURN_STARTS if start in control]
+    # What marks tool calls and reasoning is a token that most models do not count as special.
+    tokenizer.add_special_tokens({"additional_special_tokens": ends, "bos_token": "<s>"})
+    tokenizer.add_tokens(sorted(control - set(ends)))
     tokenizer.eos_token = ends[0] if ends else tokenizer.eos_token
     tokenizer.save_pretrained(directory)
     tokenizer.name_or_path = str(directory)  # vLLM caches what it knows of a template by this name.

@@ -28,6 +28,10 @@ HERE = Path(__file__).parent
 CHART = HERE.parents[1] / "charts/finetune-operator"
 NAMESPACE, SYSTEM_NAMESPACE, JOB = "demo", "finetune-system", "support-bot"
 QUESTION = "I changed my mind about the kettle, can I send it back?"
+ORDER_QUESTION = "Where is order N1025?"
+ORDERS = {"N1025": "shipped"}
+"""The shop's own system, which the model asks with a tool."""
+_MAX_CALLS = 3
 PORT = 18000
 _JOB_TIMEOUT = 1500
 """Seconds until the FineTuneJob must be ready or have failed."""
@@ -185,6 +189,9 @@ def _show_answers(target: Target, serving: dict[str, Any]) -> None:
         print(f"\nQuestion: {QUESTION}")
         for model in (BASE_NAME, name):
             print(f"{model:20} {_ask(client, model)}")
+        print(f"\nQuestion: {ORDER_QUESTION}")
+        for line in call_tools(client, name):
+            print(line)
     body = {"model": name, "messages": [{"role": "user", "content": "Where is my tent?"}]}
     kubectl = " ".join(target.kubectl)
     print("\nTo continue the chat:")
@@ -203,6 +210,35 @@ def _ask(client: OpenAI, model: str) -> str:
         temperature=0,
     )
     return answer.choices[0].message.content or ""
+
+
+def call_tools(client: OpenAI, model: str) -> Iterator[str]:
+    """Ask about an order, run the tools that the model calls, and yield each step as a line, the answer at the end.
+
+    Raises:
+        ClusterError: the model calls tools without end.
+    """
+    rows: Iterator[Any] = map(json.loads, (HERE / "train.jsonl").read_text().splitlines())
+    example = next(row for row in rows if "tools" in row)
+    messages: list[Any] = [example["messages"][0], {"role": "user", "content": ORDER_QUESTION}]
+    for _ in range(_MAX_CALLS + 1):
+        completion = client.chat.completions.create(
+            model=model, messages=messages, tools=example["tools"], max_tokens=64, temperature=0
+        )
+        message = completion.choices[0].message
+        if not message.tool_calls:
+            yield f"{model:20} {message.content}"
+            return
+        messages.append(message)
+        for call in message.tool_calls:
+            if call.type != "function":
+                raise TypeError(f"the model calls a tool of type {call.type}")
+            yield f"{model:20} calls {call.function.name}({call.function.arguments})"
+            state = ORDERS.get(json.loads(call.function.arguments)["order"], "unknown")
+            result = json.dumps({"state": state})
+            yield f"{call.function.name:20} returns {result}"
+            messages.append({"role": "tool", "tool_call_id": call.id, "content": result})
+    raise ClusterError(f"{model} calls a tool for the {_MAX_CALLS + 1}th time instead of answering {ORDER_QUESTION!r}")
 
 
 @contextmanager

@@ -55,6 +55,7 @@ _GRADERS = [
 _SERVER = _PLACE | {
     "modelCache": "cache",
     "auth": {"secretRef": _SECRET, "keys": [{"name": "a", "models": ["bot"]}]},
+    "engine": {"toolCallParser": "hermes", "reasoningParser": "qwen3"},
 }
 _HUB = {"revision": "main", "secretRef": _SECRET}
 _MODEL = _HUB | {"uri": "hf://org/base", "chatTemplate": f"configmap://{MINE}/chat.jinja"}

@@ -13,15 +13,16 @@ CHAT_TEMPLATE = (
 _SPECIAL = ["<|pad|>", "<|end|>", "<|tools|>", "<|call|>", "<|system|>", "<|user|>", "<|assistant|>", "<|tool|>"]
 
 
-def make_tiny_model(directory: Path, seed: int = 0, layers: int = 2) -> Path:
+def make_tiny_model(directory: Path, seed: int = 0, layers: int = 2, tokenizer: Any = None) -> Path:
     """Write a randomly initialized Llama of about two million parameters with a byte-level tokenizer.
 
-    Its head size is 64, because vLLM's attention on CPUs refuses smaller ones.
+    Its head size is 64, because vLLM's attention on CPUs refuses smaller ones. A given tokenizer is in the directory
+    already, and has at most 512 tokens.
     """
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    fast = make_tiny_tokenizer(directory)
+    fast = make_tiny_tokenizer(directory) if tokenizer is None else tokenizer
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=512,

@@ -1,4 +1,7 @@
-"""One real vLLM on a CPU with our plugin, a tiny model and real adapters, for all tests of the tier."""
+"""One real vLLM on a CPU with our plugin, a tiny model and real adapters, for all tests of the tier.
+
+The model's chat template writes reasoning and tool calls.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,16 +9,21 @@ from pathlib import Path
 import pytest
 from model.tiny import make_tiny_model
 from ports import find_free_port
+from serving.tool_caller import TEMPLATE, make_tool_caller
 from serving.vllm_server import Server, make_adapter, run_server
+from template_check import make_template_tokenizer
 
 
 @pytest.fixture(scope="session")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The directory of the mounted volumes, with a base model and two adapters."""
+    """The directory of the mounted volumes, with a base model, two random adapters and one that calls tools."""
     root = tmp_path_factory.mktemp("serving")
-    make_tiny_model(root / "claims" / "models" / "tiny")
+    model = root / "claims" / "models" / "tiny"
+    tokenizer, _ = make_template_tokenizer(model, TEMPLATE)
+    make_tiny_model(model, tokenizer=tokenizer)
     for seed, name in enumerate(("first", "second"), 1):
-        make_adapter(root / "claims" / "models" / "tiny", root / "claims" / "out" / name, seed)
+        make_adapter(model, root / "claims" / "out" / name, seed)
+    make_tool_caller(model, root / "claims" / "out" / "caller")
     return root
 
 

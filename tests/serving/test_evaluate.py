@@ -142,8 +142,12 @@ def test_prompts_are_answered_and_graded(trained_job: TrainedJob) -> None:
 
 
 def test_a_complete_model_is_compared_with_its_base_by_preferences(trained_job: TrainedJob) -> None:
+    from transformers import AutoTokenizer
+
     models = trained_job.root / "claims" / "models"
-    model = make_tiny_model(trained_job.directory.adapter(1).parents[1] / "model" / "1", seed=7)
+    directory = trained_job.directory.adapter(1).parents[1] / "model" / "1"
+    model = make_tiny_model(directory, seed=7, tokenizer=AutoTokenizer.from_pretrained(models / "tiny"))
+    AutoTokenizer.from_pretrained(models / "tiny").save_pretrained(model)
     trained_job.prepare(PAIRS, "dpo")
     status, report = trained_job.evaluate(trained_job.describe(model, "Model"))
     assert status == 0, report
@@ -169,14 +173,20 @@ def test_a_reward_model_prefers_by_its_scores(trained_job: TrainedJob) -> None:
     reward.score.weight.data.normal_()
     directory = trained_job.directory.adapter(1).parents[1] / "model" / "2"
     reward.save_pretrained(directory)
-    trained_job.prepare(PAIRS, "reward")
+    # Half of the pairs the other way round: a random model may prefer one kind of answer always.
+    pairs = [
+        pair | ({"chosen": pair["rejected"], "rejected": pair["chosen"]} if number % 2 else {})
+        for number, pair in enumerate(PAIRS)
+    ]
+    trained_job.prepare(pairs, "reward")
     status, report = trained_job.evaluate(trained_job.describe(directory, "Model"))
     assert status == 0, report
     (measured,) = report.evaluation.metrics
     tokenizer: Any = AutoTokenizer.from_pretrained(base)
     scores = []
-    for chats in (CHATS, REJECTED):
-        texts = [tokenizer.apply_chat_template(chat["messages"], tokenize=False).removesuffix("\n") for chat in chats]
+    for answer in ("chosen", "rejected"):
+        chats = [[*pair["prompt"], *pair[answer]] for pair in pairs]
+        texts = [tokenizer.apply_chat_template(chat, tokenize=False).removesuffix("\n") for chat in chats]
         ids = [tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"] for text in texts]
         scores.append([reward(input_ids=sequence).logits.item() for sequence in ids])
     prefers = [chosen > rejected for chosen, rejected in zip(*scores, strict=True)]

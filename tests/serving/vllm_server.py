@@ -143,6 +143,7 @@ def run_server(server: Server, *arguments: str) -> Iterator[None]:
         "finetune_serving",
         f"--root={root}",
         "serve",
+        f"--termination-log={root / 'termination-log'}",
         f"--model-uri={MODEL_URI}",
         "--max-rank=8",
         "--host=127.0.0.1",
@@ -180,14 +181,22 @@ def run_until_ready(command: list[str], url: str, log: Path, **environment: str)
 def make_adapter(model: Path, directory: Path, seed: int, rank: int = 8) -> None:
     """Write a LoRA adapter with random weights and the files that the trainer writes."""
     import torch
+
+    torch.manual_seed(seed)
+    save_adapter(add_adapter(model, rank, init_lora_weights=False), directory)
+
+
+def add_adapter(model: Path, rank: int, **options: Any) -> Any:
+    """Return a base model with a new LoRA adapter in peft."""
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 
-    torch.manual_seed(seed)
-    config = LoraConfig(
-        r=rank, lora_alpha=16, target_modules="all-linear", init_lora_weights=False, task_type="CAUSAL_LM"
-    )
-    adapted = get_peft_model(AutoModelForCausalLM.from_pretrained(model), config)
+    config = LoraConfig(r=rank, lora_alpha=16, target_modules="all-linear", task_type="CAUSAL_LM", **options)
+    return get_peft_model(AutoModelForCausalLM.from_pretrained(model), config)
+
+
+def save_adapter(adapted: Any, directory: Path) -> None:
+    """Write an adapter with the files that the trainer writes."""
     adapted.save_pretrained(directory)
     (directory / "README.md").unlink(missing_ok=True)
     path = directory / "adapter_config.json"

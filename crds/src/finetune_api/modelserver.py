@@ -16,6 +16,10 @@ from finetune_api.uris import ConfigMapUri, ModelUri
 
 Revision = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*([./][A-Za-z0-9_-]+)*$", max_length=128)]
 
+AUTO, NO_PARSER = "Auto", "None"
+ParserName = Annotated[str, Field(pattern="^(Auto|None|[a-z][a-z0-9_-]*)$", max_length=63)]
+"""`Auto`, `None`, or the name of one of vLLM's parsers. Which names exist depends on the vLLM in the server's image."""
+
 NAME_RULE = Rule(
     "self.metadata.name.matches('^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$')",
     "metadata.name must have at most 40 lowercase letters, digits and dashes, and start with a letter",
@@ -70,6 +74,12 @@ class EngineSettings(ApiModel):
     """Fraction of a GPU's memory that vLLM may use for weights, adapters and KV cache. Default: vLLM's own."""
     max_num_seqs: Annotated[int, Field(ge=1, le=4096)] | None = None
     """Maximum number of sequences in a batch. Default: vLLM's own."""
+    tool_call_parser: ParserName | None = None
+    """Name of vLLM's parser for the tool calls in an answer, such as `hermes`. `None`: no parser, and requests with
+    `tools` are refused. Default: `Auto`, the parser that reads what the model's chat template writes."""
+    reasoning_parser: ParserName | None = None
+    """Name of vLLM's parser that moves the reasoning of an answer from `content` to `reasoning`, such as `qwen3`.
+    `None`: no parser. Default: `Auto`, the parser that reads what the model's chat template writes."""
 
 
 class LoraSettings(ApiModel):
@@ -167,6 +177,17 @@ class ServedModel(ApiModel):
     """Why a pod refused to load this version."""
 
 
+class EngineStatus(ApiModel):
+    """Settings of vLLM that the pods of a server choose."""
+
+    tool_call_parser: Annotated[str, Field(max_length=63)]
+    """Parser for tool calls; `None` without one."""
+    reasoning_parser: Annotated[str, Field(max_length=63)]
+    """Parser for reasoning; `None` without one."""
+    message: Annotated[str, Field(max_length=1024)] = ""
+    """Why `Auto` found no parser."""
+
+
 class ModelServerStatus(ApiModel):
     """Observed state of a ModelServer."""
 
@@ -183,6 +204,8 @@ class ModelServerStatus(ApiModel):
     chat_template: Digest | None = None
     """SHA-256 digest of `model.chatTemplate` when the server got its first adapter or its first ready pod. A pod that
     finds another content does not start."""
+    engine: EngineStatus | None = None
+    """Settings of vLLM that the pods have chosen."""
     models: Annotated[list[ServedModel], Field(max_length=512)] = []
     """All versions of all tuned models on the server."""
     rollouts: Annotated[list[RolloutStatus], Field(max_length=256)] = []

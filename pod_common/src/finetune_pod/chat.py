@@ -101,6 +101,23 @@ class ChatEncoder:
             for result in rendered
         ]
 
+    def encode_answer(
+        self, prompt: list[Message], answer: Message, tools: list[Tool] | None, *, thinks: bool | None = None
+    ) -> Answer:
+        """Return the tokens of one answer.
+
+        Args:
+            prompt: the messages before it.
+            answer: the assistant's message.
+            tools: the tools that the conversation declares.
+            thinks: whether the prompt switches reasoning on or off; None chooses as `render_turn` does.
+
+        Raises:
+            TemplateError: the chat template cannot render it.
+        """
+        turn = self._render_turn(prompt, [answer], tools, None if thinks is None else (thinks,))
+        return self._build_answer(turn, self._tokenize((turn.prompt, self._sentinel[0] + turn.answer)))
+
     def _render(self, example: dict[str, Any]) -> "_RenderedExample | TemplateError":
         try:
             if "text" in example:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from finetune_pod.requests import Message
+from finetune_pod.turns import cut_thought
 
 _NAME = "get_probe"
 _ARGUMENTS = {"probe": "x"}
@@ -74,6 +75,8 @@ def learn_format(render: Render) -> ToolFormat | None:
     )
     turn = whole[len(prompt) if first_difference is None else first_difference :]
     before, name, rest = turn.partition(_NAME)
+    # Some templates write an empty thought before a call.
+    before = cut_thought(before).lstrip()
     if not name or not before.strip():
         return None
     for start in (match.start() for match in re.finditer(r"\{", rest)):
@@ -82,7 +85,7 @@ def learn_format(render: Render) -> ToolFormat | None:
         except ValueError:
             continue
         if arguments == _ARGUMENTS:
-            return ToolFormat(before.lstrip(), rest[:start])
+            return ToolFormat(before, rest[:start])
     return None
 
 

@@ -7,7 +7,7 @@ reasoning, so every turn is rendered as the last one.
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,8 @@ _THOUGHTS = (
     ("<|channel>thought", "<channel|>"),
 )
 """What opens and closes a thought in the models' formats."""
+_CONTENT_STARTS = (*(closing for _, closing in _THOUGHTS), "<|channel|>final<|message|>", " to=user<|message|>")
+"""What is before the content of an answer, after the thought."""
 _PROBE = "x"
 
 
@@ -114,10 +116,30 @@ def strip_reasoning(message: Message) -> Message:
     return message
 
 
+def cut_thought(text: str) -> str:
+    """Return what an answer has after the thought before it."""
+    for start in _CONTENT_STARTS:
+        text = text.rpartition(start)[2]
+    return text
+
+
 def strip_thought(text: str) -> str:
-    """Return an answer without the thought before it."""
-    for _, closing in _THOUGHTS:
-        text = text.rpartition(closing)[2]
+    """Return an answer without the thought before it, and without spaces around it."""
+    return cut_thought(text).strip()
+
+
+def read_content(tokenizer: Any, ids: Sequence[int]) -> str:
+    """Return the content of an answer, which a server sends to its clients, without spaces around it.
+
+    What marks a thought may be special tokens, so these are removed after the thought.
+
+    Args:
+        tokenizer: of transformers.
+        ids: the tokens of the answer, without the one that ends it.
+    """
+    text = cut_thought(tokenizer.decode(list(ids)))
+    for token in tokenizer.all_special_tokens:
+        text = text.replace(token, "")
     return text.strip()
 
 

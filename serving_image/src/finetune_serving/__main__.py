@@ -3,13 +3,12 @@
 import logging
 import sys
 from concurrent.futures.process import BrokenProcessPool
-from pathlib import Path
 
 from finetune_api.conditions import Reason
 from finetune_api.contract.commands import Drain, Evaluate, PodPaths, Serve, parse_server_arguments
 from finetune_api.contract.exit_codes import find_failure
 from finetune_api.contract.jobfile import JobDirectory, read_job_file
-from finetune_api.contract.reports import StageReport, write_report
+from finetune_api.contract.reports import StageReport, write_failure, write_report
 from finetune_pod.fetching import FetchError
 from finetune_pod.modelfiles import ModelFilesError
 from openai import OpenAIError
@@ -40,12 +39,10 @@ def _serve(command: Serve, paths: PodPaths) -> None:
     from finetune_serving.gateway.serve import serve
 
     try:
-        serve(command, paths.root)
+        serve(command, paths)
     except (ModelFilesError, FetchError) as error:
         sys.stderr.write(f"{error}\n")
-        log = Path(paths.termination_log)
-        if log.exists():  # As in a pod: the operator copies it to the status of the ModelServer.
-            log.write_text(str(error)[:1024])
+        write_failure(str(error), paths.termination_log)
         sys.exit(find_failure(error.reason or Reason.MODEL_NOT_FOUND).exit_code)
 
 

@@ -7,7 +7,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from finetune_api.contract.commands import PodPaths
 from finetune_api.contract.mounts import SCRATCH, below, path_of
+from finetune_api.modelserver import AUTO
 from finetune_api.training import LORA_RANKS
 from finetune_api.uris import parse_uri
 from finetune_pod.architectures import LORA_LAYERS, NOT_ADAPTED
@@ -46,6 +48,16 @@ class ServerConfig:
     """Directory with the API keys; empty if the server needs none."""
     chat_template: str | None = None
     """Digest of `model.chatTemplate`; None if vLLM renders with the model's own chat template."""
+    template_file: str | None = None
+    """Copy of the content of `model.chatTemplate`."""
+    tool_call_parser: str = AUTO
+    """Parser for tool calls, as in EngineSettings; after `launch` has chosen the one that vLLM uses, or `None`."""
+    reasoning_parser: str = AUTO
+    """Parser for reasoning, likewise."""
+    parser_message: str = ""
+    """Why `launch` has found no parser."""
+    termination_log: str = PodPaths.termination_log
+    """File for the reason why the server cannot start."""
 
     def to_env(self) -> dict[str, str]:
         """Return the environment variable."""

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from finetune_pod.template import ChatTemplate, TemplateError
-from finetune_pod.turns import render_continuation, render_turn, split_reasoning, strip_thought
+from finetune_pod.turns import read_content, render_continuation, render_turn, split_reasoning, strip_thought
 from model.tiny import CHAT_TEMPLATE, make_tiny_tokenizer
 
 USER = {"role": "user", "content": "hello"}
@@ -136,3 +136,20 @@ def test_an_answer_is_compared_without_its_thought() -> None:
     assert strip_thought("<think>\nbe kind\n</think>\n\ngood day ") == "good day"
     assert strip_thought("be kind</think>good day") == "good day"
     assert strip_thought(" good day") == "good day"
+
+
+@pytest.mark.parametrize(
+    ("text", "content"),
+    [
+        ("<think>\nbe kind\n</think>\n\ngood day ", "good day"),
+        ("<|channel|>analysis<|message|>be kind<|start|>assistant<|channel|>final<|message|>good day", "good day"),
+        (" to=user<|message|>good day", "good day"),
+        ("good <|system|>day", "good day"),
+    ],
+)
+def test_the_content_of_an_answer_has_no_thought_and_no_special_token(text: str, content: str, tmp_path: Path) -> None:
+    tokenizer = make_tiny_tokenizer(tmp_path)
+    tokenizer.add_special_tokens(
+        {"additional_special_tokens": ["</think>", "<|system|>", "<|channel|>", "<|message|>"]}
+    )
+    assert read_content(tokenizer, tokenizer(text)["input_ids"]) == content

@@ -35,7 +35,7 @@ class PodPaths:
     job: Path = Path(JOB_FILE)
     """The FineTuneJob as JSON."""
     termination_log: str = "/dev/termination-log"
-    """Where a stage writes its report."""
+    """Where a stage writes its report, and a server why it cannot start."""
 
 
 @dataclass(frozen=True)
@@ -195,6 +195,7 @@ def parse_server_arguments(arguments: Sequence[str] | None = None) -> tuple[PodP
     _add_root(parser)
     commands = parser.add_subparsers(dest="command", required=True)
     serve = commands.add_parser("serve", help="serve the base model and the adapters of the routes file")
+    _add_termination_log(serve)
     serve.add_argument("--model-uri", required=True, help="the base model: hf://, s3:// or pvc://")
     serve.add_argument("--revision", help="branch, tag or commit on the hub")
     serve.add_argument("--chat-template", help="chat template to use instead of the model's: configmap://name/key")
@@ -255,7 +256,11 @@ def _add_root(parser: ArgumentParser) -> None:
 
 def _add_stage_paths(parser: ArgumentParser) -> None:
     parser.add_argument("--job", type=Path, default=PodPaths.job, help="the FineTuneJob as JSON")
-    parser.add_argument("--termination-log", default=PodPaths.termination_log, help="file for the report of the stage")
+    _add_termination_log(parser)
+
+
+def _add_termination_log(parser: ArgumentParser) -> None:
+    parser.add_argument("--termination-log", default=PodPaths.termination_log, help="file for the outcome")
 
 
 def _parse(

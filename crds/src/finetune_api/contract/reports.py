@@ -61,6 +61,12 @@ def write_report(report: StageReport, path: str) -> None:
         file.write(text)
 
 
+def write_failure(message: str, path: str) -> None:
+    """Write the termination message of a server that cannot start: a plain text, shortened for the kubelet."""
+    with open(path, "wb") as file:  # noqa: PTH123 - /dev/termination-log is given as a string
+        file.write(message.encode()[:MAX_MESSAGE_BYTES])
+
+
 def _to_json(report: StageReport) -> str:
     return report.model_dump_json(by_alias=True, exclude_none=True)
 

@@ -13,6 +13,7 @@ from finetune_api.access import KeyPolicy, RequestLimits
 from finetune_api.artifact import ArtifactKind, Bytes, Digest
 from finetune_api.contract.untrusted import parse_untrusted
 from finetune_api.model import ApiModel, Rule
+from finetune_api.modelserver import EngineStatus
 from finetune_api.references import BASE_NAME, ModelName, ObjectName
 from finetune_api.summaries import Text
 from finetune_api.uris import OutputUri
@@ -107,11 +108,13 @@ class LoadedModel(ApiModel):
 
 
 class LoadedReport(ApiModel):
-    """State of all routes on one pod."""
+    """State of all routes on one pod, and how it reads answers."""
 
     models: Annotated[list[LoadedModel], Field(max_length=MAX_ROUTES)]
     chat_template: Digest | None = None
     """Digest of the `model.chatTemplate` that the pod started with. Left out if the server has none."""
+    engine: EngineStatus | None = None
+    """The parsers that the pod uses. None from an older server."""
 
     @cached_property
     def by_version(self) -> dict[tuple[str, str, str], LoadedModel]:

@@ -9,7 +9,7 @@ from datetime import datetime
 from finetune_api.conditions import ConditionType, Reason
 from finetune_api.contract.routes import Routes
 from finetune_api.meta import ROUTES_ANNOTATION
-from finetune_api.modelserver import ModelServerSpec, ModelServerStatus
+from finetune_api.modelserver import EngineStatus, ModelServerSpec, ModelServerStatus
 
 from finetune_operator.kube.kinds import Manifest
 from finetune_operator.manifests.availability import (
@@ -73,6 +73,7 @@ def plan_server(server: ServerView, snapshot: ServerSnapshot, settings: Settings
             "ready_replicas": len(ready),
             "endpoint": endpoint_of(server.namespace, server.name),
             "chat_template": chat_template,
+            "engine": _find_engine(ready) or server.status.engine,
             "models": models,
             "rollouts": rollouts,
         }
@@ -95,6 +96,11 @@ def plan_server(server: ServerView, snapshot: ServerSnapshot, settings: Settings
             (pod.name, {ROUTES_ANNOTATION: digest}) for pod in pods if pod.address and pod.routes_annotation != digest
         ),
     )
+
+
+def _find_engine(ready: list[ServerPod]) -> EngineStatus | None:
+    """Return the settings that a pod reports; None if none does. All pods of one spec and image choose the same."""
+    return next((pod.loaded.engine for pod in ready if pod.loaded and pod.loaded.engine), None)
 
 
 def _refuse(server: ServerView, reason: Reason, message: str, now: datetime) -> Plan:
@@ -138,15 +144,16 @@ def _build_children(
 def _set_ready(conditions: Conditions, replicas: int, pods: list[ServerPod]) -> None:
     ready = sum(pod.ready for pod in pods)
     message = f"{ready} of {replicas} pods are ready"
+    # While enough pods answer, a new pod, with a changed spec or image, may be unable to start.
+    waiting = next((pod.waiting for pod in pods if pod.waiting), "")
+    message += f"; {waiting}" if waiting else ""
     if ready >= replicas:
         conditions.set(ConditionType.READY, status=True, reason=Reason.SERVING, message=message)
         return
-    waiting = next((pod.waiting for pod in pods if pod.waiting), "")
     kind = waiting.partition(": ")[0]
     reason = Reason.DEPLOYING
     if kind == "Unschedulable":
         reason = Reason.UNSCHEDULABLE
     elif kind in IMAGE_PULL_ERRORS:
         reason = Reason.IMAGE_PULL_FAILED
-    message += f"; {waiting}" if waiting else ""
     conditions.set(ConditionType.READY, status=False, reason=reason, message=message)

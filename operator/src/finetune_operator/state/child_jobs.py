@@ -11,7 +11,6 @@ from finetune_api.contract.commands import read_incumbent, read_server_name
 from finetune_api.contract.exit_codes import ExitCode
 from finetune_api.contract.reports import StageReport, parse_report
 from finetune_api.contract.routes import LoadedReport
-from finetune_api.contract.untrusted import make_printable
 from finetune_api.jobstatus import MAX_ATTEMPTS, EvaluationServer
 from finetune_api.meta import QUEUE_LABEL
 from finetune_api.model import Time
@@ -236,16 +235,19 @@ def _terminated(pod: Manifest | None) -> dict[str, Any]:
 def _waiting(pod: Manifest | None) -> str:
     """Return why a pod does not run, as `Reason: message`; empty if it runs or is about to.
 
-    The message about a container that restarts is what it left when it ended, if it left one.
+    The message about a container that restarts is what it left when it ended, if it left one. Until it is ready again,
+    it did not run yet.
     """
     if pod is None:
         return ""
     status = pod.get("status", {})
     for container in status.get("containerStatuses", []):
         waiting = container.get("state", {}).get("waiting", {})
+        failure = container.get("lastState", {}).get("terminated", {}).get("message")
         if waiting.get("reason") not in (None, "ContainerCreating", "PodInitializing"):
-            left = container.get("lastState", {}).get("terminated", {}).get("message")
-            return f"{waiting['reason']}: {make_printable(str(left))[:1024] if left else waiting.get('message', '')}"
+            return f"{waiting['reason']}: {failure or waiting.get('message', '')}"
+        if failure and not container.get("ready"):
+            return f"Restarted: {failure}"
     for condition in status.get("conditions", []):
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
             return f"{condition.get('reason', '')}: {condition.get('message', '')}"

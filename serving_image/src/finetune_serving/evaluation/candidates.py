@@ -7,14 +7,13 @@ from datetime import date
 from multiprocessing import get_context
 from typing import Any, Literal
 
-from finetune_pod.modelfiles import collect_stop_tokens
-
 from finetune_serving.evaluation.engine import ModelCandidate, RewardModel, VllmEngine
 from finetune_serving.evaluation.estimators import Sample
 from finetune_serving.evaluation.questions import PromptBuilder, Question
 from finetune_serving.evaluation.remote_engine import RemoteEngine
 from finetune_serving.evaluation.scoring import Scoring, score_output
-from finetune_serving.vllm_config import has_gpu, read_config
+from finetune_serving.stop_tokens import read_stop_tokens
+from finetune_serving.vllm_config import has_gpu
 
 _LOG = logging.getLogger(__name__)
 
@@ -134,15 +133,9 @@ def evaluate_reward_model(task: EvaluationTask) -> EvaluationResult:
 
 
 def _open_builder(tokenizer: Any, task: EvaluationTask) -> PromptBuilder:
-    from transformers import GenerationConfig
-
-    try:
-        eos = GenerationConfig.from_pretrained(task.tokenizer, revision=task.revision).eos_token_id
-    except OSError:  # The model has no generation_config.json.
-        eos = read_config(task.tokenizer, task.revision).get("eos_token_id")
     if task.chat_template:
         tokenizer.chat_template = task.chat_template
-    return PromptBuilder(tokenizer, collect_stop_tokens(eos, tokenizer), task.today)
+    return PromptBuilder(tokenizer, read_stop_tokens(task.tokenizer, task.revision, tokenizer), task.today)
 
 
 def _build_questions(builder: PromptBuilder, task: EvaluationTask, max_model_len: int) -> list[Question]:

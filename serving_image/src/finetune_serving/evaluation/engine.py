@@ -6,7 +6,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from finetune_pod.turns import strip_thought
+from finetune_pod.turns import read_content
 
 from finetune_serving.adapters import check_applied
 from finetune_serving.evaluation.questions import Question, Sequence
@@ -123,8 +123,8 @@ class VllmEngine:
                 nll=nll,
                 tokens=tokens,
                 rejected=-rejected_nll / rejected_tokens if rejected_tokens else None,
-                answer=None if answer is None else strip_thought(answer.text),
-                raw_answer="" if answer is None else self.tokenizer.decode(list(answer.token_ids)),
+                answer=answer and read_answer(self.tokenizer, answer),
+                raw_answer=self.tokenizer.decode(list(answer.token_ids)) if answer else "",
             )
 
     def _compute_nlls(self, sequences: Collection[Sequence | None], lora: Any) -> list[tuple[float, int]]:
@@ -195,6 +195,12 @@ def _build_options(config: dict[str, Any], *, gpu: bool) -> dict[str, Any]:
     if not gpu:
         options |= {"dtype": choose_cpu_dtype(config), "enforce_eager": True, "distributed_executor_backend": "uni"}
     return options
+
+
+def read_answer(tokenizer: Any, completion: Any) -> str:
+    """Return the content of a completion with its tokens, of which the last one ended it if it was not truncated."""
+    ids = completion.token_ids[:-1] if completion.finish_reason == "stop" else completion.token_ids
+    return read_content(tokenizer, ids)
 
 
 def _select_logprobs(sequence: Sequence, prompt_logprobs: list[Any]) -> list[float | None]:

@@ -8,7 +8,7 @@ from finetune_pod.chat import ChatEncoder, Encoded
 from finetune_pod.measurable import Example, get_answer, get_reference, get_shape, get_text
 from finetune_pod.template import TemplateError
 from finetune_pod.toolcalls import ToolFormat, learn_format
-from finetune_pod.turns import strip_thought
+from finetune_pod.turns import read_content
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class PromptBuilder:
             return Question(example, prompt=tuple(prompt.ids), reference=get_text(get_answer(example)))
         field = next(field for field in ("messages", "chosen", "completion") if field in sequences)
         answer = encoded.answers[field][-1]
-        reference = strip_thought(self._encoder.tokenizer.decode(answer.ids, skip_special_tokens=True))
+        reference = read_content(self._encoder.tokenizer, answer.ids[:-1] if answer.stops else answer.ids)
         return Question(
             example,
             sequences[field],

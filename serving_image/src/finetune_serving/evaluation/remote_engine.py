@@ -6,11 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
-from finetune_pod.turns import strip_thought
 from openai import APIConnectionError, APIStatusError, OpenAI
 from tenacity import retry, retry_if_exception, stop_after_delay, wait_fixed
 
-from finetune_serving.evaluation.engine import ModelCandidate, ModelOutput, sum_pairs, sum_targets
+from finetune_serving.evaluation.engine import ModelCandidate, ModelOutput, read_answer, sum_pairs, sum_targets
 from finetune_serving.evaluation.questions import Question, Sequence
 
 _CONCURRENCY = 4
@@ -53,7 +52,7 @@ class RemoteEngine:
             nll=nll,
             tokens=tokens,
             rejected=-rejected_nll / rejected_tokens if rejected_tokens else None,
-            answer=answer and strip_thought(answer.text),
+            answer=answer and read_answer(self.tokenizer, answer),
             raw_answer=self.tokenizer.decode(answer.token_ids) if answer else "",
         )
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from finetune_api.access import RequestLimits
 from finetune_api.contract.routes import LoadedModel, LoadedReport, Route, Routes
+from finetune_api.modelserver import NO_PARSER, EngineStatus
 
 _FIRST_RETRY_SECONDS = 1.0
 _MAX_RETRY_SECONDS = 60.0
@@ -60,12 +61,17 @@ class Hosting:
     """Versions without a route that still have requests in flight."""
     max_model_len: int = 0
     """Maximum tokens of a request; 0 until the model is loaded."""
-    parses_tool_calls: bool = False
-    """Whether vLLM reads tool calls in answers."""
     limits: RequestLimits = field(default_factory=RequestLimits)
     """Limits of a single request."""
     chat_template: str | None = None
     """Digest of `model.chatTemplate`; None if vLLM renders with the model's own chat template."""
+    engine: EngineStatus | None = None
+    """The parsers that vLLM uses."""
+
+    @property
+    def parses_tool_calls(self) -> bool:
+        """Whether vLLM reads tool calls in answers."""
+        return self.engine is not None and self.engine.tool_call_parser != NO_PARSER
 
     def set_routes(self, routes: Routes) -> None:
         """Replace the routes; versions that are already loaded stay loaded."""
@@ -128,9 +134,9 @@ class Hosting:
         return self.has_routes and all(version.is_loaded or version.refusal for version in self.desired)
 
     def build_report(self) -> LoadedReport:
-        """Return the pod's report about its routes."""
+        """Return the pod's report about its routes, its chat template and its parsers."""
         models = [_build_loaded_model(version) for version in self.desired]
-        return LoadedReport(models=models, chat_template=self.chat_template)
+        return LoadedReport(models=models, chat_template=self.chat_template, engine=self.engine)
 
 
 def compute_percentile(name: str, client: str) -> float:

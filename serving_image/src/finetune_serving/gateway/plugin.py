@@ -7,6 +7,7 @@ from typing import Any
 
 from fastapi import FastAPI, Response
 from finetune_api.contract.routes import LOADED_PATH
+from finetune_api.modelserver import EngineStatus
 
 from finetune_serving.gateway.access import Access
 from finetune_serving.gateway.drain import build_drain_marker_path
@@ -36,6 +37,11 @@ class FineTunePlugin:
         if config.keys:
             # Until the keys have been read no key is valid.
             self._access.keys = {}
+        self._hosting.engine = EngineStatus(
+            tool_call_parser=config.tool_call_parser,
+            reasoning_parser=config.reasoning_parser,
+            message=config.parser_message,
+        )
         marker = build_drain_marker_path(Path(config.root))
         app.add_middleware(Gateway, hosting=self._hosting, access=self._access, is_draining=marker.exists)
 
@@ -55,12 +61,9 @@ class FineTunePlugin:
             """Return the state of each route on this pod."""
             return self._hosting.build_report().to_dict()
 
-    async def init_state(self, engine_client: Any, state: Any, args: Namespace) -> None:
+    async def init_state(self, engine_client: Any, state: Any, args: Namespace) -> None:  # noqa: ARG002 - vLLM calls it
         """Start the loader."""
         self._engine = engine_client
-        model = engine_client.model_config
-        self._hosting.max_model_len = int(model.max_model_len)
-        # vLLM reads the calls of gpt-oss without a parser.
-        self._hosting.parses_tool_calls = bool(args.tool_call_parser) or model.hf_config.model_type == "gpt_oss"
+        self._hosting.max_model_len = int(engine_client.model_config.max_model_len)
         loader = Loader(engine_client, state.openai_serving_models, read_server_config(), self._hosting, self._access)
         self._task = asyncio.create_task(loader.run())

@@ -1,14 +1,14 @@
-"""`finetune-server serve`: replaces itself with vLLM's own server, which loads our plugin."""
+"""`finetune-server serve`: replaces itself with vLLM's own server, which `launch` starts and which loads our plugin."""
 
 import os
 import sys
 from pathlib import Path
 from typing import Any
 
-from finetune_api.contract.commands import Serve
+from finetune_api.contract.commands import PodPaths, Serve
 from finetune_api.contract.mounts import SCRATCH, below
 from finetune_api.contract.routes import Routes
-from finetune_api.modelserver import EngineSettings
+from finetune_api.modelserver import AUTO, EngineSettings
 from finetune_api.references import BASE_NAME
 from finetune_pod.template_file import TemplateFile, TemplateFileError, read_template
 from pydantic import ValidationError
@@ -31,13 +31,14 @@ _SHUTDOWN_SECONDS = 30
 """vLLM's grace period for requests in flight after SIGTERM. A drained pod has none."""
 
 
-def serve(command: Serve, root: Path) -> None:
+def serve(command: Serve, paths: PodPaths) -> None:
     """Replace this process by vLLM's server.
 
     Raises:
         FetchError: the model cannot be fetched.
         ModelFilesError: the model or its chat template cannot be served.
     """
+    root = paths.root
     template = read_template(command.chat_template, root) if command.chat_template else None
     if template:
         check_template(template, command.routes)
@@ -56,15 +57,17 @@ def serve(command: Serve, root: Path) -> None:
         max_rank=command.max_rank,
         keys=command.keys,
         chat_template=template.digest if template else None,
+        template_file=_copy_template(template, root) if template else None,
+        tool_call_parser=command.engine.tool_call_parser or AUTO,
+        reasoning_parser=command.engine.reasoning_parser or AUTO,
+        termination_log=paths.termination_log,
     )
     os.environ |= config.to_env()
     # After a container restart the pod's volume may still have the marker.
     build_drain_marker_path(root).unlink(missing_ok=True)
     sys.stdout.flush()
     arguments = build_arguments(command, model, read_config(model, command.revision), gpu=gpu)
-    if template:
-        arguments.append(_copy_template(template, root))
-    program = [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", *arguments]
+    program = [sys.executable, "-m", "finetune_serving.gateway.launch", "serve", *arguments]
     os.execv(sys.executable, program)  # noqa: S606 - no shell is needed
 
 
@@ -86,15 +89,15 @@ def check_template(template: TemplateFile, routes: Path) -> None:
 
 
 def _copy_template(template: TemplateFile, root: Path) -> str:
-    """Copy the template, since the kubelet updates the mounted ConfigMap, and return vLLM's argument for it."""
+    """Copy the template, since the kubelet updates the mounted ConfigMap; return the path of the copy."""
     path = below(root, SCRATCH) / "chat-template.jinja"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(template.text, encoding="utf-8")
-    return f"--chat-template={path}"
+    return str(path)
 
 
 def build_arguments(command: Serve, model: str, model_config: dict[str, Any], *, gpu: bool) -> list[str]:
-    """Return the arguments of `vllm serve`.
+    """Return the arguments of `vllm serve`, without those that `launch` adds.
 
     Args:
         command: the command line.

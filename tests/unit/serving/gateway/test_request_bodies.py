@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from finetune_api.access import RequestLimits
+from finetune_api.modelserver import NO_PARSER, EngineStatus
 from finetune_serving.gateway.errors import RequestError
 from finetune_serving.gateway.hosting import Hosting
 from finetune_serving.gateway.request_bodies import (
@@ -24,7 +25,8 @@ FUNCTION = {"type": "function", "name": "look_up", "parameters": {}}
 def prepare(path: str, maximum: int | None = None, parses_tool_calls: bool = True, /, **fields: Any) -> Any:
     """Return the prepared request without its model."""
     limits = RequestLimits(max_tokens=maximum)
-    hosting = Hosting(max_model_len=1024, limits=limits, parses_tool_calls=parses_tool_calls)
+    engine = EngineStatus(tool_call_parser="hermes" if parses_tool_calls else NO_PARSER, reasoning_parser=NO_PARSER)
+    hosting = Hosting(max_model_len=1024, limits=limits, engine=engine)
     request = prepare_request(path, json.dumps({"model": "bot"} | fields).encode(), hosting)
     assert request.pop("model") == "bot"
     return request
