@@ -13,6 +13,12 @@ from pydantic import BaseModel
 
 QUESTION = "what does thing 7 cost?"
 MESSAGES: Any = [{"role": "user", "content": QUESTION}]
+PARAMETERS = {
+    "type": "object",
+    "properties": {"thing": {"type": "string", "enum": ["kettle"]}},
+    "required": ["thing"],
+    "additionalProperties": False,
+}
 
 
 class Thing(Enum):
@@ -48,11 +54,14 @@ def use_models(client: OpenAI) -> dict[str, Any]:
 
 
 def use_chats(client: OpenAI) -> dict[str, Any]:
-    """Use chat completions: an answer, a stream, a structured output."""
+    """Use chat completions: an answer, a stream, a tool, a structured output."""
     limited: Any = {"model": "bot", "messages": MESSAGES, "temperature": 0, "max_completion_tokens": 16}
     chat = client.chat.completions.create(**limited)
     chunks = list(client.chat.completions.create(**limited, stream=True, stream_options={"include_usage": True}))
     random: Any = {"model": "bot", "messages": MESSAGES, "temperature": 2}
+    tools: Any = [{"type": "function", "function": {"name": "look_up", "parameters": PARAMETERS, "strict": True}}]
+    choice: Any = {"type": "function", "function": {"name": "look_up"}}
+    called = client.chat.completions.create(**random, tools=tools, tool_choice=choice)
     parsed = client.chat.completions.parse(**random, response_format=Answer)
     return {
         "chat": [chat.model, chat.choices[0].message.content],
@@ -61,17 +70,25 @@ def use_chats(client: OpenAI) -> dict[str, Any]:
             "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices),
             chunks[-1].usage and chunks[-1].usage.completion_tokens,
         ],
+        "chat_tool": [call.to_dict()["function"] for call in called.choices[0].message.tool_calls or []],
         "chat_parsed": parsed.choices[0].message.parsed == Answer(thing=Thing.KETTLE),
     }
 
 
 def use_responses(client: OpenAI) -> dict[str, Any]:
-    """Use responses: an answer, a stream, a structured output, what is refused."""
+    """Use responses: an answer, a stream, a tool and its result, a structured output, what is refused."""
     limited: Any = {"model": "bot", "temperature": 0, "max_output_tokens": 16}
     response = client.responses.create(**limited, input=QUESTION)
     with client.responses.stream(**limited, input=QUESTION) as stream:
         events = list(stream)
     random: Any = {"model": "bot", "temperature": 2}
+    tool: Any = {"type": "function", "name": "look_up", "parameters": PARAMETERS, "strict": True}
+    conversation: list[Any] = [{"role": "user", "content": QUESTION}]
+    called = client.responses.create(**random, input=conversation, tools=[tool], tool_choice="required")
+    call: Any = called.output[0]
+    conversation += called.output
+    conversation += [{"type": "function_call_output", "call_id": call.call_id, "output": "30 euros"}]
+    continued = client.responses.create(**limited, input=conversation, tools=[tool])
     parsed = client.responses.parse(**random, input=QUESTION, text_format=Answer)
     try:
         client.responses.create(**limited, input=QUESTION, previous_response_id=response.id)
@@ -82,6 +99,8 @@ def use_responses(client: OpenAI) -> dict[str, Any]:
         "response_usage": response.usage and response.usage.output_tokens,
         "response_stream": [event.type for event in events],
         "response_stream_text": stream.get_final_response().output_text,
+        "response_tool": [call.type, call.name, call.arguments],
+        "response_continued": [continued.model, continued.status],
         "response_parsed": parsed.output_parsed == Answer(thing=Thing.KETTLE),
         "response_refused": refused,
     }

@@ -67,15 +67,24 @@ def run_client(environment: str, script: str, server: Server) -> dict[str, Any]:
     return dict(json.loads(output))
 
 
+def read_call(call: dict[str, str]) -> tuple[str, Any]:
+    """Return the name and the arguments of a tool call."""
+    return call["name"], json.loads(call["arguments"])
+
+
 def test_openai_python(server: Server, answer: str) -> None:
     result = run_client("openai3", "run_openai.py", server)
     assert (result["models"], result["model"], result["version"]) == (["base", "bot"], "bot", "bot@first")
     assert result["missing_model"] == ["model_not_found", "model", "invalid_request_error"]
     assert (result["chat"], result["chat_stream"]) == (["bot", answer], ["bot", answer, TOKENS])
+    assert [read_call(call) for call in result["chat_tool"]] == [("look_up", ARGUMENTS)]
     assert (result["chat_parsed"], result["response_parsed"]) == (True, True)
     assert (result["response"], result["response_usage"]) == (["bot", answer, "incomplete"], TOKENS)
     assert list(dict.fromkeys(result["response_stream"])) == TEXT_EVENTS
     assert result["response_stream_text"] == answer
+    kind, name, arguments = result["response_tool"]
+    assert (kind, name, json.loads(arguments)) == ("function_call", "look_up", ARGUMENTS)
+    assert result["response_continued"] == ["bot", "incomplete"]
     assert result["response_refused"] == ["previous_response_id", "invalid_request_error", None]
 
 
@@ -85,6 +94,7 @@ def test_openai_node(server: Server, answer: str) -> None:
     assert (result["models"], result["model"]) == (["base", "bot"], "bot@first")
     assert result["missing_model"] == [True, "model_not_found", "model"]
     assert (result["chat"], result["chat_stream"]) == (["bot", answer], answer)
+    assert [read_call(call) for call in result["chat_tool"]] == [("look_up", ARGUMENTS)]
     assert result["response"] == ["bot", answer, "incomplete"]
     assert list(dict.fromkeys(result["response_stream"])) == TEXT_EVENTS
     assert result["response_stream_text"] == answer
@@ -100,7 +110,7 @@ def test_litellm(server: Server, answer: str) -> None:
 def test_langchain(server: Server, answer: str) -> None:
     result = run_client("openai3", "run_langchain.py", server)
     assert (result["chat"], result["chat_stream"]) == (["bot", answer], answer)
-    assert result["chat_parsed"]
+    assert (result["chat_tool"], result["chat_parsed"]) == ([["LookUp", ARGUMENTS]], True)
     assert (result["response"], result["response_stream"]) == (answer, answer)
 
 

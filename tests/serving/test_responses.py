@@ -163,3 +163,16 @@ def test_a_failure_of_vllm_has_openais_shape_and_is_counted(server: Server) -> N
         server.post(PATH, **(ASKED | {"input": [broken]}))
     assert (error.value.code, json.loads(error.value.read())["error"]["type"]) == (500, "server_error")
     assert server.get("/finetune/loaded")["models"][0]["errors"] == errors + 1
+
+
+def test_a_stream_calls_a_function(server: Server) -> None:
+    parameters = {"type": "object", "properties": {"thing": {"enum": ["kettle"]}}, "required": ["thing"]}
+    tool = {"type": "function", "name": "look_up", "parameters": parameters, "strict": True}
+    # The model is random: at a temperature of 0 it may never end the JSON.
+    asked = {"model": "bot", "input": "x", "temperature": 2, "tools": [tool], "tool_choice": "required"}
+    events = read_events(server.post(PATH, **asked, stream=True)[0])
+    (done,) = (event for event in events if event["type"] == "response.function_call_arguments.done")
+    deltas = [event["delta"] for event in events if event["type"] == "response.function_call_arguments.delta"]
+    assert json.loads("".join(deltas)) == json.loads(done["arguments"]) == {"thing": "kettle"}
+    (call,) = events[-1]["response"]["output"]
+    assert (call["type"], call["name"], call["arguments"]) == ("function_call", "look_up", done["arguments"])
