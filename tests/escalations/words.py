@@ -206,7 +206,8 @@ def text_fields(plural: str) -> set[str]:
 
 
 def _fields_in(schema: dict[str, Any], at: str) -> Iterator[str]:
-    if schema.get("type") == "string" and "enum" not in schema:
+    is_text = schema.get("type") == "string" or "x-kubernetes-int-or-string" in schema
+    if is_text and "enum" not in schema:
         yield at
     for name, part in schema.get("properties", {}).items():
         yield from _fields_in(part, f"{at}.{name}")

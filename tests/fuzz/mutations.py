@@ -119,7 +119,7 @@ def _list_neighbours(schema: Schema, spec: Any, path: NodePath) -> Iterator[Any]
 def list_changes(schema: Schema) -> Iterator[tuple[str, Any]]:
     yield "left out", ABSENT
     yield "null", None
-    match schema.get("type"):
+    match "string" if "x-kubernetes-int-or-string" in schema else schema.get("type"):
         case "integer" | "number":
             yield from _list_numbers(schema)
         case "string":

@@ -27,7 +27,7 @@ ABSENT: Any = object()
 _CRDS = Path(__file__).parents[2] / "crds"
 _KINDS = {"FineTuneJob": "finetunejobs", "ModelServer": "modelservers"}
 _MAX_SAMPLES = 12
-_MATCHES = r"self\.matches\(r'(.*)'\)"
+_MATCHES = r"(?:self|string\(self\))\.matches\(r'(.*)'\)"
 _EXACTLY_ONE = (
     r"\[.*\]\.exists_one\((\w+), \1\)|\[.*\]\.filter\((\w+), \2\)\.size\(\) == 1|has\(self\.\w+\) != has\(self\.\w+\)"
 )

@@ -6,8 +6,16 @@ from pydantic import Field
 
 from finetune_api.model import ApiModel, Rule
 from finetune_api.references import SecretRef
+from finetune_api.texts import Text
 
-KeyName = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$", max_length=63)]
+KeyName = Annotated[
+    str,
+    Text(
+        r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$",
+        "use letters and digits, with dots, dashes or underscores inside, such as team-a",
+        63,
+    ),
+]
 
 
 class KeyPolicy(ApiModel):

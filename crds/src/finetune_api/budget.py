@@ -5,8 +5,9 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from finetune_api.model import ApiModel, Rule
+from finetune_api.texts import Text
 
-Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
+Currency = Annotated[str, Text(r"^[A-Z]{3}$", "use an ISO 4217 code, such as EUR", 3)]
 DEFAULT_CURRENCY = "USD"
 """Currency of prices that name none."""
 Price = Annotated[float, Field(ge=0, le=1_000_000)]

@@ -7,27 +7,44 @@ from pydantic import Field
 
 from finetune_api.model import ApiModel, Rule
 from finetune_api.quantity import Quantity
+from finetune_api.references import ObjectName
+from finetune_api.texts import Text
 
 LabelKey = Annotated[
     str,
-    Field(
-        pattern=r"^([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$",
-        max_length=317,
+    Text(
+        r"^([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$",
+        "use a label key of Kubernetes, such as pool or nvidia.com/gpu.product",
+        317,
     ),
 ]
-LabelValue = Annotated[str, Field(pattern=r"^([A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?)?$", max_length=63)]
+LabelValue = Annotated[
+    str,
+    Text(
+        r"^([A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?)?$",
+        "use letters and digits, with dots, dashes or underscores inside, such as NVIDIA-H200",
+        63,
+    ),
+]
 _CONTROL_PLANE_KEYS = tuple(f"node-role.kubernetes.io/{role}" for role in ("control-plane", "master", "etcd"))
 """Label keys and taint keys of control plane nodes."""
 _NODE_CONDITION_TAINTS = "node.kubernetes.io/"
 """Prefix of the taints that Kubernetes sets on unhealthy or cordoned nodes."""
-Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", max_length=253)]
+Name = Annotated[
+    str,
+    Text(
+        r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$",
+        "use lowercase letters and digits, with dots or dashes inside, such as batch-low",
+        253,
+    ),
+]
 
 
 def _positive(name: str) -> Rule:
     """Return the rule that a quantity is greater than 0: the kubelet treats a limit of 0 as no limit."""
     zero = "^[0.]+[A-Za-z]*$"
     return Rule(
-        f"!has(self.{name}) || !self.{name}.matches('{zero}')",
+        f"!has(self.{name}) || !string(self.{name}).matches('{zero}')",
         f"{name} must be greater than 0",
         lambda resources: re.fullmatch(zero, getattr(resources, name)) is None,
     )
@@ -110,7 +127,7 @@ class Placement(ApiModel):
 class Compute(Placement):
     """Resources and placement of the training pods, and of the evaluation pod."""
 
-    queue_name: Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", max_length=63)] | None = None
+    queue_name: ObjectName | None = None
     """Kueue LocalQueue to which the training Job is submitted. Default: none, and Kueue is not used."""
     save_steps: Annotated[int, Field(ge=1, le=100_000)] = 100
     """Number of optimizer steps between two checkpoints. A lost pod loses at most this many steps."""

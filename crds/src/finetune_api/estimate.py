@@ -7,7 +7,7 @@ from pydantic import Field
 from finetune_api.budget import Price
 from finetune_api.compute import LabelKey, LabelValue
 from finetune_api.model import ApiModel
-from finetune_api.quantity import Quantity, parse_quantity
+from finetune_api.quantity import Quantity, StatusQuantity, parse_quantity
 
 
 class GpuKind(ApiModel):
@@ -28,19 +28,19 @@ class GpuKind(ApiModel):
 class MemoryEstimate(ApiModel):
     """Estimated peak memory of one GPU by parts, as Kubernetes quantities; on CPUs that of one process."""
 
-    total: Quantity
+    total: StatusQuantity
     """Sum of all parts."""
-    weights: Quantity
+    weights: StatusQuantity
     """Weights of the base model and the adapter."""
-    gradients: Quantity
+    gradients: StatusQuantity
     """Gradients of the trainable parameters."""
-    optimizer: Quantity
+    optimizer: StatusQuantity
     """AdamW's two moments of the trainable parameters."""
-    activations: Quantity
+    activations: StatusQuantity
     """Activations that are kept for the backward pass, and the working memory of one layer."""
-    logits: Quantity
+    logits: StatusQuantity
     """Additional memory of the output layer, which is computed in tiles."""
-    overhead: Quantity
+    overhead: StatusQuantity
     """CUDA context and libraries."""
 
 
@@ -57,7 +57,7 @@ class Estimate(ApiModel):
     """Number of trainable parameters."""
     memory: MemoryEstimate
     """Estimated peak memory of one GPU."""
-    gpu_memory: Quantity | None = None
+    gpu_memory: StatusQuantity | None = None
     """Memory of one GPU, if the administrator has configured it."""
     hours: Annotated[float, Field(ge=0)] | None = None
     """Duration of the training in hours."""

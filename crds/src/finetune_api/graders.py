@@ -8,8 +8,16 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from finetune_api.model import ApiModel, Rule, not_both
+from finetune_api.texts import DASHED, DASHED_MESSAGE, Text
 
-FieldPath = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$", max_length=128)]
+FieldPath = Annotated[
+    str,
+    Text(
+        r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$",
+        "use the name of a field of the row, with a dot before a nested field, such as answer or answer.final",
+        128,
+    ),
+]
 Similarity = Literal["FuzzyMatch", "Bleu", "Rouge1", "Rouge2", "RougeL"]
 
 
@@ -62,7 +70,7 @@ class WeightedGrader(ApiModel):
 class Grader(ApiModel):
     """Scores an answer from 0 to 1. Set exactly one of `stringCheck`, `textSimilarity` and `multi`."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", max_length=32)]
+    name: Annotated[str, Text(DASHED, DASHED_MESSAGE, 32)]
     """Name of the grader in reports, metrics and gates."""
     string_check: StringCheck | None = None
     """A comparison of the answer with a text, which scores 0 or 1."""

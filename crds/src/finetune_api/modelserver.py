@@ -11,13 +11,24 @@ from finetune_api.conditions import Conditions
 from finetune_api.model import ApiModel, Rule
 from finetune_api.references import ObjectName, SecretRef
 from finetune_api.rollout import RolloutStatus
+from finetune_api.texts import Text
 from finetune_api.training import LORA_RANKS
 from finetune_api.uris import ConfigMapUri, ModelUri
 
-Revision = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*([./][A-Za-z0-9_-]+)*$", max_length=128)]
+Revision = Annotated[
+    str,
+    Text(
+        r"^[A-Za-z0-9][A-Za-z0-9_-]*([./][A-Za-z0-9_-]+)*$",
+        "use a branch, a tag or a commit of the repository, such as main or v1.0",
+        128,
+    ),
+]
 
 AUTO, NO_PARSER = "Auto", "None"
-ParserName = Annotated[str, Field(pattern="^(Auto|None|[a-z][a-z0-9_-]*)$", max_length=63)]
+ParserName = Annotated[
+    str,
+    Text(r"^(Auto|None|[a-z][a-z0-9_-]*)$", "use Auto, None or the name of one of vLLM's parsers, such as hermes", 63),
+]
 """`Auto`, `None`, or the name of one of vLLM's parsers. Which names exist depends on the vLLM in the server's image."""
 
 NAME_RULE = Rule(

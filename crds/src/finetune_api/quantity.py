@@ -3,9 +3,21 @@
 from decimal import Decimal, InvalidOperation
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
-Quantity = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti)?$", max_length=32)]
+from finetune_api.texts import Text
+
+_PATTERN = r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti)?$"
+_MAX_LENGTH = 32
+Quantity = Annotated[
+    str,
+    Text(_PATTERN, "use a number with or without a unit, such as 2, 500m, 512Mi or 3Gi", _MAX_LENGTH),
+    BeforeValidator(lambda value: str(value) if type(value) is int else value),
+    Field(json_schema_extra={"x-kubernetes-int-or-string": True}),
+]
+"""A quantity that a user writes, as a text or as a whole number."""
+StatusQuantity = Annotated[str, Field(pattern=_PATTERN, max_length=_MAX_LENGTH)]
+"""A quantity in a status."""
 _UNITS = {"": Decimal(1), "m": Decimal("0.001")} | {
     unit + binary: Decimal(1024 if binary else 1000) ** power
     for power, unit in enumerate("KMGTPE", 1)

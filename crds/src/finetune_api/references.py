@@ -2,12 +2,18 @@
 
 from typing import Annotated
 
-from pydantic import Field
-
 from finetune_api.model import ApiModel
+from finetune_api.texts import DASHED, DASHED_MESSAGE, Text
 
-ObjectName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", max_length=63)]
-ModelName = Annotated[str, Field(pattern=r"^[a-z0-9]+([._-][a-z0-9]+)*$", min_length=1, max_length=48)]
+ObjectName = Annotated[str, Text(DASHED, DASHED_MESSAGE, 63)]
+ModelName = Annotated[
+    str,
+    Text(
+        r"^[a-z0-9]+([._-][a-z0-9]+)*$",
+        "use lowercase letters and digits, with single dots, dashes or underscores between them, such as support-bot",
+        48,
+    ),
+]
 """A public model name, which clients send as `model`."""
 BASE_NAME: ModelName = "base"
 """The model name under which a server serves its base model."""

@@ -28,6 +28,7 @@ _COPIED = (
     "maxProperties",
     "required",
     _RULES,
+    "x-kubernetes-int-or-string",
     "x-kubernetes-list-type",
     "x-kubernetes-list-map-keys",
 )
@@ -40,7 +41,6 @@ _KNOWN = {
     "properties",
     "items",
     "additionalProperties",
-    "patternProperties",
     "propertyNames",
     "exclusiveMinimum",
     "exclusiveMaximum",
@@ -63,6 +63,8 @@ def _convert(schema: Schema, definitions: dict[str, Schema]) -> Schema:
     if unknown:
         raise ValueError(f"a structural schema cannot have {', '.join(sorted(unknown))}: {schema}")
     result = {key: schema[key] for key in _COPIED if key in schema} | _unwrap_description(schema)
+    if "x-kubernetes-int-or-string" in schema:
+        result = _allow_integers(result)
     if "const" in schema:
         result["enum"] = [schema["const"]]
     for bound in ("Minimum", "Maximum"):
@@ -76,11 +78,16 @@ def _convert(schema: Schema, definitions: dict[str, Schema]) -> Schema:
     if schema.get("type") == "object" and "properties" not in schema:
         result |= _convert_map(schema, definitions)
     if "default" in result:
-        result["default"] = _without_nulls(result["default"])
-        if "properties" in result:
-            # The fields have their own defaults, which the API server fills in.
-            result["default"] = {}
+        # The fields of an object have their own defaults, which the API server fills in.
+        result["default"] = {} if "properties" in result else _without_nulls(result["default"])
     return result
+
+
+def _allow_integers(text: Schema) -> Schema:
+    """Convert the schema of a text into one that allows an integer too; its rules check the integer as a text."""
+    rules = [rule | {"rule": rule["rule"].replace("self", "string(self)", 1)} for rule in text[_RULES]]
+    rest = {key: value for key, value in text.items() if key != "type"}
+    return rest | {_RULES: rules}
 
 
 def _unwrap_description(schema: Schema) -> Schema:
@@ -107,19 +114,20 @@ def _resolve(schema: Schema, definitions: dict[str, Schema]) -> Schema:
 
 
 def _convert_map(schema: Schema, definitions: dict[str, Schema]) -> Schema:
-    """Convert a map. A pattern for its keys and a list of them become validation rules."""
-    ((pattern, values),) = schema.get("patternProperties", {None: schema.get("additionalProperties")}).items()
+    """Convert a map. The rules, the length and the list of its keys become validation rules of the map."""
     keys = schema.get("propertyNames", {})
-    rules = []
-    if pattern:
-        rules.append({"rule": f"self.all(key, key.matches(r'{pattern}'))", "message": f"keys must match {pattern}"})
+    rules = [
+        {"rule": f"self.all(key, {rule['rule'].replace('self', 'key', 1)})", "message": f"keys: {rule['message']}"}
+        for rule in keys.get(_RULES, [])
+    ]
     if longest := keys.get("maxLength"):
         message = f"keys must have at most {longest} characters"
         rules.append({"rule": f"self.all(key, key.size() <= {longest})", "message": message})
     if names := keys.get("enum"):
         message = f"keys must be one of: {', '.join(names)}"
         rules.append({"rule": f"self.all(key, key in {names})", "message": message})
-    return {"additionalProperties": _convert(values, definitions)} | ({_RULES: rules} if rules else {})
+    values = _convert(schema["additionalProperties"], definitions)
+    return {"additionalProperties": values} | ({_RULES: rules} if rules else {})
 
 
 def _without_nulls(value: Any) -> Any:

@@ -2,16 +2,21 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
-
 from finetune_api.hosts import DOTTED_HOST, METADATA_HOST, NUMERIC_HOST, is_metadata_url
 from finetune_api.model import ApiModel, Rule
 from finetune_api.references import SecretRef
+from finetune_api.texts import Text
 
 WANDB_KEYS = ("WANDB_API_KEY",)
 """Keys of the Secret for W&B, which are also the environment variables that its library reads."""
 MLFLOW_KEYS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
 """The same for MLflow: a user with a password, or a token."""
+WandbName = Annotated[
+    str,
+    Text(
+        r"^[A-Za-z0-9][A-Za-z0-9._-]*$", "use letters, digits, dots, dashes and underscores, such as support-bot", 128
+    ),
+]
 
 
 class TensorBoard(ApiModel):
@@ -21,9 +26,9 @@ class TensorBoard(ApiModel):
 class Wandb(ApiModel):
     """Logs a run to Weights & Biases."""
 
-    project: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=128)]
+    project: WandbName
     """Name of the project."""
-    entity: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=128)] | None = None
+    entity: WandbName | None = None
     """User or team that owns the project. Default: the default entity of the API key."""
     mode: Literal["Online", "Offline"] = "Online"
     """`Online` sends the metrics to the server. `Offline` writes the run to `wandb/` in the job's directory, for
@@ -45,13 +50,21 @@ class Mlflow(ApiModel):
 
     tracking_uri: Annotated[
         str,
-        Field(
-            pattern=r"^https?://[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?$",
-            max_length=512,
+        Text(
+            r"^https?://[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?$",
+            "use http://host:port or https://host, with or without a path",
+            512,
         ),
     ]
     """URL of the tracking server: `http://host:port` or `https://host`."""
-    experiment: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._ /-]*$", max_length=128)]
+    experiment: Annotated[
+        str,
+        Text(
+            r"^[A-Za-z0-9][A-Za-z0-9._ /-]*$",
+            "use letters, digits, spaces, dots, dashes, underscores and slashes, such as teams/support-bot",
+            128,
+        ),
+    ]
     """Name of the experiment. It is created if it does not exist."""
     secret_ref: SecretRef | None = None
     """Secret with the keys `MLFLOW_TRACKING_USERNAME` and `MLFLOW_TRACKING_PASSWORD`, or `MLFLOW_TRACKING_TOKEN`.

@@ -6,11 +6,19 @@ from pydantic import Field
 
 from finetune_api.graders import Grader
 from finetune_api.model import ApiModel, Rule, exactly_one
+from finetune_api.texts import Text
 
 Beta = Annotated[float, Field(gt=0, le=2)]
 MethodName = Literal["sft", "dpo", "kto", "orpo", "grpo", "reward"]
 AdapterName = Literal["lora", "qlora", "dora", "rslora", "full"]
-Module = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*$", max_length=128)]
+Module = Annotated[
+    str,
+    Text(
+        r"^[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*$",
+        "use the name of a layer or the end of it, without a pattern, such as q_proj or shared_expert.up_proj",
+        128,
+    ),
+]
 """Name of a layer in the model, or the end of it: `q_proj`, `shared_expert.up_proj`."""
 LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """The ranks for which vLLM reserves room; it rounds an adapter's rank up to one of them."""

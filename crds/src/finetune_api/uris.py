@@ -1,11 +1,9 @@
 """URIs of models, data and results: the schemes that the API accepts, their patterns and their parts. No I/O."""
 
-import re
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
-from pydantic.config import JsonDict
+from finetune_api.texts import Text
 
 Scheme = Literal["hf", "s3", "https", "pvc", "configmap", "finetunejob"]
 
@@ -16,24 +14,7 @@ _REPOSITORY = rf"{_SEGMENT}/{_SEGMENT}"
 _BUCKET = r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"
 _HTTPS = r"https://[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?(:[0-9]{1,5})?(/[A-Za-z0-9_%~+@][A-Za-z0-9._=%~+@-]*)+"
 _S3 = rf"s3://{_BUCKET}(/{_PATH})?"
-
-
-def _matches(pattern: str, message: str) -> AfterValidator:
-    """Return pydantic's validator of a URI. `_uri_field` is the same check for the API server."""
-
-    def check(uri: str) -> str:
-        if re.fullmatch(pattern, uri) is None:
-            raise ValueError(message)
-        return uri
-
-    return AfterValidator(check)
-
-
-def _uri_field(pattern: str, message: str) -> Any:
-    """Return a field with a CEL rule, whose error says what to write. The error of a schema pattern shows the regex."""
-    rule: JsonDict = {"rule": f"self.matches(r'{pattern}')", "message": message}
-    return Field(max_length=512, json_schema_extra={"x-kubernetes-validations": [rule]})
-
+_MAX_LENGTH = 512
 
 _MODEL = rf"^(hf://{_REPOSITORY}|{_S3}|pvc://{DNS_LABEL}/{_PATH})$"
 _JOB_MODEL = rf"^(hf://{_REPOSITORY}|{_S3}|pvc://{DNS_LABEL}/{_PATH}|finetunejob://{DNS_LABEL})$"
@@ -56,17 +37,14 @@ _BUCKET_HINT = "use s3://bucket/path, without .. in the path"
 _REPOSITORY_HINT = "use hf://org/name"
 _OUTPUT_HINT = "use pvc://claim/path, without .. in the path"
 
-ModelUri = Annotated[str, _matches(_MODEL, _MODEL_HINT), _uri_field(_MODEL, _MODEL_HINT)]
-JobModelUri = Annotated[str, _matches(_JOB_MODEL, _JOB_MODEL_HINT), _uri_field(_JOB_MODEL, _JOB_MODEL_HINT)]
-DataUri = Annotated[str, _matches(_DATA, _DATA_HINT), _uri_field(_DATA, _DATA_HINT)]
-ConfigMapUri = Annotated[str, _matches(_CONFIG_MAP, _CONFIG_MAP_HINT), _uri_field(_CONFIG_MAP, _CONFIG_MAP_HINT)]
-BucketUri = Annotated[str, _matches(_BUCKET_URI, _BUCKET_HINT), _uri_field(_BUCKET_URI, _BUCKET_HINT)]
-RepositoryUri = Annotated[
-    str, _matches(_REPOSITORY_URI, _REPOSITORY_HINT), _uri_field(_REPOSITORY_URI, _REPOSITORY_HINT)
-]
-OutputUri = Annotated[str, _matches(_OUTPUT, _OUTPUT_HINT), _uri_field(_OUTPUT, _OUTPUT_HINT)]
-
-ArtifactUri = Annotated[str, _matches(_ARTIFACT, _OUTPUT_HINT), _uri_field(_ARTIFACT, _OUTPUT_HINT)]
+ModelUri = Annotated[str, Text(_MODEL, _MODEL_HINT, _MAX_LENGTH)]
+JobModelUri = Annotated[str, Text(_JOB_MODEL, _JOB_MODEL_HINT, _MAX_LENGTH)]
+DataUri = Annotated[str, Text(_DATA, _DATA_HINT, _MAX_LENGTH)]
+ConfigMapUri = Annotated[str, Text(_CONFIG_MAP, _CONFIG_MAP_HINT, _MAX_LENGTH)]
+BucketUri = Annotated[str, Text(_BUCKET_URI, _BUCKET_HINT, _MAX_LENGTH)]
+RepositoryUri = Annotated[str, Text(_REPOSITORY_URI, _REPOSITORY_HINT, _MAX_LENGTH)]
+OutputUri = Annotated[str, Text(_OUTPUT, _OUTPUT_HINT, _MAX_LENGTH)]
+ArtifactUri = Annotated[str, Text(_ARTIFACT, _OUTPUT_HINT, _MAX_LENGTH)]
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ from unit.specs import SPEC
         ({"hyperparameters": {"batchSize": 8, "microBatchSize": 3}}, "must divide"),
         ({"serving": {"modelName": "x"}}, "exactly one of server and template"),
         ({"serving": {"modelName": "base", "server": "s"}}, "reserved for the base model"),
-        ({"serving": {"modelName": "x--y", "server": "s"}}, "pattern"),
+        ({"serving": {"modelName": "x--y", "server": "s"}}, "such as support-bot"),
         (
             {"adapter": {"lora": {"rank": 32}}, "serving": {"modelName": "x", "template": {"lora": {"maxRank": 8}}}},
             "must not be greater",

@@ -15,7 +15,7 @@ from unit.evaluations import grader
         ({"stringCheck": {"reference": "x", "referenceField": "y"}}, "not both"),
         ({"stringCheck": {"operation": "regex"}}, "'eq', 'ne', 'like' or 'ilike'"),
         ({"multi": [{"weight": 1}, {"weight": 1}]}, "exactly one of stringCheck and textSimilarity"),
-        ({"textSimilarity": {"metric": "Bleu", "referenceField": "__class__..x"}}, "pattern"),
+        ({"textSimilarity": {"metric": "Bleu", "referenceField": "__class__..x"}}, "such as answer"),
     ],
 )
 def test_wrong_graders_are_refused(wrong: dict[str, Any], message: str) -> None:
