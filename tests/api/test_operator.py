@@ -113,7 +113,7 @@ def test_a_job_with_bad_data_fails_before_training(
 def test_a_job_above_its_budget_does_not_train_until_it_is_approved(
     cluster: Cluster, operator: Operator, player: Player, namespace: str
 ) -> None:
-    apply(cluster, finetunejob("job", namespace, budget={"maxCost": 5}))
+    apply(cluster, finetunejob("job", namespace, budget={"maxCost": 5}, compute={"resources": {"gpus": 1}}))
     wait_for(
         lambda: condition_of(status_of(cluster, namespace, "job"), "Approved") == ("False", "BudgetExceeded"),
         lambda: str(status_of(cluster, namespace, "job")),

@@ -71,11 +71,14 @@ class Estimate(ApiModel):
     """Why hours or cost are unknown, and what to set."""
 
 
-def describe_estimate(estimate: Estimate) -> str:
+def describe_estimate(estimate: Estimate, *, on_gpu: bool) -> str:
     """Return steps, GPU hours, cost and memory in one line, for a condition's message."""
+    memory = _round(float(parse_quantity(estimate.memory.total)) / 2**30)
+    if not on_gpu:
+        cause = "compute.resources.gpus is 0, so the training runs on CPUs"
+        return f"{estimate.steps} steps, {memory} GiB of memory a process; {cause}"
     gpu_hours = f"{_round(estimate.gpu_hours)} GPU hours" if estimate.gpu_hours is not None else "unknown GPU hours"
     cost = f"{estimate.cost:.2f} {estimate.currency}" if estimate.cost is not None else "at an unknown cost"
-    memory = _round(float(parse_quantity(estimate.memory.total)) / 2**30)
     return f"{estimate.steps} steps, {gpu_hours}, {cost}, {memory} GiB of memory a GPU"
 
 

@@ -23,7 +23,8 @@ def decide_approval(job: str, namespace: str, spec: FineTuneJobSpec, estimate: E
 
     `spec.approved` overrides the budget. An unknown cost never counts as within a budget.
     """
-    figures = describe_estimate(estimate) if estimate else "no budget is set"
+    on_gpu = spec.compute.resources.gpus > 0
+    figures = describe_estimate(estimate, on_gpu=on_gpu) if estimate else "no budget is set"
     budget = spec.budget
     if spec.approved:
         return Approval(approved=True, reason=Reason.APPROVED_BY_HAND, message=figures)

@@ -16,6 +16,7 @@ def estimate(**changes: Any) -> Estimate:
     return Estimate.model_validate(figures | {"gpuHours": 3.2, "cost": 9.6, "currency": "EUR"} | changes)
 
 
+ON_GPU = {"resources": {"gpus": 1}}
 KNOWN, UNKNOWN = estimate(), estimate(cost=None, currency=None, unknown="no price")
 
 
@@ -41,9 +42,15 @@ KNOWN, UNKNOWN = estimate(), estimate(cost=None, currency=None, unknown="no pric
 def test_a_job_above_its_budget_or_of_unknown_cost_waits_for_approval(
     budget: dict[str, Any] | None, figures: Estimate | None, reason: Reason, message: str
 ) -> None:
-    approval = decide_approval("shop", "team", spec(budget=budget), figures)
+    approval = decide_approval("shop", "team", spec(budget=budget, compute=ON_GPU), figures)
     assert approval.reason is reason
     assert approval.approved == (reason is Reason.WITHIN_BUDGET)
     assert message in approval.message
     approved = decide_approval("shop", "team", spec(budget=budget, approved=True), figures)
     assert (approved.approved, approved.reason) == (True, Reason.APPROVED_BY_HAND)
+
+
+def test_a_training_without_a_gpu_says_so() -> None:
+    approval = decide_approval("shop", "team", spec(), KNOWN)
+    cause = "compute.resources.gpus is 0, so the training runs on CPUs"
+    assert approval.message == f"5 steps, 41 GiB of memory a process; {cause}"

@@ -106,7 +106,7 @@ def test_hours_and_cost_follow_from_the_administrators_table() -> None:
     assert (estimate.trained_tokens, estimate.steps, estimate.currency) == (1_024_000, 250, "USD")
     operations = 1_024_000 * estimate_flops(LLAMA_8B, geometry_of(job))
     assert estimate.hours == pytest.approx(operations / (2 * 989e12 * 0.3) / 3600, rel=0.01)
-    assert "GiB of memory a GPU" in describe_estimate(estimate)
+    assert "GiB of memory a GPU" in describe_estimate(estimate, on_gpu=True)
 
 
 @pytest.mark.parametrize(

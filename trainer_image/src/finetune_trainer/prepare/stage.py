@@ -128,7 +128,7 @@ def _estimate(
     shortage = explain_memory_shortage(spec, hyperparameters, shape, lengths, estimate.gpu_memory)
     if shortage:
         raise StageError(Reason.GPU_TOO_SMALL, shortage)
-    _LOG.info("%s", describe_estimate(estimate))
+    _LOG.info("%s", describe_estimate(estimate, on_gpu=geometry.on_gpu))
     return estimate
 
 
