@@ -146,7 +146,7 @@ def _explain_leak(scene: Scene, namespace: str, write: Write) -> str:
         case "finetunejobs":
             is_wrong = True
         case "events":
-            is_wrong = sent["regarding"]["uid"] not in scene.controllers
+            is_wrong = sent["involvedObject"]["uid"] not in scene.controllers
         case "pods":
             is_wrong = SERVER_LABEL not in answer.get("labels", {}) or bool(set(sent["metadata"]) - _ANNOTATING)
         case "persistentvolumeclaims" | "networkpolicies" if controller_of(write.answer) is None:

@@ -56,7 +56,7 @@ def test_an_orphan_is_found() -> None:
         ("/apis/finetune.dev/v1alpha1/namespaces/run/finetunejobs/job", JOB, JOB, True),
         ("/apis/finetune.dev/v1alpha1/namespaces/run/finetunejobs/job/status", JOB, JOB, False),
         ("/apis/finetune.dev/v1alpha1/namespaces/run/finetunejobs/job/status", {}, JOB, True),
-        ("/apis/events.k8s.io/v1/namespaces/run/events", {"regarding": {"uid": "never"}}, JOB, True),
+        ("/api/v1/namespaces/run/events", {"involvedObject": {"uid": "never"}}, JOB, True),
     ],
 )
 def test_a_leaked_write_is_found(path: str, sent: Any, answer: Any, is_leak: bool) -> None:

@@ -22,7 +22,7 @@ _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?")
 _POD_SUFFIX = 3
 """Characters that an Indexed Job adds to its name for its pods' host names: `-63`."""
 _MAX_ROUNDS = 6
-_NOTE_BYTES = 1024
+_MESSAGE_BYTES = 1024
 _KINDS = {kind.name for kind in WATCHED}
 
 
@@ -72,9 +72,9 @@ def find_plan_fault(kind: str, about: Manifest, plan: Plan) -> str:
         return "a failed job has desired children"
     named = {"apiVersion": "v", "kind": kind} | about
     for event in plan.events:
-        note = build_event(named, event, "fuzz", NOW)["note"]
-        if not note.isprintable() or len(note.encode()) > _NOTE_BYTES or not event.reason:
-            return f"an event's note is invalid: {note[:100]!r}"
+        message = build_event(named, event, "fuzz", NOW)["message"]
+        if not message.isprintable() or len(message.encode()) > _MESSAGE_BYTES or not event.reason:
+            return f"an event's message is invalid: {message[:100]!r}"
     return next(filter(None, (_find_child_fault(about, child) for child in plan.desired)), "")
 
 

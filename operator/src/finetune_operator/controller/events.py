@@ -9,27 +9,34 @@ from finetune_operator.kube.kinds import Manifest
 from finetune_operator.state.conditions import Event
 
 REPORTER = "finetune.dev/operator"
-"""`reportingController` of the operator's Events."""
-_NOTE_BYTES = 1024
-"""The API server limits a note by bytes, not by characters."""
+"""`reportingComponent` of the operator's Events."""
+_MESSAGE_BYTES = 1024
+"""The API server limits a message by bytes, not by characters."""
 
 
 def build_event(about: Manifest, event: Event, instance: str, now: datetime) -> Manifest:
-    """Return the Event. Its name is derived from its content, so that a repeated create makes no second Event."""
+    """Return the Event. Its name is derived from its content, so that a repeated create makes no second Event.
+
+    It is one of `v1`: `kubectl describe` sorts Events by `lastTimestamp`, which `events.k8s.io/v1` does not allow.
+    """
     metadata = about["metadata"]
     digest = digest_value([metadata["uid"], event.reason, event.message])[:16]
+    time = now.isoformat(timespec="seconds").replace("+00:00", "Z")
     return {
-        "apiVersion": "events.k8s.io/v1",
+        "apiVersion": "v1",
         "kind": "Event",
         "metadata": {"name": f"{metadata['name']}.{digest}", "namespace": metadata["namespace"]},
         "eventTime": now.isoformat(timespec="microseconds").replace("+00:00", "Z"),
+        "firstTimestamp": time,
+        "lastTimestamp": time,
+        "count": 1,
         "type": event.type,
         "reason": event.reason,
         "action": "Reconcile",
-        "note": _shorten(make_printable(event.message)),
-        "reportingController": REPORTER,
+        "message": _shorten(make_printable(event.message)),
+        "reportingComponent": REPORTER,
         "reportingInstance": instance,
-        "regarding": {
+        "involvedObject": {
             "apiVersion": about["apiVersion"],
             "kind": about["kind"],
             "name": metadata["name"],
@@ -40,4 +47,4 @@ def build_event(about: Manifest, event: Event, instance: str, now: datetime) -> 
 
 
 def _shorten(text: str) -> str:
-    return text.encode()[:_NOTE_BYTES].decode(errors="ignore")
+    return text.encode()[:_MESSAGE_BYTES].decode(errors="ignore")

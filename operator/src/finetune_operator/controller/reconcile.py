@@ -150,7 +150,8 @@ class Reconciler:
                     self.queue.add_after(key, _EVENT_RETRY_SECONDS)
                     return
             else:
-                _LOG.info("%s: %s", event["reason"], event["note"], extra=_log_fields(key, event["regarding"]["uid"]))
+                uid = event["involvedObject"]["uid"]
+                _LOG.info("%s: %s", event["reason"], event["message"], extra=_log_fields(key, uid))
             del pending[0]
         self._pending_events.pop(key, None)
 

@@ -127,7 +127,7 @@ class KubeClient:
     async def create_event(self, event: Manifest) -> None:
         """Create an event, once: its name is derived from its content, so a repeated create is not an error."""
         try:
-            path = f"/apis/events.k8s.io/v1/namespaces/{event['metadata']['namespace']}/events"
+            path = f"/api/v1/namespaces/{event['metadata']['namespace']}/events"
             await self._request("POST", path, {"fieldManager": FIELD_MANAGER}, event)
         except ApiError as error:
             if error.reason != "AlreadyExists":
