@@ -43,7 +43,7 @@ def install_account(cluster: Cluster, **values: Any) -> Account:
     text = json.dumps({"apiVersion": "v1", "kind": "List", "items": documents})
     cluster.run_kubectl("apply", "--server-side", "-n", OPERATOR_NAMESPACE, "-f", "-", stdin=text)
     (name,) = [manifest["metadata"]["name"] for manifest in documents if manifest["kind"] == "ServiceAccount"]
-    roles = [manifest for manifest in documents if manifest["kind"] in ("ClusterRole", "Role")]
+    roles = list_operator_roles(documents)
     rights = frozenset(right for role in roles for rule in role["rules"] for right in _rights_of(rule))
     return Account(name, write_kubeconfig(cluster, OPERATOR_NAMESPACE, name), rights)
 
@@ -55,6 +55,13 @@ def render_chart(cluster: Cluster, **values: Any) -> list[dict[str, Any]]:
     done = subprocess.run(command, input=json.dumps(values), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return [document for document in yaml.safe_load_all(done.stdout) if document]
+
+
+def list_operator_roles(documents: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the roles that the chart binds to the operator's account; the other ones are for users."""
+    bindings = [manifest for manifest in documents if manifest["kind"] in ("ClusterRoleBinding", "RoleBinding")]
+    bound = {(binding["roleRef"]["kind"], binding["roleRef"]["name"]) for binding in bindings}
+    return [manifest for manifest in documents if (manifest["kind"], manifest["metadata"]["name"]) in bound]
 
 
 def make_namespace(cluster: Cluster, name: str) -> None:

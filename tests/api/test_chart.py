@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
+from api.account import list_operator_roles
 from cluster.control_plane import Cluster
 from finetune_operator.settings import Limit, read_settings
 
@@ -190,17 +191,42 @@ def test_a_slow_node_has_five_minutes_to_start_an_operator(cluster: Cluster) -> 
 
 
 def test_no_right_is_a_wildcard_or_touches_secrets(cluster: Cluster) -> None:
-    roles = [manifest for manifest in render(cluster) if manifest["kind"] in ("ClusterRole", "Role")]
+    roles = list_operator_roles(render(cluster))
     assert len(roles) == 2
     granted = [value for role in roles for rule in role["rules"] for values in rule.values() for value in values]
     assert not {"*", "secrets", "escalate", "bind", "impersonate", "deletecollection"} & set(granted)
 
 
 def test_the_operator_may_delete_only_finetunejobs_and_jobs(cluster: Cluster) -> None:
-    roles = [manifest for manifest in render(cluster) if manifest["kind"] in ("ClusterRole", "Role")]
+    roles = list_operator_roles(render(cluster))
     rules = [rule for role in roles for rule in role["rules"] if "delete" in rule["verbs"]]
     deleting = [(rule["apiGroups"], rule["resources"]) for rule in rules]
     assert deleting == [(["finetune.dev"], ["finetunejobs"]), (["batch"], ["jobs"])]
+
+
+def test_who_may_edit_a_namespace_may_write_jobs_and_servers(cluster: Cluster) -> None:
+    roles = {
+        label.removeprefix("rbac.authorization.k8s.io/aggregate-to-"): manifest["rules"]
+        for manifest in render(cluster)
+        for label in manifest["metadata"].get("labels", {})
+        if manifest["kind"] == "ClusterRole" and label.startswith("rbac.authorization.k8s.io/")
+    }
+    kinds = {"finetunejobs", "modelservers"}
+    assert roles.keys() == {"view", "edit"}
+    for name, verbs in (
+        ("view", {"get", "list", "watch"}),
+        ("edit", {"create", "update", "patch", "delete", "deletecollection"}),
+    ):
+        (rule,) = roles[name]
+        assert (rule["apiGroups"], set(rule["verbs"])) == (["finetune.dev"], verbs)
+        assert {resource.removesuffix("/status") for resource in rule["resources"]} == kinds
+        assert name == "view" or set(rule["resources"]) == kinds
+
+
+def test_aggregated_roles_can_be_left_out(cluster: Cluster) -> None:
+    documents = render(cluster, aggregatedRoles={"enabled": False})
+    roles = [manifest for manifest in documents if manifest["kind"] in ("ClusterRole", "Role")]
+    assert roles == list_operator_roles(documents)
 
 
 def test_the_chart_passes_helm_lint(cluster: Cluster) -> None:
