@@ -103,6 +103,18 @@ def test_prometheus_has_metrics_of_operator_trainer_and_server(
     assert {series["metric"]["version"] for series in requests} == {"price"}
 
 
+def test_a_missing_config_map_is_named_while_the_pod_waits(kubectl: Kubectl, namespace: str) -> None:
+    kubectl.apply(finetunejob("typo", namespace, dataset={"train": {"uri": "configmap://daat/train.jsonl"}}))
+    wait_for(
+        lambda: kubectl.condition(namespace, "typo", "DatasetReady").get("reason") == "VolumeNotFound",
+        lambda: kubectl.explain(namespace, "typo"),
+        60,
+    )
+    message = kubectl.condition(namespace, "typo", "DatasetReady")["message"]
+    assert message.startswith("missing in the namespace: ConfigMap daat;")
+    kubectl.run("delete", "finetunejob", "typo", "-n", namespace)
+
+
 def test_bad_lines_are_reported_before_any_training(kubectl: Kubectl, namespace: str) -> None:
     lines = conversations(10).splitlines()
     lines[3] = '{"messages": [{"role": "asistant", "content": "hello"}]}'

@@ -94,6 +94,8 @@ def make_plan(observed: dict[str, Any]) -> Plan:
         controls_server=observed.get("controlsServer", False),
         server_is_busy=observed.get("serverIsBusy", False),
         has_default_claim=observed.get("hasDefaultClaim", False),
+        missing_volumes=observed.get("missingVolumes", []),
+        unbound_claims=observed.get("unboundClaims", []),
         progress=TrainingProgress.model_validate(observed["progress"]) if observed.get("progress") else None,
         incumbent=find_incumbent(job.spec.serving if job.spec else None, server, served_jobs),
         newer_job=observed.get("newerJob"),

@@ -61,6 +61,7 @@ class Reason(StrEnum):
     ACCESS_DENIED = "AccessDenied"
     TERMS_NOT_ACCEPTED = "TermsNotAccepted"
     SECRET_NOT_FOUND = "SecretNotFound"  # noqa: S105
+    VOLUME_NOT_FOUND = "VolumeNotFound"
     VOLUME_ACCESS_DENIED = "VolumeAccessDenied"
     NOT_SERVABLE = "NotServable"
     GPU_TOO_SMALL = "GpuTooSmall"

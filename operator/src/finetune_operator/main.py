@@ -35,7 +35,7 @@ async def run_operator(settings: Settings, candidate: LeaderCandidate, health_po
     async with connect() as client, open_session() as session:
         resync = Resync(client, cache, queue, settings.resync_seconds)
         elector = LeaderElector(client, candidate)
-        reader = SnapshotReader(cache, PodClient(session), settings)
+        reader = SnapshotReader(cache, PodClient(session), settings, client)
         fenced = client.fenced(elector.check)
         applier = Applier(fenced, cache, queue)
         reconciler = Reconciler(fenced, applier, cache, queue, reader, settings, candidate.identity)

@@ -1,4 +1,7 @@
-"""Collects what the plans need to know, from the cache and from running pods. Writes nothing."""
+"""Collects what the plans need to know: from the cache, from running pods, and for waiting pods from the API server.
+
+Writes nothing.
+"""
 
 import asyncio
 import time
@@ -25,9 +28,11 @@ from finetune_operator.controller.indexes import (
     server_of,
 )
 from finetune_operator.controller.pod_client import PodClient
+from finetune_operator.controller.volumes import read_volumes
 from finetune_operator.job.evaluation import find_incumbent, find_job_under_evaluation
 from finetune_operator.job.quota import QUOTA_RESOURCES, QuotaUsage, count_usage, is_unfinished
 from finetune_operator.job.snapshot import JobSnapshot
+from finetune_operator.kube.client import KubeClient
 from finetune_operator.kube.kinds import Key, Manifest, controller_uid, key_of, label_of
 from finetune_operator.manifests.names import routes_name
 from finetune_operator.server.plan import ServerSnapshot
@@ -56,6 +61,7 @@ class SnapshotReader:
     cache: Cache
     pods: PodClient
     settings: Settings
+    client: KubeClient
     _reports: dict[Key, tuple[float, LoadedReport | None]] = field(default_factory=dict)
     """By a server's pod: when it last responded and its report; or since when it does not respond, and None."""
     _views: OrderedDict[str, tuple[str, JobView]] = field(default_factory=OrderedDict)
@@ -89,6 +95,7 @@ class SnapshotReader:
         name = server_of(manifest) if manifest else None
         server = self.cache.get(Key("ModelServer", job.namespace, name)) if name else None
         parent = self._parent(job)
+        missing_volumes, unbound_claims = await read_volumes(self.client, job, attempts)
         return JobSnapshot(
             attempts=attempts,
             parent=view_job(parent) if parent else None,
@@ -96,6 +103,8 @@ class SnapshotReader:
             controls_server=server is not None and controller_uid(server) == job.uid,
             server_is_busy=self._is_evaluating(name, job),
             has_default_claim=self.cache.get(Key("PersistentVolumeClaim", job.namespace, DEFAULT_CLAIM)) is not None,
+            missing_volumes=missing_volumes,
+            unbound_claims=unbound_claims,
             progress=progress,
             incumbent=self._incumbent(job, server),
             newer_job=self._newer_job(job, name) if name else None,

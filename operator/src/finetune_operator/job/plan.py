@@ -41,6 +41,7 @@ from finetune_operator.job.results import find_template_digest, record_report
 from finetune_operator.job.serving import deploy
 from finetune_operator.job.snapshot import JobSnapshot
 from finetune_operator.job.suspension import explain_stopping, explain_suspension, name_stopping, resume, suspend
+from finetune_operator.job.volumes import explain_volumes
 from finetune_operator.job.warm_start import keep_result, record_warm_start, resolve_parent
 from finetune_operator.manifests.isolation import build_isolation, build_peers_policy
 from finetune_operator.manifests.names import job_file
@@ -226,6 +227,9 @@ class JobPlanner:
             return action
         if is_past_deadline(self.builder, self.spec):
             return GiveUp(*explain_deadline(self.spec))
+        volumes = explain_volumes(snapshot.missing_volumes, snapshot.unbound_claims, self.settings.artifacts)
+        if volumes and isinstance(action, Wait):
+            action = Wait(*volumes)
         if self.spec.suspend:
             return Wait(*explain_suspension(snapshot.attempts, snapshot.lingering_pods))
         stopping = name_stopping(snapshot.attempts, snapshot.lingering_pods)

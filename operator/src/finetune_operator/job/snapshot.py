@@ -25,6 +25,10 @@ class JobSnapshot:
     """Whether the namespace's claim for artifacts exists; the operator creates it once and never changes it."""
     server_is_busy: bool = False
     """Whether that server evaluates another job's result."""
+    missing_volumes: list[str] = field(default_factory=list)
+    """The ConfigMaps and claims that a waiting pod mounts and that do not exist, each with its kind."""
+    unbound_claims: list[str] = field(default_factory=list)
+    """The names of the claims that an unschedulable pod mounts and that are not bound to a volume."""
     progress: TrainingProgress | None = None
     """The latest progress that the running training reports."""
     incumbent: Incumbent = field(default_factory=Incumbent)

@@ -64,11 +64,13 @@ class KubeClient:
             item |= {"apiVersion": kind.api_version, "kind": kind.name}
         return items, int(page["metadata"]["resourceVersion"])
 
-    async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
+    async def get(self, kind: Kind, namespace: str, name: str, *, metadata_only: bool = False) -> Manifest | None:
         """Return an object, with or without the label that its kind is watched by; None if it does not exist."""
         query = {"fieldSelector": f"metadata.name={name}"}
-        page = await self._request("GET", kind.path(namespace), query)
-        for item in page["items"]:
+        accept = "PartialObjectMetadataList" if metadata_only else None
+        page = await self._request("GET", kind.path(namespace), query, metadata_as=accept)
+        # `items` is null in an empty list of metadata.
+        for item in page["items"] or []:
             return dict(item) | {"apiVersion": kind.api_version, "kind": kind.name}
         return None
 

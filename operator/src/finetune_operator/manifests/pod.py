@@ -126,11 +126,14 @@ class Volumes:
         written = {parse_uri(uri).authority for uri in writable}
         parsed = [parse_uri(uri) for uri in readable]
         read = {uri.authority for uri in parsed if uri.scheme == "pvc"} - written
-        for number, claim in enumerate(sorted(written | read)):
+        self.claims = sorted(written | read)
+        """Names of the mounted claims."""
+        for number, claim in enumerate(self.claims):
             source = {"persistentVolumeClaim": {"claimName": claim}}
             self._add(f"claim-{number}", source, str(CLAIMS / claim), read_only=claim in read)
-        maps = {uri.authority for uri in parsed if uri.scheme == "configmap"}
-        for number, name in enumerate(sorted(maps)):
+        self.config_maps = sorted({uri.authority for uri in parsed if uri.scheme == "configmap"})
+        """Names of the mounted ConfigMaps."""
+        for number, name in enumerate(self.config_maps):
             self._add(f"data-{number}", {"configMap": {"name": name}}, str(CONFIG_MAPS / name), read_only=True)
 
     def add_claim(self, name: str, claim: str, path: str) -> None:

@@ -89,7 +89,7 @@ def build_stage_job(job: JobView, stage: Stage, attempt: int, settings: Settings
     name, labels = stage_job_name(job, stage, attempt), stage_labels(job, stage, attempt)
     sources = _sources(spec, stage)
     uris = [source.uri for source in sources.values()]
-    volumes = Volumes(writable=[file.output_uri], readable=[*uris, *_list_other_uris(job, file, stage)])
+    volumes = build_volumes(job, stage)
     volumes.add_annotation("job", JOB_ANNOTATION, JOB_FILE)
     container = _build_container(job, stage, attempt, settings)
     env = _build_env(sources, settings) + _tracker_env(spec.tracking if stage is Stage.TRAIN else None)
@@ -123,6 +123,17 @@ def build_stage_job(job: JobView, stage: Stage, attempt: int, settings: Settings
             },
         },
     }
+
+
+def build_volumes(job: JobView, stage: Stage) -> Volumes:
+    """Return the claims and ConfigMaps that the pod of a stage mounts.
+
+    Raises:
+        ValueError: the spec is invalid.
+    """
+    file = job_file(job)
+    uris = [source.uri for source in _sources(file.spec, stage).values()]
+    return Volumes(writable=[file.output_uri], readable=[*uris, *_list_other_uris(job, file, stage)])
 
 
 def names_default_claim(job: JobView) -> bool:

@@ -65,6 +65,8 @@ class Attempt:
     out_of_memory: bool = False
     waiting: str = ""
     """Why a pod does not run yet: reason and message of the kubelet or the scheduler; empty if it runs."""
+    waits_for_volumes: bool = False
+    """Whether a pod may be waiting for its volumes: it is unschedulable because of a claim, or a node sets it up."""
     pod_ip: str | None = None
     """Address of a running pod."""
     incumbent: Incumbent | None = None
@@ -129,6 +131,7 @@ def view_attempt(job: Manifest, pods: list[Manifest]) -> Attempt | None:
         exit_code=terminated.get("exitCode"),
         out_of_memory=terminated.get("reason") == "OOMKilled",
         waiting=next(filter(None, map(_waiting, pods)), ""),
+        waits_for_volumes=any(map(_waits_for_volumes, pods)),
         pod_ip=running_ip(pod),
         incumbent=read_incumbent(_arguments(job)) if stage == Stage.EVALUATE else None,
         server=_read_server(job) if stage == Stage.EVALUATE else None,
@@ -252,6 +255,16 @@ def _waiting(pod: Manifest | None) -> str:
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
             return f"{condition.get('reason', '')}: {condition.get('message', '')}"
     return ""
+
+
+def _waits_for_volumes(pod: Manifest) -> bool:
+    """Return whether a pod may be waiting for its volumes. Its status does not say so while its node mounts them."""
+    containers = pod.get("status", {}).get("containerStatuses", [])
+    reasons = {container.get("state", {}).get("waiting", {}).get("reason") for container in containers}
+    if "ContainerCreating" in reasons:
+        return True
+    reason, _, message = _waiting(pod).partition(": ")
+    return reason == "Unschedulable" and "persistentvolumeclaim" in message.lower()
 
 
 def running_ip(pod: Manifest | None) -> str | None:

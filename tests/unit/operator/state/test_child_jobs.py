@@ -45,3 +45,29 @@ def test_a_time_outside_the_calendar_is_left_out(time: str) -> None:
 def test_only_a_job_with_a_name_of_ours_is_an_attempt(name: str) -> None:
     labels = {"finetune.dev/stage": "Train", "finetune.dev/attempt": "1"}
     assert view_attempt({"metadata": {"name": name, "labels": labels}}, []) is None
+
+
+@pytest.mark.parametrize(
+    ("reason", "message", "may_wait"),
+    [
+        ("Unschedulable", "pod has unbound immediate PersistentVolumeClaims. not found", True),
+        ("Unschedulable", 'persistentvolumeclaim "models" not found', True),
+        ("Unschedulable", "0/3 nodes are available: 3 Insufficient nvidia.com/gpu.", False),
+        ("SchedulingGated", "a PersistentVolumeClaim", False),
+    ],
+)
+def test_an_unschedulable_pod_may_wait_for_its_claims(reason: str, message: str, may_wait: bool) -> None:
+    condition = {"type": "PodScheduled", "status": "False", "reason": reason, "message": message}
+    pod = {"metadata": {"name": "pod"}, "status": {"phase": "Pending", "conditions": [condition]}}
+    attempt = view_attempt({"metadata": {"name": "a-train-1-abcdef"}}, [pod])
+    assert attempt is not None
+    assert attempt.waits_for_volumes == may_wait
+
+
+@pytest.mark.parametrize(("state", "may_wait"), [("waiting", True), ("running", False), ("terminated", False)])
+def test_a_pod_whose_container_is_created_may_wait_for_its_volumes(state: str, may_wait: bool) -> None:
+    containers = [{"name": "prepare", "state": {state: {"reason": "ContainerCreating"} if state == "waiting" else {}}}]
+    pod = {"metadata": {"name": "pod"}, "status": {"phase": "Pending", "containerStatuses": containers}}
+    attempt = view_attempt({"metadata": {"name": "a-prepare-1-abcdef"}}, [pod])
+    assert attempt is not None
+    assert attempt.waits_for_volumes == may_wait
