@@ -52,6 +52,7 @@ def test_the_operator_reads_the_settings_that_the_chart_writes(cluster: Cluster,
         "trainer": {"image": {"repository": "r/t", "tag": "2"}},
         "sources": {"httpsHosts": ["data.example.com", "*.mirror.org"]},
         "gpu": {"resourceName": "amd.com/gpu", "kinds": [{"memory": "192Gi", "hourPrice": 4}]},
+        "smallStages": {"cpu": 2, "memory": "512Mi"},
         "limits": {"default": {"gpus": 8, "jobs": 10}, "namespaces": {"team-a": {"gpus": 32}}},
     }
     (config,) = [manifest for manifest in render(cluster, **values) if manifest["kind"] == "ConfigMap"]
@@ -60,6 +61,7 @@ def test_the_operator_reads_the_settings_that_the_chart_writes(cluster: Cluster,
     assert settings.images.trainer == "r/t:2"
     assert settings.gpu.resource_name == "amd.com/gpu"
     assert settings.sources.https_hosts == ["data.example.com", "*.mirror.org"]
+    assert (settings.small_stages.cpu, settings.small_stages.memory) == ("2", "512Mi")
     assert settings.limits.of("team-b") == Limit(gpus=8, jobs=10)
     assert settings.limits.of("team-a") == Limit(gpus=32)
     assert (settings.gpu.kinds[0].memory, settings.gpu.kinds[0].hour_price) == ("192Gi", 4)
@@ -134,6 +136,8 @@ def test_the_chart_contains_the_generated_crds(cluster: Cluster) -> None:
         ({"gpu": {"kinds": [{"tflop": 989}]}}, "tflop"),
         ({"gpu": {"currency": "euro"}}, "currency"),
         ({"artifacts": {"accessMode": "ReadOnlyMany"}}, "accessMode"),
+        ({"smallStages": {"memory": "3GB"}}, "smallStages"),
+        ({"smallStages": {"gpus": 1}}, "smallStages"),
         ({"replicas": 0}, "replicas"),
         ({"replicas": "2"}, "replicas"),
         ({"resyncSeconds": 0}, "resyncSeconds"),

@@ -10,6 +10,7 @@ from finetune_api.compute import Toleration
 from finetune_api.contract.jobfile import describe_errors
 from finetune_api.estimate import GpuKind
 from finetune_api.hosts import HOST_ENTRY
+from finetune_api.quantity import Quantity, parse_quantity
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
@@ -50,6 +51,21 @@ class Artifacts(_Part):
     storage_class_name: str = ""
     size: str = "20Gi"
     access_mode: Literal["ReadWriteMany", "ReadWriteOnce"] = "ReadWriteMany"
+
+
+def _check_positive(quantity: str) -> str:
+    """Return a quantity greater than 0; raise a ValueError otherwise: the kubelet treats a limit of 0 as no limit."""
+    if not parse_quantity(quantity):
+        raise ValueError("must be greater than 0")
+    return quantity
+
+
+class SmallStages(_Part):
+    """The requests of the stages that check data, copy a result, or evaluate on a server."""
+
+    cpu: Annotated[Quantity, AfterValidator(_check_positive)] = "1"
+    memory: Annotated[Quantity, AfterValidator(_check_positive)] = "3Gi"
+    """Also the limit."""
 
 
 def _check_network(text: str) -> str:
@@ -102,6 +118,7 @@ class Settings(_Part):
     images: Images
     gpu: Gpu = Gpu()
     artifacts: Artifacts = Artifacts()
+    small_stages: SmallStages = SmallStages()
     sources: Sources = Sources()
     limits: Limits = Limits()
     network: Network = Network()

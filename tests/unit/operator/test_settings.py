@@ -12,6 +12,9 @@ def test_wrong_settings_name_the_field(tmp_path: Path) -> None:
     file.write_text("images: {trainer: a, serving: b}\nresyncSeconds: -1\n")
     with pytest.raises(ValueError, match="resyncSeconds"):
         read_settings(file)
+    file.write_text("images: {trainer: a, serving: b}\nsmallStages: {memory: 0}\n")
+    with pytest.raises(ValueError, match=r"smallStages\.memory: must be greater than 0"):
+        read_settings(file)
     with pytest.raises(ValueError, match="No such file"):
         read_settings(tmp_path / "none.yaml")
 

@@ -178,7 +178,9 @@ def _diagnose(attempt: Attempt) -> tuple[Reason, str]:
     if attempt.report and attempt.report.outcome == "Failed":
         return attempt.report.reason, attempt.report.message
     if attempt.out_of_memory or attempt.exit_code == ExitCode.OUT_OF_MEMORY:
-        return Reason.OUT_OF_MEMORY, "the container ran out of memory: raise compute.resources.memory"
+        is_small = attempt.stage is Stage.PREPARE or attempt.server is not None
+        limit = "smallStages.memory of the chart" if is_small else "compute.resources.memory"
+        return Reason.OUT_OF_MEMORY, f"the container ran out of memory: raise {limit}"
     if attempt.state is AttemptState.SUCCEEDED:
         return _FAILED[attempt.stage], "the pod wrote no report"
     return _FAILED[attempt.stage], f"the container exited with code {attempt.exit_code} and without a report"

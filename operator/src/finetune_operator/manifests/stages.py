@@ -20,6 +20,7 @@ from finetune_api.contract.mounts import (
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.jobstatus import EvaluationServer
 from finetune_api.meta import JOB_ANNOTATION, JOB_LABEL, METRICS_PORT, QUEUE_LABEL, STAGE_LABEL
+from finetune_api.quantity import parse_quantity
 from finetune_api.stage import Stage
 from finetune_api.tracking import MLFLOW_KEYS, WANDB_KEYS, Tracking
 from finetune_api.uris import parse_uri
@@ -40,8 +41,6 @@ from finetune_operator.settings import Settings
 from finetune_operator.state.child_jobs import API_KEY
 from finetune_operator.state.views import JobView
 
-_SMALL = Placement(resources=Resources(cpu="1", memory="3Gi"))
-"""For stages that check data or copy files: one core, no GPU."""
 _FAIL_ON_DISRUPTION = {"action": "FailJob", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}
 _STOP_SECONDS = 120
 """Termination grace period: time to save a checkpoint after SIGTERM."""
@@ -95,7 +94,7 @@ def build_stage_job(job: JobView, stage: Stage, attempt: int, settings: Settings
     env = _build_env(sources, settings) + _tracker_env(spec.tracking if stage is Stage.TRAIN else None)
     if stage is Stage.EVALUATE:
         env += _server_env(job.status.evaluation_server)
-    pod = build_pod_spec(settings, _place(job, spec, stage), container, volumes, env)
+    pod = build_pod_spec(settings, _place(job, spec, stage, settings), container, volumes, env)
     pod |= {"restartPolicy": "Never", "terminationGracePeriodSeconds": _STOP_SECONDS}
     nodes = spec.compute.nodes if stage is Stage.TRAIN else 1
     if nodes > 1:
@@ -141,20 +140,24 @@ def names_default_claim(job: JobView) -> bool:
     return parse_uri(job_file(job).output_uri).authority == DEFAULT_CLAIM
 
 
-def _place(job: JobView, spec: FineTuneJobSpec, stage: Stage) -> Placement:
+def _place(job: JobView, spec: FineTuneJobSpec, stage: Stage, settings: Settings) -> Placement:
     """Return resources and placement of a stage.
 
-    Merging needs the memory of the training but no GPU; an evaluation on a server needs neither.
+    Merging needs the memory of the training but no GPU; an evaluation on a server needs neither. A small stage requests
+    no more cores than the training, which may be all that a node has.
     """
+    small = settings.small_stages
+    cpu = min(small.cpu, spec.compute.resources.cpu, key=parse_quantity)
+    small_placement = Placement(resources=Resources(cpu=cpu, memory=small.memory))
     match stage:
         case Stage.EVALUATE if job.status.evaluation_server:
-            return _SMALL
+            return small_placement
         case Stage.TRAIN | Stage.EVALUATE:
             return spec.compute
         case Stage.EXPORT if spec.output and spec.output.merged:
             resources = spec.compute.resources.model_copy(update={"gpus": 0})
             return spec.compute.model_copy(update={"resources": resources})
-    return _SMALL
+    return small_placement
 
 
 def _sources(spec: FineTuneJobSpec, stage: Stage) -> dict[Source, Remote]:
