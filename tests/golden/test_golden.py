@@ -24,6 +24,7 @@ from finetune_operator.job.quota import (
 )
 from finetune_operator.job.snapshot import JobSnapshot
 from finetune_operator.server.plan import ServerSnapshot, plan_server
+from finetune_operator.server.routes import find_newer_job
 from finetune_operator.settings import Limits, Settings
 from finetune_operator.state.child_jobs import view_attempt, view_server_pod
 from finetune_operator.state.conditions import Event
@@ -98,7 +99,7 @@ def make_plan(observed: dict[str, Any]) -> Plan:
         unbound_claims=observed.get("unboundClaims", []),
         progress=TrainingProgress.model_validate(observed["progress"]) if observed.get("progress") else None,
         incumbent=find_incumbent(job.spec.serving if job.spec else None, server, served_jobs),
-        newer_job=observed.get("newerJob"),
+        newer_job=observed.get("newerJob") or find_newer_job(job, [job, *served_jobs]),
         lingering_pods=observed.get("lingeringPods", []),
         other_usage=_count_usage(observed),
         has_dependents=observed.get("hasDependents", False),

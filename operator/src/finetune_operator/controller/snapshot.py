@@ -36,7 +36,7 @@ from finetune_operator.kube.client import KubeClient
 from finetune_operator.kube.kinds import Key, Manifest, controller_uid, key_of, label_of
 from finetune_operator.manifests.names import routes_name
 from finetune_operator.server.plan import ServerSnapshot
-from finetune_operator.server.routes import versions_by_name
+from finetune_operator.server.routes import find_newer_job
 from finetune_operator.settings import Limit, Settings
 from finetune_operator.state.child_jobs import (
     Attempt,
@@ -107,7 +107,7 @@ class SnapshotReader:
             unbound_claims=unbound_claims,
             progress=progress,
             incumbent=self._incumbent(job, server),
-            newer_job=self._newer_job(job, name) if name else None,
+            newer_job=find_newer_job(job, self._jobs_of(job.namespace, name)) if name else None,
             orphaned_job=self._orphaned_job(key),
             lingering_pods=self._lingering_pods(key),
             other_usage=self._quota_usage(job),
@@ -177,13 +177,6 @@ class SnapshotReader:
         """Return whether a server evaluates the result of another job."""
         evaluated = find_job_under_evaluation(server, self._jobs_of(job.namespace, server)) if server else None
         return evaluated is not None and evaluated.uid != job.uid
-
-    def _newer_job(self, job: JobView, server: str) -> str | None:
-        """Return the job that last passed its gates under this job's model name; None if it is this job."""
-        if job.spec is None or job.spec.serving is None:
-            return None
-        versions = versions_by_name(self._jobs_of(job.namespace, server)).get(job.spec.serving.model_name)
-        return versions[-1].name if versions and versions[-1].uid != job.uid else None
 
     def _jobs_of(self, namespace: str, server: str) -> list[JobView]:
         """Return the jobs that a server hosts: those that name it, and the one that created it."""

@@ -33,6 +33,17 @@ def versions_by_name(jobs: list[JobView]) -> dict[str, list[JobView]]:
     return dict(sorted(versions.items()))
 
 
+def find_newer_job(job: JobView, jobs: list[JobView]) -> str | None:
+    """Return the job that last passed its gates under a job's model name, if it did so after this job; otherwise None.
+
+    While this job is evaluated, its status does not say that it passed: no other job is newer.
+    """
+    if job.spec is None or job.spec.serving is None or gates_passed_time(job) is None:
+        return None
+    versions = versions_by_name(jobs).get(job.spec.serving.model_name)
+    return versions[-1].name if versions and versions[-1].uid != job.uid else None
+
+
 def advance_rollouts(
     spec: ModelServerSpec, known: list[RolloutStatus], jobs: list[JobView], pods: list[ServerPod], now: datetime
 ) -> list[RolloutStatus]:

@@ -5,10 +5,16 @@ from typing import Any
 import pytest
 from finetune_api.contract.routes import LoadedModel, LoadedReport, Route
 from finetune_api.modelserver import Model, ModelServerSpec, ServedModel
-from finetune_operator.server.routes import advance_rollouts, build_routes, describe_served, pin_chat_template
+from finetune_operator.server.routes import (
+    advance_rollouts,
+    build_routes,
+    describe_served,
+    find_newer_job,
+    pin_chat_template,
+)
 from finetune_operator.state.child_jobs import ServerPod
 from finetune_operator.state.views import view_job, view_server
-from unit.objects import NOW, evaluated_job
+from unit.objects import NOW, evaluated_job, job
 from unit.pod_reports import DIGEST
 
 DATASET = {"trainExamples": 1, "heldoutExamples": 1, "trainTokens": 1, "longestExampleTokens": 1, "steps": 1} | {
@@ -133,3 +139,10 @@ def test_the_chat_template_of_a_server_stays_the_same(
     assert pin_chat_template(server, routes, pods) == found
     bare = view_server({"metadata": metadata, "spec": {"model": {"uri": "pvc://models/base"}}, "status": status})
     assert pin_chat_template(bare, routes, pods) is None
+
+
+def test_only_a_job_that_passed_its_gates_later_is_newer() -> None:
+    jobs = [view_job(evaluated_job(name, "bot")) for name in ("a", "b")]
+    running = view_job(job("c", modelName="bot"))
+    assert [find_newer_job(other, [*jobs, running]) for other in (*jobs, running)] == ["b", None, None]
+    assert find_newer_job(view_job(evaluated_job("d", "other")), jobs) is None
