@@ -54,9 +54,9 @@ class Resources(ApiModel):
     """Resource requests of one pod. Memory and GPUs are also its limits; CPU has no limit."""
 
     cpu: Quantity = "2"
-    """CPU cores of a pod, as a Kubernetes quantity."""
+    """CPU cores of a pod: a number or a Kubernetes quantity, such as 2 or `500m`."""
     memory: Quantity = "8Gi"
-    """Memory of a pod, as a Kubernetes quantity."""
+    """Memory of a pod, as a Kubernetes quantity, such as `8Gi`."""
     gpus: Annotated[int, Field(ge=0, le=16)] = 0
     """Number of GPUs of a pod. `gpu.resourceName` of the chart names their resource. With 0 the pod runs on CPUs."""
 
@@ -88,7 +88,8 @@ class Placement(ApiModel):
     """Resources of pods and the nodes that they may run on."""
 
     resources: Resources = Resources()
-    """CPU, memory and GPUs of one pod."""
+    """CPU, memory and GPUs that one pod requests, directly in `cpu`, `memory` and `gpus`. Memory and GPUs are also its
+    limits; CPU has no limit."""
     node_selector: Annotated[dict[LabelKey, LabelValue], Field(max_length=16)] = {}
     """Labels that a node must have to run the pods. Labels of control plane nodes are not allowed."""
     tolerations: Annotated[list[Toleration], Field(max_length=16)] = []
