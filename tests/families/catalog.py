@@ -17,6 +17,8 @@ class Family:
     """What does not work, as the page says it; empty if everything works."""
     error: str = ""
     """A part of the error with which such a measurement ends."""
+    template: str = ""
+    """Name of the chat template in TRL; empty if TRL has none of the family."""
 
 
 PUBLISHED_FIELDS: dict[str, dict[str, Any]] = {
@@ -44,7 +46,7 @@ def build_tiny_config(model_type: str, architecture: str) -> Any:
 FAMILIES = {
     family.model_type: family
     for family in (
-        Family("Llama 3", "llama", "LlamaForCausalLM"),
+        Family("Llama 3", "llama", "LlamaForCausalLM", template="llama3_1"),
         Family(
             "Llama 4",
             "llama4",
@@ -52,38 +54,39 @@ FAMILIES = {
             "TRL's loss does not find the decoder of this class: refused before a GPU is requested",
             "has no attribute 'last_hidden_state'",
         ),
-        Family("Qwen 2.5", "qwen2", "Qwen2ForCausalLM"),
-        Family("Qwen 3", "qwen3", "Qwen3ForCausalLM"),
-        Family("Qwen 3 MoE", "qwen3_moe", "Qwen3MoeForCausalLM"),
-        Family("Qwen 3 Next", "qwen3_next", "Qwen3NextForCausalLM"),
-        Family("Qwen 3.5", "qwen3_5", "Qwen3_5ForConditionalGeneration"),
-        Family("Qwen 3.5 MoE", "qwen3_5_moe", "Qwen3_5MoeForConditionalGeneration"),
+        Family("Qwen 2.5", "qwen2", "Qwen2ForCausalLM", template="qwen2_5"),
+        Family("Qwen 3", "qwen3", "Qwen3ForCausalLM", template="qwen3"),
+        Family("Qwen 3 MoE", "qwen3_moe", "Qwen3MoeForCausalLM", template="qwen3"),
+        Family("Qwen 3 Next", "qwen3_next", "Qwen3NextForCausalLM", template="qwen3_instruct_2507"),
+        Family("Qwen 3.5", "qwen3_5", "Qwen3_5ForConditionalGeneration", template="qwen3_5_think"),
+        Family("Qwen 3.5 MoE", "qwen3_5_moe", "Qwen3_5MoeForConditionalGeneration", template="qwen3_5_think"),
         Family("Mistral", "mistral", "MistralForCausalLM"),
         Family("Mistral 3", "mistral3", "Mistral3ForConditionalGeneration"),
         Family("Mixtral", "mixtral", "MixtralForCausalLM"),
-        Family("Gemma 2", "gemma2", "Gemma2ForCausalLM"),
-        Family("Gemma 3, text", "gemma3_text", "Gemma3ForCausalLM"),
-        Family("Gemma 3", "gemma3", "Gemma3ForConditionalGeneration"),
-        Family("Gemma 4", "gemma4", "Gemma4ForConditionalGeneration"),
+        Family("Gemma 2", "gemma2", "Gemma2ForCausalLM", template="gemma"),
+        Family("Gemma 3, text", "gemma3_text", "Gemma3ForCausalLM", template="gemma3"),
+        Family("Gemma 3", "gemma3", "Gemma3ForConditionalGeneration", template="gemma3"),
+        Family("Gemma 4", "gemma4", "Gemma4ForConditionalGeneration", template="gemma4"),
         Family("Phi", "phi", "PhiForCausalLM"),
-        Family("Phi 3 and 4", "phi3", "Phi3ForCausalLM"),
-        Family("gpt-oss", "gpt_oss", "GptOssForCausalLM"),
+        Family("Phi 3 and 4", "phi3", "Phi3ForCausalLM", template="phi3_5"),
+        Family("gpt-oss", "gpt_oss", "GptOssForCausalLM", template="gptoss"),
         Family("GLM-4", "glm4", "Glm4ForCausalLM"),
-        Family("GLM-4 MoE", "glm4_moe", "Glm4MoeForCausalLM"),
+        Family("GLM-4 MoE", "glm4_moe", "Glm4MoeForCausalLM", template="glm4moe"),
         Family("GLM-4 MoE Lite", "glm4_moe_lite", "Glm4MoeLiteForCausalLM"),
         Family("DeepSeek V2", "deepseek_v2", "DeepseekV2ForCausalLM"),
-        Family("DeepSeek V3", "deepseek_v3", "DeepseekV3ForCausalLM"),
+        Family("DeepSeek V3", "deepseek_v3", "DeepseekV3ForCausalLM", template="deepseekv3"),
         Family("Granite", "granite", "GraniteForCausalLM"),
         Family("Granite 4 hybrid", "granitemoehybrid", "GraniteMoeHybridForCausalLM"),
         Family("OLMo 2", "olmo2", "Olmo2ForCausalLM"),
         Family("OLMo 3", "olmo3", "Olmo3ForCausalLM"),
-        Family("LFM2", "lfm2", "Lfm2ForCausalLM"),
+        Family("LFM2", "lfm2", "Lfm2ForCausalLM", template="lfm2_v2"),
         Family(
             "Nemotron-H",
             "nemotron_h",
             "NemotronHForCausalLM",
             "trained; vLLM serves its experts on GPUs only, so it is not compared",
             "is_act_and_mul=False is supported only for CUDA",
+            template="nemotron_3_nano",
         ),
         Family("SmolLM3", "smollm3", "SmolLM3ForCausalLM"),
         Family("Falcon-H1", "falcon_h1", "FalconH1ForCausalLM"),

@@ -9,17 +9,21 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from finetune_serving.vllm_config import choose_cpu_dtype, read_config, set_environment
+from finetune_serving.vllm_config import ServerConfig, choose_cpu_dtype, read_config, set_environment
 
 set_environment(gpu=False)
 
+from bench.templates import find_trl_templates  # noqa: E402
 from families.catalog import FAMILIES, Family, build_tiny_config  # noqa: E402
+from finetune_api.modelserver import EngineStatus  # noqa: E402
 from finetune_serving.evaluation.engine import ModelCandidate, VllmEngine  # noqa: E402
 from finetune_serving.evaluation.questions import Question, Sequence  # noqa: E402
+from finetune_serving.gateway.launch import choose  # noqa: E402
 from finetune_trainer.loading import choose_model_class, import_peft  # noqa: E402
 from finetune_trainer.prepare.packing_check import measure_leak  # noqa: E402
 from finetune_trainer.prepare.tiny_model import find_text_values, set_sizes  # noqa: E402
 from model.tiny import make_tiny_tokenizer  # noqa: E402
+from template_check import make_template_tokenizer  # noqa: E402
 from workspace import Workspace, make_price_chats, make_workspace  # noqa: E402
 
 _SIZES = {
@@ -139,6 +143,16 @@ def compare(first: list[float], second: list[float]) -> float:
     return max(abs(a - b) for a, b in zip(first, second, strict=True))
 
 
+def choose_parsers(template: str, base: Path, directory: Path) -> EngineStatus:
+    """Return the parsers that a server of a model chooses for a chat template of TRL."""
+    source = (find_trl_templates() / f"{template}.jinja").read_text()
+    # Llama's parser needs a token that not all of its templates mention.
+    _, stop_tokens = make_template_tokenizer(directory, source, "<|python_tag|>")
+    config = read_config(str(base), None) | {"eos_token_id": sorted(stop_tokens)}
+    (directory / "config.json").write_text(json.dumps(config))
+    return choose(ServerConfig("", str(directory), None, routes="", adapters="", root="", max_rank=_RANK))
+
+
 def measure(family: Family, directory: Path) -> dict[str, Any]:
     """Return the figures of a family; `error` says at which stage it ended, if it did."""
     base = directory / "base"
@@ -146,6 +160,9 @@ def measure(family: Family, directory: Path) -> dict[str, Any]:
     figures: dict[str, Any] = {"family": family.model_type}
     try:
         model = build_model(family, base)
+        if family.template:
+            parsers = choose_parsers(family.template, base, directory / "template")
+            figures["parsers"] = [parsers.tool_call_parser, parsers.reasoning_parser]
         figures["leak"] = measure_leak(base)
         workspace, prepared = train(base, directory / "work")
         figures["layers"] = prepared["hyperparameters"]["targetModules"]

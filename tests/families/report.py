@@ -33,7 +33,7 @@ def find_problems(family: Family, figures: dict[str, Any]) -> list[str]:
 def format_table(measured: dict[str, dict[str, Any]]) -> str:
     """Return the table with the figures of all families."""
     nats = "Nats: base, adapter, least effect"
-    header = ("Family", "Architecture", "Adapted layers", "Packing", nats, "Answers", "Remarks")
+    header = ("Family", "Architecture", "Adapted layers", "Packing", "Tools", "Reasoning", nats, "Answers", "Remarks")
     rows = [header, ("---",) * len(header)]
     rows += [_format_row(FAMILIES[name], figures) for name, figures in measured.items()]
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
@@ -51,4 +51,5 @@ def _format_row(family: Family, figures: dict[str, Any]) -> tuple[str, ...]:
     if figures.get("dtype") == "bfloat16":
         remarks.append("vLLM computes it in bfloat16 on CPUs")
     layers = ", ".join(figures.get("layers", [])) or "none"
-    return family.title, f"`{family.architecture}`", layers, packing, nats, answers, "; ".join(remarks)
+    parsers = [f"`{name}`" for name in figures.get("parsers", [])] or ["by template", "by template"]
+    return family.title, f"`{family.architecture}`", layers, packing, *parsers, nats, answers, "; ".join(remarks)
