@@ -2,16 +2,22 @@
 SHELL := /bin/bash
 UV := .cache/uv/bin/uv
 PYTHON := .venv/bin/python
-CODE := crds/src pod_common/src operator/src trainer_image/src serving_image/src tests
+CODE := crds/src pod_common/src operator/src trainer_image/src serving_image/src cli/src tests
 export PYTHONPATH := tests
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check generate keep-release bench bench-operator bench-templates bench-training bench-serving bench-gpu families e2e escalations fuzz faults soak \
+.PHONY: help try demo test check generate keep-release bench bench-operator bench-templates bench-training bench-serving bench-gpu families e2e escalations fuzz faults soak \
   audit sbom cluster-up cluster-down clean
 
 help: ## list the commands
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
+
+try: .venv/ready ## without a cluster: train, evaluate and serve a model on this machine, and chat with it
+	@echo "creating the base model (about 5 minutes, once)"
+	@$(PYTHON) examples/support-bot/make_base_model.py .cache/try/models/helpdesk-base
+	@$(PYTHON) -m finetune run examples/support-bot/finetunejob.yaml --mount models=.cache/try/models \
+	  --directory .cache/try --ask "I changed my mind about the kettle, can I send it back?"
 
 demo: .venv/ready ## train, evaluate, serve and query a model on a real cluster (CLUSTER=current uses your own)
 	@$(PYTHON) examples/support-bot/demo.py
@@ -108,6 +114,6 @@ $(UV):
 	@npm ci --prefix .cache/clients --ignore-scripts --silent
 	@touch $@
 
-.venv/ready: $(UV) uv.lock pyproject.toml crds/pyproject.toml pod_common/pyproject.toml operator/pyproject.toml trainer_image/pyproject.toml serving_image/pyproject.toml
+.venv/ready: $(UV) uv.lock pyproject.toml crds/pyproject.toml pod_common/pyproject.toml operator/pyproject.toml trainer_image/pyproject.toml serving_image/pyproject.toml cli/pyproject.toml
 	@$(UV) sync --frozen --quiet --compile-bytecode
 	@touch $@

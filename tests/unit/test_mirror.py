@@ -10,6 +10,7 @@ PACKAGES = {
     "operator": "operator/src/finetune_operator",
     "trainer": "trainer_image/src/finetune_trainer",
     "serving": "serving_image/src/finetune_serving",
+    "cli": "cli/src/finetune",
     "cluster": "tests/cluster",
     "escalations": "tests/escalations",
 }
