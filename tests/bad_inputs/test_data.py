@@ -19,7 +19,7 @@ import yaml
 from finetune_api.conditions import Reason
 from finetune_pod.template_file import MAX_TEMPLATE_BYTES
 from finetune_trainer.failures import StageError
-from finetune_trainer.prepare.files import MAX_ROW_BYTES
+from finetune_trainer.prepare.json_rows import MAX_ROW_BYTES
 from finetune_trainer.prepare.stage import prepare
 from model.tiny import make_tiny_model
 from workspace import make_workspace
@@ -44,6 +44,8 @@ MADE: dict[str, tuple[str, bytes]] = {
     "Latin-1": ("data.jsonl", '{"text": "où est le thé?"}\n'.encode("latin-1")),
     "Latin-1 table": ("data.csv", "prompt,completion\noù est le thé?,là\n".encode("latin-1")),
     "a long line": ("data.jsonl", b'{"text": "' + b"x" * MAX_ROW_BYTES + b'"}\n'),
+    "a list in Latin-1": ("data.jsonl", '[{"text": "où est le thé?"}]'.encode("latin-1")),
+    "a list with a long item": ("data.jsonl", b'[{"text": "' + b"x" * 3 * MAX_ROW_BYTES + b'"}]\n'),
     "a long number": ("data.jsonl", b'{"text": "x", "n": ' + b"1" * 5000 + b"}\n"),
     "many brackets": ("data.jsonl", b"[" * 100_000 + b"\n"),
     "many lists": ("data.jsonl", b'{"prompt": "x", "completion": "y", "n": ' + b"[" * 1000 + b"\n"),

@@ -1,4 +1,4 @@
-"""What the name of a data file says: its format, its compression, and the unit that its rows are counted in."""
+"""What the name of a data file says: its format and its compression."""
 
 from pathlib import Path
 
@@ -18,8 +18,3 @@ def format_of(path: Path) -> str:
 def is_data_file(path: Path) -> bool:
     """Return whether the suffix of a file is that of a data format, compressed or not."""
     return format_of(path) in FORMATS
-
-
-def unit_of(path: Path) -> str:
-    """Return the unit that messages count the rows of a file in: `line` or `row`."""
-    return "line" if format_of(path) in (".jsonl", ".ndjson", ".csv", ".tsv") else "row"

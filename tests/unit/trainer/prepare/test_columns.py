@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from finetune_trainer.prepare.columns import propose_columns, select_columns
+from finetune_trainer.prepare.columns import find_remedy, propose_columns, select_columns
 from finetune_trainer.prepare.row_issues import RowError
 
 ROW = {"question": "q", "a.b": "dot", "nested": {"list": [{"text": "deep"}]}, "source": "s"}
@@ -42,3 +42,9 @@ def test_a_path_that_leads_nowhere_is_named(path: str) -> None:
 )
 def test_columns_are_proposed_for_names_of_public_data(names: tuple[str, ...], columns: dict[str, str]) -> None:
     assert propose_columns(dict.fromkeys(names, "x")) == columns
+
+
+def test_a_list_of_rows_in_a_field_is_named() -> None:
+    assert "the list in data" in find_remedy({"version": 1, "data": [{"text": "x"}]}, "dataset.train")
+    assert not find_remedy({"a": [{}], "b": [{}]}, "dataset.train")
+    assert not find_remedy({"a": []}, "dataset.train")

@@ -1,5 +1,6 @@
 """Data sources as a whole: whether they can be used, contamination, duplicates, rare labels."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,21 @@ def contradicting(question: object) -> dict[str, object]:
 def test_an_empty_source_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StageError, match="is empty"):
         check_rows(scan(tmp_path, [b""]))
+
+
+def test_all_sources_with_wrong_rows_are_named(tmp_path: Path) -> None:
+    wrong = scan(tmp_path / "wrong", [chat(1), b"bad"])
+    other = scan(tmp_path / "other", [b"bad", b"bad"], uri="pvc://other/data.jsonl")
+    with pytest.raises(StageError) as error:
+        check_rows(scan(tmp_path / "right", [chat(1)], uri="pvc://right/data.jsonl"), wrong, other)
+    assert str(error.value).startswith("pvc://data/train.jsonl: 1 of 2 lines are wrong: line 2: not JSON")
+    assert str(error.value).endswith("; pvc://other/data.jsonl: 2 of 2 lines are wrong")
+
+
+def test_the_message_names_a_row_of_each_kind_before_a_second_one(tmp_path: Path) -> None:
+    with pytest.raises(StageError) as error:
+        check_rows(scan(tmp_path, [*[b"bad"] * 9, chat("endless")]))
+    assert re.findall(r"line (\d+)", str(error.value)) == ["1", "10", "2", "3", "4"]
 
 
 def test_contamination_names_both_lines(tmp_path: Path) -> None:

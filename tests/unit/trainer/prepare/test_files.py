@@ -12,7 +12,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from finetune_trainer.data_files import FORMATS
-from finetune_trainer.prepare.files import _READERS, MAX_ROW_BYTES, Row, UnknownFileError, UnreadableRow, read_rows
+from finetune_trainer.prepare.files import (
+    _READERS,
+    Row,
+    UnknownFileError,
+    UnreadableRow,
+    read_rows,
+    unit_of,
+)
+from finetune_trainer.prepare.json_rows import MAX_ROW_BYTES
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -52,10 +60,50 @@ def table(rows: list[dict[str, str]], delimiter: str = ",") -> bytes:
         ("a.csv", table(ROWS), [2, 4]),
         ("a.csv.gz", gzip.compress(b"\xef\xbb\xbf" + table(ROWS), mtime=0), [2, 4]),
         ("a.tsv", table(ROWS, "\t"), [2, 4]),
+        ("a list.jsonl", json.dumps(ROWS).encode(), [1, 2]),
+        ("lines.json", lines(ROWS), [1, 2]),
+        ("CRLF.jsonl", lines(ROWS).replace(b"\n", b"\r\n") + b"\r\n", [1, 2]),
+        ("CRLF.json", b"\xef\xbb\xbf" + json.dumps(ROWS, indent=1).encode().replace(b"\n", b"\r\n"), [1, 2]),
+        ("semicolons.csv", b"\xef\xbb\xbf" + table(ROWS, ";") + b"\r\n", [2, 4]),
+        ("tabs.csv", table(ROWS, "\t"), [2, 4]),
+        ("commas.tsv", table(ROWS), [2, 4]),
     ],
 )
 def test_every_kind_of_file_gives_the_same_rows(name: str, content: bytes, numbers: list[int], tmp_path: Path) -> None:
     assert write(tmp_path / name, content) == [Row(number, row) for number, row in zip(numbers, ROWS, strict=True)]
+
+
+def test_a_header_with_one_column_leaves_the_usual_delimiter(tmp_path: Path) -> None:
+    assert write(tmp_path / "a.csv", b'text\n"one; two, three"\n') == [Row(2, {"text": "one; two, three"})]
+
+
+def test_a_header_with_commas_and_semicolons_has_commas(tmp_path: Path) -> None:
+    assert write(tmp_path / "a.csv", b"prompt,a;b\n1,2\n") == [Row(2, {"prompt": "1", "a;b": "2"})]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "unit"),
+    [
+        ("a.jsonl", lines(ROWS), "line"),
+        ("a.jsonl", b" [\n", "row"),
+        ("a.json", lines(ROWS), "line"),
+        ("a.csv", b"[", "line"),
+        ("a.parquet", b"PAR1", "row"),
+        ("a.jsonl.gz", b"damaged", "line"),
+    ],
+)
+def test_rows_are_called_lines_where_each_has_its_own(name: str, content: bytes, unit: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    assert unit_of(tmp_path / name) == unit
+
+
+def test_a_list_may_be_longer_than_the_part_that_is_in_memory(tmp_path: Path) -> None:
+    rows = [{"text": f"{number} é " + "x" * (MAX_ROW_BYTES // 3)} for number in range(20)]
+    content = json.dumps(rows, ensure_ascii=False, indent=1).encode()
+    assert [row.value for row in write(tmp_path / "a.json", content) if isinstance(row, Row)] == rows
+    last = write(tmp_path / "a.json", content.removesuffix(b"}\n]") + b"nonsense")[-1]
+    assert isinstance(last, UnreadableRow)
+    assert (last.number, "(line 61, column 2)" in last.message) == (20, True)
 
 
 def test_parquet_gives_only_the_fields_that_a_row_has(tmp_path: Path) -> None:
@@ -78,21 +126,11 @@ MESSAGE = pa.struct([("role", pa.string()), ("content", pa.string()), ("id", pa.
     [
         ("a.jsonl", b"not json", (1, "json", "not JSON: Expecting value (column 1): write one JSON object per line")),
         ("a.jsonl", b"\xff", (1, "encoding", "not UTF-8 (byte 1): save the file as UTF-8")),
-        ("a.jsonl", b"[1]", (1, "object", "the row is a list, not an object:")),
-        ("a.jsonl", b"[" * 100_000, (1, "json", "cannot parse the JSON: it is nested too deeply")),
+        ("a.jsonl", b"[1]", (1, "object", "the row is a number, not an object:")),
+        ("a.json", b"[" * 100_000, (1, "json", "the rest of the list cannot be read: cannot parse the JSON: it is")),
         ("a.jsonl", b"x" * (MAX_ROW_BYTES + 1), (1, "long", f"more than {MAX_ROW_BYTES} bytes")),
-        (
-            "a.json",
-            b'{"data": []}',
-            (1, "json", "the file does not start with [: write a list of objects, or rename the file to .jsonl"),
-        ),
-        (
-            "a.json",
-            b"",
-            (1, "json", "the file does not start with [: write a list of objects, or rename the file to .jsonl"),
-        ),
         ("a.json", b"[1]", (1, "object", "the row is a number, not an object:")),
-        ("a.json", b'[{"a": 1}, {"a"', (2, "damaged", "the rest of the file cannot be read, create it again:")),
+        ("a.json", b'[{"a": 1}, {"a"', (2, "json", "the rest of the list is not JSON: Expecting ':'")),
         ("a.csv", b"a,a\n1,2\n", (1, "header", "several columns are named 'a': give each")),
         ("a.csv", b"a,\n1,2\n", (1, "header", "a column has no name: give each")),
         ("a.csv", b"a,b\n1\n", (2, "columns", "the row has 1 columns, the header 2")),

@@ -46,6 +46,15 @@ def _find_value(row: Any, path: str, field: str) -> Any:
     return value
 
 
+def find_remedy(row: dict[str, Any], source_field: str) -> str:
+    """Return what to do about a row whose fields match no format; empty if its names and values say nothing."""
+    if columns := propose_columns(row):
+        mapping = ", ".join(f"{field}: {name}" for field, name in columns.items())
+        return f"set {source_field}.columns to {{{mapping}}}, or use the fields of a format"
+    lists = [name for name, value in row.items() if isinstance(value, list) and isinstance((value or [0])[0], dict)]
+    return f"if the rows are the list in {lists[0][:30]}, write only this list" if len(lists) == 1 else ""
+
+
 def propose_columns(row: dict[str, Any]) -> dict[str, str]:
     """Return `columns` for a row whose fields match no format; empty if its names say nothing."""
     names = {name.lower(): name for name in row}

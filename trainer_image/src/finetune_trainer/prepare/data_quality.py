@@ -1,6 +1,7 @@
 """Checks whole data sources: errors, contamination, duplicates, contradictions, rare labels. No I/O."""
 
 from collections.abc import Iterator
+from itertools import zip_longest
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,25 +18,34 @@ _RARE = 0.1
 """A label is rare if a smaller fraction of the examples has it."""
 
 
-def check_rows(scan: SourceScan) -> None:
-    """Refuse a source with a wrong row, or without rows.
+def check_rows(*scans: SourceScan) -> None:
+    """Refuse sources with a wrong row, or without rows.
 
     Raises:
-        StageError: the message names the source, the number of wrong rows, and the first of them.
+        StageError: the message names the first such source, how many of its rows are wrong, the first ones of each
+            kind, and the other such sources.
     """
-    if scan.rows == 0:
-        raise dataset_invalid(f"{scan.uri} is empty: add at least one example")
-    if not scan.invalid_rows:
+    for scan in scans:
+        if scan.rows == 0:
+            raise dataset_invalid(f"{scan.uri} is empty: add at least one example")
+    wrong = [scan for scan in scans if scan.invalid_rows]
+    if not wrong:
         return
-    message = f"{scan.uri}: {scan.invalid_rows} of {scan.rows} {scan.unit}s are wrong: "
-    first_rows = [row for rows in scan.errors.listed.values() for row in rows[:_MAX_ROWS]][:_MAX_ROWS]
+    message, *others = [f"{scan.uri}: {scan.invalid_rows} of {scan.rows} {scan.unit}s are wrong" for scan in wrong]
+    end = "".join(f"; {other}" for other in others)
     named: list[str] = []
-    for text in (f"{location}: {error[:400]}" for location, error in first_rows):
-        if named and len(message) + sum(map(len, named)) + len(text) > _MAX_CHARACTERS:
+    for text in (f"{location}: {error[:400]}" for location, error in _choose_errors(wrong[0])):
+        if named and len(message) + len(end) + sum(map(len, named)) + len(text) > _MAX_CHARACTERS:
             break
         named.append(text)
-    more = f"; and {scan.invalid_rows - len(named)} more" if scan.invalid_rows > len(named) else ""
-    raise dataset_invalid(message + "; ".join(named) + more)
+    more = f"; and {wrong[0].invalid_rows - len(named)} more" if wrong[0].invalid_rows > len(named) else ""
+    raise dataset_invalid(f"{message}: {'; '.join(named)}{more}{end}")
+
+
+def _choose_errors(scan: SourceScan) -> list[tuple[str, str]]:
+    """Return location and error of the rows to name: one of each kind, then a second one of each kind, and so on."""
+    rounds = zip_longest(*(rows[:_MAX_ROWS] for rows in scan.errors.listed.values()))
+    return [row for rows in rounds for row in rows if row][:_MAX_ROWS]
 
 
 def find_contamination(mix: Mix, heldout: SourceScan) -> None:

@@ -78,8 +78,7 @@ def prepare_dataset(
         for index, (field, source) in enumerate(sources.items())
     ]
     heldout_scan = scan("dataset.validation", validation, VALIDATION, heldout_path) if validation else None
-    for train_scan in scans:
-        check_rows(train_scan)
+    check_rows(*scans, *([heldout_scan] if heldout_scan else []))
     mix = build_mix(sources, scans, seed)
     heldout = np.zeros(0, dtype=np.intp)
     if heldout_scan:

@@ -5,22 +5,22 @@
 
 import csv
 import io
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from finetune_trainer.data_files import COMPRESSIONS, format_of
-from finetune_trainer.prepare.row_issues import describe_type
+from finetune_trainer.prepare.json_rows import MAX_ROW_BYTES, parse_line, parse_list
+from finetune_trainer.prepare.row_issues import RowError
 
-MAX_ROW_BYTES = 1 << 22
-"""A longer row is a mistake: it does not fit into any model's context."""
 _BOM = b"\xef\xbb\xbf"
 _BATCH = 1024
 """Rows of a Parquet file that are read at a time at most."""
 _BATCH_BYTES = 1 << 24
 """Bytes of a Parquet file that are read at a time, as far as rows can be divided."""
+_SEVERAL_LINES = "an object begins but does not end here: write each object on one line, or a list [{...}, {...}]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +70,21 @@ def read_rows(path: Path) -> Iterator[Row | UnreadableRow]:
         )
 
 
+def unit_of(path: Path) -> str:
+    """Return what messages call a row of a file: `line`, or `row` in Parquet and in a JSON list."""
+    if format_of(path) not in _READERS or _READERS[format_of(path)] is not _read_json:
+        return "row" if format_of(path) == ".parquet" else "line"
+    try:
+        with _open(path) as file:
+            return "row" if _starts_with_list(file) else "line"
+    except _read_errors():
+        return "line"
+
+
 def _read_errors() -> tuple[type[Exception], ...]:
-    import ijson
     import pyarrow as pa
 
-    return (OSError, EOFError, pa.ArrowException, csv.Error, UnicodeDecodeError, ijson.JSONError)
+    return (OSError, EOFError, pa.ArrowException, csv.Error)
 
 
 def _first_line(error: Exception) -> str:
@@ -89,87 +99,52 @@ def _open(path: Path) -> io.BufferedReader:
     return io.BufferedReader(pa.input_stream(str(path), compression=compression), 1 << 20)
 
 
-def _read_jsonl(path: Path) -> Iterator[Row | UnreadableRow]:
-    with _open(path) as file:
-        number = 0
-        while raw := file.readline(MAX_ROW_BYTES + 1):
-            number += 1
-            if len(raw) > MAX_ROW_BYTES:
-                while not raw.endswith(b"\n") and (raw := file.readline(MAX_ROW_BYTES)):
-                    pass
-                yield UnreadableRow(number, "long", f"more than {MAX_ROW_BYTES} bytes: split it into several rows")
-                continue
-            line = (raw.removeprefix(_BOM) if number == 1 else raw).strip()
-            if line:
-                yield _parse_line(number, line)
-
-
-def _parse_line(number: int, line: bytes) -> Row | UnreadableRow:
-    try:
-        value = json.loads(line.decode("utf-8"), object_pairs_hook=_build_object, parse_constant=_refuse_constant)
-    except UnicodeDecodeError as error:
-        return UnreadableRow(number, "encoding", f"not UTF-8 (byte {error.start + 1}): save the file as UTF-8")
-    except json.JSONDecodeError as error:
-        hint = "write one JSON object per line"
-        return UnreadableRow(number, "json", f"not JSON: {error.msg} (column {error.colno}): {hint}")
-    except RecursionError:
-        return UnreadableRow(number, "json", "cannot parse the JSON: it is nested too deeply, use fewer levels")
-    except _InvalidValueError as error:
-        return UnreadableRow(number, "json", f"cannot parse the JSON: {error}")
-    except ValueError:
-        # Python parses integers of 4,300 digits at most.
-        return UnreadableRow(
-            number, "json", "cannot parse the JSON: a number has too many digits, write it as a string"
-        )
-    return _check_object(number, value)
-
-
-class _InvalidValueError(Exception):
-    """A value that a row must not contain."""
-
-
-def _build_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Build an object; refuse duplicate fields, one of which would be lost."""
-    built = dict(pairs)
-    if len(built) < len(pairs):
-        names = [name for name, _ in pairs]
-        duplicate = next(name for name in names if names.count(name) > 1)
-        raise _InvalidValueError(f"an object has the field {duplicate[:30]!r} twice, remove one")
-    return built
-
-
-def _refuse_constant(name: str) -> None:
-    raise _InvalidValueError(f"{name} is not a JSON value, remove the field")
-
-
-def _check_object(number: int, value: Any) -> Row | UnreadableRow:
-    if not isinstance(value, dict):
-        return UnreadableRow(
-            number, "object", f'the row is {describe_type(value)}, not an object: write {{"messages": [...]}}'
-        )
-    return Row(number, value)
-
-
 def _read_json(path: Path) -> Iterator[Row | UnreadableRow]:
-    import ijson
-
+    """Read a list of objects, if the file starts with `[`, or else an object from each line."""
     with _open(path) as file:
-        start = file.peek(64).removeprefix(_BOM).lstrip()[:1]
-        if start != b"[":
-            yield UnreadableRow(
-                1, "json", "the file does not start with [: write a list of objects, or rename the file to .jsonl"
-            )
+        if not _starts_with_list(file):
+            yield from _read_lines(file)
             return
-        if file.peek(3).startswith(_BOM):
-            file.read(len(_BOM))
-        for number, value in enumerate(ijson.items(file, "item", use_float=True), 1):
-            yield _check_object(number, value)
+        for number, item in enumerate(parse_list(file), 1):
+            yield _to_unreadable(number, item) if isinstance(item, RowError) else Row(number, item)
 
 
-def _read_csv(path: Path, delimiter: str = ",") -> Iterator[Row | UnreadableRow]:
+def _starts_with_list(file: io.BufferedReader) -> bool:
+    return file.peek(64).removeprefix(_BOM).lstrip()[:1] == b"["
+
+
+def _to_unreadable(number: int, error: RowError) -> UnreadableRow:
+    return UnreadableRow(number, error.kind, str(error))
+
+
+def _read_lines(file: io.BufferedReader) -> Iterator[Row | UnreadableRow]:
+    number, is_first = 0, True
+    while raw := file.readline(MAX_ROW_BYTES + 1):
+        number += 1
+        if len(raw) > MAX_ROW_BYTES:
+            while not raw.endswith(b"\n") and (raw := file.readline(MAX_ROW_BYTES)):
+                pass
+            yield UnreadableRow(number, "long", f"more than {MAX_ROW_BYTES} bytes: split it into several rows")
+            continue
+        line = (raw.removeprefix(_BOM) if number == 1 else raw).strip()
+        if not line:
+            continue
+        if is_first and line == b"{":
+            yield UnreadableRow(number, "json", _SEVERAL_LINES)
+            return
+        is_first = False
+        try:
+            yield Row(number, parse_line(line))
+        except RowError as error:
+            yield _to_unreadable(number, error)
+
+
+def _read_table(path: Path) -> Iterator[Row | UnreadableRow]:
     csv.field_size_limit(MAX_ROW_BYTES)
     with _open(path) as raw, io.TextIOWrapper(raw, "utf-8-sig", "surrogateescape", newline="") as file:
-        reader = csv.reader(file, delimiter=delimiter, strict=True)
+        header_line = file.readline(MAX_ROW_BYTES)
+        delimiter = _find_delimiter(header_line, "\t" if format_of(path) == ".tsv" else ",")
+        reader = csv.reader(chain([header_line], file), delimiter=delimiter, strict=True)
         header = next(reader, [])
         invalid = next((name for name in header if header.count(name) > 1 or not name.strip()), None)
         if invalid is not None:
@@ -202,8 +177,9 @@ def _is_utf8(value: str) -> bool:
     return True
 
 
-def _read_tsv(path: Path) -> Iterator[Row | UnreadableRow]:
-    return _read_csv(path, "\t")
+def _find_delimiter(header: str, usual: str) -> str:
+    """Return the usual delimiter, unless the header has another one and not this one."""
+    return next((delimiter for delimiter in (usual, ",", ";", "\t") if delimiter in header), usual)
 
 
 def _read_parquet(path: Path) -> Iterator[Row | UnreadableRow]:
@@ -216,8 +192,8 @@ def _read_parquet(path: Path) -> Iterator[Row | UnreadableRow]:
                 number += 1
                 try:
                     row = {name: _convert_value(name, cell) for name, cell in value.items() if cell is not None}
-                except _InvalidValueError as error:
-                    yield UnreadableRow(number, "value", str(error))
+                except RowError as error:
+                    yield _to_unreadable(number, error)
                 else:
                     yield Row(number, row)
 
@@ -235,15 +211,15 @@ def _convert_value(name: str, value: Any) -> Any:
     if isinstance(value, list):
         return [_convert_value(name, item) for item in value]
     if value is not None and not isinstance(value, str | int | float):
-        raise _InvalidValueError(f"the column {name} has the type {type(value).__name__}: convert it to strings")
+        raise RowError("value", f"the column {name} has the type {type(value).__name__}: convert it to strings")
     return value
 
 
 _READERS = {
-    ".jsonl": _read_jsonl,
-    ".ndjson": _read_jsonl,
+    ".jsonl": _read_json,
+    ".ndjson": _read_json,
     ".json": _read_json,
-    ".csv": _read_csv,
-    ".tsv": _read_tsv,
+    ".csv": _read_table,
+    ".tsv": _read_table,
     ".parquet": _read_parquet,
 }

@@ -16,7 +16,7 @@ from typing import Any
 
 from finetune_api.data import Format
 
-from finetune_trainer.prepare.columns import propose_columns
+from finetune_trainer.prepare.columns import find_remedy, propose_columns
 from finetune_trainer.prepare.messages import Message, check_messages
 from finetune_trainer.prepare.normalize import rewrite_messages, rewrite_tools
 from finetune_trainer.prepare.row_issues import RowError, describe_type, quote
@@ -66,20 +66,18 @@ def detect_format(row: dict[str, Any], source_field: str, accepted: tuple[Format
         accepted: the formats that the method accepts; None for all.
 
     Raises:
-        RowError: its fields match no format; the message lists the formats, or proposes `columns`.
+        RowError: its fields match no format that can be used; the message lists the formats, or proposes `columns`.
     """
     names = [name for name, required in (*_REQUIRED_FIELDS, *_OTHER_FIELDS) if required <= row.keys()]
     if accepted:
         names.sort(key=lambda name: name not in accepted)
     if names[:1] == ["Chat"] and accepted and "Prompt" in accepted and _is_open(row["messages"]):
         return "Prompt"  # There is no answer to imitate, and the graders get the other fields.
-    if names:
+    needs_columns = names == ["Prompt"] and accepted and "Prompt" not in accepted and propose_columns(row)
+    if names and not needs_columns:
         return names[0]
     formats = "; ".join(f"{name}: {', '.join(sorted(required))}" for name, required in _REQUIRED_FIELDS)
-    remedy = f"rename them to those of a format ({formats})"
-    if columns := propose_columns(row):
-        mapping = ", ".join(f"{field}: {name}" for field, name in columns.items())
-        remedy = f"set {source_field}.columns to {{{mapping}}}, or use the fields of a format"
+    remedy = find_remedy(row, source_field) or f"rename them to those of a format ({formats})"
     raise RowError("format", f"the fields {list_fields(row)} match no format: {remedy}")
 
 
@@ -275,7 +273,9 @@ def _decode(row: dict[str, Any], field: str) -> Any:
         return value
     try:
         decoded = json.loads(value)
-    except ValueError:
+    except ValueError as error:
+        if field == "messages":
+            raise RowError("json", f"messages is not JSON: {error}: write the list with json.dumps") from None
         return value
     if isinstance(decoded, dict):
         return decoded if "messages" in decoded else value

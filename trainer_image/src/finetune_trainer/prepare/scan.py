@@ -19,10 +19,10 @@ from finetune_api.data import Format
 from finetune_pod.fingerprints import hash_example, hash_input, hash_prompt
 from finetune_pod.requests import parse_arguments
 
-from finetune_trainer.data_files import unit_of
 from finetune_trainer.failures import StageError
-from finetune_trainer.prepare.files import MAX_ROW_BYTES, Row, UnknownFileError, UnreadableRow, read_rows
+from finetune_trainer.prepare.files import Row, UnknownFileError, UnreadableRow, read_rows, unit_of
 from finetune_trainer.prepare.formats import MESSAGE_FIELDS, Example
+from finetune_trainer.prepare.json_rows import MAX_ROW_BYTES
 from finetune_trainer.prepare.row_issues import RowError, RowIssues, RowWarning
 from finetune_trainer.prepare.row_reader import RowReader
 from finetune_trainer.prepare.row_warnings import find_warnings
