@@ -94,7 +94,8 @@ def test_early_stopping_ends_with_the_best_checkpoint(model: Path, tmp_path: Pat
     assert report.training is not None
     assert report.training.stopped_early
     validations = column(workspace, "valid_loss")
-    assert report.training.steps == 5 * len(validations)
+    assert report.training.steps == 5 * len(validations) == 5 * len(column(workspace, "valid_mean_token_accuracy"))
+    assert len(column(workspace, "train_loss")) == report.training.steps
     state = json.loads(
         max(
             workspace.directory.checkpoints.glob("checkpoint-*/trainer_state.json"),
@@ -111,6 +112,7 @@ def test_two_processes_learn_the_same_as_one(model: Path, tmp_path: Path) -> Non
         workspace, report = train(tmp_path / str(processes), model, make_price_chats(24), compute=compute)
         assert report.training is not None
         assert report.training.micro_batch_size == 4 // processes
+        assert not column(workspace, "valid_loss")
         losses.append(column(workspace, "train_loss"))
     assert losses[0] == pytest.approx(losses[1], rel=0.02)
 
