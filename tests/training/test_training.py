@@ -53,6 +53,25 @@ def test_the_model_card_names_data_and_result(trained: Workspace) -> None:
     assert "have not been compared yet" in card
 
 
+def test_the_code_of_the_model_card_loads_the_result(trained: Workspace, model: Path) -> None:
+    from transformers import AutoTokenizer
+
+    _, _, rest = trained.directory.model_card.read_text().partition("```python\n")
+    code, _, _ = rest.partition("```")
+    paths = {"pvc://models/tiny": model, f"{trained.job.output_uri}/adapter/1": trained.directory.adapter(1)}
+    for uri, path in paths.items():
+        assert f'"{uri}"' in code
+        code = code.replace(uri, str(path))
+    names: dict[str, Any] = {}
+    exec(code, names)  # noqa: S102 - the code is ours
+    chat = make_price_chats(1)[0]["messages"]
+    tokens = AutoTokenizer.from_pretrained(model).apply_chat_template(chat, return_tensors="pt", return_dict=True)
+    tuned = names["model"](**tokens, labels=tokens["input_ids"]).loss
+    with names["model"].disable_adapter():
+        base = names["model"](**tokens, labels=tokens["input_ids"]).loss
+    assert tuned < 0.8 * base
+
+
 def test_prepare_estimates_the_steps_of_the_training(trained: Workspace) -> None:
     statistics = json.loads(trained.directory.report("prepare").read_text())["statistics"]
     assert statistics["steps"] == STEPS
