@@ -192,7 +192,7 @@ def _show_answers(target: Target, serving: dict[str, Any]) -> None:
         print(f"\nQuestion: {ORDER_QUESTION}")
         for line in call_tools(client, name):
             print(line)
-    body = {"model": name, "messages": [{"role": "user", "content": "Where is my tent?"}]}
+    body = {"model": name, "messages": [{"role": "user", "content": "Where is my tent?"}], "temperature": 0}
     kubectl = " ".join(target.kubectl)
     print("\nTo continue the chat:")
     print(f"  {kubectl} port-forward -n {NAMESPACE} service/{server} {PORT}:80 &")
