@@ -99,11 +99,16 @@ def test_rows_are_called_lines_where_each_has_its_own(name: str, content: bytes,
 
 def test_a_list_may_be_longer_than_the_part_that_is_in_memory(tmp_path: Path) -> None:
     rows = [{"text": f"{number} é " + "x" * (MAX_ROW_BYTES // 3)} for number in range(20)]
-    content = json.dumps(rows, ensure_ascii=False, indent=1).encode()
-    assert [row.value for row in write(tmp_path / "a.json", content) if isinstance(row, Row)] == rows
-    last = write(tmp_path / "a.json", content.removesuffix(b"}\n]") + b"nonsense")[-1]
-    assert isinstance(last, UnreadableRow)
-    assert (last.number, "(line 61, column 2)" in last.message) == (20, True)
+    for indent in (1, None):
+        content = json.dumps(rows, ensure_ascii=False, indent=indent)
+        assert [row.value for row in write(tmp_path / "a.json", content.encode()) if isinstance(row, Row)] == rows
+        content = content.removesuffix("]").rstrip().removesuffix("}") + "nonsense"
+        with pytest.raises(json.JSONDecodeError) as expected:
+            json.loads(content)
+        last = write(tmp_path / "a.json", content.encode())[-1]
+        assert isinstance(last, UnreadableRow)
+        assert last.number == 20
+        assert f"(line {expected.value.lineno}, column {expected.value.colno})" in last.message
 
 
 def test_parquet_gives_only_the_fields_that_a_row_has(tmp_path: Path) -> None:

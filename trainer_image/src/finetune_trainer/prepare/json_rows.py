@@ -105,9 +105,8 @@ def parse_list(file: IO[bytes]) -> Iterator[dict[str, Any] | RowError]:
             text.expect("]", "a comma or ] is missing")
         text.expect("", "there is text after the end of the list")
     except json.JSONDecodeError as error:
-        place = f"line {text.skipped_lines + error.lineno}, column {error.colno}"
         remedy = _find_remedy(error) or "correct it, or write one JSON object per line"
-        yield RowError("json", f"the rest of the list is not JSON: {error.msg} ({place}): {remedy}")
+        yield RowError("json", f"the rest of the list is not JSON: {error.msg} ({text.locate(error)}): {remedy}")
     except (RecursionError, _InvalidValueError, ValueError) as error:
         yield RowError("json", f"the rest of the list cannot be read: {_describe(error)}")
 
@@ -121,6 +120,8 @@ class _ListText:
         self.position = 0
         self.skipped_lines = 0
         """Line ends before `text`."""
+        self.skipped_columns = 0
+        """Characters before `text` in its first line."""
         self.is_last = False
         """Whether the file ends where `text` does."""
 
@@ -164,10 +165,17 @@ class _ListText:
         except RowError as error:
             return error
 
+    def locate(self, error: json.JSONDecodeError) -> str:
+        """Return line and column of an error in the file."""
+        column = error.colno + (self.skipped_columns if error.lineno == 1 else 0)
+        return f"line {self.skipped_lines + error.lineno}, column {column}"
+
     def _read(self) -> None:
         """Read on if there may be less than a row."""
         if self.is_last or len(self.text) - self.position > MAX_ROW_BYTES:
             return
+        line_end = self.text.rfind("\n", 0, self.position)
+        self.skipped_columns = self.position - line_end - 1 + (self.skipped_columns if line_end < 0 else 0)
         self.skipped_lines += self.text.count("\n", 0, self.position)
         added = self.file.read(MAX_ROW_BYTES)
         self.text = self.text[self.position :] + added
