@@ -23,7 +23,7 @@ from cluster.packages import install_kubernetes
 TESTS = Path(__file__).parent
 FAST = ("unit", "golden", "bad_inputs", "contract")
 """Tiers that need no cluster and little time."""
-CPU_BOUND = ("training", "serving")
+CPU_BOUND = ("training", "serving", "cli")
 """Tiers whose tests run in parallel, at a lower priority than those of the tiers that mostly wait."""
 IO_BOUND = (("api",), ("escalations", "faults", "fuzz"))
 """Tiers that mostly wait for an API server; the two groups run in parallel."""

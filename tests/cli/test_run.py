@@ -21,8 +21,9 @@ QUESTION = "what does thing 7 cost?"
 def manifest(tmp_path: Path) -> Path:
     """A manifest with its data beside it, and a tiny base model."""
     make_tiny_model(tmp_path / "models" / "tiny")
-    for name, chats in (("train", make_price_chats(40)), ("heldout", make_price_chats(12))):
-        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(chat) + "\n" for chat in chats))
+    chats = make_price_chats(52)
+    for name, part in (("train", chats[:40]), ("heldout", chats[40:])):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(chat) + "\n" for chat in part))
     spec: dict[str, Any] = {
         "model": {"uri": "pvc://models/tiny"},
         "dataset": {

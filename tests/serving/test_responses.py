@@ -170,8 +170,8 @@ def test_a_stream_calls_a_function(server: Server) -> None:
     tool = {"type": "function", "name": "look_up", "parameters": parameters, "strict": True}
     # The model is random: at a temperature of 0 it may never end the JSON.
     choice = {"type": "function", "name": "look_up"}
-    asked = {"model": "bot", "input": "x", "temperature": 2, "tools": [tool], "tool_choice": choice}
-    events = read_events(server.post(PATH, **asked, stream=True)[0])
+    request = {"model": "bot", "input": "x", "temperature": 2, "tools": [tool], "tool_choice": choice}
+    events = read_events(server.post(PATH, **request, stream=True)[0])
     (done,) = (event for event in events if event["type"] == "response.function_call_arguments.done")
     deltas = [event["delta"] for event in events if event["type"] == "response.function_call_arguments.delta"]
     assert json.loads("".join(deltas)) == json.loads(done["arguments"]) == {"thing": "kettle"}

@@ -75,16 +75,16 @@ def _inspect_row(path: Path, row: dict[str, Any]) -> Data:
 
     columns: dict[str, str] = {}
     try:
-        found = detect_format(rewrite_row(row), "dataset.train")
+        data_format = detect_format(rewrite_row(row), "dataset.train")
     except RowError:
         columns = propose_columns(rewrite_row(row))
-        found = detect_format(rewrite_row(select_columns(row, columns, "dataset.train")), "dataset.train")
-    if found == "Prompt":
+        data_format = detect_format(rewrite_row(select_columns(row, columns, "dataset.train")), "dataset.train")
+    if data_format == "Prompt":
         raise CommandError(
             f"{path} has prompts without answers: method.grpo learns from graders, which only you can write;"
             " docs/training.md has an example"
         )
-    return Data(path, found, columns)
+    return Data(path, data_format, columns)
 
 
 def choose_name(path: Path) -> str:

@@ -56,7 +56,7 @@ def run(
 ) -> None:
     """Train, evaluate and serve a FineTuneJob on this machine, with the programs of the images.
 
-    Running it again after an interruption goes on from the last checkpoint.
+    Running it again after an interruption continues from the last checkpoint.
     """
     console = Console()
     documents = read_manifests(manifest)
@@ -105,8 +105,9 @@ def validate(
         _, message = _find_problem(result) or (FAILED, f"{result.name} was not checked")
         console.print(f"[red]{message}[/]", highlight=False, soft_wrap=True)
         raise typer.Exit(FAILED)
+    on_gpu = bool(result.spec and result.spec.compute.resources.gpus)
     console.print(format_dataset(status.dataset))
-    console.print(f"training: {describe_estimate(status.estimate)}", highlight=False, soft_wrap=True)
+    console.print(f"training: {describe_estimate(status.estimate, on_gpu=on_gpu)}", highlight=False, soft_wrap=True)
     report = JobDirectory.of(job_file(result), root).report("prepare")
     console.print(f"the rows of the warnings, and more: {report}", highlight=False, soft_wrap=True)
 
@@ -126,12 +127,12 @@ def init(
     """Look at a file with data, and write a manifest for it."""
     if output.exists():
         raise CommandError(f"{output} exists: remove it, or name another file with --output")
-    found, name = inspect_data(data), name or choose_name(data)
-    manifests = build_manifests(found, name, model, gpus)
+    inspected, name = inspect_data(data), name or choose_name(data)
+    manifests = build_manifests(inspected, name, model, gpus)
     for manifest in manifests:
         check_object(output, manifest)
-    output.write_text(format_manifests(manifests, found, name, output))
-    typer.echo(f"{output}: {found.format} data for method.{found.method}; its first lines say how to go on")
+    output.write_text(format_manifests(manifests, inspected, name, output))
+    typer.echo(f"{output}: {inspected.format} data for method.{inspected.method}; its first lines say how to continue")
 
 
 def _finish(console: Console, runner: Runner, job: JobView, questions: list[str]) -> int:

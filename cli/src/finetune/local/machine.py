@@ -14,9 +14,9 @@ def check_machine(spec: FineTuneJobSpec) -> None:
     if spec.compute.nodes > 1:
         raise CommandError(f"compute.nodes is {spec.compute.nodes}: one machine is one node, leave it out to run here")
     gpus = spec.compute.resources.gpus
-    if gpus and gpus > (found := count_gpus()):
+    if gpus and gpus > (available := count_gpus()):
         raise CommandError(
-            f"compute.resources.gpus is {gpus}, and this machine has {found}: set it to {found}, or run it in a cluster"
+            f"compute.resources.gpus is {gpus}, and this machine has {available}: set it to {available}, or run it in a cluster"
         )
 
 

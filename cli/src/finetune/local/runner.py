@@ -40,7 +40,7 @@ _SECONDS = 0.5
 
 
 class Display(Protocol):
-    """What a run shows while it goes on."""
+    """What a run shows while it works."""
 
     def show(self, job: JobView, progress: TrainingProgress | None) -> None:
         """Show the state of the job."""
@@ -111,7 +111,7 @@ class Runner:
             raise CommandError(f"the state of {name} below {self.root} was removed while it ran")
         job, now = view_job(manifest), datetime.now(UTC).replace(microsecond=0)
         settings = self._build_settings(job)
-        progress = next((found for process in self.processes.values() if (found := process.read_progress())), None)
+        progress = next((known for process in self.processes.values() if (known := process.read_progress())), None)
         plan = plan_job(job, self._read_snapshot(job, progress), settings, now)
         for child in plan.desired:
             if child["kind"] == "Job":
@@ -249,7 +249,7 @@ def _has_ended(job: JobView) -> bool:
 
 
 def _waits_for_user(job: JobView) -> bool:
-    """Return whether nothing goes on before the user changes something: an approval, a server, a suspension."""
+    """Return whether nothing happens before the user changes something: an approval, a server, a suspension."""
     refused = (ConditionType.ACCEPTED, ConditionType.APPROVED)
     is_refused = any(condition.type in refused and condition.status == "False" for condition in job.status.conditions)
     return is_refused or ConditionType.SUSPENDED in _true_types(job)
@@ -270,7 +270,7 @@ def adopt(store: Store, documents: list[Manifest], job: Manifest) -> None:
 def _adopt_job(store: Store, manifest: Manifest) -> None:
     """Write the user's FineTuneJob to the store. It keeps its status and its files if its work is the same.
 
-    A failed job, and one with another spec, begin anew: what a job does cannot be changed.
+    A failed job, and one with another spec, start again: what a job does cannot be changed.
     """
     known = store.get("FineTuneJob", manifest["metadata"]["name"])
     if known and _work_of(known) == _work_of(manifest) and "Failed" not in raw_true_conditions(known):

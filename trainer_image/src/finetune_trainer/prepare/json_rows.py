@@ -129,9 +129,9 @@ class _ListText:
         """Skip spaces and then this character; return whether it is there."""
         self._read()
         self.position = _SPACES.match(self.text, self.position).end()  # type: ignore[union-attr]
-        found = self.text.startswith(character, self.position)
-        self.position += len(character) if found else 0
-        return found
+        is_next = self.text.startswith(character, self.position)
+        self.position += len(character) if is_next else 0
+        return is_next
 
     def expect(self, character: str, problem: str) -> None:
         """Skip this character; with none, expect the end of the file.
