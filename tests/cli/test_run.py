@@ -1,6 +1,7 @@
 """`finetune run` with the real programs: a job on this machine from its data to a model that answers."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -43,11 +44,11 @@ def manifest(tmp_path: Path) -> Path:
     return path
 
 
-def start(manifest: Path) -> "subprocess.Popen[str]":
+def start(manifest: Path, stdin: int = subprocess.DEVNULL) -> "subprocess.Popen[str]":
     directory = manifest.parent
     command = [sys.executable, "-m", "finetune", "run", str(manifest), f"--mount=models={directory / 'models'}"]
     command += [f"--directory={directory / 'runs'}", f"--ask={QUESTION}"]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(command, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 def read_status(manifest: Path) -> dict[str, Any]:
@@ -77,8 +78,12 @@ def test_an_interrupted_run_goes_on_and_ends_with_a_model_that_answers(manifest:
     assert answers.keys() == {"base", "prices"}
     assert answers["base"].split(maxsplit=1)[1:] != answers["prices"].split(maxsplit=1)[1:]
 
-    again = start(manifest)
+    keyboard, terminal = os.openpty()
+    os.write(keyboard, f"{QUESTION}\n\x04".encode())
+    again = start(manifest, stdin=terminal)
     repeated, _ = again.communicate(timeout=600)
     assert again.returncode == 0, repeated
-    assert answers["prices"] in repeated
     assert read_status(manifest)["attempts"] == status["attempts"]
+    assert answers["prices"] in repeated
+    chat = repeated[repeated.index("Chat with prices") :]
+    assert answers["prices"].removeprefix("prices").strip() in chat

@@ -26,11 +26,11 @@ def ask(client: OpenAI, model: str, question: str, system: str) -> str:
 
 def chat(client: OpenAI, model: str, system: str, console: Console) -> None:
     """Answer the lines that the user writes, until the end of the input; each is sent with those before it."""
-    console.print(f"\nChat with [bold]{model}[/]; an empty line begins a new conversation, Ctrl-D ends it.")
+    console.print(f"\nChat with {model}; an empty line begins a new conversation, Ctrl-D ends it.")
     messages = _begin(system)
     while True:
         try:
-            question = console.input("[bold]> [/]")
+            question = console.input("> ")
         except EOFError:
             console.print()
             return
@@ -42,9 +42,9 @@ def chat(client: OpenAI, model: str, system: str, console: Console) -> None:
         try:
             for text in _stream(client, model, messages):
                 answer += text
-                console.print(text, end="", markup=False, highlight=False)
+                console.print(text, end="")
         except OpenAIError as error:
-            console.print(f"[yellow]{error}[/]")
+            console.print(error, style="yellow")
             messages.pop()
             continue
         console.print()

@@ -11,6 +11,7 @@ from finetune_operator.state.views import JobView
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 _STAGES: dict[str, str] = {
     Stage.PREPARE: "checking the data",
@@ -59,8 +60,8 @@ class RunDisplay:
 
     def report(self, event: Event) -> None:
         """Print an event."""
-        color = "yellow" if event.type == "Warning" else "green"
-        self._progress.console.print(f"[{color}]{event.reason}[/] {event.message}", highlight=False, soft_wrap=True)
+        reason = Text(event.reason, style="yellow" if event.type == "Warning" else "green")
+        self._progress.console.print(reason, Text(event.message))
 
 
 def format_evaluation(evaluation: EvaluationSummary) -> Table:

@@ -38,6 +38,11 @@ Directory = Annotated[Path, typer.Option(help="Where results, checkpoints and lo
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Fine-tunes language models.")
 
 
+def open_console(*, stderr: bool = False) -> Console:
+    """Return a console that prints texts as they are: messages quote what others wrote."""
+    return Console(stderr=stderr, markup=False, highlight=False, soft_wrap=True)
+
+
 @app.callback()
 def _callback() -> None:
     """Fine-tune language models with the manifests of finetune-operator."""
@@ -58,7 +63,7 @@ def run(
 
     Running it again after an interruption continues from the last checkpoint.
     """
-    console = Console()
+    console = open_console()
     documents = read_manifests(manifest)
     job = find_job(manifest, documents)
     check_machine(FineTuneJobSpec.model_validate(job["spec"]))
@@ -86,7 +91,7 @@ def validate(
     directory: Directory = Path(".finetune"),
 ) -> None:
     """Check the data of a FineTuneJob and estimate its training, without training it."""
-    console = Console()
+    console = open_console()
     documents = read_manifests(manifest)
     job = find_job(manifest, documents)
     spec = job["spec"]
@@ -103,13 +108,15 @@ def validate(
     status = result.status
     if status.dataset is None or status.estimate is None:
         _, message = _find_problem(result) or (FAILED, f"{result.name} was not checked")
-        console.print(f"[red]{message}[/]", highlight=False, soft_wrap=True)
+        console.print(message, style="red")
         raise typer.Exit(FAILED)
     on_gpu = bool(result.spec and result.spec.compute.resources.gpus)
     console.print(format_dataset(status.dataset))
-    console.print(f"training: {describe_estimate(status.estimate, on_gpu=on_gpu)}", highlight=False, soft_wrap=True)
+    console.print(
+        f"training: {describe_estimate(status.estimate, on_gpu=on_gpu)}", markup=False, highlight=False, soft_wrap=True
+    )
     report = JobDirectory.of(job_file(result), root).report("prepare")
-    console.print(f"the rows of the warnings, and more: {report}", highlight=False, soft_wrap=True)
+    console.print(f"the rows of the warnings, and more: {report}")
 
 
 @app.command()
@@ -141,16 +148,16 @@ def _finish(console: Console, runner: Runner, job: JobView, questions: list[str]
     if status.evaluation:
         console.print(format_evaluation(status.evaluation))
         for gate in status.evaluation.gates:
-            console.print(f"gate: {gate.message}", highlight=False, soft_wrap=True)
+            console.print(f"gate: {gate.message}")
     problem = _find_problem(job)
     if problem:
         code, message = problem
-        console.print(f"[red]{message}[/]", highlight=False, soft_wrap=True)
+        console.print(message, style="red")
         for process in runner.processes.values():
-            console.print(f"its log: {process.log}", highlight=False, soft_wrap=True)
+            console.print(f"its log: {process.log}")
         return code
     if status.artifact:
-        console.print(f"artifact: {runner.root}/claims/{status.artifact.uri.removeprefix('pvc://')}", soft_wrap=True)
+        console.print(f"artifact: {runner.root}/claims/{status.artifact.uri.removeprefix('pvc://')}")
     if runner.server and status.serving:
         url = f"http://127.0.0.1:{runner.server.port}/v1"
         _talk(console, url, status.serving.model_name, read_system_message(runner.root, job), questions)
@@ -161,13 +168,15 @@ def _talk(console: Console, url: str, model: str, system: str, questions: list[s
     """Put questions to the base and the tuned model, then let the user chat with the tuned one."""
     console.print(f"{model} answers at {url}")
     if system:
-        console.print(f"system message, as in the held-out data: {system}", highlight=False, soft_wrap=True)
+        console.print(
+            f"system message, as in the held-out data: {system}", markup=False, highlight=False, soft_wrap=True
+        )
     with OpenAI(base_url=url, api_key="none") as client:
         for question in questions:
-            console.print(f"\n[bold]{question}[/]")
+            console.print(f"\n{question}", style="bold")
             for name in (BASE_NAME, model):
                 answer = ask(client, name, question, system)
-                console.print(f"{name:20} {answer}", markup=False, highlight=False, soft_wrap=True)
+                console.print(f"{name:20} {answer}")
         if sys.stdin.isatty():
             chat(client, model, system, console)
 
@@ -192,7 +201,7 @@ def main() -> None:
     try:
         app()
     except CommandError as error:
-        Console(stderr=True).print(f"[red]{error}[/]", highlight=False, soft_wrap=True)
+        open_console(stderr=True).print(error, style="red")
         sys.exit(INVALID)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)

@@ -16,7 +16,7 @@ def check_machine(spec: FineTuneJobSpec) -> None:
     gpus = spec.compute.resources.gpus
     if gpus and gpus > (available := count_gpus()):
         raise CommandError(
-            f"compute.resources.gpus is {gpus}, and this machine has {available}: set it to {available}, or run it in a cluster"
+            f"compute.resources.gpus is {gpus}, and this machine has {available}: set it to {available} to run here"
         )
 
 
