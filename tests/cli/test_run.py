@@ -5,6 +5,8 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -44,11 +46,18 @@ def manifest(tmp_path: Path) -> Path:
     return path
 
 
-def start(manifest: Path, stdin: int = subprocess.DEVNULL) -> "subprocess.Popen[str]":
+@contextmanager
+def start(manifest: Path, stdin: int = subprocess.DEVNULL) -> Iterator["subprocess.Popen[str]"]:
+    """Run the job for the time of the block."""
     directory = manifest.parent
     command = [sys.executable, "-m", "finetune", "run", str(manifest), f"--mount=models={directory / 'models'}"]
     command += [f"--directory={directory / 'runs'}", f"--ask={QUESTION}"]
-    return subprocess.Popen(command, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    options: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    with subprocess.Popen(command, stdin=stdin, **options) as process:
+        try:
+            yield process
+        finally:
+            process.terminate()
 
 
 def read_status(manifest: Path) -> dict[str, Any]:
@@ -56,21 +65,21 @@ def read_status(manifest: Path) -> dict[str, Any]:
     return dict(job.get("status", {})) if job else {}
 
 
-def test_an_interrupted_run_goes_on_and_ends_with_a_model_that_answers(manifest: Path) -> None:
-    interrupted = start(manifest)
+def test_an_interrupted_run_continues_and_ends_with_a_model_that_answers(manifest: Path) -> None:
+    with start(manifest) as interrupted:
 
-    def has_trained() -> bool:
-        assert interrupted.poll() is None, interrupted.communicate()
-        return bool(read_status(manifest).get("progress", {}).get("step", 0) > 20)
+        def has_trained() -> bool:
+            assert interrupted.poll() is None, interrupted.communicate()
+            return bool(read_status(manifest).get("progress", {}).get("step", 0) > 20)
 
-    wait_for(has_trained, "steps of the training", 300)
-    interrupted.send_signal(signal.SIGINT)
-    output, _ = interrupted.communicate(timeout=120)
-    assert (interrupted.returncode, "run the same command again" in output) == (130, True), output
+        wait_for(has_trained, "steps of the training", 300)
+        interrupted.send_signal(signal.SIGINT)
+        output, _ = interrupted.communicate(timeout=120)
+        assert (interrupted.returncode, "run the same command again" in output) == (130, True), output
 
-    finished = start(manifest)
-    output, _ = finished.communicate(timeout=600)
-    assert finished.returncode == 0, output
+    with start(manifest) as finished:
+        output, _ = finished.communicate(timeout=600)
+        assert finished.returncode == 0, output
     status = read_status(manifest)
     assert (status["stage"], status["attempts"]["train"]) == ("Complete", 2)
     assert status["training"]["resumedFromStep"] >= 20
@@ -80,9 +89,9 @@ def test_an_interrupted_run_goes_on_and_ends_with_a_model_that_answers(manifest:
 
     keyboard, terminal = os.openpty()
     os.write(keyboard, f"{QUESTION}\n\x04".encode())
-    again = start(manifest, stdin=terminal)
-    repeated, _ = again.communicate(timeout=600)
-    assert again.returncode == 0, repeated
+    with start(manifest, stdin=terminal) as again:
+        repeated, _ = again.communicate(timeout=600)
+        assert again.returncode == 0, repeated
     assert read_status(manifest)["attempts"] == status["attempts"]
     assert answers["prices"] in repeated
     chat = repeated[repeated.index("Chat with prices") :]

@@ -23,13 +23,14 @@ class Family:
 
 PUBLISHED_FIELDS: dict[str, dict[str, Any]] = {
     "afmoe": {"score_func": "sigmoid", "route_norm": True},
+    "deepseek_v2": {"num_experts_per_tok": 2, "topk_method": "greedy"},
     "deepseek_v3": {"topk_method": "noaux_tc", "scoring_func": "sigmoid"},
     "gemma4": {"vision_config": {}},
     "glm4_moe": {"head_dim": 16},
     "glm4_moe_lite": {"first_k_dense_replace": 1},
     "granitemoehybrid": {"layer_types": ["mamba", "attention"] * 16},
     "lfm2": {"layer_types": ["conv", "full_attention"] * 16, "block_dim": 64, "conv_dim": 64, "conv_dim_out": 64},
-    "minimax_m2": {"rotary_dim": 16, "scoring_func": "sigmoid"},
+    "minimax_m2": {"rotary_dim": 16, "use_routing_bias": True, "scoring_func": "sigmoid"},
 }
 """Fields that published models of a type have, and the configuration of transformers has not."""
 

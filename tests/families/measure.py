@@ -35,7 +35,7 @@ _SIZES = {
     "qk_rope_head_dim": 64,
     "qk_nope_head_dim": 64,
     "v_head_dim": 64,
-    "kv_lora_rank": 64,
+    "kv_lora_rank": 512,
     "q_lora_rank": 64,
     "rotary_dim": 64,
     "block_dim": 256,
@@ -47,13 +47,14 @@ _SIZES = {
     "linear_key_head_dim": 64,
     "linear_value_head_dim": 64,
 }
-"""vLLM's attention on CPUs needs heads of at least 64."""
+"""vLLM's attention on CPUs needs heads of at least 64, latent attention the sizes of the published models."""
 _PROMPTS = [list(range(20 + shift, 60 + shift, 1 + shift % 3)) for shift in range(4)]
 """Token ids of the sequences whose likelihoods are compared, and which are continued."""
 _NEW_TOKENS = 8
 _RANK = 8
 _RANDOM_SCALE = 0.05
-"""Standard deviation of the adapter's random weights: each kind of layer changes the likelihoods by tenths of nats."""
+"""Standard deviation of the adapter's random weights: each kind of layer changes the likelihoods by tenths of nats.
+Four times as large for layers of few outputs, such as the gates of a delta net, which change little else."""
 
 
 def build_model(family: Family, directory: Path) -> Any:
@@ -97,7 +98,8 @@ def randomize(adapter: Path) -> int:
     path = adapter / "adapter_model.safetensors"
     weights = load_file(path)
     torch.manual_seed(1)
-    save_file({name: torch.randn_like(value) * _RANDOM_SCALE for name, value in sorted(weights.items())}, path)
+    scales = {name: _RANDOM_SCALE * (4 if value.shape[0] < _RANK else 1) for name, value in weights.items()}
+    save_file({name: torch.randn_like(value) * scales[name] for name, value in sorted(weights.items())}, path)
     return sum(value.numel() for value in weights.values())
 
 
@@ -177,12 +179,17 @@ def measure(family: Family, directory: Path) -> dict[str, Any]:
 
 def _compare_with_vllm(model: Any, base: Path, adapter: Path, kinds: list[str]) -> dict[str, Any]:
     figures: dict[str, Any] = {"dtype": choose_cpu_dtype(read_config(str(base), None))}
+    from transformers import AutoTokenizer
+
+    # vLLM changes classes of transformers that it serves itself, so transformers is first.
     tuned = import_peft().PeftModel.from_pretrained(model, adapter).eval()
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    with tuned.disable_adapter():
+        expected = {"base": (compute_nlls(tuned), generate(tuned, tokenizer))}
+    expected["adapter"] = compute_nlls(tuned), generate(tuned, tokenizer)
+    figures["effects"] = measure_effects(tuned, kinds)
     engine = VllmEngine(str(base), str(base), None, _RANK, gpu=False)
     questions = [Question({}, (Sequence(ids, [True] * len(ids)),), prompt=tuple(ids)) for ids in _PROMPTS]
-    with tuned.disable_adapter():
-        expected = {"base": (compute_nlls(tuned), generate(tuned, engine.tokenizer))}
-    expected["adapter"] = compute_nlls(tuned), generate(tuned, engine.tokenizer)
     for name, path in (("base", None), ("adapter", adapter)):
         outputs = list(engine.run(questions, _NEW_TOKENS, ModelCandidate(str(base), path, _RANK)))
         nlls, answers = expected[name]
@@ -190,7 +197,7 @@ def _compare_with_vllm(model: Any, base: Path, adapter: Path, kinds: list[str]) 
         figures[f"{name}_answers"] = sum(
             ours.startswith(output.raw_answer) for ours, output in zip(answers, outputs, strict=True)
         ) / len(answers)
-    return figures | {"effects": measure_effects(tuned, kinds)}
+    return figures
 
 
 if __name__ == "__main__":

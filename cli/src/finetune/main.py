@@ -1,5 +1,6 @@
 """The command line: `finetune COMMAND`."""
 
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -198,6 +199,9 @@ def _find_problem(job: JobView) -> tuple[int, str] | None:
 
 def main() -> None:
     """Run a command, and end the process with its exit code."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # Shells start programs in the background with SIGINT ignored. In both cases the processes of a run must end.
+        signal.signal(number, signal.default_int_handler)
     try:
         app()
     except CommandError as error:

@@ -9,7 +9,6 @@ import urllib.request
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from finetune_api.contract.mounts import ROUTES_FILE, below
 from finetune_api.contract.routes import LOADED_PATH, LoadedReport, parse_loaded
@@ -64,6 +63,10 @@ class Process:
     def has_ended(self) -> bool:
         """Return whether the process has ended."""
         return self.process.poll() is not None
+
+    def has_succeeded(self) -> bool:
+        """Return whether the process has ended without an error."""
+        return self.process.poll() == 0
 
     def stop(self) -> None:
         """Stop the process as the kubelet stops a pod; a training saves a checkpoint."""
@@ -141,10 +144,10 @@ def _build_env(container: Manifest) -> dict[str, str]:
     return {**os.environ, **own}
 
 
-def finish_job(job: Manifest, process: Process) -> Manifest:
-    """Return a Job with the outcome of its process."""
-    succeeded = process.process.poll() == 0
+def end_job(job: Manifest, *, succeeded: bool) -> Manifest:
+    """Return a Job that has ended now."""
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    condition: dict[str, Any] = {"type": "Complete" if succeeded else "Failed", "status": "True"}
-    status = job["status"] | {"conditions": [condition | {"lastTransitionTime": now}]}
-    return job | {"status": status | ({"completionTime": now} if succeeded else {})}
+    condition = {"type": "Complete" if succeeded else "Failed", "status": "True", "lastTransitionTime": now}
+    return job | {
+        "status": job["status"] | {"conditions": [condition]} | ({"completionTime": now} if succeeded else {})
+    }

@@ -29,7 +29,7 @@ from finetune_operator.state.views import JobView, ServerView, view_job, view_se
 
 from finetune.errors import CommandError
 from finetune.local.mounts import mount_volumes
-from finetune.local.processes import Process, finish_job, start_process
+from finetune.local.processes import Process, end_job, start_process
 from finetune.local.store import Store
 from finetune.manifests import Manifest
 
@@ -94,8 +94,7 @@ class Runner:
         """Record that what an earlier run started has ended: stages without a result, and servers."""
         for job in self._list_child_jobs(name):
             if not raw_true_conditions(job):
-                condition = {"type": "Failed", "status": "True"}
-                self.store.put(job | {"status": job["status"] | {"conditions": [condition]}})
+                self.store.put(end_job(job, succeeded=False))
         for server in self.store.list("ModelServer"):
             status = server.get("status", {})
             models = [model | {"loadedPods": 0} for model in status.get("models", [])]
@@ -176,7 +175,11 @@ class Runner:
         for job in self._list_child_jobs(name):
             process = self.processes.get(job["metadata"]["name"])
             is_new = process is not None and process.has_ended() and not raw_true_conditions(job)
-            known = self.store.put(finish_job(job, process) | {"pod": process.as_pod()}) if process and is_new else job
+            known = (
+                self.store.put(end_job(job, succeeded=process.has_succeeded()) | {"pod": process.as_pod()})
+                if process and is_new
+                else job
+            )
             pod = known.get("pod") or (process.as_pod() if process else None)
             attempts.append(view_attempt(known, [pod] if pod else []))
         return [attempt for attempt in attempts if attempt]

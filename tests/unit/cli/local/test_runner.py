@@ -153,6 +153,25 @@ def test_a_stopped_training_is_another_attempt_of_the_next_run(runner: Runner, m
     assert (job.uid, job.status.attempts.prepare, job.status.attempts.train) == (first.uid, 1, 2)
 
 
+def test_a_training_whose_run_was_killed_is_another_attempt_of_the_next_run(
+    runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_reports(monkeypatch, prepare=PREPARED, train=TRAINED, evaluate=build_evaluated(passed=True))
+    apply(runner)
+    runner.run("shop")
+    (train,) = (job for job in runner.store.list("Job") if "-train-" in job["metadata"]["name"])
+    runner.store.put({key: value for key, value in train.items() if key != "pod"} | {"status": {}})
+    manifest = runner.store.get("FineTuneJob", "shop")
+    assert manifest is not None
+    kept = [
+        item for item in manifest["status"]["conditions"] if item["type"] in ("Accepted", "DatasetReady", "Approved")
+    ]
+    runner.store.put(manifest | {"status": manifest["status"] | {"conditions": kept}})
+    again = Runner(runner.root, runner.manifest, {}, Recorder()).run("shop")
+    assert again.status.attempts.train == 2
+    assert true_reasons(again)["Ready"] == "Completed"
+
+
 def read_job(runner: Runner) -> JobView:
     manifest = runner.store.get("FineTuneJob", "shop")
     assert manifest is not None
