@@ -23,7 +23,7 @@ class Family:
 
 PUBLISHED_FIELDS: dict[str, dict[str, Any]] = {
     "afmoe": {"score_func": "sigmoid", "route_norm": True},
-    "deepseek_v2": {"num_experts_per_tok": 2, "topk_method": "greedy"},
+    "deepseek_v2": {"num_experts_per_tok": 2, "topk_method": "greedy", "n_group": 1, "topk_group": 1},
     "deepseek_v3": {"topk_method": "noaux_tc", "scoring_func": "sigmoid"},
     "gemma4": {"vision_config": {}},
     "glm4_moe": {"head_dim": 16},
@@ -91,7 +91,13 @@ FAMILIES = {
         ),
         Family("SmolLM3", "smollm3", "SmolLM3ForCausalLM"),
         Family("Falcon-H1", "falcon_h1", "FalconH1ForCausalLM"),
-        Family("MiniMax M2", "minimax_m2", "MiniMaxM2ForCausalLM"),
+        Family(
+            "MiniMax M2",
+            "minimax_m2",
+            "MiniMaxM2ForCausalLM",
+            "trained; vLLM's router for CPUs has no sigmoid, so it is not compared",
+            "AssertionError",
+        ),
         Family("Seed-OSS", "seed_oss", "SeedOssForCausalLM"),
         Family("Starcoder 2", "starcoder2", "Starcoder2ForCausalLM"),
     )

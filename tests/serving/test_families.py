@@ -1,6 +1,7 @@
-"""Tiny models of three families are trained and served as transformers and PEFT compute them; `make families` has all.
+"""Tiny models of four families are trained and served as transformers and PEFT compute them; `make families` has all.
 
-They have fused projections, a part that reads images, and a mixture with gated delta nets and shared experts.
+They have fused projections, a part that reads images, a mixture with gated delta nets and shared experts, and latent
+attention.
 """
 
 from typing import Any
@@ -22,7 +23,7 @@ FIGURES: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("model_type", ["phi3", "gemma3", "qwen3_next"])
+@pytest.mark.parametrize("model_type", ["phi3", "gemma3", "qwen3_next", "deepseek_v3"])
 def test_vllm_computes_base_and_adapter_as_transformers_and_peft_do(model_type: str) -> None:
     figures = measure(model_type)
     assert find_problems(FAMILIES[model_type], figures) == [], figures

@@ -122,7 +122,6 @@ LORA_LAYERS = frozenset(
         "input_linear",
         "k_proj",
         "kv_a_proj_with_mqa",
-        "kv_b_proj",
         "o_proj",
         "out_proj",
         "output_linear",

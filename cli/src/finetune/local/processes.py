@@ -148,6 +148,5 @@ def end_job(job: Manifest, *, succeeded: bool) -> Manifest:
     """Return a Job that has ended now."""
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     condition = {"type": "Complete" if succeeded else "Failed", "status": "True", "lastTransitionTime": now}
-    return job | {
-        "status": job["status"] | {"conditions": [condition]} | ({"completionTime": now} if succeeded else {})
-    }
+    completion = {"completionTime": now} if succeeded else {}
+    return job | {"status": job["status"] | {"conditions": [condition]} | completion}

@@ -92,16 +92,13 @@ class Runner:
 
     def _end_lost_processes(self, name: str) -> None:
         """Record that what an earlier run started has ended: stages without a result, and servers."""
-        for job in self._list_child_jobs(name):
+        for job in list_child_jobs(self.store, name):
             if not raw_true_conditions(job):
                 self.store.put(end_job(job, succeeded=False))
         for server in self.store.list("ModelServer"):
             status = server.get("status", {})
             models = [model | {"loadedPods": 0} for model in status.get("models", [])]
             self.store.put(server | {"status": status | {"readyReplicas": 0, "models": models}})
-
-    def _list_child_jobs(self, name: str) -> list[Manifest]:
-        return list_child_jobs(self.store, name)
 
     def _reconcile(self, name: str) -> JobView:
         """Look at the processes, plan, and do what is planned; return the job with its new status."""
@@ -172,17 +169,18 @@ class Runner:
 
     def _list_attempts(self, name: str) -> list[Attempt]:
         attempts = []
-        for job in self._list_child_jobs(name):
+        for job in list_child_jobs(self.store, name):
             process = self.processes.get(job["metadata"]["name"])
-            is_new = process is not None and process.has_ended() and not raw_true_conditions(job)
-            known = (
-                self.store.put(end_job(job, succeeded=process.has_succeeded()) | {"pod": process.as_pod()})
-                if process and is_new
-                else job
-            )
+            known = self._record_end(job, process) if process else job
             pod = known.get("pod") or (process.as_pod() if process else None)
             attempts.append(view_attempt(known, [pod] if pod else []))
         return [attempt for attempt in attempts if attempt]
+
+    def _record_end(self, job: Manifest, process: Process) -> Manifest:
+        """Return a stage's Job, with its outcome and its pod once its process has ended."""
+        if not process.has_ended() or raw_true_conditions(job):
+            return job
+        return self.store.put(end_job(job, succeeded=process.has_succeeded()) | {"pod": process.as_pod()})
 
     def _start_stage(self, child: Manifest, now: datetime) -> None:
         """Start the process of a stage's Job, unless it was started."""
