@@ -43,7 +43,7 @@ def decide_gate(gate: Gate, metrics: list[MetricComparison], min_examples: int) 
     incumbent = comparison.incumbent if gate.relative_to == "Incumbent" else None
     compared = incumbent or comparison
     before, after = (incumbent.value, incumbent.tuned) if incumbent else (comparison.base, comparison.tuned)
-    doubt = _find_doubt(gate, compared, is_zero=before == after == 0, min_examples=min_examples)
+    doubt = _find_doubt(gate, compared, before=before, after=after, min_examples=min_examples)
     passed = _meets(gate, compared.gain_low) and not doubt
     over = " over the incumbent" if incumbent else ""
     fallback = "; compared with the base model, because there is no incumbent"
@@ -64,6 +64,11 @@ def _meets(gate: Gate, gain: float) -> bool:
     return gain > 0 if gate.min_gain == 0 else gain >= _required_gain(gate)
 
 
+def _cannot_fail(gate: Gate, before: float) -> bool:
+    """Return whether a score, which is never below 0, cannot fall by more than a gate accepts. With 1 that is meant."""
+    return gate.metric != "Perplexity" and gate.max_regression is not None and before <= gate.max_regression < 1
+
+
 def _required_gain(gate: Gate) -> float:
     return gate.min_gain if gate.min_gain is not None else -(gate.max_regression or 0.0)
 
@@ -73,22 +78,33 @@ def _describe(gate: Gate) -> str:
 
 
 def _find_doubt(
-    gate: Gate, compared: MetricComparison | IncumbentComparison, *, is_zero: bool, min_examples: int
+    gate: Gate,
+    compared: MetricComparison | IncumbentComparison,
+    *,
+    before: float,
+    after: float | None,
+    min_examples: int,
 ) -> str:
     """Return why the held-out examples do not decide a gate, and what would; empty if they do.
 
     Args:
         gate: the gate.
         compared: the comparison that it refers to.
-        is_zero: whether both models have the value 0.
+        before: the value of the model that the tuned one is compared with.
+        after: the value of the tuned model.
         min_examples: the number of examples below which no gate is decided.
     """
     examples = compared.examples or 0
     if examples < max(min_examples, 1):
         kind = "that are new to the incumbent" if isinstance(compared, IncumbentComparison) else "to which it applies"
         return f"they prove nothing: hold out at least {min_examples} {kind} (evaluation.minExamples)"
-    if _meets(gate, compared.gain_low) and is_zero:
+    if _meets(gate, compared.gain_low) and before == after == 0:
         return "no answer of either model scores above 0, which proves nothing: use another metric"
+    if _cannot_fail(gate, before) and compared.gain_low <= 0:
+        return (
+            f"a score of {before:.4g} cannot fall by more than {gate.max_regression:.3g}, so only an improvement proves"
+            " something: hold out more examples, or use another metric"
+        )
     if _meets(gate, compared.gain_low) or not _meets(gate, compared.gain_high):
         return ""
     margin = compared.gain - _required_gain(gate)

@@ -74,6 +74,19 @@ def test_two_models_without_any_good_answer_prove_nothing() -> None:
     assert decide(nothing, min_gain=0.1)[:2] == (False, True)
 
 
+@pytest.mark.parametrize(
+    ("base", "low", "max_regression", "passed"),
+    [(0.04, -0.03, 0.1, False), (0.04, 0.01, 0.1, True), (0.3, -0.03, 0.1, True), (0.04, -0.03, 1, True)],
+)
+def test_a_score_that_cannot_fall_far_enough_must_rise(
+    base: float, low: float, max_regression: float, passed: bool
+) -> None:
+    comparison = build_comparison(low).model_copy(update={"base": base, "tuned": base, "gain": 0.0, "gain_high": 0.05})
+    result = decide(comparison, max_regression=max_regression)
+    assert result[:2] == (passed, passed)
+    assert ("a score of 0.04 cannot fall by more than 0.1" in result[2]) == (not passed)
+
+
 def test_a_gate_relative_to_the_incumbent_uses_the_gain_over_it() -> None:
     gate = Gate(metric="ExactMatch", relative_to="Incumbent", max_regression=0.05)
     result = decide_gate(gate, [build_comparison(0.25, gainLow=-0.1)], 10)
