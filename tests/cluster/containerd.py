@@ -75,7 +75,7 @@ def _remove_pods() -> None:
 
 def _kill_shims() -> None:
     """Kill the remaining shims of this cluster's containerd, and their containers."""
-    program = str(BIN / "containerd-shim-runc-v2")
+    program = str((BIN / "containerd-shim-runc-v2").resolve())  # KUBERNETES_BIN makes it a link.
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             if str((entry / "exe").readlink()) != program:
