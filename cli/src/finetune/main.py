@@ -2,12 +2,14 @@
 
 import signal
 import sys
+from os.path import relpath
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from finetune_api.conditions import ConditionType
 from finetune_api.contract.jobfile import JobDirectory
+from finetune_api.contract.mounts import path_of
 from finetune_api.estimate import describe_estimate
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.references import BASE_NAME
@@ -117,7 +119,7 @@ def validate(
         f"training: {describe_estimate(status.estimate, on_gpu=on_gpu)}", markup=False, highlight=False, soft_wrap=True
     )
     report = JobDirectory.of(job_file(result), root).report("prepare")
-    console.print(f"the rows of the warnings, and more: {report}")
+    console.print(f"the rows of the warnings, and more: {relpath(report)}")
 
 
 @app.command()
@@ -155,10 +157,10 @@ def _finish(console: Console, runner: Runner, job: JobView, questions: list[str]
         code, message = problem
         console.print(message, style="red")
         for process in runner.processes.values():
-            console.print(f"its log: {process.log}")
+            console.print(f"its log: {relpath(process.log)}")
         return code
     if status.artifact:
-        console.print(f"artifact: {runner.root}/claims/{status.artifact.uri.removeprefix('pvc://')}")
+        console.print(f"artifact: {relpath(path_of(status.artifact.uri, runner.root))}")
     if runner.server and status.serving:
         url = f"http://127.0.0.1:{runner.server.port}/v1"
         _talk(console, url, status.serving.model_name, read_system_message(runner.root, job), questions)
