@@ -21,7 +21,7 @@ from finetune_operator.job.plan import plan_job
 from finetune_operator.job.snapshot import JobSnapshot
 from finetune_operator.manifests.names import job_file
 from finetune_operator.server.plan import ServerSnapshot, plan_server
-from finetune_operator.server.routes import versions_by_name
+from finetune_operator.server.routes import find_newer_job
 from finetune_operator.settings import Images, Settings, Sources
 from finetune_operator.state.child_jobs import Attempt, view_attempt, view_server_pod
 from finetune_operator.state.conditions import Event, raw_true_conditions
@@ -150,7 +150,7 @@ class Runner:
             has_default_claim=True,
             progress=progress,
             incumbent=find_incumbent(serving, server, others) if job.spec else Incumbent(),
-            newer_job=_find_newer(job, jobs),
+            newer_job=find_newer_job(job, jobs),
         )
 
     def _find_parent(self, job: JobView) -> Manifest | None:
@@ -233,14 +233,6 @@ def _find_server_name(job: JobView) -> str | None:
     return (serving.server or job.name) if serving else None
 
 
-def _find_newer(job: JobView, jobs: list[JobView]) -> str | None:
-    """Return the job that last passed its gates under this job's model name; None if it is this job."""
-    if job.spec is None or job.spec.serving is None:
-        return None
-    versions = versions_by_name(jobs).get(job.spec.serving.model_name)
-    return versions[-1].name if versions and versions[-1].uid != job.uid else None
-
-
 def _true_types(job: JobView) -> set[str]:
     return {condition.type for condition in job.status.conditions if condition.status == "True"}
 
@@ -277,8 +269,11 @@ def _adopt_job(store: Store, manifest: Manifest) -> None:
     if known and _work_of(known) == _work_of(manifest) and "Failed" not in raw_true_conditions(known):
         store.put(known | {"spec": manifest["spec"]})
         return
-    for job in list_child_jobs(store, manifest["metadata"]["name"]):
+    name = manifest["metadata"]["name"]
+    for job in list_child_jobs(store, name):
         store.delete("Job", job["metadata"]["name"])
+    if manifest["spec"].get("serving", {}).get("template"):
+        store.delete("ModelServer", name)  # The earlier job's own.
     store.put({key: value for key, value in manifest.items() if key != "status"})
 
 

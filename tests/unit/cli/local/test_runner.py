@@ -118,6 +118,17 @@ def test_a_changed_spec_begins_anew(runner: Runner, monkeypatch: pytest.MonkeyPa
     assert true_reasons(second)["Ready"] == "Completed"
 
 
+def test_a_job_that_starts_again_gets_a_new_server_of_its_own(runner: Runner) -> None:
+    serving = {"modelName": "shop", "template": {"replicas": 1}}
+    server = {"kind": "ModelServer", "metadata": {"name": "shop"}, "spec": {}}
+    apply(runner, serving=serving)
+    runner.store.put(server)
+    apply(runner, serving=serving)
+    assert runner.store.get("ModelServer", "shop")
+    apply(runner, serving=serving, hyperparameters={"epochs": 7})
+    assert runner.store.get("ModelServer", "shop") is None
+
+
 def test_bad_data_fails_the_job_with_the_report_of_its_stage(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     set_reports(monkeypatch, prepare={"outcome": "Failed", "reason": "DatasetInvalid", "message": "line 3: no JSON"})
     apply(runner)
