@@ -71,7 +71,7 @@ def test_so_it_does_for_other_adapters(kind: str, tmp_path: Path) -> None:
         ("phi3", ["down_proj", "gate_up_proj", "o_proj", "qkv_proj"]),
         (
             "deepseek_v3",
-            ["down_proj", "gate_proj", "kv_a_proj_with_mqa", "kv_b_proj", "o_proj", "q_a_proj", "q_b_proj", "up_proj"],
+            ["down_proj", "gate_proj", "kv_a_proj_with_mqa", "o_proj", "q_a_proj", "q_b_proj", "up_proj"],
         ),
         (
             "qwen3_next",
