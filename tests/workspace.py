@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from finetune.local.ports import find_free_port
 from finetune_api.contract.jobfile import JobDirectory, JobFile, read_job_file
 from finetune_api.contract.reports import StageReport, parse_report
 from forked import preload, run_forked
-from ports import find_free_port
 
 preload("trainer_imports")
 

@@ -17,8 +17,8 @@ import yaml
 from api.account import Account, install_account, make_namespace
 from api.player import Player
 from cluster.control_plane import Cluster, control_plane, install_crds
+from finetune.local.ports import find_free_port
 from operator_log import check_log
-from ports import find_free_port
 from waiting import wait_for
 
 SETTINGS = {

@@ -11,9 +11,9 @@ from typing import Any
 
 import psutil
 from bench.load import ChunkTimes, Load, send_requests
+from finetune.local.ports import find_free_port
 from finetune_pod.architectures import LORA_LAYERS
 from model.tiny import make_tiny_model
-from ports import find_free_port
 from serving.vllm_server import KEY, Server, make_adapter, run_server, run_until_ready
 
 _TURNS = 5

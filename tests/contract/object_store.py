@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Self
 
 from cluster.packages import install_object_store
-from ports import find_free_port
+from finetune.local.ports import find_free_port
 from waiting import wait_for
 
 KEY, SECRET = "key-of-the-tests", "secret-of-the-tests"

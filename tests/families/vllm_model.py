@@ -35,7 +35,6 @@ def list_loadable_layers(model: Any, layers: Iterable[str]) -> set[str]:
     """Return those of some layers of transformers' model whose adapters vLLM's model applies, by their full names."""
     from vllm.config.lora import LoRAConfig
     from vllm.lora.utils import _all_lora_classes, process_packed_modules_mapping
-    from vllm.model_executor.layers.attention.mla_attention import MLAAttention
     from vllm.model_executor.layers.linear import LinearBase
 
     packed, settings = process_packed_modules_mapping(model), LoRAConfig(max_lora_rank=8)
@@ -44,12 +43,10 @@ def list_loadable_layers(model: Any, layers: Iterable[str]) -> set[str]:
         options = {"lora_config": settings, "packed_modules_list": parts, "model_config": model.config}
         return any(kind.can_replace_layer(source_layer=layer, **options) for kind in _all_lora_classes)
 
-    # Latent attention computes with kv_b_proj's weights as they were when the model was loaded.
-    absorbed = {id(module.kv_b_proj) for module in model.modules() if isinstance(module, MLAAttention)}
     loadable = set()
     for name, module in model.named_modules():
         parent, _, last = name.rpartition(".")
-        if isinstance(module, LinearBase) and id(module) not in absorbed and is_adaptable(module, packed.get(last, [])):
+        if isinstance(module, LinearBase) and is_adaptable(module, packed.get(last, [])):
             loadable |= {f"{parent}.{part}" for part in packed.get(last, [last])}
     mapper = getattr(model, "hf_to_vllm_mapper", None)
     rename = mapper.get_rename_mapper()._map_name if mapper else str

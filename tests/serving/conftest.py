@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from finetune.local.ports import find_free_port
 from model.tiny import make_tiny_model
-from ports import find_free_port
 from serving.tool_caller import TEMPLATE, make_tool_caller
 from serving.vllm_server import Server, make_adapter, run_server
 from template_check import make_template_tokenizer

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from finetune.local.ports import find_free_port
 from finetune_api.artifact import describe_artifact
 from finetune_api.contract.exit_codes import ExitCode
 from finetune_api.contract.jobfile import JobDirectory
@@ -16,7 +17,6 @@ from finetune_pod.chat import ChatEncoder, EncodedExample
 from finetune_pod.template_file import read_template
 from model.templates import TEMPLATE, URI, remove_template, write_template
 from model.tiny import make_tiny_model
-from ports import find_free_port
 from serving.trained_job import CHATS, TrainedJob
 from serving.vllm_server import KEY, MODEL_URI, Server, make_adapter, run_server
 from transformers import AutoTokenizer

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from http.client import HTTPConnection, HTTPResponse
 
 import pytest
+from finetune.local.ports import find_free_port
 from finetune_serving.gateway.drain import build_drain_marker_path
-from ports import find_free_port
 from serving.vllm_server import KEY, Server
 from waiting import wait_for
 

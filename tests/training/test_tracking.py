@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ports import find_free_port
+from finetune.local.ports import find_free_port
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from training.test_methods import VALUES, column
 from waiting import wait_for

@@ -14,11 +14,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from finetune.local.ports import find_free_port
 from finetune_api.conditions import Reason
 from finetune_api.contract.exit_codes import ExitCode
 from finetune_api.digest import digest_directory
 from finetune_trainer.train.checkpoints import find_newest_complete, parse_step
-from ports import find_free_port
 from safetensors import safe_open
 from waiting import wait_for
 from workspace import Workspace, make_price_chats, make_workspace

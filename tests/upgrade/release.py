@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from cluster.control_plane import Cluster
 from cluster.layout import ROOT
-from ports import find_free_port
+from finetune.local.ports import find_free_port
 from waiting import wait_for
 
 NAME, NAMESPACE = "finetune-operator", "finetune-system"

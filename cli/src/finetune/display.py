@@ -27,7 +27,6 @@ class RunDisplay:
 
     def __init__(self, console: Console) -> None:
         """Show on a console; without a terminal only the events are printed."""
-        self._console = console
         columns = (SpinnerColumn(finished_text="✓"), TextColumn("{task.description:20}"), BarColumn(30))
         self._progress = Progress(*columns, TextColumn("{task.fields[note]}"), TimeElapsedColumn(), console=console)
         self._tasks: dict[str, TaskID] = {}

@@ -9,16 +9,13 @@ import yaml
 from finetune_api.data import METHOD_FORMATS
 from finetune_api.meta import API_VERSION
 from finetune_api.training import Method
-from finetune_api.uris import parse_uri
+from finetune_api.uris import SEGMENT, parse_uri
 
 from finetune.errors import CommandError
 from finetune.manifests import Manifest
 
 _MAX_CONFIG_MAP = 1_000_000
 """Bytes that a ConfigMap can hold besides its metadata: etcd limits an object to 1.5 MiB, Kubernetes its data to 1."""
-
-_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._=-]*")
-"""The names that a URI may contain."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +48,7 @@ def inspect_data(path: Path) -> Data:
     from finetune_trainer.prepare.row_issues import RowError
     from finetune_trainer.prepare.row_reader import RowReader
 
-    if not _FILE_NAME.fullmatch(path.name):
+    if not re.fullmatch(SEGMENT, path.name):
         raise CommandError(f"{path.name}: rename the file, so that its name has only letters, digits, '.', '_' and '-'")
     try:
         first = next(read_rows(path), None)

@@ -73,14 +73,7 @@ def run(
     root = directory.resolve()
     approved = {"approved": True} if approve else {}
     adopt(Store(root), documents, job | {"spec": job["spec"] | approved})
-    with RunDisplay(console) as display:
-        runner = Runner(root, manifest.resolve(), parse_mounts(mount or ()), display)
-        try:
-            result = runner.run(job["metadata"]["name"])
-        except BaseException:
-            console.print("stopping; run the same command again to continue")
-            runner.stop()
-            raise
+    runner, result = _run_job(console, root, manifest, mount, job["metadata"]["name"])
     try:
         raise typer.Exit(_finish(console, runner, result, ask_ or []))
     finally:
@@ -102,12 +95,7 @@ def validate(
     # A training that nobody approves does not begin.
     unapproved = {"budget": spec.get("budget", {}) | {"approval": "Manual"}, "approved": False}
     adopt(Store(root), documents, job | {"spec": spec | unapproved})
-    with RunDisplay(console) as display:
-        runner = Runner(root, manifest.resolve(), parse_mounts(mount or ()), display)
-        try:
-            result = runner.run(job["metadata"]["name"])
-        finally:
-            runner.stop()
+    _, result = _run_job(console, root, manifest, mount, job["metadata"]["name"])
     status = result.status
     if status.dataset is None or status.estimate is None:
         _, message = _find_problem(result) or (FAILED, f"{result.name} was not checked")
@@ -115,9 +103,7 @@ def validate(
         raise typer.Exit(FAILED)
     on_gpu = bool(result.spec and result.spec.compute.resources.gpus)
     console.print(format_dataset(status.dataset))
-    console.print(
-        f"training: {describe_estimate(status.estimate, on_gpu=on_gpu)}", markup=False, highlight=False, soft_wrap=True
-    )
+    console.print(f"training: {describe_estimate(status.estimate, on_gpu=on_gpu)}")
     report = JobDirectory.of(job_file(result), root).report("prepare")
     console.print(f"the rows of the warnings, and more: {relpath(report)}")
 
@@ -143,6 +129,20 @@ def init(
         check_object(output, manifest)
     output.write_text(format_manifests(manifests, inspected, name, output))
     typer.echo(f"{output}: {inspected.format} data for method.{inspected.method}; its first lines say how to continue")
+
+
+def _run_job(
+    console: Console, root: Path, manifest: Path, mounts: list[str] | None, name: str
+) -> tuple[Runner, JobView]:
+    """Run a job of the store until it is Ready or needs its user; its server still runs then."""
+    with RunDisplay(console) as display:
+        runner = Runner(root, manifest.resolve(), parse_mounts(mounts or ()), display)
+        try:
+            return runner, runner.run(name)
+        except BaseException:
+            console.print("stopping; run the same command again to continue")
+            runner.stop()
+            raise
 
 
 def _finish(console: Console, runner: Runner, job: JobView, questions: list[str]) -> int:
@@ -171,9 +171,7 @@ def _talk(console: Console, url: str, model: str, system: str, questions: list[s
     """Put questions to the base and the tuned model, then let the user chat with the tuned one."""
     console.print(f"{model} answers at {url}")
     if system:
-        console.print(
-            f"system message, as in the held-out data: {system}", markup=False, highlight=False, soft_wrap=True
-        )
+        console.print(f"system message, as in the held-out data: {system}")
     with OpenAI(base_url=url, api_key="none") as client:
         for question in questions:
             console.print(f"\n{question}", style="bold")

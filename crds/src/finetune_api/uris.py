@@ -8,9 +8,10 @@ from finetune_api.texts import Text
 Scheme = Literal["hf", "s3", "https", "pvc", "configmap", "finetunejob"]
 
 DNS_LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
-_SEGMENT = r"[A-Za-z0-9_][A-Za-z0-9._=-]*"
-_PATH = rf"{_SEGMENT}(/{_SEGMENT})*"
-_REPOSITORY = rf"{_SEGMENT}/{_SEGMENT}"
+SEGMENT = r"[A-Za-z0-9_][A-Za-z0-9._=-]*"
+"""A name in a path."""
+_PATH = rf"{SEGMENT}(/{SEGMENT})*"
+_REPOSITORY = rf"{SEGMENT}/{SEGMENT}"
 _BUCKET = r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"
 _HTTPS = r"https://[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?(:[0-9]{1,5})?(/[A-Za-z0-9_%~+@][A-Za-z0-9._=%~+@-]*)+"
 _S3 = rf"s3://{_BUCKET}(/{_PATH})?"
@@ -18,10 +19,8 @@ _MAX_LENGTH = 512
 
 _MODEL = rf"^(hf://{_REPOSITORY}|{_S3}|pvc://{DNS_LABEL}/{_PATH})$"
 _JOB_MODEL = rf"^(hf://{_REPOSITORY}|{_S3}|pvc://{DNS_LABEL}/{_PATH}|finetunejob://{DNS_LABEL})$"
-_DATA = (
-    rf"^(hf://{_REPOSITORY}(/{_PATH})?|{_S3}|{_HTTPS}|pvc://{DNS_LABEL}/{_PATH}|configmap://{DNS_LABEL}/{_SEGMENT})$"
-)
-_CONFIG_MAP = rf"^configmap://{DNS_LABEL}/{_SEGMENT}$"
+_DATA = rf"^(hf://{_REPOSITORY}(/{_PATH})?|{_S3}|{_HTTPS}|pvc://{DNS_LABEL}/{_PATH}|configmap://{DNS_LABEL}/{SEGMENT})$"
+_CONFIG_MAP = rf"^configmap://{DNS_LABEL}/{SEGMENT}$"
 _BUCKET_URI = rf"^{_S3}$"
 _REPOSITORY_URI = rf"^hf://{_REPOSITORY}$"
 _OUTPUT = rf"^pvc://{DNS_LABEL}(/{_PATH})?$"

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import urllib.request
@@ -16,19 +15,13 @@ from finetune_api.jobstatus import TrainingProgress
 from finetune_api.meta import JOB_ANNOTATION
 from finetune_operator.controller.pod_client import parse_progress
 
+from finetune.local.ports import find_free_port
 from finetune.manifests import Manifest
 
 PROGRAMS = {"trainer": "finetune_trainer", "serving": "finetune_serving"}
 """The modules that the images run, by the name of the image in the settings of a local run."""
 _STOP_SECONDS = 120
 """As in a pod: time to save a checkpoint."""
-
-
-def find_free_port() -> int:
-    """Return a port of this machine on which nothing listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass
@@ -144,9 +137,14 @@ def _build_env(container: Manifest) -> dict[str, str]:
     return {**os.environ, **own}
 
 
+def format_time(time: datetime) -> str:
+    """Return a time in UTC as Kubernetes writes it."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
 def end_job(job: Manifest, *, succeeded: bool) -> Manifest:
     """Return a Job that has ended now."""
-    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    now = format_time(datetime.now(UTC))
     condition = {"type": "Complete" if succeeded else "Failed", "status": "True", "lastTransitionTime": now}
     completion = {"completionTime": now} if succeeded else {}
     return job | {"status": job["status"] | {"conditions": [condition]} | completion}

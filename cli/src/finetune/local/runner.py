@@ -29,8 +29,8 @@ from finetune_operator.state.views import JobView, ServerView, view_job, view_se
 
 from finetune.errors import CommandError
 from finetune.local.mounts import mount_volumes
-from finetune.local.processes import Process, end_job, start_process
-from finetune.local.store import Store
+from finetune.local.processes import Process, end_job, format_time, start_process
+from finetune.local.store import Store, write_atomically
 from finetune.manifests import Manifest
 
 _SILENT = (Reason.SERVER_NOT_READY, Reason.WAITING_FOR_APPROVAL)
@@ -189,7 +189,7 @@ class Runner:
             return
         mount_volumes(template["spec"], self.root, self.directories, self.manifest.parent)
         spec = child["spec"] | {"suspend": False}  # No Kueue queues the processes of a machine.
-        self.store.put(child | {"spec": spec, "status": {"startTime": now.strftime("%Y-%m-%dT%H:%M:%SZ")}})
+        self.store.put(child | {"spec": spec, "status": {"startTime": format_time(now)}})
         annotations = template["metadata"]["annotations"]
         self.processes = {name: start_process(name, template["spec"], annotations, self.root)}
 
@@ -220,12 +220,9 @@ class Runner:
 
     def _write_routes(self, data: Mapping[str, str]) -> None:
         path = below(self.root, ROUTES_FILE)
-        path.parent.mkdir(parents=True, exist_ok=True)
         text = data[path.name]
         if not path.exists() or path.read_text() != text:
-            partial = path.with_suffix(".partial")
-            partial.write_text(text)
-            partial.replace(path)
+            write_atomically(path, text)
 
 
 def _find_server_name(job: JobView) -> str | None:

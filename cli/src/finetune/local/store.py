@@ -31,11 +31,7 @@ class Store:
         """Write an object, and return it. A new one gets a namespace, a generation and a uid."""
         metadata = {"namespace": NAMESPACE, "generation": 1, "uid": str(uuid.uuid4())} | manifest["metadata"]
         manifest = manifest | {"metadata": metadata}
-        path = self._path(manifest["kind"], metadata["name"])
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(manifest, indent=1))
-        partial.replace(path)
+        write_atomically(self._path(manifest["kind"], metadata["name"]), json.dumps(manifest, indent=1))
         return manifest
 
     def delete(self, kind: str, name: str) -> None:
@@ -44,3 +40,11 @@ class Store:
 
     def _path(self, kind: str, name: str) -> Path:
         return self.root / "state" / kind.lower() / f"{name}.json"
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file that others read at any time: they see the earlier text or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    partial.write_text(text)
+    partial.replace(path)

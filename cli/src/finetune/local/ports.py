@@ -1,4 +1,4 @@
-"""Free ports for the servers that tests start."""
+"""Free ports for the servers that a run starts."""
 
 import socket
 
